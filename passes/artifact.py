@@ -1,0 +1,80 @@
+"""ModelArtifact: a folder that holds a model, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GENAI_CONFIG = "genai_config.json"
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """A model folder; never changed once made.
+
+    Attributes:
+        path: the folder.
+        key: what the folder is, as a hash of everything that went into it (not of its bytes).
+        holds: the facts that passes require and ensure, such as ``checkpoint``, ``onnx``, ``float``, ``rotated``.
+    """
+
+    path: Path
+    key: str
+    holds: frozenset[str]
+
+    def files(self) -> list[Path]:
+        """Every regular file of the folder, in a fixed order."""
+        return sorted(p for p in self.path.rglob("*") if p.is_file())
+
+    def genai_config(self) -> dict[str, Any]:
+        """The parsed genai_config.json of an ONNX artifact."""
+        config: dict[str, Any] = json.loads((self.path / GENAI_CONFIG).read_text())
+        return config
+
+    def onnx_path(self) -> Path:
+        """The decoder graph that genai_config.json names."""
+        return self.path / str(self.genai_config()["model"]["decoder"]["filename"])
+
+    def model_bytes(self) -> int:
+        """Bytes of the graph and its external data: what a deployment downloads beside the tokenizer."""
+        graph = self.onnx_path().name
+        return sum(p.stat().st_size for p in self.files() if p.name == graph or p.name.startswith(graph + "."))
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(value: Any, length: int = 32) -> str:
+    """SHA-256 of a JSON value in canonical form, as the first ``length`` hex digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write aside, sync, rename: a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link where the file system allows it (equal bytes are stored once), copy where not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        target.write_bytes(source.read_bytes())

@@ -1,0 +1,146 @@
+"""What a pass is: its axes, its parameters, what it requires, what it ensures; and the registry of all passes.
+
+A pass takes one of four forms, told apart by what it reads and writes:
+
+* ``CheckpointPass``: Hugging Face checkpoint folder -> checkpoint folder (``rotate``);
+* ``ExportPass``: checkpoint folder -> ONNX Runtime GenAI folder (``export``);
+* ``GraphPass``: rewrites the ONNX graph in memory; tensors stay memory-mapped until they are written;
+* ``ConfigPass``: edits genai_config.json only, so the weights of its output are hard links.
+
+Registration order is pipeline order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import onnx_ir as ir
+
+Scalar = str | int | float | bool
+Choice = Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the search space, declared by the pass that reads it.
+
+    Attributes:
+        name: the word in YAML, front.csv, report and dashboard.
+        kind: ``choice`` (one of ``values``), ``int`` or ``float`` (a number within ``bounds``), ``bool``.
+        default: the value when a YAML does not name the axis.
+        doc: one line for the JSON schema and ``olivine plan``.
+        values: the valid words or numbers of a ``choice``.
+        bounds: inclusive bounds of a number.
+        applies: whether the axis exists, given the values of the axes before it.
+    """
+
+    name: str
+    kind: Literal["choice", "int", "float", "bool"]
+    default: Scalar
+    doc: str
+    values: tuple[Scalar, ...] = ()
+    bounds: tuple[float, float] | None = None
+    applies: Callable[[Choice], bool] = lambda choice: True
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One step of a pipeline; a frozen dataclass of plain parameters."""
+
+    name: ClassVar[str]
+    #: Raised whenever the same parameters would give other bytes: it is part of every cache key.
+    version: ClassVar[int] = 1
+    axes: ClassVar[tuple[Axis, ...]] = ()
+    requires: ClassVar[frozenset[str]] = frozenset()
+    ensures: ClassVar[frozenset[str]] = frozenset()
+    #: Facts that no longer hold afterwards.
+    breaks: ClassVar[frozenset[str]] = frozenset()
+    #: Packages whose version changes the output's bytes.
+    libraries: ClassVar[tuple[str, ...]] = ("onnx-ir",)
+
+    @classmethod
+    @abstractmethod
+    def from_choice(cls, choice: Choice) -> Pass | None:
+        """The pass that these axis values ask for, or None where they ask for none."""
+
+    def params(self) -> dict[str, Any]:
+        """Parameters as plain values: what a recipe stores."""
+        return asdict(self)
+
+    def refuse(self, holds: frozenset[str]) -> str | None:
+        """Why this pass can't be applied to an artifact of which ``holds`` is true; None where it can."""
+        missing = sorted(self.requires - holds)
+        if missing:
+            return f"pass '{self.name}' requires {', '.join(missing)}; the model is {', '.join(sorted(holds))}"
+        return None
+
+
+class CheckpointPass(Pass):
+    """Hugging Face checkpoint folder -> checkpoint folder."""
+
+    @abstractmethod
+    def apply(self, checkpoint: Path, to: Path) -> None:
+        """Write the changed checkpoint to the empty folder ``to``.
+
+        Raises:
+            PassRefused: when the model has a structure that this pass does not know.
+        """
+
+
+class ExportPass(Pass):
+    """Hugging Face checkpoint folder -> ONNX Runtime GenAI folder."""
+
+    @abstractmethod
+    def apply(self, checkpoint: Path, to: Path) -> None:
+        """Write model.onnx, its data, genai_config.json and the tokenizer to the empty folder ``to``.
+
+        Raises:
+            PassRefused: when the exporter does not know the architecture.
+        """
+
+
+class GraphPass(Pass):
+    """Rewrites the ONNX graph in memory."""
+
+    @abstractmethod
+    def rewrite(self, model: ir.Model) -> None:
+        """Change ``model`` in place. New weights may be lazy tensors, computed as they are written.
+
+        Raises:
+            PassRefused: when no node fits.
+        """
+
+
+class ConfigPass(Pass):
+    """Edits genai_config.json."""
+
+    @abstractmethod
+    def edit(self, config: dict[str, Any]) -> None:
+        """Change the parsed genai_config.json in place."""
+
+
+PASSES: dict[str, type[Pass]] = {}
+
+P = TypeVar("P", bound=type[Pass])
+
+
+def register(cls: P) -> P:
+    """Add a pass to the registry; pipelines apply passes in the order of registration."""
+    if cls.name in PASSES:
+        raise ValueError(f"two passes are named '{cls.name}'")
+    PASSES[cls.name] = cls
+    return cls
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one pass did in one build: the ``passes`` rows of a trial record."""
+
+    name: str
+    params: Mapping[str, Any]
+    seconds: float
+    cached: bool

@@ -1,0 +1,1 @@
+"""The study: Optuna asks, passes build, evaluators measure, the Pareto front picks."""
