@@ -1,4 +1,4 @@
-"""What a pass is: its axes, its parameters, what it requires, what it ensures; and the registry of all passes.
+"""What a pass is: its axes, its parameters, what it requires, what it ensures.
 
 A pass takes one of four forms, told apart by what it reads and writes:
 
@@ -7,7 +7,7 @@ A pass takes one of four forms, told apart by what it reads and writes:
 * ``GraphPass``: rewrites the ONNX graph in memory; tensors stay memory-mapped until they are written;
 * ``ConfigPass``: edits genai_config.json only, so the weights of its output are hard links.
 
-Registration order is pipeline order.
+The catalog (``catalog.py``) lists all passes in pipeline order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
 
@@ -121,19 +121,6 @@ class ConfigPass(Pass):
     @abstractmethod
     def edit(self, config: dict[str, Any]) -> None:
         """Change the parsed genai_config.json in place."""
-
-
-PASSES: dict[str, type[Pass]] = {}
-
-P = TypeVar("P", bound=type[Pass])
-
-
-def register(cls: P) -> P:
-    """Add a pass to the registry; pipelines apply passes in the order of registration."""
-    if cls.name in PASSES:
-        raise ValueError(f"two passes are named '{cls.name}'")
-    PASSES[cls.name] = cls
-    return cls
 
 
 @dataclass(frozen=True)

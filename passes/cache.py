@@ -47,13 +47,12 @@ class Cache:
         os.utime(entry / "artifact.json")
         return ModelArtifact(entry / "model", key, frozenset(about["holds"]))
 
-    def put(self, key: str, holds: frozenset[str], build: Callable[[Path], None]) -> ModelArtifact:
+    def put(self, key: str, build: Callable[[Path], frozenset[str]]) -> ModelArtifact:
         """Build the entry under ``key``, once, however many processes ask for it at the same time.
 
         Args:
             key: hash of everything that the output depends on.
-            holds: the facts that hold of the output.
-            build: writes the output into the empty folder it is given.
+            build: writes the output into the empty folder it is given and returns the facts that hold of it.
         """
         with self._lock(key):
             if (found := self.get(key)) is not None:
@@ -63,7 +62,7 @@ class Cache:
             aside = Path(tempfile.mkdtemp(prefix=".building-", dir=home))
             try:
                 (aside / "model").mkdir()
-                build(aside / "model")
+                holds = build(aside / "model")
                 write_atomic(aside / "artifact.json", json.dumps({"key": key, "holds": sorted(holds)}, indent=1))
                 aside.rename(home / key)
             finally:

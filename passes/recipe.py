@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from olivine.passes.artifact import digest
-from olivine.passes.base import PASSES, Axis, Choice, Pass, Scalar
+from olivine.passes.base import Choice, Pass, Scalar
+from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import UsageError, did_you_mean
 
 
@@ -75,23 +76,17 @@ def _step(name: str, params: Mapping[str, Any]) -> Step:
     return Step(name, json.dumps(params, sort_keys=True, separators=(",", ":")))
 
 
-def axes() -> dict[str, Axis]:
-    """Every axis that a registered pass declares, in the order in which they are chosen."""
-    return {axis.name: axis for cls in PASSES.values() for axis in cls.axes}
-
-
 def canonical(choice: Choice) -> dict[str, Scalar]:
     """Fill in defaults and drop every axis that does not exist for the values before it.
 
     Raises:
         UsageError: for an axis that no pass declares.
     """
-    known = axes()
     for name in choice:
-        if name not in known:
-            raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, known)}")
+        if name not in AXES:
+            raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, AXES)}")
     kept: dict[str, Scalar] = {}
-    for name, axis in known.items():
+    for name, axis in AXES.items():
         if axis.applies(kept):
             kept[name] = choice.get(name, axis.default)
     return kept

@@ -1,0 +1,375 @@
+"""Arm: a loaded model in a process of its own, and the pipe to it.
+
+The study process loads no model. Whatever a model does to its process (crash, hang, eat the memory) costs that
+process alone, and arrives here as one error that says what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from olivine.passes.errors import OlivineError
+
+ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
+
+#: Exit code of the child when the asked provider is not the one that would run; see arm_server.
+EXIT_PROVIDER = 3
+#: How often the child's memory is read while it works.
+POLL_S = 0.05
+#: Step in which a process is asked whether it still uses a core.
+SETTLE_S = 0.005
+TAIL_CHARACTERS = 2000
+
+# The child may be another interpreter, without olivine: it gets this folder alone, as olivine.evaluators, and
+# imports nothing but the standard library, numpy, onnxruntime and onnxruntime_genai from elsewhere.
+_BOOTSTRAP = """
+import runpy, sys, types
+for name, path in (("olivine", []), ("olivine.evaluators", [sys.argv[1]])):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = path
+runpy.run_module("olivine.evaluators.arm_server", run_name="__main__")
+"""
+
+
+class ArmFailed(OlivineError):
+    """A model process that died, hung, outgrew its memory or refused.
+
+    Attributes:
+        kind: ``crash`` (a signal), ``timeout``, ``memory``, ``provider`` (the asked execution provider does not
+            run there) or ``error`` (an exception, or an answer that is no answer).
+        tail: the last that the process wrote to stderr; the message has its last line.
+    """
+
+    def __init__(self, kind: ArmFailure, message: str, tail: str = "") -> None:
+        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        super().__init__(f"{message}: {last}" if last else message)
+        self.kind: ArmFailure = kind
+        self.tail = tail
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What loading a model told.
+
+    Attributes:
+        load_ms: time to a usable model, in milliseconds, library imports not counted.
+        provider: the execution provider that runs it, as ONNX Runtime names it.
+        threads: intra-op threads from genai_config.json; None means GenAI's default, which is one.
+        vocab_size: number of token ids, from genai_config.json.
+        versions: of python, onnxruntime and onnxruntime_genai in that process.
+    """
+
+    load_ms: float
+    provider: str
+    threads: int | None
+    vocab_size: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ArmStats:
+    """Memory of the model's process.
+
+    Attributes:
+        rss_bytes: resident now.
+        peak_rss_bytes: the most it ever had resident (VmHWM), or since the last :meth:`Arm.reset_peak`.
+        scored: whether quality was scored since the start: its logits are then part of the peak.
+    """
+
+    rss_bytes: int
+    peak_rss_bytes: int
+    scored: bool
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one visit to an arm.
+
+    Attributes:
+        ms: milliseconds: the one of a prefill, or one per token of a decode.
+        foreign_cores: cores that other programs kept busy meanwhile, on average (0 to the number of cores).
+    """
+
+    ms: list[float]
+    foreign_cores: float
+
+
+@dataclass(frozen=True)
+class WindowScore:
+    """One window of text under one model, against the base; sums in nats over ``tokens`` scored positions."""
+
+    nll: float
+    tokens: int
+    kl: float
+    agree: int
+    finite: bool
+
+
+class Arm:
+    """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stderr: Any, timeout_s: float, limit: int | None) -> None:
+        self._process = process
+        self._stderr = stderr
+        self._timeout_s = timeout_s
+        self._limit = limit
+        self._buffer = b""
+        self._requests = 0
+        self.folder: Path | None = None
+        self.loaded: Loaded | None = None
+
+    @classmethod
+    def start(
+        cls,
+        python: str | Path = sys.executable,
+        timeout_s: float = 300.0,
+        memory_limit_bytes: int | None = None,
+    ) -> Arm:
+        """Start a process that imports its libraries at once and waits for a model.
+
+        Args:
+            python: the interpreter; each flavour of ONNX Runtime needs an environment of its own.
+            timeout_s: longest wait for the answer to one request; the process is killed after it.
+            memory_limit_bytes: the process is killed when its resident set outgrows this.
+        """
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the arm; closed in close()
+        process = subprocess.Popen(
+            [str(python), "-P", "-c", _BOOTSTRAP, str(Path(__file__).parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        return cls(process, stderr, timeout_s, memory_limit_bytes)
+
+    @classmethod
+    def open(cls, folder: Path, **options: Any) -> Arm:
+        """Start a process and load ``folder``; the options are those of :meth:`start`."""
+        arm = cls.start(**options)
+        try:
+            arm.load(folder)
+        except BaseException:
+            arm.close()
+            raise
+        return arm
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child, which leads a process group of the same id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def load(self, folder: Path) -> Loaded:
+        """Load the ONNX Runtime GenAI model in ``folder``; an arm holds one model in its life.
+
+        Raises:
+            ArmFailed: of kind ``provider`` when the provider that genai_config.json asks for would not run.
+        """
+        self.folder = Path(folder)
+        self.loaded = Loaded(**self._ask("load", folder=str(self.folder.resolve())))
+        return self.loaded
+
+    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
+        """Run a prompt to its first new token, on a fresh cache; one time.
+
+        Args:
+            tokens: token ids of the prompt.
+            room: new tokens that the cache holds beyond the prompt.
+        """
+        return Timing(**self._ask("prefill", tokens=[int(t) for t in tokens], room=room))
+
+    def decode(self, steps: int) -> Timing:
+        """Generate ``steps`` more tokens after :meth:`prefill`; one time each. Goes on where it last stopped."""
+        return Timing(**self._ask("decode", steps=steps))
+
+    def settle(self, most_s: float = 0.5) -> None:
+        """Wait until the process has come to rest.
+
+        ONNX Runtime's threads spin for some 30 ms after their last work, and take the cores from whoever is
+        measured next.
+        """
+        deadline = time.monotonic() + most_s
+        before = cpu_time_ns(self.pid)
+        while time.monotonic() < deadline:
+            time.sleep(SETTLE_S)
+            now = cpu_time_ns(self.pid)
+            if now - before < SETTLE_S * 1e9 / 10:
+                return
+            before = now
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids as the model's own GenAI tokenizer gives them."""
+        return [int(token) for token in self._ask("tokenize", text=text)["tokens"]]
+
+    def generate(self, prompt: str, max_new_tokens: int) -> str:
+        """The model's greedy continuation of ``prompt``."""
+        return str(self._ask("generate", prompt=prompt, max_new_tokens=max_new_tokens)["text"])
+
+    def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
+        """Run every window and store what a candidate is compared with, in ``path`` (.npz; whole or absent).
+
+        Args:
+            windows: token ids of each window, and how many of its last tokens are scored.
+            path: the file to write.
+            top_k: how many of the likeliest tokens are kept per position.
+
+        Raises:
+            ArmFailed: of kind ``error`` when a logit is not finite: such a model can't be a reference.
+        """
+        plain = [[list(tokens), scored] for tokens, scored in windows]
+        seconds = self._timeout_s * max(1, len(plain))
+        self._ask("reference", timeout_s=seconds, windows=plain, path=str(path), top_k=top_k)
+
+    def score(self, path: Path, window: int) -> WindowScore:
+        """Score one window of a file that :meth:`reference` wrote."""
+        return WindowScore(**self._ask("score", path=str(path), window=window))
+
+    def reset_peak(self) -> bool:
+        """Let the peak start anew from what is resident now; False where the kernel does not allow it."""
+        return bool(self._ask("reset_peak")["done"])
+
+    def stats(self) -> ArmStats:
+        """Memory of the process."""
+        return ArmStats(**self._ask("stats"))
+
+    def close(self) -> None:
+        """Kill the process and everything it started; nothing is left behind."""
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            if stream is not None and not stream.closed:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue  # a request that never left: its reader is dead
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, command: str, timeout_s: float | None = None, **arguments: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer."""
+        self._requests += 1
+        line = json.dumps({"id": self._requests, "do": command, **arguments}).encode() + b"\n"
+        if self._process.stdin is None or self._process.stdin.closed:
+            raise ArmFailed("error", f"{self._name()} is closed; '{command}' was not sent")
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended(command) from None
+        answer = self._read_line(command, self._timeout_s if timeout_s is None else timeout_s)
+        try:
+            reply: dict[str, Any] = json.loads(answer)
+        except json.JSONDecodeError:
+            raise self._kill("error", f"answered '{command}' with {answer[:200]!r}, which is no JSON") from None
+        if reply.pop("id") != self._requests:
+            raise self._kill("error", f"answered another request than '{command}'")
+        return reply
+
+    def _read_line(self, command: str, timeout_s: float) -> bytes:
+        """One line from the child, while its time and memory last."""
+        deadline = time.monotonic() + timeout_s
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._kill("timeout", f"did not answer '{command}' within {timeout_s:g} s")
+                if selector.select(left if self._limit is None else min(left, POLL_S)):
+                    chunk = os.read(self._process.stdout.fileno(), 1 << 20)
+                    if not chunk:
+                        raise self._ended(command)
+                    self._buffer += chunk
+                self._check_memory(command)
+        answer, _, self._buffer = self._buffer.partition(b"\n")
+        return answer
+
+    def _check_memory(self, command: str) -> None:
+        if self._limit is None:
+            return
+        peak = peak_rss_bytes(self.pid)
+        if peak > self._limit:
+            raise self._kill(
+                "memory",
+                f"held {peak / 1e6:.0f} MB during '{command}'; its limit is {self._limit / 1e6:.0f} MB",
+            )
+
+    def _kill(self, kind: ArmFailure, what: str) -> ArmFailed:
+        """End the process and say why."""
+        tail = self._tail()
+        self.close()
+        return ArmFailed(kind, f"{self._name()} {what}", tail)
+
+    def _ended(self, command: str) -> ArmFailed:
+        """The process has ended by itself: how, from its exit code and its last words."""
+        code = self._process.wait()
+        tail = self._tail()
+        self.close()
+        if code < 0:
+            return ArmFailed("crash", f"{self._name()} died of {_signal_name(code)} in '{command}'", tail)
+        kind: ArmFailure = "provider" if code == EXIT_PROVIDER else "error"
+        if "MemoryError" in tail or "bad_alloc" in tail or "bad allocation" in tail:
+            kind = "memory"
+        return ArmFailed(kind, f"{self._name()} ended with exit code {code} in '{command}'", tail)
+
+    def _tail(self) -> str:
+        if self._stderr.closed:
+            return ""
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - TAIL_CHARACTERS))
+        return str(self._stderr.read().decode("utf-8", "replace").strip())
+
+    def _name(self) -> str:
+        return f"The process of model '{self.folder}'" if self.folder else "A model process without a model"
+
+
+def peak_rss_bytes(pid: int | Literal["self"]) -> int:
+    """VmHWM of a process from /proc, in bytes; 0 for a process that has just ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def cpu_time_ns(pid: int) -> int:
+    """CPU time that all threads of a process have used, in nanoseconds; 0 for a process that has just ended."""
+    total = 0
+    for entry in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(entry.read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has just ended
+    return total
+
+
+def _signal_name(code: int) -> str:
+    name = signal.Signals(-code).name
+    hint = " (killed from outside: by hand, or by the kernel for want of memory)" if name == "SIGKILL" else ""
+    return name + hint

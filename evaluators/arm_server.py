@@ -1,0 +1,239 @@
+"""The child side of an arm: one model, one request at a time, JSON lines on stdin and stdout.
+
+Started by :mod:`olivine.evaluators.arm`, maybe under an interpreter that has no olivine: imports only the standard
+library, numpy, onnxruntime and onnxruntime_genai, and its two neighbours that do the same. Nothing is caught
+here: an exception ends the process, its traceback on stderr is the error message of the parent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from olivine.evaluators.scoring import TopK, score, top_k
+from olivine.evaluators.session import ProviderUnavailable, prove_provider
+
+EXIT_PROVIDER = 3
+PARENT_CHECK_S = 2.0
+
+
+class Server:
+    """The commands; each method's keyword arguments are those of the request, its dict is the answer."""
+
+    def __init__(self, genai: Any) -> None:
+        self.genai = genai
+        self.model: Any = None
+        self.generator: Any = None
+        self.scored = False
+
+    def load(self, folder: str) -> dict[str, Any]:
+        config = json.loads((Path(folder) / "genai_config.json").read_text())
+        provider = prove_provider(Path(folder), config)
+        started = time.perf_counter()
+        self.model = self.genai.Model(folder)
+        load_ms = (time.perf_counter() - started) * 1e3
+        options = config["model"]["decoder"].get("session_options", {})
+        return {
+            "load_ms": load_ms,
+            "provider": provider,
+            "threads": options.get("intra_op_num_threads"),
+            "vocab_size": config["model"]["vocab_size"],
+            "versions": versions(),
+        }
+
+    def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:
+        ids = np.array(tokens, dtype=np.int32)
+        self.generator = None  # the last cache goes before the next one comes
+        self.generator = generator = self._generator(len(ids) + room + 1)
+
+        def first_token() -> None:
+            generator.append_tokens(ids)
+            generator.generate_next_token()
+
+        return timed(first_token, 1)
+
+    def decode(self, steps: int) -> dict[str, Any]:
+        return timed(self.generator.generate_next_token, steps)
+
+    def tokenize(self, text: str) -> dict[str, Any]:
+        return {"tokens": self.genai.Tokenizer(self.model).encode(text).tolist()}
+
+    def generate(self, prompt: str, max_new_tokens: int) -> dict[str, Any]:
+        tokenizer = self.genai.Tokenizer(self.model)
+        ids = tokenizer.encode(prompt)
+        generator = self._generator(len(ids) + max_new_tokens, min_length=0)
+        generator.append_tokens(ids)
+        while not generator.is_done():
+            generator.generate_next_token()
+        return {"text": tokenizer.decode(generator.get_sequence(0)[len(ids) :])}
+
+    def reference(self, windows: list[tuple[list[int], int]], path: str, top_k: int) -> dict[str, Any]:
+        self.scored = True
+        arrays: dict[str, Any] = {}
+        for number, (tokens, scored) in enumerate(windows):
+            ids = np.array(tokens, dtype=np.int32)
+            base = self._top_k(ids, scored, top_k)
+            arrays |= {
+                f"tokens_{number}": ids,
+                f"ids_{number}": base.ids,
+                f"logp_{number}": base.logp,
+                f"nll_{number}": base.nll,
+                f"best_{number}": base.best,
+            }
+        aside = Path(f"{path}.{os.getpid()}.tmp")
+        try:
+            with aside.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **arrays)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return {}
+
+    def score(self, path: str, window: int) -> dict[str, Any]:
+        self.scored = True
+        with np.load(path) as stored:  # members are read one by one: only this window's are
+            ids = stored[f"tokens_{window}"]
+            base = TopK(*(stored[f"{part}_{window}"] for part in ("ids", "logp", "nll", "best")))
+        logits, targets = self._logits(ids, len(base.nll))
+        if not finite(logits):
+            return {"nll": 0.0, "tokens": len(targets), "kl": 0.0, "agree": 0, "finite": False}
+        scores = score(logits, targets, base)
+        return {
+            "nll": float(scores.nll.sum()),
+            "tokens": len(targets),
+            "kl": float(scores.kl.sum()),
+            "agree": int(scores.agree.sum()),
+            "finite": True,
+        }
+
+    def reset_peak(self) -> dict[str, Any]:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return {"done": False}
+        return {"done": True}
+
+    def stats(self) -> dict[str, Any]:
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        kilobytes = {name: int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM")}
+        return {
+            "rss_bytes": kilobytes["VmRSS"] * 1024,
+            "peak_rss_bytes": kilobytes["VmHWM"] * 1024,
+            "scored": self.scored,
+        }
+
+    def _generator(self, max_length: int, min_length: int | None = None) -> Any:
+        """A greedy generator; by default it may not end before ``max_length``."""
+        params = self.genai.GeneratorParams(self.model)
+        least = max_length if min_length is None else min_length
+        params.set_search_options(max_length=max_length, min_length=least, do_sample=False)
+        return self.genai.Generator(self.model, params)
+
+    def _top_k(self, ids: Any, scored: int, k: int) -> TopK:
+        logits, targets = self._logits(ids, scored)
+        if not finite(logits):
+            raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
+        return top_k(logits, targets, k)
+
+    def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:
+        """Float32 logits before, and token ids at, the last ``scored`` positions of a window."""
+        self.generator = None
+        generator = self._generator(len(ids) + 1)
+        generator.append_tokens(ids)
+        logits = np.asarray(generator.get_output("logits"))[0]
+        if len(logits) != len(ids):
+            raise ValueError(
+                f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph (prune_lm_head) "
+                "can't be scored; export it without that option"
+            )
+        first = len(ids) - scored
+        return logits[first - 1 : -1].astype(np.float32, copy=False), ids[first:]
+
+
+def finite(logits: Any) -> bool:
+    """Whether all logits are finite; a sum shows it without an array of flags."""
+    return bool(np.isfinite(logits.sum(axis=1, dtype=np.float64)).all())
+
+
+def timed(work: Callable[[], None], times: int) -> dict[str, Any]:
+    """Milliseconds of each call, and the cores that other programs kept busy meanwhile."""
+    busy, own = busy_s(), time.process_time()
+    marks = [time.perf_counter_ns()]
+    for _ in range(times):
+        work()
+        marks.append(time.perf_counter_ns())
+    foreign_s = (busy_s() - busy) - (time.process_time() - own)
+    seconds = (marks[-1] - marks[0]) / 1e9
+    ms = [(after - before) / 1e6 for before, after in itertools.pairwise(marks)]
+    return {"ms": ms, "foreign_cores": max(0.0, foreign_s / seconds)}
+
+
+def busy_s() -> float:
+    """CPU seconds that all programs of this machine have used, stolen time included (proc_stat(5))."""
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this process, whatever flavour of ONNX Runtime it has."""
+    found = {"python": platform.python_version()}
+    for package in metadata.distributions():
+        name = package.metadata["Name"].lower()
+        if name.startswith("onnxruntime"):
+            found[name] = package.version
+    return found
+
+
+def watch_parent(parent: int) -> None:
+    """End this process when its parent is gone, also while native code runs."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
+
+
+def serve(requests: BinaryIO, answers: BinaryIO, server: Server) -> None:
+    """Answer requests until the parent closes the pipe."""
+    for line in requests:
+        request = json.loads(line)
+        number, command = request.pop("id"), request.pop("do")
+        answer = getattr(server, command)(**request)
+        answers.write(json.dumps({"id": number, **answer}).encode() + b"\n")
+        answers.flush()
+
+
+def main() -> int:
+    """Keep stdout for answers alone, import the libraries, serve."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the protocol
+    import onnxruntime_genai as genai
+
+    if hasattr(genai, "disable_telemetry_events"):
+        genai.disable_telemetry_events()
+    try:
+        serve(sys.stdin.buffer, answers, Server(genai))
+    except ProviderUnavailable as error:
+        print(error, file=sys.stderr)
+        return EXIT_PROVIDER
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # no destructors: a model that is about to vanish need not be torn down

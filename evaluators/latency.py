@@ -1,0 +1,242 @@
+"""Paired latency: the candidate and the resident base take turns, so that the machine's drift cancels.
+
+One round times the prompt once and a stretch of decode steps on each arm, in an order drawn at random; the log
+ratio within a round is one sample of the speedup. The estimate is the Hodges-Lehmann centre of these, with its
+exact signed-rank interval. Both arms stay loaded, and only two arms are ever alive beside each other: idle
+sessions of others slow the measured ones (see the package README).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from olivine.evaluators.arm import Visit
+from olivine.evaluators.base import Measurement
+from olivine.evaluators.base_pool import BasePool
+from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
+
+#: Rounds below this can't give a 95 % signed-rank interval that is not just the extremes.
+MIN_ROUNDS = 8
+MAX_WARMUP_ROUNDS = 5
+#: Decode steps of a visit: enough for a steady reading, short against the machine's drift.
+MAX_STEPS = 16
+
+
+class TimedArm(Protocol):
+    """What latency needs of an arm; :class:`olivine.evaluators.arm.Arm` is one, tests bring a simulated one."""
+
+    def visit(self, tokens: Sequence[int], steps: int, room: int | None = None) -> Visit:
+        """Run a prompt and ``steps`` further tokens."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until the arm's threads no longer spin."""
+        ...
+
+
+@dataclass
+class Readings:
+    """Every sample of one arm: milliseconds, one row per round.
+
+    Attributes:
+        ttft_ms: [rounds].
+        step_ms: [rounds][steps].
+        foreign_cores: [rounds] cores that other programs kept busy.
+    """
+
+    ttft_ms: list[float] = field(default_factory=list)
+    step_ms: list[list[float]] = field(default_factory=list)
+    foreign_cores: list[float] = field(default_factory=list)
+
+    def add(self, visit: Visit) -> None:
+        """Keep one round's visit."""
+        self.ttft_ms.append(visit.ttft_ms)
+        self.step_ms.append(visit.step_ms)
+        self.foreign_cores.append(visit.foreign_cores)
+
+    def tpot_ms(self) -> Floats:
+        """One reading per round: the mean of the lower half of its steps.
+
+        Interference of other programs is one-sided; the lower half is free of the worst of it and still an
+        average over several steps.
+        """
+        return np.array([lower_half_mean(steps) for steps in self.step_ms])
+
+
+def lower_half_mean(samples: Sequence[float]) -> float:
+    """Mean of the smaller half of ``samples`` (the middle one included)."""
+    return float(np.mean(np.sort(np.asarray(samples))[: (len(samples) + 1) // 2]))
+
+
+@dataclass(frozen=True)
+class PairedLatency:
+    """Speedups of a candidate over the base, and its times in milliseconds.
+
+    Attributes:
+        prompt_tokens: length of the prompt.
+        new_tokens: tokens a user asks for; decode is timed at these depths and ``e2e_ms`` is for all of them.
+        half_width: stop when the 95 % intervals of both log ratios are at most this on either side.
+        max_seconds: stop when measuring (warm-up included) has taken this long, but not before 8 rounds.
+        seed: of prompt and order.
+        vocab_size: token ids of the prompt are drawn below this.
+        base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the ratio.
+        clock: seconds, for the budget.
+    """
+
+    prompt_tokens: int = 128
+    new_tokens: int = 32
+    half_width: float = 0.02
+    max_seconds: float = 10.0
+    seed: int = 0
+    vocab_size: int = 1000
+    base_pool: BasePool | None = None
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
+
+    name: ClassVar[str] = "latency"
+    metrics: ClassVar[tuple[str, ...]] = (
+        "ttft_ms",
+        "tpot_ms",
+        "e2e_ms",
+        "prefill_tok_s",
+        "decode_tok_s",
+        "ttft_speedup",
+        "tpot_speedup",
+        "e2e_speedup",
+    )
+
+    def evaluate(self, candidate: TimedArm, reference: TimedArm) -> list[Measurement]:
+        """Measure until the half-width is reached or the time is spent; the protocol says which.
+
+        ``candidate is reference`` is allowed: its speedups are exactly 1, its times are its own readings.
+        """
+        rng = np.random.default_rng(self.seed)
+        prompt = [int(token) for token in rng.integers(0, self.vocab_size, self.prompt_tokens)]
+        arms = [reference] if candidate is reference else [reference, candidate]
+        deadline = self.clock() + self.max_seconds
+        warmup = self._warm_up(arms, prompt)
+        readings = [Readings() for _ in arms]
+        ended_by = "max_seconds"
+        backwards = False
+        while self.clock() < deadline or len(readings[0].ttft_ms) < MIN_ROUNDS:
+            rounds = len(readings[0].ttft_ms)
+            # A B then B A, or B A then A B: both orders equally often, which comes first left to chance.
+            backwards = bool(rng.integers(2)) if rounds % 2 == 0 else not backwards
+            for index in list(range(len(arms)))[:: -1 if backwards else 1]:
+                readings[index].add(self._visit(arms, index, prompt))
+            if rounds + 1 >= MIN_ROUNDS and self._precise(readings):
+                ended_by = "half_width"
+                break
+        if self.base_pool is not None:
+            self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
+        protocol = {
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.new_tokens,
+            "steps_per_visit": self._steps(),
+            "rounds": len(readings[0].ttft_ms),
+            "warmup_rounds": warmup,
+            "ended_by": ended_by,
+            "asked_half_width": self.half_width,
+            "estimator": "Hodges-Lehmann of paired log ratios, exact signed-rank 95 % interval",
+            "milliseconds": "own readings" if len(arms) == 1 else "base's pooled median / speedup",
+            "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
+        }
+        return self._summarise(readings, protocol)
+
+    def _steps(self) -> int:
+        return min(MAX_STEPS, max(1, self.new_tokens - 1))
+
+    def _visit(self, arms: Sequence[TimedArm], index: int, prompt: Sequence[int]) -> Visit:
+        """Let the others come to rest, then time one arm."""
+        for other in arms:
+            other.settle()
+        return arms[index].visit(prompt, self._steps(), self.new_tokens)
+
+    def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> int:
+        """Run rounds that do not count until no arm is still getting faster, by its own times."""
+        last: list[float] = []
+        for done in range(1, MAX_WARMUP_ROUNDS + 1):
+            visits = [self._visit(arms, index, prompt) for index in range(len(arms))]
+            now = [visit.ttft_ms + sum(visit.step_ms) for visit in visits]
+            if last and all(new > 0.95 * old for new, old in zip(now, last, strict=True)):
+                return done
+            last = now
+        return MAX_WARMUP_ROUNDS
+
+    def _precise(self, readings: Sequence[Readings]) -> bool:
+        return all(ratio.half_width <= self.half_width for ratio in _log_speedups(readings)[:2])
+
+    def _summarise(self, readings: Sequence[Readings], protocol: dict[str, Any]) -> list[Measurement]:
+        base, own = readings[0], readings[-1]
+        ttft, tpot, e2e = (ratio.exp() for ratio in _log_speedups(readings, self.new_tokens - 1))
+        if len(readings) == 1:
+            ttft_ms, tpot_ms = _centre(np.array(base.ttft_ms)), _centre(base.tpot_ms())
+            e2e_ms = _centre(np.array(base.ttft_ms) + (self.new_tokens - 1) * base.tpot_ms())
+        else:
+            pool_ttft, pool_tpot = float(np.median(base.ttft_ms)), float(np.median(base.tpot_ms()))
+            if self.base_pool is not None:
+                pool_ttft, pool_tpot = self.base_pool.ttft_ms, self.base_pool.tpot_ms
+            ttft_ms, tpot_ms = _divided(pool_ttft, ttft), _divided(pool_tpot, tpot)
+            e2e_ms = _divided(pool_ttft + (self.new_tokens - 1) * pool_tpot, e2e)
+        raw = {
+            "base_ttft_ms": _rounded(base.ttft_ms),
+            "base_step_ms": [_rounded(steps) for steps in base.step_ms],
+            "ttft_ms": _rounded(own.ttft_ms),
+            "step_ms": [_rounded(steps) for steps in own.step_ms],
+        }
+        prefill, decode = _rate(self.prompt_tokens, ttft_ms), _rate(1, tpot_ms)
+        return [
+            _measurement("ttft_ms", "ms", ttft_ms, own.ttft_ms, protocol),
+            _measurement("tpot_ms", "ms", tpot_ms, own.tpot_ms(), protocol | {"samples": raw}),
+            _measurement("e2e_ms", "ms", e2e_ms, (), protocol),
+            _measurement("prefill_tok_s", "tok/s", prefill, (), protocol),
+            _measurement("decode_tok_s", "tok/s", decode, (), protocol),
+            _measurement("ttft_speedup", "ratio", ttft, np.exp(_paired(base.ttft_ms, own.ttft_ms)), protocol),
+            _measurement("tpot_speedup", "ratio", tpot, np.exp(_paired(base.tpot_ms(), own.tpot_ms())), protocol),
+            _measurement("e2e_speedup", "ratio", e2e, (), protocol),
+        ]
+
+
+def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Floats:
+    ratio: Floats = np.log(np.asarray(base) / np.asarray(own))
+    return ratio
+
+
+def _log_speedups(readings: Sequence[Readings], steps: int = 0) -> tuple[Interval, Interval, Interval]:
+    """Log speedups in prefill, decode and end to end."""
+    base, own = readings[0], readings[-1]
+    if len(readings) == 1:
+        return (Interval(0.0, 0.0, 0.0),) * 3
+    whole = [np.asarray(arm.ttft_ms) + steps * arm.tpot_ms() for arm in (base, own)]
+    return (
+        hodges_lehmann(_paired(base.ttft_ms, own.ttft_ms)),
+        hodges_lehmann(_paired(base.tpot_ms(), own.tpot_ms())),
+        hodges_lehmann(_paired(whole[0], whole[1])),
+    )
+
+
+def _centre(samples: Floats) -> Interval:
+    return hodges_lehmann(np.log(samples)).exp()
+
+
+def _divided(milliseconds: float, speedup: Interval) -> Interval:
+    return Interval(milliseconds / speedup.value, milliseconds / speedup.high, milliseconds / speedup.low)
+
+
+def _rate(tokens: int, time_ms: Interval) -> Interval:
+    return _divided(1e3 * tokens, time_ms)
+
+
+def _rounded(samples: Sequence[float]) -> list[float]:
+    return [round(sample, 4) for sample in samples]
+
+
+def _measurement(
+    metric: str, unit: str, interval: Interval, samples: Sequence[float] | Floats, protocol: dict[str, Any]
+) -> Measurement:
+    plain = tuple(round(float(sample), 5) for sample in samples)
+    return Measurement(metric, unit, interval.value, interval.low, interval.high, plain, protocol)

@@ -1,0 +1,80 @@
+"""The check that every new graph passes before it is kept: it loads, and its logits are finite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.errors import BuildFailed
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+TOKENS = 8
+DTYPES = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+}
+
+
+def check_model(folder: Path) -> None:
+    """Run a few tokens through a plain ONNX Runtime session on the CPU, without optimizations.
+
+    Raises:
+        BuildFailed: when the graph does not load, does not run, or gives logits that are not finite.
+    """
+    import onnxruntime as ort
+
+    decoder = json.loads((folder / GENAI_CONFIG).read_text())["model"]["decoder"]
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Packing weights for the kernels costs memory and time that eight tokens do not repay.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        session = ort.InferenceSession(
+            str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"]
+        )
+        (logits,) = session.run(["logits"], _prompt(session, decoder["head_size"]))
+    except _ort_errors() as error:
+        raise BuildFailed(f"the graph does not run in ONNX Runtime: {error}") from error
+    if not np.isfinite(logits.astype(np.float32)).all():
+        raise BuildFailed("the graph gives logits that are not finite")
+
+
+def _prompt(session: ort.InferenceSession, head_size: int) -> dict[str, np.ndarray]:
+    """A first prompt of a few tokens: an empty key-value cache, a mask of ones, rising ids and positions."""
+    sizes = {
+        "batch_size": 1,
+        "sequence_length": TOKENS,
+        "total_sequence_length": TOKENS,
+        "past_sequence_length": 0,
+        "kv_cache_dim": head_size,
+    }
+    feed = {}
+    for given in session.get_inputs():
+        dims = [size if isinstance(size, int) else sizes.get(size, 1) for size in given.shape]
+        dtype = DTYPES[given.type]
+        if given.name in ("input_ids", "position_ids"):
+            feed[given.name] = np.arange(TOKENS, dtype=dtype).reshape(1, TOKENS)
+        else:
+            feed[given.name] = np.full(dims, given.name == "attention_mask", dtype)
+    return feed
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.RuntimeException,
+        state.InvalidProtobuf,
+    )

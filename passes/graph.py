@@ -1,0 +1,100 @@
+"""Reading and writing ONNX graphs whose weights stay on disk, and finding the linear layers in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+MICROSOFT = "com.microsoft"
+_LAYER = re.compile(r"layers\.(\d+)/")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A MatMul with a constant two-dimensional weight.
+
+    Attributes:
+        node: the MatMul node.
+        weight: its weight, shape [K, N] (inputs, outputs).
+        layer: decoder layer, or None for the head.
+        role: the projection, in the model builder's words: ``qkv_proj``, ``o_proj``, ``down_proj``, ``lm_head`` ...
+    """
+
+    node: ir.Node
+    weight: ir.Value
+    layer: int | None
+    role: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, N): input and output features."""
+        k, n = self.weight.const_value.shape  # type: ignore[union-attr]
+        return int(k), int(n)
+
+    @property
+    def path(self) -> str:
+        """``layers.3/down_proj`` or ``lm_head``: what patterns in YAML are matched against."""
+        return self.role if self.layer is None else f"layers.{self.layer}/{self.role}"
+
+    def array(self) -> np.ndarray:
+        """The weight, [K, N], memory-mapped where the file allows it."""
+        return np.asarray(self.weight.const_value.numpy())  # type: ignore[union-attr]
+
+
+def linears(model: ir.Model) -> Iterator[Linear]:
+    """Every linear layer of the decoder, in graph order."""
+    for node in model.graph:
+        if node.op_type != "MatMul" or node.inputs[1] is None:
+            continue
+        weight = node.inputs[1]
+        if weight.const_value is None or len(weight.const_value.shape) != 2:
+            continue
+        parts = [part for part in (node.name or "").split("/") if part]
+        found = _LAYER.search(node.name or "")
+        yield Linear(node, weight, int(found[1]) if found else None, parts[-2] if len(parts) > 1 else parts[0])
+
+
+def add_initializer(
+    model: ir.Model, name: str, dtype: ir.DataType, shape: tuple[int, ...], compute: Callable[[], np.ndarray]
+) -> ir.Value:
+    """Add a weight that is computed when it is written, so that one weight at a time is in memory."""
+    tensor = ir.LazyTensor(lambda: ir.tensor(compute(), name=name), dtype=dtype, shape=ir.Shape(shape), name=name)
+    value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape), const_value=tensor)
+    model.graph.register_initializer(value)
+    return value
+
+
+def replace_node(model: ir.Model, old: ir.Node, new: ir.Node) -> None:
+    """Put ``new`` where ``old`` is; its single output keeps its name."""
+    (output,) = old.outputs
+    new.outputs[0].type, new.outputs[0].shape = output.type, output.shape
+    name = output.name
+    ir.convenience.replace_nodes_and_values(model.graph, old, [old], [new], [output], [new.outputs[0]])
+    new.outputs[0].name = name
+
+
+def drop_unused(model: ir.Model) -> None:
+    """Remove weights, and nodes without side effects, that nothing reads any more."""
+    outputs = set(model.graph.outputs)
+    for node in reversed(list(model.graph)):
+        if not any(value.uses() or value in outputs for value in node.outputs):
+            model.graph.remove(node, safe=True)
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and value not in outputs:
+            del model.graph.initializers[name]
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Read a graph; its external weights stay memory-mapped."""
+    return ir.load(path)
+
+
+def save_graph(model: ir.Model, path: Path) -> None:
+    """Write the graph and, one tensor at a time, its weights to ``<name>.data`` beside it."""
+    model.graph.sort()
+    ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=256)

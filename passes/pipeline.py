@@ -1,0 +1,139 @@
+"""Pipeline: a recipe and a source in, a cached artifact out.
+
+Built in stages, each cached under a hash of its inputs, parameters, pass versions and library versions:
+
+1. the source as a checkpoint folder, once per model;
+2. each checkpoint pass;
+3. the export: the float graph, once per model, precision and fusion level;
+4. all graph passes together: the graph is read once, rewritten in memory and written once;
+5. all config passes together: weights are hard links to stage 4.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+
+from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
+from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult
+from olivine.passes.cache import Cache
+from olivine.passes.check import check_model
+from olivine.passes.errors import PassRefused
+from olivine.passes.graph import load_graph, save_graph
+from olivine.passes.recipe import Recipe
+from olivine.passes.source import Source
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build made: the artifact, and what each pass did for it."""
+
+    artifact: ModelArtifact
+    passes: tuple[PassResult, ...]
+
+
+def stage_key(inputs: str, passes: Sequence[Pass]) -> str:
+    """Hash of everything that the output of ``passes`` on ``inputs`` depends on."""
+    return digest(
+        [
+            inputs,
+            [
+                [p.name, p.version, p.params(), {library: version(library) for library in sorted(p.libraries)}]
+                for p in passes
+            ],
+        ]
+    )
+
+
+def build(source: Source, recipe: Recipe, cache: Cache) -> Built:
+    """Build the candidate that ``recipe`` makes of ``source``, or take it from the cache.
+
+    Every new graph is checked to load and to give finite logits before it is kept; a failure is never kept.
+
+    Raises:
+        PassRefused: when a pass does not apply to this model.
+        BuildFailed: when the result does not load or gives logits that are not finite.
+        SourceError: when the source can't be read.
+    """
+    key = digest(["source", source.key])
+    artifact = cache.get(key) or cache.put(key, source.materialize)
+    results: list[PassResult] = []
+    passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
+    for kind, group in groupby(passes, key=_stage):
+        stages = [list(group)] if kind in (GraphPass, ConfigPass) else [[p] for p in group]
+        for stage in stages:
+            artifact = _run(stage, artifact, cache, results)
+    return Built(artifact, tuple(results))
+
+
+def _stage(p: Pass) -> type[Pass]:
+    return next(kind for kind in (CheckpointPass, ExportPass, GraphPass, ConfigPass) if isinstance(p, kind))
+
+
+def _run(stage: Sequence[Pass], artifact: ModelArtifact, cache: Cache, results: list[PassResult]) -> ModelArtifact:
+    key = stage_key(artifact.key, stage)
+    seconds = [0.0] * len(stage)
+    made = cache.get(key)
+    if cached := made is not None:
+        output = made
+    else:
+        output = cache.put(key, lambda to: _apply(stage, artifact, to, seconds))
+    results += [PassResult(p.name, p.params(), s, cached) for p, s in zip(stage, seconds, strict=True)]
+    return output
+
+
+def _apply(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> frozenset[str]:
+    holds = artifact.holds
+    for p in stage:
+        if reason := p.refuse(holds):
+            raise PassRefused(reason)
+        holds = (holds - p.breaks) | p.ensures
+    first = stage[0]
+    if isinstance(first, CheckpointPass | ExportPass):
+        seconds[0] = _timed(lambda: first.apply(artifact.path, to))
+        if isinstance(first, ExportPass):
+            holds -= {"checkpoint"}
+            check_model(to)
+    elif isinstance(first, GraphPass):
+        _rewrite(stage, artifact, to, seconds)
+        check_model(to)
+    else:
+        _edit(stage, artifact, to, seconds)
+    return holds
+
+
+def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:
+    graph = artifact.onnx_path()
+    for file in artifact.files():
+        if file.name != graph.name and not file.name.startswith(graph.name + "."):
+            link_or_copy(file, to / file.relative_to(artifact.path))
+    model = load_graph(graph)
+    for index, p in enumerate(stage):
+        assert isinstance(p, GraphPass)
+        rewrite = p.rewrite
+        seconds[index] = _timed(lambda rewrite=rewrite: rewrite(model))  # type: ignore[misc]
+    # Weights are computed as they are written: the last pass is charged with the writing.
+    seconds[-1] += _timed(lambda: save_graph(model, to / graph.name))
+
+
+def _edit(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:
+    config = artifact.genai_config()
+    for index, p in enumerate(stage):
+        assert isinstance(p, ConfigPass)
+        edit = p.edit
+        seconds[index] = _timed(lambda edit=edit: edit(config))  # type: ignore[misc]
+    for file in artifact.files():
+        if file.name != GENAI_CONFIG:
+            link_or_copy(file, to / file.relative_to(artifact.path))
+    (to / GENAI_CONFIG).write_text(json.dumps(config, indent=4))
+
+
+def _timed(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,118 @@
+"""Dynamic int8: activations are quantized as they come, and the product is taken in integers.
+
+Weights are int8, symmetric, one scale an output channel; activations uint8 with one scale and zero point a tensor.
+One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from olivine.passes.base import Axis, Choice, GraphPass
+from olivine.passes.errors import PassRefused
+from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
+
+#: Named choices of layers. The head never is: its error reaches every logit undamped, and decode gains little.
+LAYER_GROUPS = {
+    "all": r"layers\.\d+/.*",
+    "not_down": r"layers\.\d+/(?!down_proj).*",
+    "attention": r"layers\.\d+/(q|k|v|qkv|o)_proj",
+    "mlp": r"layers\.\d+/(gate|up|gate_up|down)_proj",
+    "mlp_in": r"layers\.\d+/(gate|up|gate_up)_proj",
+}
+
+
+@dataclass(frozen=True)
+class DynamicQuantize(GraphPass):
+    """Quantize weights and activations of the chosen layers to int8.
+
+    Attributes:
+        layers: a regular expression matched against the whole path of a layer (``layers.3/down_proj``).
+    """
+
+    layers: str = LAYER_GROUPS["not_down"]
+
+    name: ClassVar[str] = "dynamic_int8"
+    requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis(
+            "activations",
+            "choice",
+            "float",
+            "whether chosen layers also quantize their activations (faster prefill)",
+            ("float", "int8"),
+            applies=lambda choice: choice.get("precision") in ("int4", "int8") and choice.get("provider") == "cpu",
+        ),
+        Axis(
+            "dynamic_layers",
+            "choice",
+            "not_down",
+            "which layers quantize their activations; down_proj suffers most",
+            tuple(LAYER_GROUPS),
+            applies=lambda choice: choice.get("activations") == "int8",
+        ),
+    )
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> DynamicQuantize | None:
+        """The pass for ``activations: int8``."""
+        if choice.get("activations", "float") == "float":
+            return None
+        return cls(layers=LAYER_GROUPS[str(choice["dynamic_layers"])])
+
+    def rewrite(self, model: ir.Model) -> None:
+        """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""
+        chosen = [layer for layer in linears(model) if re.fullmatch(self.layers, layer.path)]
+        if not chosen:
+            raise PassRefused(f"dynamic_int8: no layer matches '{self.layers}'")
+        quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
+        for layer in chosen:
+            self._replace(model, layer, quantized)
+        model.opset_imports.setdefault(MICROSOFT, 1)
+        drop_unused(model)
+
+    def _replace(
+        self, model: ir.Model, layer: Linear, quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]]
+    ) -> None:
+        activation = layer.node.inputs[0]
+        if activation is None:
+            raise PassRefused(f"dynamic_int8: {layer.path} reads no activation")
+        if activation not in quantized:
+            name = f"{activation.name}/DynamicQuantizeLinear"
+            node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3, name=name)
+            for output, part in zip(node.outputs, ("codes", "scale", "zero_point"), strict=True):
+                output.name = f"{name}/{part}"
+            model.graph.insert_before(layer.node, node)
+            quantized[activation] = (node.outputs[0], node.outputs[1], node.outputs[2])
+        codes, scale, zero_point = quantized[activation]
+        k, n = layer.shape
+        stem = f"{layer.weight.name}_I8"
+        inputs = [
+            codes,
+            add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array())),
+            scale,
+            add_initializer(
+                model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array())
+            ),
+            zero_point,
+        ]
+        name = f"{layer.node.name}_I8"
+        replace_node(model, layer.node, ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=name))
+
+
+def channel_scales(weight: np.ndarray) -> np.ndarray:
+    """Scale of each output channel: float [K, N] -> float32 [N], the largest weight takes code 127."""
+    return (np.abs(weight).max(axis=0) / np.float32(127)).astype(np.float32)
+
+
+def channel_codes(weight: np.ndarray) -> np.ndarray:
+    """Codes of each output channel: float [K, N] -> int8 [K, N] in -127 .. 127."""
+    scales = channel_scales(weight)
+    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+    return np.rint(weight * inverse).astype(np.int8)

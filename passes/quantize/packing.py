@@ -1,0 +1,78 @@
+"""How quantized weights lie in memory, as ONNX Runtime's MatMulNBits reads them.
+
+A weight [K, N] (inputs, outputs) is stored transposed, in blocks of ``block_size`` along K; K is padded with
+zeros to whole blocks. Codes of ``bits`` < 8 are packed low bits first. Source: ONNX Runtime's ContribOperators.md,
+``com.microsoft.MatMulNBits`` and ``com.microsoft.GatherBlockQuantized``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class BlockCodes:
+    """A weight quantized in blocks: ``value = scale * (code - zero_point)``.
+
+    Attributes:
+        codes: uint8 [N, blocks, block_size], each below ``2**bits``.
+        scales: float32 [N, blocks].
+        zero_points: uint8 [N, blocks], or None where it is ``2**(bits - 1)`` everywhere (symmetric).
+        bits: width of a code: 2, 4 or 8.
+        features: K, without the padding.
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+    zero_points: np.ndarray | None
+    bits: int
+    features: int
+
+    def dequantize(self) -> np.ndarray:
+        """The weight that the codes stand for, float32 [K, N]."""
+        zero = np.float32(2 ** (self.bits - 1))
+        if self.zero_points is not None:
+            zero = self.zero_points.astype(np.float32)[:, :, None]
+        values = (self.codes.astype(np.float32) - zero) * self.scales[:, :, None]
+        return values.reshape(len(values), -1)[:, : self.features].T
+
+    def packed_codes(self) -> np.ndarray:
+        """uint8 [N, blocks, block_size * bits / 8]: input B of MatMulNBits."""
+        return pack_bits(self.codes, self.bits)
+
+    def packed_zero_points(self) -> np.ndarray | None:
+        """uint8 [N, ceil(blocks * bits / 8)]: each row is padded to whole bytes."""
+        if self.zero_points is None:
+            return None
+        per_byte = 8 // self.bits
+        padding = -self.zero_points.shape[1] % per_byte
+        return pack_bits(np.pad(self.zero_points, ((0, 0), (0, padding))), self.bits)
+
+
+def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Pack codes along the last axis, low bits first.
+
+    Args:
+        codes: uint8 [..., n] with n a multiple of ``8 / bits``.
+        bits: 2, 4 or 8.
+
+    Returns:
+        uint8 [..., n * bits / 8].
+    """
+    per_byte = 8 // bits
+    if per_byte == 1:
+        return codes
+    lanes = codes.reshape(*codes.shape[:-1], -1, per_byte)
+    packed = lanes[..., 0].copy()
+    for lane in range(1, per_byte):
+        packed |= lanes[..., lane] << np.uint8(lane * bits)
+    return packed
+
+
+def unpack_bits(packed: np.ndarray, bits: int) -> np.ndarray:
+    """The inverse of :func:`pack_bits`: uint8 [..., n * bits / 8] -> uint8 [..., n]."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    lanes = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
+    return lanes.reshape(*packed.shape[:-1], -1)

@@ -1,0 +1,199 @@
+"""Weight-only quantization: MatMul -> MatMulNBits, each weight with its own width.
+
+Rewrites every linear layer with a constant float weight. Left alone:
+
+1. layers whose width is 0 (``lm_head: fp32``, or an override);
+2. layers that another pass has already rewritten (``activations: int8``).
+
+An embedding that shares its weight with the head (``tie_word_embeddings``) keeps a float copy of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from olivine.passes.base import Axis, Choice, GraphPass
+from olivine.passes.errors import PassRefused, UsageError
+from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
+from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.embedding import untie_embedding
+from olivine.passes.quantize.packing import BlockCodes
+
+INTEGER_BITS = {"int4": 4, "int8": 8}
+
+
+def is_integer(choice: Choice) -> bool:
+    """Whether the chosen precision stores weights as integers."""
+    return choice.get("precision") in INTEGER_BITS
+
+
+@dataclass(frozen=True)
+class WeightOnlyQuantize(GraphPass):
+    """Quantize weights in blocks; activations stay float.
+
+    Attributes:
+        bits: width of a weight: 4 or 8; 2 is accepted by the kernels and allowed in ``overrides``.
+        algorithm: ``rtn`` or ``k_quant``.
+        block_size: weights along the input features that share a scale: 16, 32, 64, 128 or 256.
+        symmetric: whether the zero point is fixed; k_quant always chooses one.
+        accuracy_level: least precision of the kernel's arithmetic: 0 unset, 1 fp32, 2 fp16, 3 bf16, 4 int8.
+        lm_head_bits: width of the head; 0 leaves it float.
+        overrides: (pattern, bits) pairs, the first that matches the whole of a layer's path decides;
+            paths are ``layers.3/down_proj`` and ``lm_head``; 0 bits leave a layer float.
+    """
+
+    bits: int = 4
+    algorithm: str = "rtn"
+    block_size: int = 32
+    symmetric: bool = True
+    accuracy_level: int = 4
+    lm_head_bits: int = 4
+    overrides: tuple[tuple[str, int], ...] = ()
+
+    name: ClassVar[str] = "weight_only"
+    requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    breaks: ClassVar[frozenset[str]] = frozenset({"float"})
+    libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch")
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis("algorithm", "choice", "rtn", "how integer weights are chosen", ("rtn", "k_quant"), applies=is_integer),
+        Axis("block_size", "choice", 32, "weights that share a scale", (16, 32, 64, 128, 256), applies=is_integer),
+        Axis(
+            "symmetric",
+            "bool",
+            True,
+            "whether the zero point of integer weights is fixed (k_quant always chooses one)",
+            applies=lambda choice: is_integer(choice) and choice.get("algorithm") == "rtn",
+        ),
+        Axis(
+            "accuracy_level",
+            "choice",
+            4,
+            "least precision of the integer kernels: 4 int8 (fast), 1 fp32, 0 the kernel's own choice",
+            (0, 1, 2, 3, 4),
+            applies=is_integer,
+        ),
+        Axis(
+            "lm_head",
+            "choice",
+            "same",
+            "precision of the head; same follows `precision`",
+            ("same", "fp32", "int8", "int4"),
+            applies=is_integer,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Check the parameters that a request file may bring."""
+        if self.bits not in (2, 4, 8) or self.block_size not in (16, 32, 64, 128, 256):
+            raise UsageError(
+                f"weight_only: bits={self.bits}, block_size={self.block_size}; "
+                "bits is 2, 4 or 8 and block_size 16, 32, 64, 128 or 256"
+            )
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> WeightOnlyQuantize | None:
+        """The pass for ``precision: int4`` or ``int8``."""
+        if not is_integer(choice):
+            return None
+        bits = INTEGER_BITS[str(choice["precision"])]
+        head = str(choice["lm_head"])
+        return cls(
+            bits=bits,
+            algorithm=str(choice["algorithm"]),
+            block_size=int(choice["block_size"]),
+            symmetric=bool(choice.get("symmetric", False)),
+            accuracy_level=int(choice["accuracy_level"]),
+            lm_head_bits=bits if head == "same" else INTEGER_BITS.get(head, 0),
+        )
+
+    def width(self, layer: Linear) -> int:
+        """Bits of one layer; 0 leaves it float."""
+        for pattern, bits in self.overrides:
+            if re.fullmatch(pattern, layer.path):
+                return bits
+        return self.lm_head_bits if layer.role == "lm_head" else self.bits
+
+    def rewrite(self, model: ir.Model) -> None:
+        """Replace each MatMul by MatMulNBits with weights that are computed as they are written."""
+        layers = [(layer, bits) for layer in linears(model) if (bits := self.width(layer))]
+        if not layers:
+            raise PassRefused("weight_only: no MatMul with a constant weight is left to quantize")
+        untie_embedding(model)
+        for layer, bits in layers:
+            self._replace(model, layer, bits)
+        model.opset_imports.setdefault(MICROSOFT, 1)
+        drop_unused(model)
+
+    def _replace(self, model: ir.Model, layer: Linear, bits: int) -> None:
+        k, n = layer.shape
+        blocks = -(-k // self.block_size)
+        stem = f"{layer.weight.name}_Q{bits}"
+        parts = ["codes", "scales"] if self._fixed_zero_point() else ["codes", "scales", "zero_points"]
+        codes = _Shared(
+            lambda: quantize_blocks(layer.array(), bits, self.block_size, self.algorithm, self.symmetric), len(parts)
+        )
+        inputs: list[ir.Value | None] = [
+            layer.node.inputs[0],
+            add_initializer(
+                model,
+                stem,
+                ir.DataType.UINT8,
+                (n, blocks, self.block_size * bits // 8),
+                lambda: codes.take().packed_codes(),
+            ),
+            add_initializer(
+                model, f"{stem}_scales", ir.DataType.FLOAT, (n, blocks), lambda: codes.take().scales
+            ),
+        ]
+        if "zero_points" in parts:
+            shape = (n, -(-blocks * bits // 8))
+            inputs.append(
+                add_initializer(
+                    model,
+                    f"{stem}_zero_points",
+                    ir.DataType.UINT8,
+                    shape,
+                    lambda: _present(codes.take().packed_zero_points()),
+                )
+            )
+        attributes: dict[str, Any] = {
+            "K": k,
+            "N": n,
+            "bits": bits,
+            "block_size": self.block_size,
+            "accuracy_level": self.accuracy_level,
+        }
+        name = f"{layer.node.name}_Q{bits}"
+        replace_node(model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name))
+
+    def _fixed_zero_point(self) -> bool:
+        return self.symmetric and self.algorithm == "rtn"
+
+
+class _Shared:
+    """One quantization for the tensors that are written from it, dropped after the last has taken it."""
+
+    def __init__(self, compute: Callable[[], BlockCodes], readers: int) -> None:
+        self._compute, self._readers, self._left = compute, readers, readers
+        self._codes: BlockCodes | None = None
+
+    def take(self) -> BlockCodes:
+        codes = self._codes if self._codes is not None else self._compute()
+        self._left -= 1
+        self._codes = codes if self._left else None
+        if not self._left:
+            self._left = self._readers
+        return codes
+
+
+def _present(array: np.ndarray | None) -> np.ndarray:
+    if array is None:
+        raise ValueError("symmetric codes have no zero points")
+    return array

@@ -1,0 +1,76 @@
+"""Session options, written into genai_config.json so that what was measured is what is deployed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from olivine.passes.base import Axis, Choice, ConfigPass
+
+OPTIMIZATION_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class SessionOptions(ConfigPass):
+    """Threads, spinning and ONNX Runtime's optimization level.
+
+    Attributes:
+        threads: intra-op threads; 0 leaves ONNX Runtime GenAI's default, which is one.
+        spinning: whether idle threads spin; faster for one model, slower beside other work.
+        optimization_level: ONNX Runtime's graph optimizations at load.
+    """
+
+    threads: int = 0
+    spinning: bool = True
+    optimization_level: str = "all"
+
+    name: ClassVar[str] = "session_options"
+    requires: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    libraries: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis(
+            "threads",
+            "int",
+            0,
+            "intra-op threads; 0 takes all cores that the process may use",
+            bounds=(0, 1024),
+            applies=lambda choice: choice.get("provider") == "cpu",
+        ),
+        Axis("spinning", "bool", True, "whether idle threads spin", applies=lambda c: c.get("provider") == "cpu"),
+        Axis(
+            "optimization_level",
+            "choice",
+            "all",
+            "ONNX Runtime's graph optimizations at load",
+            tuple(OPTIMIZATION_LEVELS),
+        ),
+    )
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> SessionOptions:
+        """The pass; ``threads: 0`` becomes the number of cores, so that a recipe says what it ran with."""
+        return cls(
+            threads=int(choice.get("threads", 0)) or available_cores(),
+            spinning=bool(choice.get("spinning", True)),
+            optimization_level=str(choice["optimization_level"]),
+        )
+
+    def edit(self, config: dict[str, Any]) -> None:
+        """Write the options into the decoder's session."""
+        options = config["model"]["decoder"]["session_options"]
+        if self.threads:
+            options["intra_op_num_threads"] = self.threads
+        if not self.spinning:
+            options["session.intra_op.allow_spinning"] = "0"
+        options["graph_optimization_level"] = OPTIMIZATION_LEVELS[self.optimization_level]

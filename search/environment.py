@@ -1,0 +1,67 @@
+"""What a study ran on: hardware, versions, threads; written into environment.json."""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from olivine.passes.session_options import available_cores
+from olivine.passes.source import Source
+
+PACKAGES = (
+    "olivine",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-genai",
+    "optuna",
+    "optuna-dashboard",
+    "torch",
+    "transformers",
+    "numpy",
+    "datasets",
+    "evaluate",
+    "pandas",
+)
+
+
+def describe_environment(source: Source | None = None) -> dict[str, Any]:
+    """Hardware, operating system and versions; and the model, where one is given."""
+    found: dict[str, Any] = {
+        "cpu": cpu_name(),
+        "cores": available_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: installed(package) for package in PACKAGES},
+    }
+    if source is not None:
+        found["model"] = {
+            "name": source.name,
+            "kind": source.kind,
+            "revision": source.revision,
+            "architecture": source.architecture,
+            "key": source.key,
+        }
+    return found
+
+
+def installed(package: str) -> str:
+    """Version of an installed package, or ``not installed``."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def cpu_name() -> str:
+    """The processor's marketing name."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
+        return found[1].strip()
+    return platform.processor() or platform.machine()

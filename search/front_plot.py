@@ -1,0 +1,211 @@
+"""The picture of the front: every trial, error bars, the base, the constraint, the front linked, the selection."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+
+from olivine.search.formatting import interval_text, params_text, title, varying
+from olivine.search.live import headline_metrics
+from olivine.search.metrics import METRICS, parse_constraint
+from olivine.search.plot_frame import Scale, axes_svg, padded, svg
+from olivine.search.plot_labels import Box, place
+from olivine.search.records import TrialRecord
+from olivine.search.study_view import StudyView
+
+#: The metric that goes up the y axis, where an objective is one of these.
+_QUALITY = ("perplexity_ratio", "kl_divergence", "perplexity", "bits_per_byte", "top1_agreement")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One trial in the picture: value, low and high in both directions."""
+
+    number: int
+    kind: str
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+    tooltip: str
+
+
+def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The (x, y) metrics of each picture: quality upwards, every other objective to the right; times as speedups."""
+    shown = headline_metrics(objectives)[: len(objectives)]
+    up = next((name for name in shown if name in _QUALITY), shown[-1])
+    return [(name, up) for name in shown if name != up]
+
+
+def marks(view: StudyView, x: str, y: str) -> list[Mark]:
+    """Every trial in which both metrics were measured; the front's members last, so that they lie on top."""
+    members = {member.number: member for member in view.members}
+    axes = varying(view.records)
+    found = []
+    for record in view.records:
+        shown = members.get(record.number, record)
+        if x not in shown.metrics or y not in shown.metrics:
+            continue
+        kind = _kind(record, shown.number in members, view.selection.get("trial"))
+        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), _tooltip(shown, kind, axes, x, y)))
+    order = ("infeasible", "failed", "feasible", "base", "front", "selected")
+    return sorted(found, key=lambda mark: order.index(mark.kind))
+
+
+def _kind(record: TrialRecord, member: bool, selected: object) -> str:
+    if record.number == selected:
+        return "selected"
+    if member:
+        return "front"
+    if record.number == 0:
+        return "base"
+    return "feasible" if record.feasible else record.state
+
+
+def _triple(record: TrialRecord, metric: str) -> tuple[float, float, float]:
+    value, low, high = (float(record.metrics[metric][end]) for end in ("value", "low", "high"))
+    return value, low if math.isfinite(low) else value, high if math.isfinite(high) else value
+
+
+def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) -> str:
+    words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(kind, record.state)
+    lines = [f"trial {record.number}, {words}", params_text(record.params, axes)]
+    shown = [m for m in dict.fromkeys([x, y, "ttft_speedup", "model_bytes"]) if m in record.metrics]
+    lines += [f"{title(metric)} {interval_text(metric, record.metrics[metric])}" for metric in shown]
+    return "\n".join(line for line in [*lines, record.reason] if line)
+
+
+def front_svg(
+    view: StudyView, x: str, y: str, width: float = 880, height: float = 470, standalone: bool = False
+) -> str:
+    """The scatter of two metrics as SVG; empty where no trial has both.
+
+    Args:
+        view: the study.
+        x: metric to the right.
+        y: metric upwards.
+        width: in pixels.
+        height: in pixels.
+        standalone: whether the picture has to carry its own style, as a file of its own does.
+    """
+    points = marks(view, x, y)
+    if not points:
+        return ""
+    bound = _bound(view, y)
+    right = Scale(*_range([mark for mark in points], "x", None), 64, width - 18)
+    up = Scale(*_range([mark for mark in points], "y", bound), height - 50, 30)
+    body = [axes_svg(right, up, (x, y), (_axis_title(x, "→", "←"), _axis_title(y, "↑", "↓")))]
+    if bound is not None and up.holds(bound):
+        body.append(_bound_svg(bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up))
+    if len(view.objectives) == 2:
+        body.append(_front_line(points, right, up, METRICS[y].direction == "minimize"))
+    body += [_error_bars(mark, right, up) for mark in points]
+    body += [_mark_svg(mark, right, up) for mark in points]
+    body.append(_labels(points, right, up, width < 600))
+    label = f"{title(y)} against {title(x)} of {len(points)} trials"
+    return svg(width, height, label, "".join(body), standalone)
+
+
+def _range(points: list[Mark], side: str, bound: float | None) -> tuple[float, float]:
+    """From the trials that count; infeasible ones beyond are drawn at the edge, lest they squeeze the front."""
+    kept = [mark for mark in points if mark.kind not in ("infeasible", "failed")]
+    if len(kept) < 2:
+        kept = points
+    values = [value for mark in kept for value in (mark.x if side == "x" else mark.y)]
+    low, high = min(values), max(values)
+    if bound is not None and low - 0.5 * (high - low) <= bound <= high + 0.5 * (high - low):
+        values.append(bound)
+    return padded(values)
+
+
+def _bound(view: StudyView, y: str) -> float | None:
+    found = [c for text in view.constraints if (c := parse_constraint(text)).metric == y]
+    return found[0].bound if found else None
+
+
+def _bound_svg(bound: float, text: str, x: Scale, y: Scale) -> str:
+    row = y(bound)
+    worse = (y.end, row) if text.find("<=") > 0 else (row, y.start)
+    return (
+        f'<rect class="beyond" x="{x.start:.1f}" y="{worse[0]:.1f}" width="{x.end - x.start:.1f}" '
+        f'height="{max(0.0, worse[1] - worse[0]):.1f}"/>'
+        f'<line class="bound" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{row:.1f}" y2="{row:.1f}"/>'
+        f'<text x="{x.start + 6:.1f}" y="{row - 6:.1f}">{escape(text)}</text>'
+    )
+
+
+def _axis_title(metric: str, more: str, less: str) -> str:
+    maximize = METRICS[metric].direction == "maximize"
+    return f"{title(metric)}, {'more' if maximize else 'less'} is better {more if maximize else less}"
+
+
+def _front_line(points: list[Mark], x: Scale, y: Scale, minimize: bool) -> str:
+    """The attainment line: what the front guarantees, a staircase through its members."""
+    front = sorted((m for m in points if m.kind in ("front", "selected")), key=lambda m: m.x[0])
+    if len(front) < 2:
+        return ""
+    path = [f"M{x(front[0].x[0]):.1f} {y(front[0].y[0]):.1f}"]
+    for left, right in zip(front, front[1:], strict=False):
+        # Between two members one has what the next one keeps: its value of y, up to its value of x.
+        rising = (right.y[0] > left.y[0]) == minimize
+        corner = (x(left.x[0]), y(right.y[0])) if rising else (x(right.x[0]), y(left.y[0]))
+        path.append(f"L{corner[0]:.1f} {corner[1]:.1f}L{x(right.x[0]):.1f} {y(right.y[0]):.1f}")
+    return f'<path class="step" d="{"".join(path)}"/>'
+
+
+def _error_bars(mark: Mark, x: Scale, y: Scale) -> str:
+    if mark.kind in ("infeasible", "failed") and not y.holds(mark.y[0]):
+        return ""
+    kind = "front-bars" if mark.kind in ("front", "selected") else "bars"
+    column, row = x(mark.x[0]), y(mark.y[0])
+    return (
+        f'<path class="{kind}" d="M{x(mark.x[1]):.1f} {row:.1f}H{x(mark.x[2]):.1f}'
+        f'M{column:.1f} {y(mark.y[1]):.1f}V{y(mark.y[2]):.1f}"/>'
+    )
+
+
+def _mark_svg(mark: Mark, x: Scale, y: Scale) -> str:
+    """A shape of its own for each kind, so that colour is not needed to tell them apart."""
+    column, row = x(mark.x[0]), y(mark.y[0])
+    beyond = not (x.holds(mark.x[0]) and y.holds(mark.y[0]))
+    if mark.kind in ("infeasible", "failed"):
+        shape = _triangle(column, row) if beyond else f'<circle class="infeasible" cx="{column:.1f}" cy="{row:.1f}" r="4"/>'
+    elif mark.kind == "base":
+        shape = f'<rect class="base" x="{column - 5:.1f}" y="{row - 5:.1f}" width="10" height="10"/>'
+    else:
+        radius = {"feasible": 4.0, "front": 5.5, "selected": 6.5}[mark.kind]
+        shape = f'<circle class="{mark.kind}" cx="{column:.1f}" cy="{row:.1f}" r="{radius}"/>'
+        if mark.kind == "selected":
+            shape = (
+                f'<circle class="halo" cx="{column:.1f}" cy="{row:.1f}" r="17"/>'
+                f'<circle class="ring" cx="{column:.1f}" cy="{row:.1f}" r="11"/>{shape}'
+            )
+    text = escape(mark.tooltip)
+    return f'<g class="mark" tabindex="0" role="img" aria-label="{text}" data-tip="{text}">{shape}</g>'
+
+
+def _triangle(column: float, row: float) -> str:
+    return f'<path class="infeasible" d="M{column:.1f} {row - 1:.1f}l5 9h-10z"/>'
+
+
+def _labels(points: list[Mark], x: Scale, y: Scale, narrow: bool) -> str:
+    """Numbers of the base and of the front's members, each where it covers neither a mark nor another label."""
+    taken = [Box.around(x(m.x[0]), y(m.y[0]), 13.0 if m.kind == "selected" else 6.0) for m in points]
+    inside = Box(x.start, y.end, x.end, y.start)
+    parts = []
+    for mark in sorted(points, key=lambda m: m.kind != "selected"):
+        if mark.kind not in ("base", "front", "selected"):
+            continue
+        text = "base" if mark.kind == "base" else f"{mark.number}"
+        if mark.kind == "selected":
+            text = f"{mark.number}" if narrow else f"trial {mark.number}, selected"
+        gap = 15.0 if mark.kind == "selected" else 9.0
+        box = place(x(mark.x[0]), y(mark.y[0]), 7.2 * len(text), gap, taken, inside)
+        if box is None:
+            continue
+        taken.append(box)
+        kind = "label chosen" if mark.kind == "selected" else "label"
+        parts.append(
+            f'<text class="{kind}" x="{(box.left + box.right) / 2:.1f}" y="{box.bottom - 3.5:.1f}" '
+            f'text-anchor="middle">{escape(text)}</text>'
+        )
+    return "".join(parts)

@@ -1,0 +1,132 @@
+"""Proposing the next candidate: Optuna's samplers, without ever proposing the same candidate twice.
+
+Each proposal is drawn in a scratch copy of the study with a sampler seeded by (seed, trial number, attempt):
+
+* the sequence depends on the seed and on what was measured, not on when the process started, so a resumed study
+  goes on as the uninterrupted one would have;
+* a proposal that was already measured is drawn again there, and leaves no trace in the study's storage. (In a
+  space of 48 points, 48 trials of plain TPE propose 19 to 31 distinct ones.)
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import compose
+from olivine.search.space import Space
+
+ATTEMPTS = 20
+#: Spaces up to this size are enumerated where that helps.
+ENUMERABLE = 20_000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The next candidate.
+
+    Attributes:
+        choice: its canonical axis values.
+        params: the searched axes among them: what Optuna is told.
+        sampler_attrs: what the sampler wants kept with the trial (NSGA-II: its generation).
+    """
+
+    choice: Mapping[str, Scalar]
+    params: Mapping[str, Any]
+    sampler_attrs: Mapping[str, Any]
+
+
+def make_sampler(name: str, seed: int, startup_trials: int) -> BaseSampler:
+    """The Optuna sampler that a config names, seeded."""
+    makers: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": lambda: optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=startup_trials, constant_liar=True
+        ),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=max(2, startup_trials)),
+        "nsga3": lambda: optuna.samplers.NSGAIIISampler(seed=seed, population_size=max(2, startup_trials)),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup_trials),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return makers[name]()
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """Draws candidates from ``space`` for a study.
+
+    Attributes:
+        space: the search space.
+        sampler: ``tpe``, ``random``, ``nsga2``, ``nsga3``, ``gp`` or ``exhaustive``.
+        seed: of the whole study.
+        startup_trials: random trials before a sampler that learns starts to.
+    """
+
+    space: Space
+    sampler: str
+    seed: int
+    startup_trials: int
+
+    def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
+        """The next candidate that is not among ``measured`` (recipe keys), or None when none is left.
+
+        Args:
+            study: the study so far; it is only read.
+            number: the number that the trial will have.
+            measured: recipe keys that need no second measurement.
+        """
+        if self.sampler == "exhaustive":
+            return self._unmeasured(number, measured, in_order=True)
+        history = [trial for trial in study.get_trials(deepcopy=False) if trial.number > 0]
+        for attempt in range(ATTEMPTS):
+            proposal = self._draw(study, history, hash_seed(self.seed, number, attempt))
+            if compose(proposal.choice).key not in measured:
+                return proposal
+        return self._unmeasured(number, measured, in_order=False)
+
+    def _draw(self, study: optuna.Study, history: list[FrozenTrial], seed: int) -> Proposal:
+        scratch = optuna.create_study(
+            directions=study.directions, sampler=make_sampler(self.sampler, seed, self.startup_trials)
+        )
+        scratch.add_trials([trial for trial in history if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)])
+        trial = scratch.ask()
+        choice = self.space.suggest(trial)
+        return Proposal(choice, dict(trial.params), dict(trial.system_attrs))
+
+    def _unmeasured(self, number: int, measured: Collection[str], in_order: bool) -> Proposal | None:
+        """A candidate that was not measured yet: the first, or any; None where there is none."""
+        choices = self.space.enumerate()
+        if choices is None:
+            return None
+        rest = [c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if compose(c).key not in measured]
+        if not rest:
+            return None
+        choice = rest[0] if in_order else random.Random(hash_seed(self.seed, number, ATTEMPTS)).choice(rest)
+        return Proposal(choice, {name: choice[name] for name in self.space.searched if name in choice}, {})
+
+
+def hash_seed(*parts: int) -> int:
+    """One 32-bit seed of several numbers, the same in every process."""
+    return random.Random(":".join(map(str, parts))).getrandbits(32)
+
+
+def count_candidates(space: Space, limit: int = ENUMERABLE) -> int | None:
+    """Distinct recipes in a space; None where a range is continuous or there are more than ``limit`` choices."""
+    choices = space.enumerate()
+    if choices is None:
+        return None
+    keys = set()
+    for count, choice in enumerate(choices):
+        if count >= limit:
+            return None
+        keys.add(compose(choice).key)
+    return len(keys)

@@ -1,0 +1,363 @@
+"""A study from its YAML to its front: create or resume, baseline, propose, measure, tell, stop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import optuna
+from optuna.samplers import PartialFixedSampler, RandomSampler
+from optuna.trial import TrialState
+
+from olivine.evaluators.base_pool import BasePool
+from olivine.evaluators.latency import PairedLatency
+from olivine.evaluators.memory import Memory
+from olivine.evaluators.quality import Quality
+from olivine.evaluators.text import TextSource, splits, tokenize
+from olivine.evaluators.windows import TextProtocol, Window, draw
+from olivine.passes.artifact import ModelArtifact, write_atomic
+from olivine.passes.base import Scalar
+from olivine.passes.cache import Cache, cache_root
+from olivine.passes.errors import BuildFailed, UsageError
+from olivine.passes.export import float_type
+from olivine.passes.recipe import canonical, compose
+from olivine.passes.source import resolve
+from olivine.search.config import StudyConfig, TextFileConfig
+from olivine.search.environment import describe_environment
+from olivine.search.live import Watcher
+from olivine.search.metrics import METRICS
+from olivine.search.objective import Evaluators, Objective, stop_rule
+from olivine.search.pareto import front, hypervolume
+from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.sampling import Proposal, Proposer, count_candidates
+from olivine.search.workers import Builder
+
+STUDY_NAME = "olivine"
+
+
+class Interrupted(Exception):
+    """The person at the terminal asked to stop; the study can be resumed."""
+
+
+@dataclass
+class Search:
+    """One running study: its config, folder, storage and the objective that measures."""
+
+    config: StudyConfig
+    folder: StudyDir
+    study: optuna.Study
+    objective: Objective
+    watcher: Watcher
+    records: list[TrialRecord]
+
+    def run(self) -> None:
+        """Measure the base, then candidates until a stop rule says enough.
+
+        Raises:
+            BuildFailed: when the base itself can't be built or measured: nothing can be compared then.
+            Interrupted: after Ctrl-C; the running trial is finished first.
+        """
+        config = self.config
+        space = config.search_space()
+        proposer = Proposer(space, self._sampler(), config.seed, config.sampler.startup_trials)
+        self.watcher.study_started(
+            config.name, config.model, max(0, config.stop.trials - self._done()), config.stop.timeout, config.objectives
+        )
+        started = time.monotonic()
+        with finish_trial_on_interrupt() as interrupted:
+            self._baseline()
+            while (reason := self._enough(started)) is None:
+                if interrupted():
+                    raise Interrupted
+                proposal = self._enqueued() or proposer.propose(self.study, len(self.study.trials), self._measured())
+                if proposal is None:
+                    reason = "every candidate of the space is measured"
+                    break
+                self._trial(proposal)
+            if interrupted():
+                raise Interrupted
+        self.watcher.note(f"search ended: {reason}")
+
+    def front(self) -> list[TrialRecord]:
+        """The front of the search so far, without the base."""
+        return front([r for r in self.records if r.number > 0], self.config.objectives)
+
+    def _sampler(self) -> str:
+        name = self.config.sampler.name
+        if name != "auto":
+            return name
+        candidates = count_candidates(self.config.search_space())
+        return "exhaustive" if candidates is not None and candidates <= self.config.stop.trials else "tpe"
+
+    def _done(self) -> int:
+        return sum(record.number > 0 for record in self.records)
+
+    def _measured(self) -> set[str]:
+        return {record.recipe_key for record in self.records}
+
+    def _enough(self, started: float) -> str | None:
+        stop = self.config.stop
+        if self._done() >= stop.trials:
+            return f"{stop.trials} trials"
+        if stop.timeout is not None and time.monotonic() - started >= stop.timeout:
+            return f"{stop.timeout:g} s have passed"
+        if stop.patience is not None and self._done() - self._last_growth() >= stop.patience:
+            return f"the front has not grown for {stop.patience} trials"
+        return None
+
+    def _last_growth(self) -> int:
+        """How many candidates had ended when the front last grew (in hypervolume, to the base and the worst)."""
+        ended = [r for r in self.records if r.number > 0]
+        points = [objective_values(r, self.config.objectives) if r.feasible else None for r in ended]
+        known = [p for p in points if p is not None]
+        if not known:
+            return 0
+        worst = [max(column) for column in zip(*known, strict=True)]
+        reference = [w + abs(w) * 0.1 for w in worst]
+        last, area = 0, 0.0
+        for count in range(1, len(points) + 1):
+            seen = [p for p in points[:count] if p is not None]
+            grown = hypervolume(seen, reference) if seen else 0.0
+            if grown > area * (1 + 1e-9):
+                last, area = count, grown
+        return last
+
+    def _baseline(self) -> None:
+        choice = base_choice(self.config)
+        if self.records:
+            self.watcher.phase_started("base")
+            self.objective.load_base(choice)
+            return
+        trial = self.study.ask()
+        self.watcher.trial_started(trial.number, {"base": choice["precision"]})
+        record = self.objective.measure(0, choice)
+        self._end(trial, record)
+        if record.state != "complete":
+            raise BuildFailed(f"the float base can't be measured, so nothing can be compared with it: {record.reason}")
+
+    def _enqueued(self) -> Proposal | None:
+        """The next choice of ``enqueue:`` that is not measured yet."""
+        space = self.config.search_space()
+        measured = self._measured()
+        for given in self.config.enqueue:
+            choice = canonical({**{d.axis.name: d.values[0] for d in space.domains if d.values}, **given})
+            if compose(choice).key in measured:
+                continue
+            # A choice outside the space is measured, but tells the sampler nothing.
+            searched = space.searched if space.contains(choice) else ()
+            return Proposal(choice, {name: choice[name] for name in searched if name in choice}, {})
+        return None
+
+    def _trial(self, proposal: Proposal) -> None:
+        trial = self._ask(proposal)
+        self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
+        self._end(trial, self.objective.measure(trial.number, proposal.choice))
+
+    def _ask(self, proposal: Proposal) -> optuna.Trial:
+        self.study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
+        trial = self.study.ask()
+        if proposal.params:
+            self.config.search_space().suggest(trial)
+        for name, value in proposal.sampler_attrs.items():
+            trial.storage.set_trial_system_attr(trial._trial_id, name, value)
+        return trial
+
+    def _end(self, trial: optuna.Trial, record: TrialRecord) -> None:
+        """Write the record, then tell Optuna: after a crash between the two the record is told again."""
+        self.folder.write_trial(record)
+        tell(self.study, trial, record, self.config.objectives)
+        self.records.append(record)
+        self.watcher.trial_ended(record, self.front())
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectives: Sequence[str]) -> None:
+    """Tell Optuna how a trial ended.
+
+    Measured trials are COMPLETE with their constraints; a candidate that was stopped, or did not build, is PRUNED
+    with a violated constraint: FAIL would teach the sampler nothing, and it would come back to the same corner.
+    """
+    trial.set_user_attr("recipe_key", record.recipe_key)
+    trial.set_user_attr("state", record.state)
+    if record.reason:
+        trial.set_user_attr("reason", record.reason)
+    for name, metric in record.metrics.items():
+        trial.set_user_attr(name, metric["value"])
+    for name, violation in record.constraints.items():
+        trial.set_constraint(name, violation)
+    trial.set_constraint("builds and runs", 1.0 if record.state == "failed" else 0.0)
+    if record.state != "failed" and all(name in record.metrics for name in objectives):
+        study.tell(trial, [record.value(name) for name in objectives])
+        return
+    if record.state == "infeasible" and not any(v > 0 for v in record.constraints.values()):
+        trial.set_constraint("surely kept", 1.0)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def objective_values(record: TrialRecord, objectives: Sequence[str]) -> list[float]:
+    """The objectives of a measured record, all to be minimized."""
+    return [record.value(n) * (1 if METRICS[n].direction == "minimize" else -1) for n in objectives]
+
+
+def base_choice(config: StudyConfig) -> dict[str, Scalar]:
+    """The float base: the provider's float type and the builder's own fusions, with the threads candidates get."""
+    fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
+    provider = str(fixed.get("provider", "cpu"))
+    shared = {name: fixed[name] for name in ("threads", "spinning", "rotate") if name in fixed}
+    return canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
+
+
+@contextmanager
+def open_search(
+    config: StudyConfig, folder: StudyDir, storage: str | None, watcher: Watcher
+) -> Iterator[Search]:
+    """Create the study in ``folder``, or resume the one that is there.
+
+    Raises:
+        UsageError: when the folder holds a study of another model, space or set of objectives, or another process
+            is running it.
+        SourceError: when the model can't be found or exported.
+    """
+    folder.root.mkdir(parents=True, exist_ok=True)
+    with _exclusive(folder.root):
+        _check_same_study(config, folder)
+        watcher.phase_started("source")
+        source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        write_atomic(folder.config_path, config.to_yaml())
+        write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
+        cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
+        study = open_storage(folder, storage, config.objectives)
+        records = folder.trials()
+        reap(study, records, config.objectives)
+        pool = BasePool(folder.root / "base_times.json")
+        builder = Builder(source, cache, folder.root / "requests", config.children.timeout, config.children.memory)
+        options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
+        constraints = config.parsed_constraints()
+        with builder:
+            objective = Objective(
+                builder, lambda base: make_evaluators(config, base, folder, "select", pool), constraints, watcher, options
+            )
+            try:
+                yield Search(config, folder, study, objective, watcher, records)
+            finally:
+                objective.close()
+
+
+def open_storage(folder: StudyDir, storage: str | None, objectives: Sequence[str]) -> optuna.Study:
+    """The Optuna study: SQLite in the study folder, or the storage URL that was given."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=STUDY_NAME if storage is None else folder.root.resolve().name,
+        storage=storage or f"sqlite:///{folder.database_path.resolve()}",
+        directions=[METRICS[name].direction for name in objectives],
+        load_if_exists=True,
+    )
+    study.set_metric_names(list(objectives))
+    return study
+
+
+def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequence[str]) -> None:
+    """End the trials that an interrupted process left running: from their record, or as failed without one."""
+    by_number = {record.number: record for record in records}
+    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        if frozen.number in by_number:
+            tell(study, optuna.Trial(study, frozen._trial_id), by_number[frozen.number], objectives)
+        else:
+            study.tell(frozen.number, state=TrialState.FAIL)
+
+
+def make_evaluators(
+    config: StudyConfig, base: ModelArtifact, folder: StudyDir, split: str, pool: BasePool
+) -> Evaluators:
+    """The evaluators of a study, on the ``select`` or the ``confirm`` split of its text."""
+    evaluation, latency = config.evaluation, config.evaluation.latency
+    confirming = split == "confirm"
+    count = (config.confirm.windows if confirming else None) or evaluation.windows
+    name, windows = text_windows(config, base.path, split, count)
+    vocab_size = int(base.genai_config()["model"]["vocab_size"])
+    quality = Quality(
+        windows=windows,
+        store=folder.root / "reference",
+        reference_key=base.key,
+        stop=None if confirming else stop_rule(config.parsed_constraints()),
+        protocol={"text": name, "split": split, "window_tokens": evaluation.window_tokens, "seed": config.seed},
+    )
+    seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds
+    timing = PairedLatency(
+        prompt_tokens=latency.prompt_tokens,
+        new_tokens=latency.new_tokens,
+        half_width=latency.half_width,
+        max_seconds=seconds,
+        seed=config.seed + confirming,
+        vocab_size=vocab_size,
+        base_pool=pool,
+    )
+    return Evaluators(Memory(latency.prompt_tokens), quality, timing)
+
+
+def text_windows(config: StudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
+    """Windows of one split of the study's text, as the model's tokenizer cuts it; and the text's name."""
+    given = config.evaluation.text
+    if isinstance(given, str):
+        source = TextSource.parse(given)
+    elif isinstance(given, TextFileConfig):
+        source = TextSource(file=Path(given.file).expanduser(), column=given.column)
+    else:
+        source = TextSource(**given.model_dump())
+    protocol = TextProtocol(config.evaluation.window_tokens, config.evaluation.window_tokens)
+    text = protocol.joiner.join(splits(source.documents(), config.seed)[split])
+    return source.name, draw(tokenize(text, model), protocol, count, config.seed, f"{source.name} ({split})")
+
+
+def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
+    """Refuse to mix two studies in one folder; budgets and selection may change between runs."""
+    from olivine.search.config import load_config
+
+    if not folder.config_path.is_file():
+        return
+    old = load_config(folder.config_path)
+    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "seed")
+    changed = [name for name in fixed if getattr(old, name) != getattr(config, name)]
+    if changed and folder.trials():
+        raise UsageError(
+            f"{folder.root} holds a study with another {', '.join(changed)}. Resume it with its own config, or give "
+            "this one a folder of its own with --out."
+        )
+
+
+@contextmanager
+def _exclusive(root: Path) -> Iterator[None]:
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{root} is being run by another process; wait for it, or give --out another folder") from None
+        yield
+
+
+@contextmanager
+def finish_trial_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C lets the running trial finish, the second stops at once.
+
+    Yields:
+        A function that tells whether Ctrl-C was pressed.
+    """
+    pressed = False
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bigram import bigram_folder
+
+from olivine.evaluators.arm import Arm, ArmFailed
+
+OpenArm = Callable[..., Arm]
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_spare_arm_starts_before_its_model_exists(base_folder: Path) -> None:
+    with Arm.start() as arm:
+        loaded = arm.load(base_folder)
+    assert loaded.provider == "CPUExecutionProvider"
+    assert loaded.threads == 1
+    assert loaded.vocab_size == 3
+    assert loaded.load_ms > 0
+    assert {"python", "onnxruntime", "onnxruntime-genai"} <= set(loaded.versions)
+
+
+def test_prefill_and_decode_time_every_token(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder)
+    prefill, decode = arm.prefill([1, 2, 1]), arm.decode(5)
+    assert len(prefill.ms) == 1
+    assert len(decode.ms) == 5
+    assert min(prefill.ms + decode.ms) > 0
+    assert prefill.foreign_cores >= 0
+
+
+def test_stats_are_those_of_the_child(open_arm: OpenArm, base_folder: Path) -> None:
+    stats = open_arm(base_folder).stats()
+    assert 10e6 < stats.rss_bytes <= stats.peak_rss_bytes
+    assert not stats.scored
+
+
+def test_a_python_exception_is_an_error_with_the_last_words(tmp_path: Path) -> None:
+    with Arm.start() as arm:
+        with pytest.raises(ArmFailed, match=r"exit code 1 in 'load'.*FileNotFoundError") as caught:
+            arm.load(tmp_path / "nothing")
+        assert caught.value.kind == "error"
+        assert gone(arm.pid)
+
+
+def test_a_broken_graph_is_an_error_that_names_the_folder(base_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "genai_config.json").write_text((base_folder / "genai_config.json").read_text())
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ArmFailed, match=tmp_path.name) as caught:
+        Arm.open(tmp_path)
+    assert caught.value.kind == "error"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
+def test_a_crash_names_its_signal(open_arm: OpenArm, base_folder: Path, number: signal.Signals) -> None:
+    arm = open_arm(base_folder)
+    os.kill(arm.pid, number)
+    with pytest.raises(ArmFailed, match=number.name) as caught:
+        arm.prefill([1])
+    assert caught.value.kind == "crash"
+    assert gone(arm.pid)
+
+
+def test_a_hang_is_a_timeout_and_leaves_no_process(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder, timeout_s=60.0)
+    os.kill(arm.pid, signal.SIGSTOP)
+    arm._timeout_s = 0.2
+    with pytest.raises(ArmFailed, match=r"did not answer 'prefill' within 0\.2 s") as caught:
+        arm.prefill([1])
+    assert caught.value.kind == "timeout"
+    assert gone(arm.pid)
+
+
+def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path) -> None:
+    folder = bigram_folder(tmp_path / "m", np.zeros((2000, 15000), dtype=np.float32))
+    with Arm.start(memory_limit_bytes=150_000_000) as arm:
+        with pytest.raises(ArmFailed, match=r"held \d+ MB during 'load'; its limit is 150 MB") as caught:
+            arm.load(folder)
+            arm.reference([(list(range(2000)), 1999)], tmp_path / "r.npz", 512)
+        assert caught.value.kind == "memory"
+        assert gone(arm.pid)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_a_provider_that_is_not_there_is_an_error_not_a_result(tmp_path: Path) -> None:
+    folder = bigram_folder(tmp_path / "m", np.zeros((3, 3), dtype=np.float32), provider_options=[{"QNN": {}}])
+    with pytest.raises(ArmFailed, match=r"asks for QNNExecutionProvider; this ONNX Runtime .*CPUExecutionProvider") as caught:
+        Arm.open(folder)
+    assert caught.value.kind == "provider"
+
+
+def test_prints_of_native_libraries_do_not_reach_the_protocol(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder)
+    # What anything in the child prints goes to fd 1, which is its stderr; answers have a descriptor of their own.
+    assert os.readlink(f"/proc/{arm.pid}/fd/1") == os.readlink(f"/proc/{arm.pid}/fd/2")
+
+
+def test_core_dumps_are_off(open_arm: OpenArm, base_folder: Path) -> None:
+    limits = Path(f"/proc/{open_arm(base_folder).pid}/limits").read_text()
+    line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert line.split()[4:6] == ["0", "0"]
+
+
+def test_closing_twice_is_fine_and_a_closed_arm_says_so(base_folder: Path) -> None:
+    arm = Arm.open(base_folder)
+    arm.close()
+    arm.close()
+    assert gone(arm.pid)
+    with pytest.raises(ArmFailed, match="is closed"):
+        arm.stats()
+
+
+def test_settling_ends_on_an_idle_process(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder)
+    arm.prefill([1, 2])
+    arm.settle()
+    assert arm.alive
+
+
+def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:
+    folder = bigram_folder(tmp_path / "m", np.zeros((1000, 8000), dtype=np.float32))
+    arm = open_arm(folder)
+    arm.reference([(list(range(1000)), 999)], tmp_path / "r.npz", 8)
+    before = arm.stats()
+    if not arm.reset_peak():
+        pytest.skip("this kernel does not let a process reset its peak")
+    after = arm.stats()
+    assert before.scored
+    assert after.peak_rss_bytes <= before.peak_rss_bytes
+
+
+def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) -> None:
+    arms = [open_arm(base_folder), open_arm(base_folder)]
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda arm=arm: found.append(len(arm.prefill([1]).ms))) for arm in arms]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [1, 1]
+
+
+def test_the_child_ends_when_its_parent_is_gone(base_folder: Path) -> None:
+    arm = Arm.open(base_folder)
+    assert arm._process.stdin is not None
+    arm._process.stdin.close()
+    for _ in range(200):
+        if not arm.alive:
+            break
+        time.sleep(0.05)
+    assert arm._process.returncode == 0
+    arm.close()
+
+
+def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder)
+    arm._buffer = b"not json\n"
+    with pytest.raises(ArmFailed, match="no JSON") as caught:
+        arm.stats()
+    assert caught.value.kind == "error"

@@ -1,0 +1,211 @@
+"""A synthetic study folder: sixteen trials with intervals, phases, a confirmed front, a selection, a database."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+from olivine.search.records import StudyDir, TrialRecord
+
+OBJECTIVES = ("tpot_ms", "perplexity_ratio")
+CONSTRAINT = "perplexity_ratio <= 1.2"
+BASE_TPOT_MS, BASE_TTFT_MS, BASE_PERPLEXITY = 19.6, 212.0, 24.7
+
+#: params, decode speedup, prefill speedup, perplexity ratio, KL, megabytes.
+CANDIDATES: list[tuple[dict[str, Any], float, float, float, float, float]] = [
+    ({"precision": "fp32"}, 1.0, 1.0, 1.0, 0.0, 657),
+    ({"precision": "int8", "block_size": 32, "lm_head": "int8"}, 2.41, 0.92, 1.0065, 0.0043, 270),
+    ({"precision": "int4", "algorithm": "rtn", "block_size": 32}, 3.16, 0.85, 1.95, 0.74, 203),
+    ({"precision": "int4", "algorithm": "gptq", "block_size": 32}, 3.09, 0.79, 1.101, 0.144, 206),
+    ({"precision": "int4", "algorithm": "gptq", "block_size": 16}, 2.81, 0.84, 1.1, 0.123, 225),
+    ({"precision": "mixed", "int8_share": 0.7, "block_size": 32}, 2.48, 0.96, 1.022, 0.031, 252),
+    ({"precision": "mixed", "int8_share": 0.5, "block_size": 32}, 2.68, 1.02, 1.04, 0.05, 238),
+    ({"precision": "mixed", "int8_share": 0.3, "block_size": 32}, 2.91, 0.98, 1.058, 0.073, 226),
+    ({"precision": "int8", "activations": "int8"}, 2.24, 1.39, 1.011, 0.0113, 258),
+    ({"precision": "mixed", "activations": "int8", "int8_share": 0.5}, 2.26, 1.38, 1.027, 0.036, 247),
+    ({"precision": "mixed", "activations": "int8", "int8_share": 0.3}, 2.69, 1.24, 1.048, 0.056, 237),
+    ({"precision": "int4", "algorithm": "k_quant", "block_size": 32}, 3.1, 0.85, 1.8, 0.62, 205),
+    ({"precision": "int4", "algorithm": "gptq", "block_size": 64}, 3.2, 0.83, 1.171, 0.162, 197),
+    ({"precision": "int8", "block_size": 128, "lm_head": "int8"}, 2.43, 0.95, 1.013, 0.009, 262),
+    ({"precision": "int4", "algorithm": "rtn", "block_size": 128}, 3.4, 0.9, 2.54, 1.0, 197),
+    ({"precision": "int4", "algorithm": "gptq", "block_size": 256}, math.nan, math.nan, math.nan, math.nan, 0),
+]
+REASON_BROKEN = "perplexity_ratio is 1.95 [1.88, 2.03]; the study asks for at most 1.2"
+REASON_FAILED = "the process that built it was killed at 6.1 GB <of 6.0 GB> & left no answer"
+
+
+def entry(value: float, spread: float, unit: str, **protocol: Any) -> dict[str, Any]:
+    return {
+        "value": value,
+        "low": value * math.exp(-spread),
+        "high": value * math.exp(spread),
+        "unit": unit,
+        "samples": [],
+        "protocol": protocol,
+    }
+
+
+def exact(value: float, unit: str) -> dict[str, Any]:
+    return entry(value, 0.0, unit)
+
+
+def record(number: int) -> TrialRecord:
+    """The record of one of the candidates."""
+    params, decode, prefill, ratio, kl, megabytes = CANDIDATES[number]
+    base = number == 0
+    failed = math.isnan(decode)
+    broken = not failed and ratio > 1.2
+    latency = {"prompt_tokens": 128, "new_tokens": 32, "rounds": 24, "stopped": "half_width", "threads": 2}
+    quality = {"text": "news articles", "split": "select", "windows": 12, "window_tokens": 512, "stride": 512}
+    metrics: dict[str, dict[str, Any]] = {}
+    if not failed:
+        spread = 0.0 if base else 0.004 + 0.03 * abs(ratio - 1)
+        metrics |= {
+            "perplexity": entry(BASE_PERPLEXITY * ratio, 0.04, "1", **quality),
+            "perplexity_ratio": entry(ratio, spread, "ratio", **quality),
+            "kl_divergence": entry(kl, 0.1, "nats", **quality) if kl else exact(0.0, "nats"),
+            "top1_agreement": entry(1 - 0.5 * math.tanh(kl), 0.004, "ratio", **quality),
+            "model_bytes": exact(megabytes * 1e6, "bytes"),
+            "peak_rss_bytes": exact(megabytes * 1.3e6 + 9e7, "bytes"),
+            "load_ms": entry(200 + megabytes, 0.05, "ms"),
+        }
+    if not failed and not broken:
+        spread = 0.0 if base else 0.021
+        metrics |= {
+            "tpot_ms": entry(BASE_TPOT_MS / decode, 0.025, "ms", **latency),
+            "ttft_ms": entry(BASE_TTFT_MS / prefill, 0.025, "ms", **latency),
+            "tpot_speedup": entry(decode, spread, "ratio", **latency),
+            "ttft_speedup": entry(prefill, spread * 1.4, "ratio", **latency),
+            "decode_tok_s": entry(1e3 * decode / BASE_TPOT_MS, 0.025, "tok/s", **latency),
+        }
+    reason = REASON_FAILED if failed else REASON_BROKEN if broken else ""
+    phases = {"build": 4.0 + number % 5, "quality": 7.5}
+    if not broken:
+        phases["latency"] = 12.0 + number % 3
+    return TrialRecord(
+        number=number,
+        state="failed" if failed else "infeasible" if broken else "complete",
+        reason=reason,
+        params=params,
+        recipe=[{"name": "export", "params": {"fuse_qkv": True}}, {"name": "weight_only", "params": params}],
+        recipe_key=f"{number:012x}",
+        passes=[{"name": "export", "params": {"fuse_qkv": True}, "seconds": 9.5, "cached": number > 0}],
+        build_seconds=phases["build"],
+        build_peak_rss_bytes=890_000_000,
+        evaluate_seconds=0.0 if failed else sum(phases.values()) - phases["build"],
+        metrics=metrics,
+        constraints={} if failed else {CONSTRAINT: (ratio - 1.2) / 1.2},
+        provider="cpu",
+        versions={"onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0"},
+        started=f"2026-11-22T13:{number:02d}:00+00:00",
+        phases={"build": phases["build"]} if failed else phases,
+    )
+
+
+def records() -> list[TrialRecord]:
+    """All sixteen."""
+    return [record(number) for number in range(len(CANDIDATES))]
+
+
+def write_study(root: Path, trials: list[TrialRecord] | None = None, *, ended: bool = True) -> StudyDir:
+    """A study folder of ``trials``; ``ended`` adds the front and the selection."""
+    chosen = records() if trials is None else trials
+    study = StudyDir(root)
+    root.mkdir(parents=True)
+    study.config_path.write_text(
+        "name: demo\nmodel: demo:smollm2-135m-instruct\nobjectives: [tpot_ms, perplexity_ratio]\n"
+        f"constraints: ['{CONSTRAINT}']\n"
+    )
+    study.environment_path.write_text(
+        json.dumps(
+            {
+                "cpu": "AMD EPYC 9R14 <test>",
+                "cores": 2,
+                "memory_bytes": 24_000_000_000,
+                "threads": 2,
+                "python": "3.11.2",
+                "versions": {"onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0", "optuna": "5.0.0"},
+            }
+        )
+    )
+    for trial in chosen:
+        study.write_trial(trial)
+    write_database(study, chosen)
+    if ended:
+        write_front(study, [trial for trial in chosen if trial.number in (0, 1, 5, 6, 7, 3, 12)])
+    return study
+
+
+def write_front(study: StudyDir, members: list[TrialRecord]) -> None:
+    """front.csv and selection.json, as a study that has ended leaves them."""
+    axes = list(dict.fromkeys(axis for member in members for axis in member.params))
+    rows = []
+    for member in members:
+        row: dict[str, Any] = {"trial": member.number, "selected": member.number == 7}
+        row |= {axis: member.params.get(axis, "") for axis in axes}
+        for metric, found in member.metrics.items():
+            row[metric] = found["value"]
+            if metric.endswith(("_speedup", "_ratio")):
+                row |= {f"{metric}_low": found["low"], f"{metric}_high": found["high"]}
+        rows.append(row)
+    with study.front_path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    confirmed = {str(m.number): {k: v for k, v in m.metrics.items() if k != "samples"} for m in members}
+    selection = {
+        "trial": 7,
+        "reason": "It is the knee of the confirmed front: the largest distance to the chord between its ends.",
+        "warnings": ["prefill is 0.98x of the base: this candidate gains in decode only"],
+        "confirmed": confirmed,
+        "rebuild": "olivine build demo:smollm2-135m-instruct --to best --set precision=mixed --set int8_share=0.3",
+        "default_threads": {
+            "tpot_speedup": entry(3.64, 0.02, "ratio"),
+            "ttft_speedup": entry(1.82, 0.02, "ratio"),
+        },
+    }
+    study.selection_path.write_text(json.dumps(selection))
+
+
+def write_database(study: StudyDir, trials: list[TrialRecord]) -> optuna.Study:
+    """The optuna study that these records would have come from."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made = optuna.create_study(
+        storage=f"sqlite:///{study.database_path}", study_name="demo", directions=["minimize", "minimize"]
+    )
+    made.set_metric_names(list(OBJECTIVES))
+    choices = {
+        "precision": ["fp32", "int8", "int4", "mixed"],
+        "algorithm": ["rtn", "k_quant", "gptq"],
+        "block_size": [16, 32, 64, 128, 256],
+        "activations": ["int8"],
+        "lm_head": ["int8"],
+    }
+    for trial in trials:
+        asked = made.ask(fixed_distributions=None)
+        assert asked.number == trial.number
+        for axis, value in trial.params.items():
+            asked.storage.set_trial_param(
+                asked._trial_id,
+                axis,
+                _distribution(axis, choices).to_internal_repr(value),
+                _distribution(axis, choices),
+            )
+        for name, excess in trial.constraints.items():
+            asked.set_constraint(name, excess)
+        if trial.state == "complete":
+            made.tell(asked, [trial.value(objective) for objective in OBJECTIVES])
+        else:
+            state = optuna.trial.TrialState.PRUNED if trial.state == "infeasible" else optuna.trial.TrialState.FAIL
+            made.tell(asked, state=state)
+    return made
+
+
+def _distribution(axis: str, choices: dict[str, list[Any]]) -> optuna.distributions.BaseDistribution:
+    if axis == "int8_share":
+        return optuna.distributions.FloatDistribution(0.0, 1.0)
+    return optuna.distributions.CategoricalDistribution(choices[axis])
