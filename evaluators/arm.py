@@ -175,6 +175,13 @@ class Arm:
         """Whether the process still runs."""
         return self._process.poll() is None
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids of the loaded model."""
+        if self.loaded is None:
+            raise ArmFailed("error", "A model process without a model has no vocabulary; load one first")
+        return self.loaded.vocab_size
+
     def load(self, folder: Path) -> Loaded:
         """Load the ONNX Runtime GenAI model in ``folder``; an arm holds one model in its life.
 

@@ -1,9 +1,9 @@
 """Paired latency: the candidate and the resident base take turns, so that the machine's drift cancels.
 
-One round times the prompt once and a stretch of decode steps on each arm, in an order drawn at random; the log
-ratio within a round is one sample of the speedup. The estimate is the Hodges-Lehmann centre of these, with its
-exact signed-rank interval. Both arms stay loaded, and only two arms are ever alive beside each other: idle
-sessions of others slow the measured ones (see the package README).
+A round is one prefill of each arm, then short alternating visits of decode, in an order drawn at random; the two
+readings of a round are a pair. The speedup is estimated from the faster half of the readings, its interval by
+swapping the arms within rounds (:func:`olivine.evaluators.stats.paired_speedup`). Before an arm's turn the other
+one comes to rest: its threads would spin on the same cores for some 30 ms.
 """
 
 from __future__ import annotations
@@ -15,23 +15,36 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from olivine.evaluators.arm import Visit
+from olivine.evaluators.arm import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
-from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
+from olivine.evaluators.stats import Floats, Interval, hodges_lehmann, lower_half_mean, paired_speedup
 
 #: Rounds below this can't give a 95 % signed-rank interval that is not just the extremes.
 MIN_ROUNDS = 8
 MAX_WARMUP_ROUNDS = 5
-#: Decode steps of a visit: enough for a steady reading, short against the machine's drift.
+#: Decode steps of a visit: short against the machine's drift, long against coming to rest.
+VISIT_STEPS = 8
+#: Decode steps of an arm in a round, so that prefill gets its share of the time.
 MAX_STEPS = 16
+#: Rounds between looks at the interval's width.
+CHECK_EVERY = 4
 
 
 class TimedArm(Protocol):
     """What latency needs of an arm; :class:`olivine.evaluators.arm.Arm` is one, tests bring a simulated one."""
 
-    def visit(self, tokens: Sequence[int], steps: int, room: int | None = None) -> Visit:
-        """Run a prompt and ``steps`` further tokens."""
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        ...
+
+    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
+        """Run a prompt to its first token."""
+        ...
+
+    def decode(self, steps: int) -> Timing:
+        """Generate further tokens."""
         ...
 
     def settle(self) -> None:
@@ -46,31 +59,16 @@ class Readings:
     Attributes:
         ttft_ms: [rounds].
         step_ms: [rounds][steps].
-        foreign_cores: [rounds] cores that other programs kept busy.
+        foreign_cores: [rounds] cores that other programs kept busy during prefill.
     """
 
     ttft_ms: list[float] = field(default_factory=list)
     step_ms: list[list[float]] = field(default_factory=list)
     foreign_cores: list[float] = field(default_factory=list)
 
-    def add(self, visit: Visit) -> None:
-        """Keep one round's visit."""
-        self.ttft_ms.append(visit.ttft_ms)
-        self.step_ms.append(visit.step_ms)
-        self.foreign_cores.append(visit.foreign_cores)
-
     def tpot_ms(self) -> Floats:
-        """One reading per round: the mean of the lower half of its steps.
-
-        Interference of other programs is one-sided; the lower half is free of the worst of it and still an
-        average over several steps.
-        """
-        return np.array([lower_half_mean(steps) for steps in self.step_ms])
-
-
-def lower_half_mean(samples: Sequence[float]) -> float:
-    """Mean of the smaller half of ``samples`` (the middle one included)."""
-    return float(np.mean(np.sort(np.asarray(samples))[: (len(samples) + 1) // 2]))
+        """[rounds] mean of the faster half of a round's steps: free of the worst interference, still an average."""
+        return np.array([float(lower_half_mean(np.array(steps))) for steps in self.step_ms])
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,6 @@ class PairedLatency:
         half_width: stop when the 95 % intervals of both log ratios are at most this on either side.
         max_seconds: stop when measuring (warm-up included) has taken this long, but not before 8 rounds.
         seed: of prompt and order.
-        vocab_size: token ids of the prompt are drawn below this.
         base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the ratio.
         clock: seconds, for the budget.
     """
@@ -93,7 +90,6 @@ class PairedLatency:
     half_width: float = 0.02
     max_seconds: float = 10.0
     seed: int = 0
-    vocab_size: int = 1000
     base_pool: BasePool | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
@@ -115,8 +111,9 @@ class PairedLatency:
         ``candidate is reference`` is allowed: its speedups are exactly 1, its times are its own readings.
         """
         rng = np.random.default_rng(self.seed)
-        prompt = [int(token) for token in rng.integers(0, self.vocab_size, self.prompt_tokens)]
         arms = [reference] if candidate is reference else [reference, candidate]
+        vocab_size = min(arm.vocab_size for arm in arms)
+        prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
         deadline = self.clock() + self.max_seconds
         warmup = self._warm_up(arms, prompt)
         readings = [Readings() for _ in arms]
@@ -126,9 +123,8 @@ class PairedLatency:
             rounds = len(readings[0].ttft_ms)
             # A B then B A, or B A then A B: both orders equally often, which comes first left to chance.
             backwards = bool(rng.integers(2)) if rounds % 2 == 0 else not backwards
-            for index in list(range(len(arms)))[:: -1 if backwards else 1]:
-                readings[index].add(self._visit(arms, index, prompt))
-            if rounds + 1 >= MIN_ROUNDS and self._precise(readings):
+            self._round(arms, prompt, readings, backwards)
+            if rounds + 1 >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
                 ended_by = "half_width"
                 break
         if self.base_pool is not None:
@@ -136,12 +132,12 @@ class PairedLatency:
         protocol = {
             "prompt_tokens": self.prompt_tokens,
             "new_tokens": self.new_tokens,
-            "steps_per_visit": self._steps(),
+            "steps_per_round": self._steps(),
             "rounds": len(readings[0].ttft_ms),
             "warmup_rounds": warmup,
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
-            "estimator": "Hodges-Lehmann of paired log ratios, exact signed-rank 95 % interval",
+            "estimator": "lower-half means of paired log times, 95 % randomisation interval",
             "milliseconds": "own readings" if len(arms) == 1 else "base's pooled median / speedup",
             "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
         }
@@ -150,18 +146,32 @@ class PairedLatency:
     def _steps(self) -> int:
         return min(MAX_STEPS, max(1, self.new_tokens - 1))
 
-    def _visit(self, arms: Sequence[TimedArm], index: int, prompt: Sequence[int]) -> Visit:
-        """Let the others come to rest, then time one arm."""
-        for other in arms:
-            other.settle()
-        return arms[index].visit(prompt, self._steps(), self.new_tokens)
+    def _round(
+        self, arms: Sequence[TimedArm], prompt: Sequence[int], readings: Sequence[Readings], backwards: bool
+    ) -> None:
+        """A prefill of each arm, then decode in visits A B B A."""
+        order = list(range(len(arms)))[:: -1 if backwards else 1]
+        for index in order:
+            _settle(arms)
+            timing = arms[index].prefill(prompt, self.new_tokens)
+            readings[index].ttft_ms.append(timing.ms[0])
+            readings[index].foreign_cores.append(timing.foreign_cores)
+            readings[index].step_ms.append([])
+        for first in range(0, self._steps(), VISIT_STEPS):
+            order = order[::-1]
+            for index in order:
+                _settle(arms)
+                steps = min(VISIT_STEPS, self._steps() - first)
+                readings[index].step_ms[-1].extend(arms[index].decode(steps).ms)
 
     def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> int:
         """Run rounds that do not count until no arm is still getting faster, by its own times."""
         last: list[float] = []
         for done in range(1, MAX_WARMUP_ROUNDS + 1):
-            visits = [self._visit(arms, index, prompt) for index in range(len(arms))]
-            now = [visit.ttft_ms + sum(visit.step_ms) for visit in visits]
+            now = []
+            for arm in arms:
+                _settle(arms)
+                now.append(sum(arm.prefill(prompt, self.new_tokens).ms + arm.decode(self._steps()).ms))
             if last and all(new > 0.95 * old for new, old in zip(now, last, strict=True)):
                 return done
             last = now
@@ -201,6 +211,11 @@ class PairedLatency:
         ]
 
 
+def _settle(arms: Sequence[TimedArm]) -> None:
+    for arm in arms:
+        arm.settle()
+
+
 def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Floats:
     ratio: Floats = np.log(np.asarray(base) / np.asarray(own))
     return ratio
@@ -213,9 +228,9 @@ def _log_speedups(readings: Sequence[Readings], steps: int = 0) -> tuple[Interva
         return (Interval(0.0, 0.0, 0.0),) * 3
     whole = [np.asarray(arm.ttft_ms) + steps * arm.tpot_ms() for arm in (base, own)]
     return (
-        hodges_lehmann(_paired(base.ttft_ms, own.ttft_ms)),
-        hodges_lehmann(_paired(base.tpot_ms(), own.tpot_ms())),
-        hodges_lehmann(_paired(whole[0], whole[1])),
+        paired_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms)),
+        paired_speedup(base.tpot_ms(), own.tpot_ms()),
+        paired_speedup(whole[0], whole[1]),
     )
 
 

@@ -121,6 +121,7 @@ class Export(ExportPass):
             raise PassRefused(
                 f"The GenAI model builder does not know the architecture '{architecture}'. {hint}"
             )
+        # With bounded caches, sliding-window models refuse to generate less than a window (512 in Gemma 3).
         options = [*FUSION_LEVELS[self.fusion_level], "windowed_kv_cache=false"]
         if any(checkpoint.glob("*.py")):  # a source writes code only where trust_remote_code was given
             options.append("hf_remote=true")

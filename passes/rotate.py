@@ -19,16 +19,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 from olivine.passes.artifact import link_or_copy
 from olivine.passes.base import Axis, CheckpointPass, Choice
 from olivine.passes.errors import PassRefused
 from olivine.passes.orthogonal import RandomHadamard
 from olivine.passes.safetensors_stream import Planned, tensor_files, write_safetensors
-
-if TYPE_CHECKING:
-    import torch
 
 _ATTENTION_IN, _MLP_IN = "input_layernorm", "post_attention_layernorm"
 #: Name of a linear layer -> the norm whose output it reads.
@@ -155,11 +153,11 @@ class _Fold:
         elif name == _HEAD:
             yield Planned(name, shape, lambda: self._reading(name, _FINAL_NORM))
         elif name == _FINAL_NORM:
-            yield Planned(name, shape, lambda: self._read(name).fill_(1))
+            yield Planned(name, shape, lambda: np.ones(shape))
         else:
             yield Planned(name, shape, lambda: self._layer(name))
 
-    def _layer(self, name: str) -> torch.Tensor:
+    def _layer(self, name: str) -> np.ndarray:
         found = _LAYER.fullmatch(name)
         layer, role, part = found.groups() if found else ("", "", "")
         if role in _READS and part == "weight":
@@ -168,19 +166,19 @@ class _Fold:
             tensor = self._read(name)
             return self.q.rotate(tensor) if part == "bias" else self.q.rotate(tensor.T).T
         if role in _NORMS and part == "weight":
-            return self._read(name).fill_(1)
+            return np.ones(self._shape(name))
         if role in _INSIDE or role in _READS or part == "inv_freq":
             return self._read(name)
         raise PassRefused(f"pass 'rotate' does not know where tensor '{name}' stands in the residual stream")
 
-    def _reading(self, name: str, norm: str) -> torch.Tensor:
+    def _reading(self, name: str, norm: str) -> np.ndarray:
         return self.q.rotate(self._read(name) * self._read(norm))
 
-    def _read(self, name: str) -> torch.Tensor:
+    def _read(self, name: str) -> np.ndarray:
         from safetensors import safe_open
 
         with safe_open(self.checkpoint / self.shards[name], framework="pt") as file:
-            return file.get_tensor(name).double()
+            return np.asarray(file.get_tensor(name).double().numpy())
 
     def _shape(self, name: str) -> tuple[int, ...]:
         from safetensors import safe_open

@@ -11,10 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import numpy as np
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -32,7 +30,7 @@ class Planned:
 
     name: str
     shape: tuple[int, ...]
-    compute: Callable[[], torch.Tensor]
+    compute: Callable[[], np.ndarray]
 
 
 def tensor_files(checkpoint: Path) -> dict[str, str]:
@@ -55,8 +53,6 @@ def write_safetensors(path: Path, tensors: Sequence[Planned]) -> int:
     Raises:
         ValueError: when a tensor does not have the shape it was planned with.
     """
-    import torch
-
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for planned in tensors:
@@ -68,7 +64,7 @@ def write_safetensors(path: Path, tensors: Sequence[Planned]) -> int:
         stream.write(len(text).to_bytes(8, "little") + text)
         for planned in tensors:
             tensor = planned.compute()
-            if tuple(tensor.shape) != planned.shape:
-                raise ValueError(f"{planned.name} has shape {tuple(tensor.shape)}, planned {planned.shape}")
-            stream.write(tensor.to(torch.float32).contiguous().numpy().tobytes())
+            if tensor.shape != planned.shape:
+                raise ValueError(f"{planned.name} has shape {tensor.shape}, planned {planned.shape}")
+            stream.write(np.ascontiguousarray(tensor, dtype="<f4").data)
     return end

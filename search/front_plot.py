@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 from olivine.search.formatting import interval_text, params_text, title, varying
 from olivine.search.live import headline_metrics
 from olivine.search.metrics import METRICS, parse_constraint
+from olivine.search.pareto import nondominated
 from olivine.search.plot_frame import Scale, axes_svg, padded, svg
 from olivine.search.plot_labels import Box, place
 from olivine.search.records import TrialRecord
@@ -77,7 +80,7 @@ def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) ->
 def front_svg(
     view: StudyView, x: str, y: str, width: float = 880, height: float = 470, standalone: bool = False
 ) -> str:
-    """The scatter of two metrics as SVG; empty where no trial has both.
+    """The scatter of two metrics as SVG; empty where no candidate has both.
 
     Args:
         view: the study.
@@ -88,16 +91,16 @@ def front_svg(
         standalone: whether the picture has to carry its own style, as a file of its own does.
     """
     points = marks(view, x, y)
-    if not points:
+    if all(mark.kind == "base" for mark in points):
         return ""
     bound = _bound(view, y)
-    right = Scale(*_range([mark for mark in points], "x", None), 64, width - 18)
-    up = Scale(*_range([mark for mark in points], "y", bound), height - 50, 30)
+    right = Scale(*_range(points, "x", None), 64, width - 18)
+    up = Scale(*_range(points, "y", bound), height - 50, 30)
     body = [axes_svg(right, up, (x, y), (_axis_title(x, "→", "←"), _axis_title(y, "↑", "↓")))]
     if bound is not None and up.holds(bound):
         body.append(_bound_svg(bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up))
     if len(view.objectives) == 2:
-        body.append(_front_line(points, right, up, METRICS[y].direction == "minimize"))
+        body.append(_front_line(points, (x, y), right, up))
     body += [_error_bars(mark, right, up) for mark in points]
     body += [_mark_svg(mark, right, up) for mark in points]
     body.append(_labels(points, right, up, width < 600))
@@ -138,11 +141,15 @@ def _axis_title(metric: str, more: str, less: str) -> str:
     return f"{title(metric)}, {'more' if maximize else 'less'} is better {more if maximize else less}"
 
 
-def _front_line(points: list[Mark], x: Scale, y: Scale, minimize: bool) -> str:
+def _front_line(points: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> str:
     """The attainment line: what the front guarantees, a staircase through its members."""
-    front = sorted((m for m in points if m.kind in ("front", "selected")), key=lambda m: m.x[0])
+    members = [m for m in points if m.kind in ("front", "selected")]
+    sign = np.array([-1.0 if METRICS[name].direction == "maximize" else 1.0 for name in names])
+    kept = nondominated(sign * np.array([[m.x[0], m.y[0]] for m in members]).reshape(-1, 2))
+    front = sorted((m for m, keep in zip(members, kept, strict=True) if keep), key=lambda m: m.x[0])
     if len(front) < 2:
         return ""
+    minimize = sign[1] > 0
     path = [f"M{x(front[0].x[0]):.1f} {y(front[0].y[0]):.1f}"]
     for left, right in zip(front, front[1:], strict=False):
         # Between two members one has what the next one keeps: its value of y, up to its value of x.

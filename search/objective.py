@@ -77,6 +77,7 @@ class Objective:
         self._evaluators: Evaluators | None = None
         self._watcher, self._arm_options = watcher, dict(arm_options)
         self.base: Arm | None = None
+        self._base_artifact: ModelArtifact | None = None
         self._spare: Arm | None = None
 
     @property
@@ -89,10 +90,39 @@ class Objective:
     def load_base(self, choice: Mapping[str, Scalar]) -> ModelArtifact:
         """Build and load the base without measuring it: a resumed study knows its numbers already."""
         artifact = self._builder.build(compose(choice), "base").artifact
-        self._evaluators = self._make_evaluators(artifact)
+        self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         self.close()
         self.base = Arm.open(artifact.path, **self._arm_options)
         return artifact
+
+    def base_artifact(self) -> ModelArtifact:
+        """The base's folder; there from trial 0 on."""
+        if self._base_artifact is None:
+            raise RuntimeError("the base (trial 0) comes before any candidate")
+        return self._base_artifact
+
+    def build(self, recipe: Recipe, name: str) -> ModelArtifact:
+        """Build a recipe, or take it from the cache."""
+        return self._builder.build(recipe, name).artifact
+
+    def remeasure(self, record: TrialRecord, evaluators: Evaluators) -> dict[str, Measurement]:
+        """Every metric of a measured candidate anew, with other evaluators, in a fresh process.
+
+        Raises:
+            OlivineError: when it no longer builds or runs.
+        """
+        artifact = self.build(Recipe.from_json(record.recipe), f"{record.number:04d}-confirm")
+        with Arm.open(artifact.path, **self._arm_options) as arm:
+            found = evaluators.memory.evaluate(arm, self._base())
+            found += evaluators.quality.evaluate(arm, self._base())
+            found += evaluators.latency.evaluate(arm, self._base())
+        return {m.metric: m for m in found}
+
+    def time_choice(self, choice: Mapping[str, Scalar]) -> list[Measurement]:
+        """Latency alone of a choice, beside the base."""
+        artifact = self.build(compose(choice), "timing")
+        with Arm.open(artifact.path, **self._arm_options) as arm:
+            return self.evaluators.latency.evaluate(arm, self._base())
 
     def measure(self, number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
         """Build and measure one candidate; trial 0 is the base, which stays loaded for the others."""
@@ -133,7 +163,7 @@ class Objective:
             draft.built = self._builder.build(recipe, f"{number:04d}")
         artifact = draft.built.artifact
         if number == 0:
-            self._evaluators = self._make_evaluators(artifact)
+            self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         draft.add([Measurement.exact("model_bytes", "bytes", artifact.model_bytes())])
         if number and (reason := self._broken(draft.metrics)):
             draft.stopped = reason

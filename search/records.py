@@ -130,6 +130,18 @@ class StudyDir:
         """Write the record of an ended trial."""
         write_atomic(self.root / "trials" / f"{record.number:04d}.json", json.dumps(asdict(record), indent=1))
 
+    def trial(self, number: int) -> TrialRecord:
+        """The record of one trial.
+
+        Raises:
+            UsageError: when the study has none of that number.
+        """
+        for record in self.trials():
+            if record.number == number:
+                return record
+        known = [record.number for record in self.trials()]
+        raise UsageError(f"{self.root} has no trial {number}; it has {f'{known[0]} to {known[-1]}' if known else 'none'}")
+
     def trials(self) -> list[TrialRecord]:
         """All records, by number."""
         return [

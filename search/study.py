@@ -6,9 +6,9 @@ import fcntl
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +25,7 @@ from olivine.evaluators.windows import TextProtocol, Window, draw
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.cache import Cache, cache_root
+from olivine.passes.catalog import AXES
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.export import float_type
 from olivine.passes.recipe import canonical, compose
@@ -34,9 +35,10 @@ from olivine.search.environment import describe_environment
 from olivine.search.live import Watcher
 from olivine.search.metrics import METRICS
 from olivine.search.objective import Evaluators, Objective, stop_rule
-from olivine.search.pareto import front, hypervolume
+from olivine.search.pareto import front, hypervolume_history
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal, Proposer, count_candidates
+from olivine.search.space import Domain
 from olivine.search.workers import Builder
 
 STUDY_NAME = "olivine"
@@ -113,21 +115,10 @@ class Search:
         return None
 
     def _last_growth(self) -> int:
-        """How many candidates had ended when the front last grew (in hypervolume, to the base and the worst)."""
-        ended = [r for r in self.records if r.number > 0]
-        points = [objective_values(r, self.config.objectives) if r.feasible else None for r in ended]
-        known = [p for p in points if p is not None]
-        if not known:
-            return 0
-        worst = [max(column) for column in zip(*known, strict=True)]
-        reference = [w + abs(w) * 0.1 for w in worst]
-        last, area = 0, 0.0
-        for count in range(1, len(points) + 1):
-            seen = [p for p in points[:count] if p is not None]
-            grown = hypervolume(seen, reference) if seen else 0.0
-            if grown > area * (1 + 1e-9):
-                last, area = count, grown
-        return last
+        """How many candidates had ended when the hypervolume of the front last grew."""
+        history = hypervolume_history([r for r in self.records if r.number > 0], self.config.objectives)
+        grown = [i for i, area in enumerate(history) if area > (history[i - 1] if i else 0.0) * (1 + 1e-9)]
+        return grown[-1] + 1 if grown else 0
 
     def _baseline(self) -> None:
         choice = base_choice(self.config)
@@ -147,7 +138,7 @@ class Search:
         space = self.config.search_space()
         measured = self._measured()
         for given in self.config.enqueue:
-            choice = canonical({**{d.axis.name: d.values[0] for d in space.domains if d.values}, **given})
+            choice = canonical({**{d.axis.name: _usual(d) for d in space.domains if d.values}, **given})
             if compose(choice).key in measured:
                 continue
             # A choice outside the space is measured, but tells the sampler nothing.
@@ -160,6 +151,11 @@ class Search:
         self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
         self._end(trial, self.objective.measure(trial.number, proposal.choice))
 
+    def _shown(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The values worth showing: of searched axes, and those that differ from an axis's default."""
+        searched = self.config.search_space().searched
+        return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default}
+
     def _ask(self, proposal: Proposal) -> optuna.Trial:
         self.study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
         trial = self.study.ask()
@@ -171,10 +167,16 @@ class Search:
 
     def _end(self, trial: optuna.Trial, record: TrialRecord) -> None:
         """Write the record, then tell Optuna: after a crash between the two the record is told again."""
+        record = replace(record, params=self._shown(record.params))
         self.folder.write_trial(record)
         tell(self.study, trial, record, self.config.objectives)
         self.records.append(record)
         self.watcher.trial_ended(record, self.front())
+
+
+def _usual(domain: Domain) -> Scalar:
+    """The value of an axis that ``enqueue:`` does not name: its default where the space has it, else the first."""
+    return domain.axis.default if domain.axis.default in domain.values else domain.values[0]
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectives: Sequence[str]) -> None:
@@ -200,9 +202,9 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectiv
     study.tell(trial, state=TrialState.PRUNED)
 
 
-def objective_values(record: TrialRecord, objectives: Sequence[str]) -> list[float]:
-    """The objectives of a measured record, all to be minimized."""
-    return [record.value(n) * (1 if METRICS[n].direction == "minimize" else -1) for n in objectives]
+def directed(metric: str, value: float) -> float:
+    """``value`` as a number to be minimized."""
+    return value if METRICS[metric].direction == "minimize" else -value
 
 
 def base_choice(config: StudyConfig) -> dict[str, Scalar]:

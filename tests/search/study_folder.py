@@ -117,7 +117,7 @@ def write_study(root: Path, trials: list[TrialRecord] | None = None, *, ended: b
     study = StudyDir(root)
     root.mkdir(parents=True)
     study.config_path.write_text(
-        "name: demo\nmodel: demo:smollm2-135m-instruct\nobjectives: [tpot_ms, perplexity_ratio]\n"
+        "name: demo\nmodel: demo:smollm2-135m-instruct\nspace: {precision: [int8, int4]}\nobjectives: [tpot_ms, perplexity_ratio]\n"
         f"constraints: ['{CONSTRAINT}']\n"
     )
     study.environment_path.write_text(

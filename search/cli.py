@@ -1,0 +1,317 @@
+"""The command line: one function a command, each importing what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from olivine.passes.errors import OlivineError, UsageError
+
+if TYPE_CHECKING:
+    from olivine.search.config import StudyConfig
+
+INTERRUPTED = 130
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 mistake, 3 nothing qualifies, 130 interrupted."""
+    options = parser().parse_args(arguments)
+    quiet_libraries()
+    try:
+        code: int = options.command(options) or 0
+    except OlivineError as error:
+        if options.debug:
+            traceback.print_exc()
+        ERR.print(f"olivine: {error}", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        ERR.print("olivine: stopped")
+        return INTERRUPTED
+    except Exception as error:  # the last line of defence: a person gets one readable message
+        if options.debug:
+            raise
+        ERR.print(f"olivine: {type(error).__name__}: {error} (--debug shows where)", markup=False)
+        return 1
+    return code
+
+
+def quiet_libraries() -> None:
+    """No progress bars or advice of other libraries between our lines."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, as ``--help`` shows it."""
+    root = argparse.ArgumentParser(
+        prog="olivine", description="Search-driven AutoML optimizer for ONNX language models."
+    )
+    root.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=run)
+        return sub
+
+    sub = command("validate", validate, "name every mistake in a config, before any work")
+    sub.add_argument("config", type=Path)
+    sub = command("plan", plan, "axes, candidates, memory, disk and time of a study; builds nothing")
+    sub.add_argument("config", type=Path)
+    _overrides(sub)
+    sub = command("run", run, "run a study, or resume the one in its folder")
+    sub.add_argument("config", type=Path)
+    sub.add_argument("--trials", type=int, help="candidates to measure (stop.trials)")
+    sub.add_argument("--timeout", help="wall-clock time of the search, such as 30m (stop.timeout)")
+    sub.add_argument("--seed", type=int, help="seed of the study")
+    sub.add_argument("--out", type=Path, help="the study folder; results/NAME by default")
+    sub.add_argument("--storage", help="Optuna storage URL; SQLite in the study folder by default")
+    _overrides(sub)
+    sub = command("trials", trials, "table of a study's trials")
+    sub.add_argument("study", type=Path)
+    sub.add_argument("--json", action="store_true", help="the records as JSON")
+    sub = command("compare", compare, "two trials of a study side by side")
+    sub.add_argument("study", type=Path)
+    sub.add_argument("a", type=int)
+    sub.add_argument("b", type=int)
+    sub = command("report", report, "write a study's self-contained report.html")
+    sub.add_argument("study", type=Path)
+    sub = command("dashboard", dashboard, "optuna-dashboard on a study, on this machine only")
+    sub.add_argument("study", type=Path)
+    sub.add_argument("--port", type=int, default=8080)
+    sub = command("export", export, "export a trial as an ONNX Runtime GenAI folder")
+    sub.add_argument("study", type=Path)
+    sub.add_argument("--trial", type=int, help="trial number; the selected one by default")
+    _target(sub)
+    sub = command("verify", verify, "check an exported folder: hashes, load, quality")
+    sub.add_argument("folder", type=Path)
+    sub = command("build", build, "build one recipe, without a search")
+    sub.add_argument("model", help="hub id, checkpoint folder, GGUF file, ONNX GenAI folder or demo:... model")
+    sub.add_argument("--revision", help="branch, tag or commit of a hub model")
+    sub.add_argument("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
+    _target(sub)
+    _overrides(sub, "an axis of the search space")
+    sub = command("bench", bench, "paired latency of model folders")
+    sub.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    sub.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
+    sub.add_argument("--prompt-tokens", type=int, default=128)
+    sub.add_argument("--new-tokens", type=int, default=32)
+    sub.add_argument("--half-width", type=float, default=0.02, help="stop at this half-width of the interval")
+    sub.add_argument("--seconds", type=float, default=20.0, help="or after this long per pair")
+    sub.add_argument("--rounds", type=int, help="or after this many rounds")
+    sub.add_argument("--json", type=Path, metavar="FILE")
+    sub = command("eval", evaluate, "perplexity of model folders, and their distance to a reference")
+    sub.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    sub.add_argument("--reference", type=Path)
+    sub.add_argument("--text", help="demo:news or a local file", default="demo:news")
+    sub.add_argument("--dataset", help="a hub dataset instead of --text")
+    sub.add_argument("--dataset-config", help="its configuration")
+    sub.add_argument("--dataset-split", default="test", help="its split")
+    sub.add_argument("--column", default="text", help="the column with the text")
+    sub.add_argument("--windows", type=int, default=16)
+    sub.add_argument("--window-tokens", type=int, default=512)
+    sub.add_argument("--protocol", help="wikitext2-hf or wikitext2-gptq")
+    sub.add_argument("--json", type=Path, metavar="FILE")
+    sub = command("chat", chat, "talk to an exported folder")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--prompt", help="one prompt instead of a conversation")
+    sub.add_argument("--max-new-tokens", type=int, default=256)
+    command("doctor", doctor, "what works here: versions, providers, memory, disk, hub")
+    return root
+
+
+def _overrides(sub: argparse.ArgumentParser, what: str = "a dotted path of the YAML") -> None:
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=f"set {what}; repeatable"
+    )
+
+
+def _target(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make")
+    sub.add_argument("--force", action="store_true", help="replace an existing folder")
+
+
+def _pairs(overrides: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {item}: write it as KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _load(options: argparse.Namespace, **more: object) -> StudyConfig:
+    from olivine.search.config import load_config
+
+    overrides = _pairs(getattr(options, "overrides", []))
+    overrides |= {key: str(value) for key, value in more.items() if value is not None}
+    return load_config(options.config, overrides)
+
+
+def validate(options: argparse.Namespace) -> None:
+    """``olivine validate CONFIG``."""
+    config = _load(options)
+    OUT.print(f"{options.config} is a valid study of {config.model}", markup=False)
+
+
+def plan(options: argparse.Namespace) -> None:
+    """``olivine plan CONFIG``."""
+    from olivine.search.plan import make_plan, plan_table
+
+    OUT.print(plan_table(make_plan(_load(options))))
+
+
+def run(options: argparse.Namespace) -> int:
+    """``olivine run CONFIG``."""
+    from olivine.search.run import run_study
+
+    more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
+    config = _load(options, **more)
+    return run_study(config, options.out or Path("results") / config.name, options.storage, options.config, OUT, ERR)
+
+
+def trials(options: argparse.Namespace) -> None:
+    """``olivine trials STUDY_DIR``."""
+    from olivine.search.config import load_config
+    from olivine.search.records import StudyDir
+    from olivine.search.tables import trials_json, trials_table
+
+    study = StudyDir.open(options.study)
+    if options.json:
+        sys.stdout.write(trials_json(study.trials()) + "\n")
+    else:
+        OUT.print(trials_table(study.trials(), load_config(study.config_path).objectives))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """``olivine compare STUDY_DIR A B``."""
+    from olivine.search.records import StudyDir
+    from olivine.search.tables import compare_table
+
+    study = StudyDir.open(options.study)
+    OUT.print(compare_table(study.trial(options.a), study.trial(options.b)))
+
+
+def report(options: argparse.Namespace) -> None:
+    """``olivine report STUDY_DIR``."""
+    from olivine.search.records import StudyDir
+    from olivine.search.report import write_report
+
+    OUT.print(str(write_report(StudyDir.open(options.study))), markup=False)
+
+
+def dashboard(options: argparse.Namespace) -> None:
+    """``olivine dashboard STUDY_DIR``."""
+    from olivine.search.dashboard import serve
+    from olivine.search.records import StudyDir
+
+    serve(StudyDir.open(options.study), options.port)
+
+
+def export(options: argparse.Namespace) -> None:
+    """``olivine export STUDY_DIR --to DIR``."""
+    from olivine.search.records import StudyDir
+    from olivine.search.single import export_trial
+
+    to = export_trial(StudyDir.open(options.study), options.trial, options.to, options.force)
+    OUT.print(f"exported to {to}", markup=False)
+
+
+def verify(options: argparse.Namespace) -> None:
+    """``olivine verify DIR``."""
+    from olivine.search.verify import verify_folder
+
+    found = verify_folder(options.folder)
+    OUT.print(
+        f"{options.folder}: {found.files} files are what was exported; the model loads, and predicts the check text at "
+        f"{found.nll:.4f} nats a token (at export: {found.expected_nll:.4f})",
+        markup=False,
+    )
+
+
+def build(options: argparse.Namespace) -> None:
+    """``olivine build MODEL --to DIR``."""
+    from olivine.search.single import build_one
+
+    to = build_one(
+        options.model,
+        options.revision,
+        options.trust_remote_code,
+        _pairs(options.overrides),
+        options.to,
+        options.force,
+    )
+    OUT.print(f"built {to}", markup=False)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """``olivine bench DIR ...``."""
+    from olivine.passes.artifact import write_atomic
+    from olivine.search.bench import bench_folders, bench_table, results_json
+
+    reference = options.reference or options.folders[0]
+    results = bench_folders(
+        options.folders,
+        reference,
+        options.prompt_tokens,
+        options.new_tokens,
+        options.half_width,
+        options.seconds,
+        options.rounds,
+    )
+    OUT.print(bench_table(results, reference))
+    if options.json:
+        write_atomic(options.json, results_json(results))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """``olivine eval DIR ...``."""
+    from olivine.passes.artifact import write_atomic
+    from olivine.search.bench import results_json
+    from olivine.search.evaluate import evaluate_folders, evaluation_table
+
+    text: Any = options.text
+    if options.dataset:
+        text = {
+            "dataset": options.dataset,
+            "config": options.dataset_config,
+            "split": options.dataset_split,
+            "column": options.column,
+        }
+    elif not str(text).startswith("demo:"):
+        text = {"file": text, "column": options.column}
+    results = evaluate_folders(
+        options.folders, options.reference, text, options.windows, options.window_tokens, options.protocol
+    )
+    OUT.print(evaluation_table(results, options.reference))
+    if options.json:
+        write_atomic(options.json, results_json(results))
+
+
+def chat(options: argparse.Namespace) -> None:
+    """``olivine chat DIR``."""
+    from olivine.search.chat import chat as talk
+
+    talk(options.folder, options.prompt, options.max_new_tokens, OUT)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """``olivine doctor``."""
+    from olivine.search.doctor import doctor as examine
+
+    return examine(OUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

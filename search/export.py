@@ -1,0 +1,123 @@
+"""Export: a candidate as a complete ONNX Runtime GenAI folder with its manifest; whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.arm import Arm
+from olivine.evaluators.text import tokenize
+from olivine.passes.artifact import ModelArtifact, sha256_file
+from olivine.passes.base import Scalar
+from olivine.passes.catalog import AXES
+from olivine.passes.errors import UsageError
+from olivine.passes.recipe import canonical
+
+MANIFEST = "olivine.json"
+FORMAT = 1
+#: What a model is asked to predict when its folder is verified: plain prose, whatever the study's text was.
+CHECK_TEXT = (
+    "Olivine is a mineral that crystallizes early from magma, at high temperature. It is made of magnesium, iron, "
+    "silicon and oxygen, and it gives the upper mantle of the Earth most of its mass. When it is clear and green, "
+    "people cut it into gems and call it peridot. Water and air slowly turn it into clay, serpentine and iron oxide, "
+    "which is why it is common in fresh lava but rare in old soil. A few beaches on volcanic islands are green, "
+    "because waves carry the light grains of ash away and leave the heavier crystals behind."
+)
+CHECK_TOKENS = 128
+
+
+def rebuild_command(model: str, revision: str | None, choice: Mapping[str, Scalar]) -> str:
+    """The command that builds the same bytes again."""
+    changed = {name: value for name, value in canonical(choice).items() if value != AXES[name].default}
+    words = ["olivine build", model, "--to DIR", *([f"--revision {revision}"] if revision else [])]
+    return " ".join([*words, *(f"--set {name}={_yaml(value)}" for name, value in changed.items())])
+
+
+def _yaml(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def export_model(artifact: ModelArtifact, to: Path, about: Mapping[str, Any], force: bool = False) -> Path:
+    """Copy an artifact, load it in a fresh process, write its manifest, and rename it into place.
+
+    Args:
+        artifact: the candidate.
+        to: the folder to make.
+        about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
+        force: whether an existing folder is replaced.
+
+    Raises:
+        UsageError: when ``to`` exists and ``force`` is not given.
+        ArmFailed: when the copy does not run.
+    """
+    check_target(to, force)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
+    try:
+        for file in artifact.files():
+            target = aside / file.relative_to(artifact.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        tokens = check_tokens(aside)
+        manifest = {
+            "format": FORMAT,
+            **about,
+            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens)},
+            "files": file_table(aside),
+        }
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        aside.chmod(0o755)
+        if to.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{to.name}.old.", dir=to.parent))
+            to.rename(retired / to.name)
+            aside.rename(to)
+            shutil.rmtree(retired)
+        else:
+            aside.rename(to)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return to
+
+
+def check_target(to: Path, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        UsageError: when ``to`` exists and ``force`` is not given, or is no folder of a model.
+    """
+    if not to.exists():
+        return
+    if not force:
+        raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
+    if not to.is_dir() or (any(to.iterdir()) and not (to / "genai_config.json").is_file()):
+        raise UsageError(f"{to} is no model folder, so --force does not replace it")
+
+
+def file_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> SHA-256 and bytes of every file but the manifest."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {
+        p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": os.stat(p).st_size} for p in files
+    }
+
+
+def check_tokens(folder: Path) -> list[int]:
+    """Token ids of the check text, as the folder's tokenizer sees it."""
+    text = tokenize(CHECK_TEXT, folder)
+    return [*text.bos, *text.ids][:CHECK_TOKENS]
+
+
+def negative_log_likelihood(folder: Path, tokens: list[int]) -> float:
+    """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process."""
+    with tempfile.TemporaryDirectory() as scratch, Arm.open(folder) as arm:
+        stored = Path(scratch) / "check.npz"
+        arm.reference([(tokens, len(tokens) - 1)], stored, 1)
+        with np.load(stored) as found:
+            return float(found["nll_0"].mean(dtype=np.float64))

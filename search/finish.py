@@ -1,0 +1,133 @@
+"""The end of a study: confirm the front, select, write front.csv and selection.json, export, report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from olivine.passes.artifact import write_atomic
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import Recipe
+from olivine.search.confirm import Confirmation, confirm
+from olivine.search.environment import describe_environment
+from olivine.search.export import export_model, rebuild_command
+from olivine.search.records import TrialRecord
+from olivine.search.selection import NoCandidate, Selection, select
+from olivine.search.study import Search
+
+FRONT_METRICS = (
+    "tpot_ms",
+    "tpot_speedup",
+    "ttft_ms",
+    "ttft_speedup",
+    "perplexity",
+    "perplexity_ratio",
+    "kl_divergence",
+    "top1_agreement",
+    "model_bytes",
+    "peak_rss_bytes",
+)
+WITH_INTERVAL = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
+
+
+def finish(search: Search) -> Selection:
+    """Confirm, select and export; what a person looks at is written in every case.
+
+    Raises:
+        NoCandidate: when nothing meets the constraints.
+    """
+    confirmation = confirm(search)
+    try:
+        chosen: Selection | None = select(search.config, confirmation)
+        nothing: NoCandidate | None = None
+    except NoCandidate as error:
+        chosen, nothing = None, error
+    write_atomic(search.folder.front_path, front_csv(search, confirmation, chosen))
+    write_atomic(
+        search.folder.selection_path, json.dumps(selection_json(search, confirmation, chosen, nothing), indent=1)
+    )
+    if chosen is None or nothing is not None:
+        assert nothing is not None
+        raise nothing
+    search.watcher.phase_started("export")
+    artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
+    export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True)
+    return chosen
+
+
+def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | None) -> str:
+    """A row per confirmed front member: its searched axes and its confirmed metrics with intervals."""
+    axes = search.config.search_space().searched
+    columns = ["trial", "selected", *axes]
+    for metric in FRONT_METRICS:
+        columns += [metric, f"{metric}_low", f"{metric}_high"] if metric in WITH_INTERVAL else [metric]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for record, metrics in confirmation.members:
+        if record.number not in confirmation.front:
+            continue
+        selected = chosen is not None and record.number == chosen.record.number
+        row: dict[str, Any] = {"trial": record.number, "selected": selected}
+        row |= {axis: record.params.get(axis, "") for axis in axes}
+        for metric in FRONT_METRICS:
+            found = metrics[metric]
+            row[metric] = f"{found.value:.6g}" if found.unit != "bytes" else int(found.value)
+            if metric in WITH_INTERVAL:
+                row |= {f"{metric}_low": f"{found.low:.6g}", f"{metric}_high": f"{found.high:.6g}"}
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def selection_json(
+    search: Search, confirmation: Confirmation, chosen: Selection | None, nothing: NoCandidate | None
+) -> dict[str, Any]:
+    """What selection.json holds; see :attr:`StudyDir.selection_path`."""
+    return {
+        "trial": chosen.record.number if chosen else None,
+        "reason": chosen.reason if chosen else str(nothing),
+        "warnings": list(chosen.warnings) if chosen else [],
+        "confirmed": {
+            str(record.number): {name: asdict(m) for name, m in metrics.items()}
+            for record, metrics in confirmation.members
+        },
+        "front": list(confirmation.front),
+        "default_threads": {name: asdict(m) for name, m in confirmation.default_threads.items()},
+        "rebuild": _rebuild(search, chosen.record) if chosen else "",
+    }
+
+
+def manifest(search: Search, chosen: Selection) -> dict[str, Any]:
+    """What olivine.json says of an exported candidate, beside its files."""
+    return about_model(
+        search, chosen.record, {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
+    )
+
+
+def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Source, recipe, measurements, versions, hardware and the command that rebuilds the same bytes."""
+    environment = describe_environment()
+    return {
+        "model": search.folder.environment()["model"] | {"source": search.config.model},
+        "recipe": record.recipe,
+        "recipe_key": record.recipe_key,
+        "study": {"name": search.config.name, "trial": record.number},
+        "measurements": metrics,
+        "versions": environment["versions"],
+        "hardware": {name: environment[name] for name in ("cpu", "cores", "memory_bytes", "system")},
+        "rebuild": _rebuild(search, record),
+    }
+
+
+def _rebuild(search: Search, record: TrialRecord) -> str:
+    return rebuild_command(search.config.model, search.config.revision, pinned_choice(record))
+
+
+def pinned_choice(record: TrialRecord) -> dict[str, Scalar]:
+    """The choice behind a record, with the threads it ran with rather than "all cores" of another machine."""
+    options = next((step["params"] for step in record.recipe if step["name"] == "session_options"), {})
+    return {**record.params, **({"threads": options["threads"]} if "threads" in options else {})}

@@ -1,0 +1,168 @@
+"""report.html: one self-contained file that shows a study, ended or not; and the front's picture by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from olivine.passes.artifact import write_atomic
+from olivine.search.formatting import (
+    duration_text,
+    heading,
+    interval_text,
+    measured_text,
+    params_text,
+    scalar_text,
+    title,
+    varying,
+)
+from olivine.search.front_plot import front_svg, plot_pairs
+from olivine.search.history_plot import history_svg
+from olivine.search.importance import importances
+from olivine.search.live import headline_metrics
+from olivine.search.pareto import hypervolume_history, nearest_misses, violation
+from olivine.search.plot_frame import PLOT_STYLE
+from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.report_words import flat, protocols, summary, tiles
+from olivine.search.study_view import StudyView, read_view
+
+TEMPLATE = "report.html.j2"
+#: Tones that the style has for phases.
+PHASE_TONES = 6
+
+
+def write_report(study: StudyDir) -> Path:
+    """Write ``report.html`` into the study folder.
+
+    Raises:
+        UsageError: when the folder's config.yaml is no config of this version.
+    """
+    write_atomic(study.report_path, render(study))
+    return study.report_path
+
+
+def write_front_picture(study: StudyDir, to: Path) -> Path:
+    """Write the front as an SVG of its own, for a README; it follows the reader's light or dark setting.
+
+    Raises:
+        UsageError: as :func:`write_report`.
+    """
+    view = read_view(study)
+    x, y = plot_pairs(view.objectives)[0]
+    write_atomic(to, front_svg(view, x, y, standalone=True))
+    return to
+
+
+def render(study: StudyDir) -> str:
+    """The report as HTML. Everything that a study brings is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        title=title, heading=heading, duration=duration_text, scalar=scalar_text, interval=interval_text
+    )
+    view = read_view(study)
+    pairs = plot_pairs(view.objectives)
+    history = hypervolume_history([r for r in view.records if r.number > 0], view.objectives)
+    numbers = [record.number for record in view.records if record.number > 0]
+    return environment.get_template(TEMPLATE).render(
+        view=view,
+        plot_style=Markup(PLOT_STYLE),
+        summary=summary(view),
+        tiles=tiles(view),
+        plots=[
+            {
+                "wide": Markup(front_svg(view, x, y)),
+                "narrow": Markup(front_svg(view, x, y, width=400, height=420)),
+            }
+            for x, y in pairs
+        ],
+        unplotted=sum(x not in r.metrics or y not in r.metrics for r in view.records for x, y in pairs[:1]),
+        misses=_misses(view),
+        table=_table(view),
+        importances=importances(study, view.objectives),
+        history={
+            "wide": Markup(history_svg(numbers, history)),
+            "narrow": Markup(history_svg(numbers, history, width=400)),
+        },
+        timing=_timing(view),
+        protocols=protocols(view),
+        environment=flat(view.environment),
+        recipe=view.selected.recipe if view.selected else [],
+        default_threads=view.selection.get("default_threads") or {},
+    )
+
+
+def _table(view: StudyView) -> dict[str, Any]:
+    """The all-trials table: columns, and rows of (text, sort key) cells."""
+    metrics = list(dict.fromkeys([*headline_metrics(view.objectives), "kl_divergence", "model_bytes"]))
+    axes = varying(view.records)
+    members = {member.number: member for member in view.members}
+    rows = []
+    for record in view.records:
+        shown = members.get(record.number, record)
+        cells = [
+            (measured_text(metric, entry), float(entry["value"])) if entry else ("", "")
+            for metric in metrics
+            for entry in [shown.metrics.get(metric)]
+        ]
+        seconds = record.build_seconds + record.evaluate_seconds
+        rows.append(
+            {
+                "number": record.number,
+                "state": record.state,
+                "badge": _badge(view, record, members),
+                "cells": cells,
+                "seconds": seconds,
+                "params": params_text(record.params, axes) or "base",
+                "reason": record.reason,
+            }
+        )
+    return {"metrics": metrics, "rows": rows, "fixed": _fixed(view, axes)}
+
+
+def _badge(view: StudyView, record: TrialRecord, members: dict[int, TrialRecord]) -> str:
+    if record.number == view.selection.get("trial"):
+        return "selected"
+    if record.number == 0:
+        return "base"
+    return "front" if record.number in members else ""
+
+
+def _fixed(view: StudyView, axes: list[str]) -> str:
+    """Parameters that are the same in every trial: said once below the table, not in each row."""
+    return params_text({k: v for r in view.records for k, v in r.params.items() if k not in axes})
+
+
+def _misses(view: StudyView) -> list[dict[str, Any]]:
+    """The nearest misses, where no candidate keeps the constraints."""
+    if view.members:
+        return []
+    return [
+        {
+            "number": record.number,
+            "params": params_text(record.params, varying(view.records)),
+            "reason": record.reason,
+            "violation": violation(record),
+        }
+        for record in nearest_misses(view.records, 5)
+    ]
+
+
+def _timing(view: StudyView) -> dict[str, Any]:
+    """Seconds per trial and phase, and the scale that the longest trial gives."""
+    phases = list(dict.fromkeys(name for record in view.records for name in record.phases))
+    longest = max((sum(record.phases.values()) for record in view.records), default=0.0)
+    return {
+        "phases": [(name, sum(record.phases.get(name, 0.0) for record in view.records)) for name in phases],
+        "index": {name: index % PHASE_TONES for index, name in enumerate(phases)},
+        "rows": [(r.number, [(name, r.phases.get(name, 0.0)) for name in phases]) for r in view.records],
+        "longest": longest or 1.0,
+    }

@@ -1,0 +1,102 @@
+"""What the report says in words: the headline, the tiles, the protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from olivine.search.formatting import duration_text, interval_text, params_text, title, value_text, varying
+from olivine.search.records import TrialRecord
+from olivine.search.study_view import StudyView
+
+_TILES = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
+_BEHIND = {"tpot_speedup": "tpot_ms", "ttft_speedup": "ttft_ms", "perplexity_ratio": "perplexity"}
+
+
+def summary(view: StudyView) -> dict[str, Any]:
+    """The headline: what was chosen and why, or how far the study is, or that nothing was found."""
+    candidates = [record for record in view.records if record.number > 0]
+    counts = {state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")}
+    seconds = sum(record.build_seconds + record.evaluate_seconds for record in view.records)
+    chosen = view.selected
+    if chosen is not None:
+        status, heading = "selected", params_text(chosen.params, varying(view.records)) or "the base itself"
+    elif not candidates:
+        status, heading = "empty", "No candidate has been measured yet."
+    elif not view.members:
+        status, heading = "none", "No candidate meets the constraints."
+    else:
+        status, heading = "running", "This study has not ended: nothing is selected yet."
+    return {
+        "status": status,
+        "heading": heading,
+        "reason": view.selection.get("reason", ""),
+        "warnings": list(view.selection.get("warnings", [])),
+        "rebuild": view.selection.get("rebuild", ""),
+        "candidates": len(candidates),
+        "counts": {state: count for state, count in counts.items() if count},
+        "time": duration_text(seconds),
+    }
+
+
+def tiles(view: StudyView) -> list[dict[str, str]]:
+    """The numbers of the selected candidate, each with its interval and what it is relative to."""
+    chosen = view.selected
+    if chosen is None:
+        return []
+    return [
+        {
+            "label": title(metric),
+            "value": value_text(metric, chosen.value(metric)),
+            "interval": _interval(metric, chosen.metrics[metric]),
+            "note": _note(metric, chosen, view.base),
+        }
+        for metric in _TILES
+        if metric in chosen.metrics
+    ]
+
+
+def _interval(metric: str, entry: Mapping[str, Any]) -> str:
+    text = interval_text(metric, entry)
+    return text.partition("(")[2].rstrip(")")
+
+
+def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
+    behind = _BEHIND.get(metric, metric)
+    if base is None or behind not in chosen.metrics or behind not in base.metrics:
+        return ""
+    own, reference = chosen.value(behind), base.value(behind)
+    if metric == "model_bytes":
+        return f"{reference / own:.1f}x smaller than the base's {value_text(behind, reference)}"
+    return f"{title(behind)} {value_text(behind, own)}, base {value_text(behind, reference)}"
+
+
+def protocols(view: StudyView) -> list[dict[str, Any]]:
+    """How the shown trial was measured: metrics that share a protocol together, with its settings."""
+    shown = view.selected or next(iter(view.members), None) or view.base
+    if shown is None:
+        return []
+    groups: dict[str, list[str]] = {}
+    for metric, entry in shown.metrics.items():
+        if protocol := entry.get("protocol"):
+            groups.setdefault(json.dumps(protocol, sort_keys=True, default=str), []).append(metric)
+    return [
+        {"trial": shown.number, "metrics": [title(metric) for metric in metrics], "settings": flat(json.loads(text))}
+        for text, metrics in groups.items()
+    ]
+
+
+def flat(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, text) rows; long lists are cut."""
+    rows: list[tuple[str, str]] = []
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{name}.")
+            continue
+        if name.endswith("_bytes") and isinstance(value, int | float):
+            text = value_text("model_bytes", float(value))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+        rows.append((prefix + name, text if len(text) <= 200 else text[:197] + "..."))
+    return rows

@@ -1,0 +1,73 @@
+"""``olivine run``: a study from start to exported model, and what is printed at its end."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+
+from olivine.search.config import StudyConfig
+from olivine.search.dashboard import command, publish
+from olivine.search.finish import finish
+from olivine.search.live import watcher_for
+from olivine.search.records import StudyDir
+from olivine.search.report import write_report
+from olivine.search.selection import NoCandidate, Selection
+from olivine.search.study import Interrupted, Search, open_search
+from olivine.search.tables import front_table
+
+INTERRUPTED = 130
+
+
+def run_study(
+    config: StudyConfig, root: Path, storage: str | None, config_path: Path, out: Console, err: Console
+) -> int:
+    """Run or resume the study in ``root``; returns the exit code.
+
+    Raises:
+        NoCandidate: when no candidate meets the constraints (exit code 3).
+        OlivineError: when the model can't be found, or its float base can't be built or measured.
+    """
+    folder = StudyDir(root)
+    watcher = watcher_for(out)
+    try:
+        with open_search(config, folder, storage, watcher) as search:
+            try:
+                search.run()
+                chosen = finish(search)
+            except (Interrupted, KeyboardInterrupt):
+                _show(search)
+                watcher.study_ended()
+                err.print(
+                    f"olivine: stopped; every finished trial is kept. Resume with:\n"
+                    f"  olivine run {config_path} --out {root}",
+                    markup=False,
+                )
+                return INTERRUPTED
+            except NoCandidate:
+                _show(search)
+                raise
+            _show(search)
+    finally:
+        watcher.study_ended()
+    _summary(folder, chosen, out)
+    return 0
+
+
+def _show(search: Search) -> None:
+    """Everything a person looks at, made anew from what is stored."""
+    publish(search.study, search.folder)
+    write_report(search.folder)
+
+
+def _summary(folder: StudyDir, chosen: Selection, out: Console) -> None:
+    with folder.front_path.open(encoding="utf-8") as stream:
+        out.print(front_table(list(csv.DictReader(stream))))
+    out.print(chosen.reason, markup=False)
+    for warning in chosen.warnings:
+        out.print(f"warning: {warning}", style="yellow", markup=False)
+    out.print(f"model:     {folder.best_path}", markup=False)
+    out.print(f"report:    {folder.report_path}", markup=False)
+    out.print(f"dashboard: {command(folder)}", markup=False)
+    out.print(f"talk:      olivine chat {folder.best_path}", markup=False)

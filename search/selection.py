@@ -1,0 +1,115 @@
+"""Selection: which confirmed candidate is deployed, and why, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from olivine.evaluators.base import Measurement
+from olivine.passes.errors import OlivineError
+from olivine.search.config import StudyConfig
+from olivine.search.confirm import Confirmation, Confirmed
+from olivine.search.metrics import METRICS, Constraint, parse_constraint
+from olivine.search.pareto import knee, weighted
+from olivine.search.records import TrialRecord
+from olivine.search.study import directed
+
+
+class NoCandidate(OlivineError):
+    """No candidate meets the constraints; the message shows the nearest misses."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen trial.
+
+    Attributes:
+        record: its record from the search.
+        metrics: its confirmed metrics.
+        reason: why it was chosen, in a sentence.
+        warnings: what a person should know before deploying it, each with what to do.
+    """
+
+    record: TrialRecord
+    metrics: Confirmed
+    reason: str
+    warnings: tuple[str, ...]
+
+
+def select(config: StudyConfig, confirmation: Confirmation) -> Selection:
+    """Pick from the confirmed front by the config's rule.
+
+    Raises:
+        NoCandidate: when no confirmed candidate keeps the constraints and ``select.where``.
+    """
+    where = [parse_constraint(text) for text in config.select.where]
+    front = [(r, m) for r, m in confirmation.members if r.number in confirmation.front]
+    eligible = [(r, m) for r, m in front if _keeps(m, where)]
+    if not eligible:
+        raise NoCandidate(_why_none(config, confirmation, [*config.parsed_constraints(), *where]))
+    points = np.array([[directed(name, m[name].value) for name in config.objectives] for _, m in eligible])
+    rule = config.select
+    if rule.by == "knee":
+        index, how = knee(points), "is the knee: the point furthest below the line between the front's ends"
+    elif rule.by == "weights":
+        weights = [rule.weights.get(name, 0.0) for name in config.objectives]
+        index = weighted(points, weights)
+        how = "is best by weights " + ", ".join(f"{n} {w:g}" for n, w in zip(config.objectives, weights, strict=True))
+    else:
+        metric = rule.metric or config.objectives[0]
+        index = int(np.argmin([directed(metric, m[metric].value) for _, m in eligible]))
+        best = "least" if METRICS[metric].direction == "minimize" else "greatest"
+        how = f"has the {best} {metric} ({_text(eligible[index][1][metric])})"
+    record, metrics = eligible[index]
+    kept = "".join(f" that keep {', '.join(map(str, where))}" if where else "")
+    reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
+    return Selection(record, metrics, reason, tuple(_warnings(metrics, [*config.parsed_constraints(), *where])))
+
+
+def _keeps(metrics: Confirmed, constraints: Iterable[Constraint]) -> bool:
+    return all(c.holds(metrics[c.metric].value) for c in constraints if c.metric in metrics)
+
+
+def _text(m: Measurement) -> str:
+    return f"{m.value:.4g}, 95 % interval {m.low:.4g} to {m.high:.4g}"
+
+
+def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constraint]) -> Iterable[str]:
+    for metric, action in (("tpot_speedup", "decode"), ("ttft_speedup", "prefill")):
+        found = metrics[metric]
+        if found.high < 1:
+            yield (
+                f"It is slower than the float base in {action} ({_text(found)}). If that matters, add "
+                f"'{metric} >= 1' to the constraints or make {metric.replace('speedup', 'ms')} an objective."
+            )
+        elif found.low < 1:
+            yield (
+                f"No difference to the float base was found in {action} ({_text(found)}). Raise "
+                "evaluation.latency.max_seconds to decide it."
+            )
+    for constraint in constraints:
+        found = metrics[constraint.metric]
+        worst = found.high if constraint.relation == "<=" else found.low
+        if not constraint.holds(worst):
+            yield (
+                f"{constraint} holds for the estimate, but not over its whole interval ({_text(found)}). Raise "
+                "evaluation.windows (or latency.max_seconds) to be sure."
+            )
+
+
+def _why_none(config: StudyConfig, confirmation: Confirmation, constraints: list[Constraint]) -> str:
+    """Nothing qualified: what each confirmed member broke, the nearest first."""
+    if not confirmation.members:
+        return "No candidate keeps the constraints in the search: " + ", ".join(config.constraints)
+    lines = []
+    for record, metrics in confirmation.members:
+        broken = [c for c in constraints if not c.holds(metrics[c.metric].value)]
+        total = sum(c.violation(metrics[c.metric].value) for c in broken)
+        said = ", ".join(f"{c.metric} {metrics[c.metric].value:.4g} (asked: {c.relation} {c.bound:g})" for c in broken)
+        lines.append((total, f"  trial {record.number}: {said or 'dominated by another'}"))
+    nearest = "\n".join(line for _, line in sorted(lines)[:5])
+    return f"No confirmed candidate keeps {', '.join(map(str, constraints))}. Nearest misses:\n{nearest}"

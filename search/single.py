@@ -1,0 +1,95 @@
+"""One model without a search: ``olivine build`` and ``olivine export``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from olivine.passes.base import Scalar
+from olivine.passes.cache import Cache, cache_root
+from olivine.passes.errors import UsageError
+from olivine.passes.recipe import Recipe, compose
+from olivine.passes.source import Source, resolve
+from olivine.search.config import load_config
+from olivine.search.environment import describe_environment
+from olivine.search.export import check_target, export_model, rebuild_command
+from olivine.search.finish import pinned_choice
+from olivine.search.records import StudyDir
+from olivine.search.space import choice_mistakes
+from olivine.search.workers import Builder
+
+TIMEOUT_S = 24 * 3600.0
+
+
+def build_one(
+    model: str, revision: str | None, trust_remote_code: bool, settings: Mapping[str, str], to: Path, force: bool
+) -> Path:
+    """Build the recipe that ``settings`` (axis -> YAML value) ask for and export it.
+
+    Raises:
+        UsageError: for an unknown axis or value, or an existing folder.
+        SourceError: when the model can't be found or exported.
+        BuildFailed: when it does not build or run.
+    """
+    check_target(to, force)
+    choice: dict[str, Scalar] = {name: yaml.safe_load(text) for name, text in settings.items()}
+    mistakes = choice_mistakes(choice, "--set", fixed=True)
+    if mistakes:
+        raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
+    source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)
+    recipe = compose(choice)
+    threads = next(step.params["threads"] for step in recipe.steps if step.name == "session_options")
+    about = _about(source, recipe, rebuild_command(model, revision, {**choice, "threads": threads}))
+    return _build_and_export(source, recipe, Cache(cache_root()), to, about, force)
+
+
+def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> Path:
+    """Export a trial of a study; the selected one where no number is given.
+
+    Raises:
+        UsageError: when the study has no such trial, or selected none.
+    """
+    check_target(to, force)
+    config = load_config(study.config_path)
+    selection = study.selection()
+    if number is None and selection.get("trial") is None:
+        raise UsageError(f"{study.root} has selected no trial: {selection.get('reason', 'it has not ended')}. Give --trial")
+    record = study.trial(int(selection["trial"]) if number is None else number)
+    if record.state == "failed":
+        raise UsageError(f"trial {record.number} did not build or run: {record.reason}")
+    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
+    measured = selection.get("confirmed", {}).get(str(record.number), record.metrics)
+    recipe = Recipe.from_json(record.recipe)
+    about = _about(source, recipe, rebuild_command(config.model, config.revision, pinned_choice(record)))
+    about["measurements"] = {name: {**metric, "samples": []} for name, metric in measured.items()}
+    about["study"] = {"name": config.name, "trial": record.number}
+    return _build_and_export(source, recipe, cache, to, about, force)
+
+
+def _about(source: Source, recipe: Recipe, rebuild: str) -> dict[str, Any]:
+    environment = describe_environment(source)
+    return {
+        "model": environment["model"] | {"source": source.model},
+        "recipe": recipe.to_json(),
+        "recipe_key": recipe.key,
+        "measurements": {},
+        "versions": environment["versions"],
+        "hardware": {name: environment[name] for name in ("cpu", "cores", "memory_bytes", "system")},
+        "rebuild": rebuild,
+    }
+
+
+def _build_and_export(
+    source: Source, recipe: Recipe, cache: Cache, to: Path, about: dict[str, Any], force: bool
+) -> Path:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Builder(source, cache, Path(scratch), TIMEOUT_S, None) as builder,
+    ):
+        artifact = builder.build(recipe, "build").artifact
+    return export_model(artifact, to, about, force)

@@ -1,0 +1,144 @@
+"""Paired latency on simulated arms: a machine whose speed drifts and jumps, and programs that interfere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olivine.evaluators.arm import Timing
+from olivine.evaluators.base import Measurement
+from olivine.evaluators.base_pool import BasePool
+from olivine.evaluators.latency import MIN_ROUNDS, PairedLatency
+
+
+class Machine:
+    """Simulated time: slow drift by tens of percent, and interference that only ever adds time."""
+
+    def __init__(self, seed: int, noise: float = 1.0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.now = 0.0
+        self.noise = noise
+        self.phase = self.rng.uniform(0, 2 * np.pi)
+
+    def spend(self, work_ms: float) -> float:
+        drift = 1 + 0.3 * self.noise * np.sin(self.phase + self.now / 7)
+        jitter = np.exp(0.02 * self.noise * self.rng.normal())
+        burst = 1 + self.noise * self.rng.exponential(0.5) * (self.rng.random() < 0.2)
+        ms = float(work_ms * drift * jitter * burst)
+        self.now += ms / 1e3
+        return ms
+
+
+class SimulatedArm:
+    vocab_size = 100
+
+    def __init__(self, machine: Machine, prefill_ms: float, step_ms: float) -> None:
+        self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
+        self.prompts: list[list[int]] = []
+        self.cold = 3.0
+
+    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
+        self.prompts.append(list(tokens))
+        self.cold = max(1.0, self.cold - 1.0)  # the first visits of a process are slower
+        return Timing([self.machine.spend(self.prefill_ms * self.cold)], 0.0)
+
+    def decode(self, steps: int) -> Timing:
+        return Timing([self.machine.spend(self.step_ms) for _ in range(steps)], 0.0)
+
+    def settle(self) -> None:
+        self.machine.now += 0.03
+
+
+def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
+    """Measure a candidate that is ``prefill`` and ``decode`` times as fast as the base."""
+    machine = Machine(seed, noise)
+    base = SimulatedArm(machine, 100.0, 10.0)
+    candidate = SimulatedArm(machine, 100.0 / prefill, 10.0 / decode)
+    latency = PairedLatency(seed=seed, clock=lambda: machine.now, **options)  # type: ignore[arg-type]
+    return {m.metric: m for m in latency.evaluate(candidate, base)}
+
+
+def test_without_noise_the_numbers_are_the_true_ones() -> None:
+    found = measure(0, prefill=2.0, decode=4.0, noise=0.0)
+    assert found["ttft_speedup"].value == pytest.approx(2.0)
+    assert found["tpot_speedup"].value == pytest.approx(4.0)
+    assert found["ttft_ms"].value == pytest.approx(50.0)
+    assert found["tpot_ms"].value == pytest.approx(2.5)
+    assert found["e2e_ms"].value == pytest.approx(50 + 31 * 2.5)
+    assert found["e2e_speedup"].value == pytest.approx((100 + 31 * 10) / (50 + 31 * 2.5))
+    assert found["prefill_tok_s"].value == pytest.approx(128 / 0.05)
+    assert found["decode_tok_s"].value == pytest.approx(400.0)
+    assert found["tpot_ms"].protocol["ended_by"] == "half_width"
+    assert found["tpot_ms"].protocol["rounds"] < 2 * MIN_ROUNDS
+
+
+def test_intervals_cover_the_truth_and_the_estimate_is_unbiased() -> None:
+    runs = [measure(seed, 0.9, 2.5, half_width=0.0) for seed in range(60)]
+    for metric, truth in (("ttft_speedup", 0.9), ("tpot_speedup", 2.5)):
+        covered = sum(run[metric].low <= truth <= run[metric].high for run in runs)
+        assert covered >= 53, metric
+        centre = np.mean([np.log(run[metric].value) for run in runs])
+        assert centre == pytest.approx(np.log(truth), abs=0.01), metric
+
+
+def test_a_planted_difference_of_5_percent_is_found_on_its_side() -> None:
+    runs = [measure(seed, 1.05, 1.05, half_width=0.0, max_seconds=20.0) for seed in range(20)]
+    assert sum(run["tpot_speedup"].low > 1 for run in runs) >= 19
+    assert sum(run["tpot_speedup"].value > 1 for run in runs) == 20
+
+
+def test_the_time_budget_ends_a_noisy_measurement_and_says_so() -> None:
+    found = measure(1, 1.0, 1.0, half_width=0.0001, max_seconds=15.0)
+    assert found["tpot_ms"].protocol["ended_by"] == "max_seconds"
+    assert found["tpot_ms"].protocol["rounds"] > MIN_ROUNDS
+
+
+def test_a_slow_model_still_gets_enough_rounds_for_an_interval() -> None:
+    found = measure(1, 1.0, 1.0, half_width=0.0, max_seconds=0.0)
+    assert found["tpot_ms"].protocol["rounds"] == MIN_ROUNDS
+    assert np.isfinite(found["tpot_speedup"].high)
+
+
+def test_both_arms_get_the_same_prompt_and_warm_up() -> None:
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    found = PairedLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(arms[0], arms[1])
+    assert arms[0].prompts == arms[1].prompts
+    assert len(arms[0].prompts[0]) == 7
+    assert found[0].protocol["warmup_rounds"] >= 3  # the third is the first that is no faster than the one before
+
+
+def test_every_sample_is_kept() -> None:
+    found = measure(2, 1.0, 1.0)
+    protocol = found["tpot_ms"].protocol
+    rounds = protocol["rounds"]
+    assert len(protocol["samples"]["base_step_ms"]) == rounds
+    assert all(len(steps) == protocol["steps_per_round"] == 16 for steps in protocol["samples"]["step_ms"])
+    assert len(found["ttft_ms"].samples) == len(found["ttft_speedup"].samples) == rounds
+    json.dumps([m.to_dict() for m in found.values()])
+
+
+def test_the_base_against_itself_is_exactly_one() -> None:
+    machine = Machine(3)
+    base = SimulatedArm(machine, 100, 10)
+    found = {m.metric: m for m in PairedLatency(clock=lambda: machine.now).evaluate(base, base)}
+    for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
+        assert found[metric].low == found[metric].value == found[metric].high == 1.0
+    assert found["tpot_ms"].low < found["tpot_ms"].value < found["tpot_ms"].high
+    assert set(found) == set(PairedLatency.metrics)
+
+
+def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
+    pool = BasePool(tmp_path / "pool.json")
+    pool.add([100.0] * 8, [10.0] * 8)
+    machine = Machine(0, noise=0.0)
+    # The machine is now half as fast as when the pool began; the candidate is twice as fast as the base.
+    base, candidate = SimulatedArm(machine, 200, 20), SimulatedArm(machine, 100, 10)
+    found = PairedLatency(base_pool=pool, clock=lambda: machine.now).evaluate(candidate, base)
+    assert found[0].value == pytest.approx(150 / 2)
+    assert len(BasePool(tmp_path / "pool.json")) == 2
+    assert BasePool(tmp_path / "pool.json").tpot_ms == pytest.approx(15.0)

@@ -1,0 +1,149 @@
+"""Every interval covers as often as it says, by simulation; closed forms where they exist."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from olivine.evaluators import stats
+from olivine.evaluators.stats import Interval
+
+RUNS = 1500
+SAMPLES = hnp.arrays(np.float64, st.integers(8, 30), elements=st.floats(-5, 5))
+
+
+def coverage(trial: Callable[[np.random.Generator], tuple[Interval, float]], runs: int = RUNS) -> float:
+    rng = np.random.default_rng(7)
+    hits = 0
+    for _ in range(runs):
+        interval, truth = trial(rng)
+        hits += interval.low <= truth <= interval.high
+    return hits / runs
+
+
+@pytest.mark.parametrize("rounds", [9, 14, 24])
+def test_the_paired_speedup_covers_under_drift_and_one_sided_noise(rounds: int) -> None:
+    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
+        drift = np.exp(0.3 * np.cumsum(rng.normal(0, 0.3, rounds)))
+        bursts = 1 + rng.exponential(0.5, (2, rounds)) * (rng.random((2, rounds)) < 0.3)
+        times = drift * bursts * np.exp(rng.normal(0, 0.02, (2, rounds)))
+        return stats.paired_speedup(1.3 * times[0], times[1], seed=int(rng.integers(1e9))), math.log(1.3)
+
+    assert 0.93 <= coverage(trial, 600) <= 0.975
+
+
+@pytest.mark.parametrize("count", [9, 14, 24])
+@pytest.mark.parametrize("tails", [1.5, 3.0, 100.0])
+def test_hodges_lehmann_covers(count: int, tails: float) -> None:
+    found = coverage(lambda rng: (stats.hodges_lehmann(rng.standard_t(tails, count)), 0.0))
+    assert 0.93 <= found <= 0.97
+
+
+def test_hodges_lehmann_covers_beyond_the_exact_table() -> None:
+    assert 0.93 <= coverage(lambda rng: (stats.hodges_lehmann(rng.normal(0, 1, 60)), 0.0), 600) <= 0.97
+
+
+@pytest.mark.parametrize("count", [8, 20, 60])
+def test_the_clustered_mean_covers_when_windows_differ(count: int) -> None:
+    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
+        tokens = rng.integers(300, 512, count).astype(float)
+        levels = rng.normal(3.0, 0.4, count)  # what a window's tokens share
+        return stats.clustered_mean(levels * tokens + rng.normal(0, 20, count), tokens), 3.0
+
+    assert 0.93 <= coverage(trial) <= 0.97
+
+
+@pytest.mark.parametrize("count", [2, 5, 30])
+def test_student_covers(count: int) -> None:
+    assert 0.93 <= coverage(lambda rng: (stats.student(rng.normal(1, 2, count)), 1.0)) <= 0.97
+
+
+def test_the_block_bootstrap_covers_for_samples_that_depend_on_their_neighbours() -> None:
+    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
+        noise = rng.normal(0, 1, 203)
+        return stats.bootstrap_median(noise[:-3] + noise[1:-2] + noise[2:-1] + noise[3:], block=14), 0.0
+
+    assert 0.90 <= coverage(trial, 300) <= 0.98
+
+
+def test_the_lower_quartile_ratio_covers_with_many_rounds() -> None:
+    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
+        times = np.exp(np.abs(rng.normal(0, 0.2, (2, 40, 4))))
+        return stats.lower_quartile_ratio(1.3 * times[0], times[1]), math.log(1.3)
+
+    assert 0.92 <= coverage(trial, 200) <= 0.99
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_looking_after_every_window_errs_in_at_most_5_percent(skewed: bool) -> None:
+    def ever_wrong(rng: np.random.Generator) -> bool:
+        # Skewed as a mean over 500 tokens of a skewed quantity still is.
+        samples = rng.gamma(25, 1 / 25, 40) - 1 if skewed else rng.normal(0, 1, 40)
+        intervals = (stats.anytime_mean(samples[:seen]) for seen in range(2, 41))
+        return any(not interval.low <= 0 <= interval.high for interval in intervals)
+
+    rng = np.random.default_rng(3)
+    assert sum(ever_wrong(rng) for _ in range(800)) / 800 <= 0.05
+
+
+def test_three_windows_can_tell_a_clear_loser() -> None:
+    assert stats.anytime_mean(np.array([0.65, 0.68, 0.70])).low > math.log(1.05)
+    assert stats.anytime_mean(np.array([0.65, 0.68])).low == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (7, 2.3646), (15, 2.1314), (30, 2.0423), (500, 1.9647)],
+)
+def test_student_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
+    assert stats.student_quantile(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
+
+
+def test_signed_rank_ends_are_those_of_the_tables() -> None:
+    # Hollander, Wolfe and Chicken, table A.4: n = 8, 95 %: the 4th smallest and largest of the 36 Walsh averages.
+    interval = stats.hodges_lehmann(np.arange(8.0))
+    assert (interval.low, interval.value, interval.high) == (1.0, 3.5, 6.0)
+
+
+def test_too_few_samples_give_no_false_certainty() -> None:
+    few = np.array([1.0, 1.01, 0.99, 1.0, 1.02])
+    assert stats.hodges_lehmann(np.log(few)).high == math.inf
+    assert stats.paired_speedup(few, few).low == -math.inf
+    assert stats.student(few[:1]).high == math.inf
+    assert stats.clustered_mean(few[:1], few[:1]).low == -math.inf
+
+
+@given(samples=SAMPLES, shift=st.floats(-3, 3))
+def test_estimates_move_with_the_samples(samples: np.ndarray, shift: float) -> None:
+    for estimate in (stats.hodges_lehmann, stats.student, stats.anytime_mean, stats.bootstrap_median):
+        plain, moved = estimate(samples), estimate(samples + shift)
+        assert moved.value == pytest.approx(plain.value + shift, abs=1e-6)
+        assert plain.low - 1e-9 <= plain.value <= plain.high + 1e-9
+
+
+@given(samples=SAMPLES, seed=st.integers(0, 5))
+def test_a_speedup_read_the_other_way_round_is_its_inverse(samples: np.ndarray, seed: int) -> None:
+    base, candidate = np.exp(samples), np.exp(samples[::-1] * 0.5)
+    there, back = stats.paired_speedup(base, candidate, seed=seed), stats.paired_speedup(candidate, base, seed=seed)
+    assert there.value == pytest.approx(-back.value, abs=1e-9)
+    assert there.low - 1e-9 <= there.value <= there.high + 1e-9
+
+
+@given(value=st.floats(-5, 5), width=st.floats(0.01, 3), other=st.floats(-5, 5))
+def test_probabilities_of_both_orders_add_to_one(value: float, width: float, other: float) -> None:
+    a, b = Interval(value, value - width, value + width), Interval(other, other - 0.1, other + 0.1)
+    assert stats.probability_less(a, b) + stats.probability_less(b, a) == pytest.approx(1.0)
+
+
+def test_the_probability_is_that_of_the_normal_distribution() -> None:
+    a, b = Interval(0.0, -1.959964, 1.959964), Interval(1.0, 1.0, 1.0)
+    assert stats.probability_less(a, b) == pytest.approx(0.841345, abs=1e-5)
+    exact = Interval(2.0, 2.0, 2.0)
+    assert stats.probability_less(exact, exact) == 0.5
+    assert stats.probability_less(b, exact) == 1.0
