@@ -1,7 +1,7 @@
 """Arm: a loaded model in a process of its own, and the pipe to it.
 
-The study process loads no model. Whatever a model does to its process (crash, hang, eat the memory) costs that
-process alone, and arrives here as one error that says what happened.
+The study process loads no model. Whatever a model does to its process (crash, hang, eat the memory) costs
+that process alone, and arrives here as one error that says what happened.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
+from olivine.evaluators.procfs import cpu_time_ns, peak_rss_bytes
 from olivine.passes.errors import OlivineError
 
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
@@ -47,8 +48,8 @@ class ArmFailed(OlivineError):
     """A model process that died, hung, outgrew its memory or refused.
 
     Attributes:
-        kind: ``crash`` (a signal), ``timeout``, ``memory``, ``provider`` (the asked execution provider does not
-            run there) or ``error`` (an exception, or an answer that is no answer).
+        kind: ``crash`` (a signal), ``timeout``, ``memory``, ``provider`` (the asked execution provider does
+            not run there) or ``error`` (an exception, or an answer that is no answer).
         tail: the last that the process wrote to stderr; the message has its last line.
     """
 
@@ -59,68 +60,12 @@ class ArmFailed(OlivineError):
         self.tail = tail
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What loading a model told.
-
-    Attributes:
-        load_ms: time to a usable model, in milliseconds, library imports not counted.
-        provider: the execution provider that runs it, as ONNX Runtime names it.
-        threads: intra-op threads from genai_config.json; None means GenAI's default, which is one.
-        vocab_size: number of token ids, from genai_config.json.
-        versions: of python, onnxruntime and onnxruntime_genai in that process.
-    """
-
-    load_ms: float
-    provider: str
-    threads: int | None
-    vocab_size: int
-    versions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class ArmStats:
-    """Memory of the model's process.
-
-    Attributes:
-        rss_bytes: resident now.
-        peak_rss_bytes: the most it ever had resident (VmHWM), or since the last :meth:`Arm.reset_peak`.
-        scored: whether quality was scored since the start: its logits are then part of the peak.
-    """
-
-    rss_bytes: int
-    peak_rss_bytes: int
-    scored: bool
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Times of one visit to an arm.
-
-    Attributes:
-        ms: milliseconds: the one of a prefill, or one per token of a decode.
-        foreign_cores: cores that other programs kept busy meanwhile, on average (0 to the number of cores).
-    """
-
-    ms: list[float]
-    foreign_cores: float
-
-
-@dataclass(frozen=True)
-class WindowScore:
-    """One window of text under one model, against the base; sums in nats over ``tokens`` scored positions."""
-
-    nll: float
-    tokens: int
-    kl: float
-    agree: int
-    finite: bool
-
-
 class Arm:
     """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stderr: Any, timeout_s: float, limit: int | None) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], stderr: Any, timeout_s: float, limit: int | None
+    ) -> None:
         self._process = process
         self._stderr = stderr
         self._timeout_s = timeout_s
@@ -202,7 +147,7 @@ class Arm:
         return Timing(**self._ask("prefill", tokens=[int(t) for t in tokens], room=room))
 
     def decode(self, steps: int) -> Timing:
-        """Generate ``steps`` more tokens after :meth:`prefill`; one time each. Goes on where it last stopped."""
+        """Generate ``steps`` more tokens after :meth:`prefill` or the last decode; one time each."""
         return Timing(**self._ask("decode", steps=steps))
 
     def settle(self, most_s: float = 0.5) -> None:
@@ -290,7 +235,9 @@ class Arm:
         try:
             reply: dict[str, Any] = json.loads(answer)
         except json.JSONDecodeError:
-            raise self._kill("error", f"answered '{command}' with {answer[:200]!r}, which is no JSON") from None
+            raise self._kill(
+                "error", f"answered '{command}' with {answer[:200]!r}, which is no JSON"
+            ) from None
         if reply.pop("id") != self._requests:
             raise self._kill("error", f"answered another request than '{command}'")
         return reply
@@ -351,29 +298,6 @@ class Arm:
 
     def _name(self) -> str:
         return f"The process of model '{self.folder}'" if self.folder else "A model process without a model"
-
-
-def peak_rss_bytes(pid: int | Literal["self"]) -> int:
-    """VmHWM of a process from /proc, in bytes; 0 for a process that has just ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def cpu_time_ns(pid: int) -> int:
-    """CPU time that all threads of a process have used, in nanoseconds; 0 for a process that has just ended."""
-    total = 0
-    for entry in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        try:
-            total += int(entry.read_text().split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # a thread that has just ended
-    return total
 
 
 def _signal_name(code: int) -> str:

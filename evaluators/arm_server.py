@@ -1,8 +1,8 @@
 """The child side of an arm: one model, one request at a time, JSON lines on stdin and stdout.
 
-Started by :mod:`olivine.evaluators.arm`, maybe under an interpreter that has no olivine: imports only the standard
-library, numpy, onnxruntime and onnxruntime_genai, and its two neighbours that do the same. Nothing is caught
-here: an exception ends the process, its traceback on stderr is the error message of the parent.
+Started by :mod:`olivine.evaluators.arm`, maybe under an interpreter that has no olivine: imports only the
+standard library, numpy, onnxruntime and onnxruntime_genai, and neighbours that do the same. Nothing
+is caught here: an exception ends the process, its traceback on stderr is the error message of the parent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-
+from olivine.evaluators.procfs import busy_s
 from olivine.evaluators.scoring import TopK, score, top_k
 from olivine.evaluators.session import ProviderUnavailable, prove_provider
 
@@ -39,6 +39,7 @@ class Server:
         self.scored = False
 
     def load(self, folder: str) -> dict[str, Any]:
+        """Load the model, once its provider has shown itself."""
         config = json.loads((Path(folder) / "genai_config.json").read_text())
         provider = prove_provider(Path(folder), config)
         started = time.perf_counter()
@@ -54,6 +55,7 @@ class Server:
         }
 
     def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:
+        """Time a prompt on a fresh cache, to its first token."""
         ids = np.array(tokens, dtype=np.int32)
         self.generator = None  # the last cache goes before the next one comes
         self.generator = generator = self._generator(len(ids) + room + 1)
@@ -65,12 +67,15 @@ class Server:
         return timed(first_token, 1)
 
     def decode(self, steps: int) -> dict[str, Any]:
+        """Time further tokens."""
         return timed(self.generator.generate_next_token, steps)
 
     def tokenize(self, text: str) -> dict[str, Any]:
+        """Token ids, by GenAI's tokenizer."""
         return {"tokens": self.genai.Tokenizer(self.model).encode(text).tolist()}
 
     def generate(self, prompt: str, max_new_tokens: int) -> dict[str, Any]:
+        """Greedy continuation of a prompt."""
         tokenizer = self.genai.Tokenizer(self.model)
         ids = tokenizer.encode(prompt)
         generator = self._generator(len(ids) + max_new_tokens, min_length=0)
@@ -80,6 +85,7 @@ class Server:
         return {"text": tokenizer.decode(generator.get_sequence(0)[len(ids) :])}
 
     def reference(self, windows: list[tuple[list[int], int]], path: str, top_k: int) -> dict[str, Any]:
+        """Run the windows as the base; write what candidates are compared with aside, then rename it."""
         self.scored = True
         arrays: dict[str, Any] = {}
         for number, (tokens, scored) in enumerate(windows):
@@ -102,6 +108,7 @@ class Server:
         return {}
 
     def score(self, path: str, window: int) -> dict[str, Any]:
+        """Sums over one stored window."""
         self.scored = True
         with np.load(path) as stored:  # members are read one by one: only this window's are
             ids = stored[f"tokens_{window}"]
@@ -119,6 +126,7 @@ class Server:
         }
 
     def reset_peak(self) -> dict[str, Any]:
+        """Let VmHWM start anew (proc(5), clear_refs)."""
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
@@ -126,6 +134,7 @@ class Server:
         return {"done": True}
 
     def stats(self) -> dict[str, Any]:
+        """Memory of this process."""
         fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         kilobytes = {name: int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM")}
         return {
@@ -144,7 +153,9 @@ class Server:
     def _top_k(self, ids: Any, scored: int, k: int) -> TopK:
         logits, targets = self._logits(ids, scored)
         if not finite(logits):
-            raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
+            raise FloatingPointError(
+                "the model gives logits that are not finite: it can't be the base of a study"
+            )
         return top_k(logits, targets, k)
 
     def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:
@@ -155,8 +166,8 @@ class Server:
         logits = np.asarray(generator.get_output("logits"))[0]
         if len(logits) != len(ids):
             raise ValueError(
-                f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph (prune_lm_head) "
-                "can't be scored; export it without that option"
+                f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph can't be "
+                "scored; export it without prune_lm_head"
             )
         first = len(ids) - scored
         return logits[first - 1 : -1].astype(np.float32, copy=False), ids[first:]
@@ -178,14 +189,6 @@ def timed(work: Callable[[], None], times: int) -> dict[str, Any]:
     seconds = (marks[-1] - marks[0]) / 1e9
     ms = [(after - before) / 1e6 for before, after in itertools.pairwise(marks)]
     return {"ms": ms, "foreign_cores": max(0.0, foreign_s / seconds)}
-
-
-def busy_s() -> float:
-    """CPU seconds that all programs of this machine have used, stolen time included (proc_stat(5))."""
-    user, nice, system, _idle, _wait, irq, softirq, steal = map(
-        int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
-    )
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def versions() -> dict[str, str]:

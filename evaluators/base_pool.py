@@ -15,7 +15,8 @@ from olivine.passes.artifact import write_atomic
 class BasePool:
     """Readings of the base from every trial, so that milliseconds of trials an hour apart compare.
 
-    Each evaluation adds one pair (the medians of its rounds), so a long evaluation weighs no more than a short one.
+    Each evaluation adds one pair (the medians of its rounds), so a long evaluation weighs no more than a
+    short one.
 
     Attributes:
         path: JSON file that keeps the pool between processes; None keeps it in memory alone.

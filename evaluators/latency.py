@@ -1,9 +1,9 @@
 """Paired latency: the candidate and the resident base take turns, so that the machine's drift cancels.
 
-A round is one prefill of each arm, then short alternating visits of decode, in an order drawn at random; the two
-readings of a round are a pair. The speedup is estimated from the faster half of the readings, its interval by
-swapping the arms within rounds (:func:`olivine.evaluators.stats.paired_speedup`). Before an arm's turn the other
-one comes to rest: its threads would spin on the same cores for some 30 ms.
+A round is one prefill of each arm, then short alternating visits of decode, in an order drawn at random; the
+two readings of a round are a pair. The speedup is estimated from the faster half of the readings, its
+interval by swapping the arms within rounds (:func:`olivine.evaluators.stats.paired_speedup`). Before an arm's
+turn the other one comes to rest: its threads would spin on the same cores for some 30 ms.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-
-from olivine.evaluators.arm import Timing
+from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann, lower_half_mean, paired_speedup
@@ -23,16 +22,16 @@ from olivine.evaluators.stats import Floats, Interval, hodges_lehmann, lower_hal
 #: Rounds below this can't give a 95 % signed-rank interval that is not just the extremes.
 MIN_ROUNDS = 8
 MAX_WARMUP_ROUNDS = 5
-#: Decode steps of a visit: short against the machine's drift, long against coming to rest.
-VISIT_STEPS = 8
-#: Decode steps of an arm in a round, so that prefill gets its share of the time.
-MAX_STEPS = 16
+#: Share of the time budget after which warm-up ends, steady or not.
+WARMUP_SHARE = 0.25
+#: Decode steps of an arm in a round: as many as take the time of a prefill, within these.
+MIN_STEPS, MAX_STEPS = 4, 16
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
 
 
 class TimedArm(Protocol):
-    """What latency needs of an arm; :class:`olivine.evaluators.arm.Arm` is one, tests bring a simulated one."""
+    """What latency needs of an arm: :class:`olivine.evaluators.arm.Arm`, or a simulated one in tests."""
 
     @property
     def vocab_size(self) -> int:
@@ -67,7 +66,7 @@ class Readings:
     foreign_cores: list[float] = field(default_factory=list)
 
     def tpot_ms(self) -> Floats:
-        """[rounds] mean of the faster half of a round's steps: free of the worst interference, still an average."""
+        """[rounds] mean of the faster half of a round's steps: an average without the worst interference."""
         return np.array([float(lower_half_mean(np.array(steps))) for steps in self.step_ms])
 
 
@@ -81,7 +80,8 @@ class PairedLatency:
         half_width: stop when the 95 % intervals of both log ratios are at most this on either side.
         max_seconds: stop when measuring (warm-up included) has taken this long, but not before 8 rounds.
         seed: of prompt and order.
-        base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the ratio.
+        base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the
+            ratio.
         clock: seconds, for the budget.
     """
 
@@ -114,16 +114,16 @@ class PairedLatency:
         arms = [reference] if candidate is reference else [reference, candidate]
         vocab_size = min(arm.vocab_size for arm in arms)
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
-        deadline = self.clock() + self.max_seconds
-        warmup = self._warm_up(arms, prompt)
+        started = self.clock()
+        steps, warmup = self._warm_up(arms, prompt)
         readings = [Readings() for _ in arms]
         ended_by = "max_seconds"
         backwards = False
-        while self.clock() < deadline or len(readings[0].ttft_ms) < MIN_ROUNDS:
+        while self.clock() - started < self.max_seconds or len(readings[0].ttft_ms) < MIN_ROUNDS:
             rounds = len(readings[0].ttft_ms)
             # A B then B A, or B A then A B: both orders equally often, which comes first left to chance.
             backwards = bool(rng.integers(2)) if rounds % 2 == 0 else not backwards
-            self._round(arms, prompt, readings, backwards)
+            self._round(arms, prompt, steps, readings, backwards)
             if rounds + 1 >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
                 ended_by = "half_width"
                 break
@@ -132,7 +132,7 @@ class PairedLatency:
         protocol = {
             "prompt_tokens": self.prompt_tokens,
             "new_tokens": self.new_tokens,
-            "steps_per_round": self._steps(),
+            "steps_per_round": steps,
             "rounds": len(readings[0].ttft_ms),
             "warmup_rounds": warmup,
             "ended_by": ended_by,
@@ -143,39 +143,51 @@ class PairedLatency:
         }
         return self._summarise(readings, protocol)
 
-    def _steps(self) -> int:
-        return min(MAX_STEPS, max(1, self.new_tokens - 1))
-
     def _round(
-        self, arms: Sequence[TimedArm], prompt: Sequence[int], readings: Sequence[Readings], backwards: bool
+        self,
+        arms: Sequence[TimedArm],
+        prompt: Sequence[int],
+        steps: int,
+        readings: Sequence[Readings],
+        backwards: bool,
     ) -> None:
-        """A prefill of each arm, then decode in visits A B B A."""
+        """Prefill A B, then decode B A; or all of it the other way round."""
         order = list(range(len(arms)))[:: -1 if backwards else 1]
         for index in order:
-            _settle(arms)
+            _others_settle(arms, index)
             timing = arms[index].prefill(prompt, self.new_tokens)
             readings[index].ttft_ms.append(timing.ms[0])
             readings[index].foreign_cores.append(timing.foreign_cores)
-            readings[index].step_ms.append([])
-        for first in range(0, self._steps(), VISIT_STEPS):
-            order = order[::-1]
-            for index in order:
-                _settle(arms)
-                steps = min(VISIT_STEPS, self._steps() - first)
-                readings[index].step_ms[-1].extend(arms[index].decode(steps).ms)
+        for index in reversed(order):
+            _others_settle(arms, index)
+            readings[index].step_ms.append(arms[index].decode(steps).ms)
 
-    def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> int:
-        """Run rounds that do not count until no arm is still getting faster, by its own times."""
+    def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> tuple[int, int]:
+        """Run rounds that do not count until no arm is still getting faster, by its own times.
+
+        Returns:
+            Decode steps of an arm in a round, and the number of rounds run.
+        """
+        started = self.clock()
+        steps = min(MIN_STEPS, self._most_steps())
         last: list[float] = []
-        for done in range(1, MAX_WARMUP_ROUNDS + 1):
-            now = []
-            for arm in arms:
-                _settle(arms)
-                now.append(sum(arm.prefill(prompt, self.new_tokens).ms + arm.decode(self._steps()).ms))
-            if last and all(new > 0.95 * old for new, old in zip(now, last, strict=True)):
-                return done
+        rounds = 0
+        while rounds < MAX_WARMUP_ROUNDS:
+            rounds += 1
+            now, fit = [], []
+            for index, arm in enumerate(arms):
+                _others_settle(arms, index)
+                prefill, decode = arm.prefill(prompt, self.new_tokens).ms, arm.decode(steps).ms
+                now.append(sum(prefill + decode))
+                fit.append(sum(prefill) / float(np.median(decode)))
+            steady = last and all(new > 0.95 * old for new, old in zip(now, last, strict=True))
+            if steady or self.clock() - started > WARMUP_SHARE * self.max_seconds:
+                break
             last = now
-        return MAX_WARMUP_ROUNDS
+        return max(steps, min(round(min(fit)), self._most_steps())), rounds
+
+    def _most_steps(self) -> int:
+        return min(MAX_STEPS, max(1, self.new_tokens - 1))
 
     def _precise(self, readings: Sequence[Readings]) -> bool:
         return all(ratio.half_width <= self.half_width for ratio in _log_speedups(readings)[:2])
@@ -206,14 +218,17 @@ class PairedLatency:
             _measurement("prefill_tok_s", "tok/s", prefill, (), protocol),
             _measurement("decode_tok_s", "tok/s", decode, (), protocol),
             _measurement("ttft_speedup", "ratio", ttft, np.exp(_paired(base.ttft_ms, own.ttft_ms)), protocol),
-            _measurement("tpot_speedup", "ratio", tpot, np.exp(_paired(base.tpot_ms(), own.tpot_ms())), protocol),
+            _measurement(
+                "tpot_speedup", "ratio", tpot, np.exp(_paired(base.tpot_ms(), own.tpot_ms())), protocol
+            ),
             _measurement("e2e_speedup", "ratio", e2e, (), protocol),
         ]
 
 
-def _settle(arms: Sequence[TimedArm]) -> None:
-    for arm in arms:
-        arm.settle()
+def _others_settle(arms: Sequence[TimedArm], index: int) -> None:
+    for other, arm in enumerate(arms):
+        if other != index:
+            arm.settle()
 
 
 def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Floats:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.passes.artifact import GENAI_CONFIG
@@ -18,8 +17,9 @@ from olivine.passes.artifact import GENAI_CONFIG
 class Memory:
     """``model_bytes``, ``peak_rss_bytes`` and ``load_ms`` of a candidate.
 
-    The peak is that of the model's own process over loading, one prompt and a few new tokens, as a user would run
-    it; Python and the libraries are part of it (some 50 MB). Run it on an arm that has just been loaded, before
+    The peak is that of the model's own process over loading, one prompt and a few new tokens, as a user would
+    run it; Python and the libraries are part of it (some 50 MB). Run it on an arm that has just been loaded,
+    before
     quality: scoring holds the logits of a whole window, which no deployment does. On an arm that has scored
     already, the peak starts anew from what is resident, and the protocol says ``"fresh": false``.
 
@@ -54,7 +54,9 @@ class Memory:
         return [
             Measurement.exact("model_bytes", "bytes", model_bytes(candidate.folder)),
             Measurement.exact("peak_rss_bytes", "bytes", peak, **protocol),
-            Measurement.exact("load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"),
+            Measurement.exact(
+                "load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"
+            ),
         ]
 
 

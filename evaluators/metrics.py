@@ -1,9 +1,10 @@
 """The quality metrics as ``evaluate.Metric`` subclasses, for use with Hugging Face's ``evaluate``; offline.
 
-One example is one window of text, so that intervals respect that tokens of one window err together. Every metric
-answers with the value under its own name and the ends of the 95 % interval as ``low`` and ``high``; the numbers
-come from :mod:`olivine.evaluators.perplexity`, as those of the evaluator do. Importing ``evaluate`` takes seconds:
-import this module only where it is used.
+One example is one window of text, so that intervals respect that tokens of one window err together. Every
+metric answers with the value under its own name and the ends of the 95 % interval as ``low`` and ``high``;
+the numbers come from :mod:`olivine.evaluators.perplexity`, as those of the evaluator do. Importing
+``evaluate`` takes
+seconds: import this module only where it is used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-
 from olivine.evaluators import perplexity as formulas
 from olivine.evaluators.scoring import bucketed_kl
 from olivine.evaluators.stats import Floats, Interval
@@ -48,7 +48,9 @@ class Perplexity(_WindowMetric):
 
     word = "perplexity"
     doc = "Perplexity over windows of text."
-    inputs = "predictions: for each window, the log-probabilities (nats) that the model gave the tokens that came."
+    inputs = (
+        "predictions: for each window, the log-probabilities (nats) that the model gave the tokens that came."
+    )
     features = datasets.Features({"predictions": _LOGPROBS})
 
     def _compute(self, predictions: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -62,8 +64,8 @@ class PerplexityRatio(_WindowMetric):
     word = "perplexity_ratio"
     doc = "Ratio of a model's perplexity to its base's, paired by window."
     inputs = (
-        "predictions: for each window, the model's log-probabilities (nats) of the tokens that came; references: the "
-        "base model's, of the same tokens."
+        "predictions: for each window, the model's log-probabilities (nats) of the tokens that came; "
+        "references: the base model's, of the same tokens."
     )
     features = datasets.Features({"predictions": _LOGPROBS, "references": _LOGPROBS})
 
@@ -72,7 +74,9 @@ class PerplexityRatio(_WindowMetric):
     ) -> dict[str, float]:
         (ours, tokens), (base, base_tokens) = _sums(predictions), _sums(references)
         if not np.array_equal(tokens, base_tokens):
-            raise ValueError("predictions and references must score the same tokens: their windows differ in length")
+            raise ValueError(
+                "predictions and references must score the same tokens: their windows differ in length"
+            )
         return self._answer(formulas.perplexity_ratio(-ours, -base, tokens))
 
 
@@ -82,15 +86,17 @@ class KLDivergence(_WindowMetric):
     word = "kl_divergence"
     doc = "Kullback-Leibler divergence of next-token distributions from a base model, in nats per token."
     inputs = (
-        "predictions: for each window and position, the model's log-probabilities (nats) of some tokens; references: "
-        "the base model's, of the same tokens. What is missing to 1 is taken as one more outcome."
+        "predictions: for each window and position, the model's log-probabilities (nats) of some tokens; "
+        "references: the base model's, of the same tokens. What is missing to 1 is taken as one more outcome."
     )
     features = datasets.Features(
         {"predictions": datasets.Sequence(_LOGPROBS), "references": datasets.Sequence(_LOGPROBS)}
     )
 
     def _compute(
-        self, predictions: Sequence[Sequence[Sequence[float]]], references: Sequence[Sequence[Sequence[float]]]
+        self,
+        predictions: Sequence[Sequence[Sequence[float]]],
+        references: Sequence[Sequence[Sequence[float]]],
     ) -> dict[str, float]:
         sums = []
         for ours, base in zip(predictions, references, strict=True):
@@ -104,7 +110,9 @@ class TopOneAgreement(_WindowMetric):
 
     word = "top1_agreement"
     doc = "Share of positions where a model and its base find the same token likeliest."
-    inputs = "predictions: for each window, the model's likeliest token at every position; references: the base's."
+    inputs = (
+        "predictions: for each window, the model's likeliest token at every position; references: the base's."
+    )
     features = datasets.Features(
         {
             "predictions": datasets.Sequence(datasets.Value("int64")),
@@ -112,7 +120,9 @@ class TopOneAgreement(_WindowMetric):
         }
     )
 
-    def _compute(self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> dict[str, float]:
+    def _compute(
+        self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]
+    ) -> dict[str, float]:
         pairs = zip(predictions, references, strict=True)
         agree = np.array([np.equal(ours, base).sum() for ours, base in pairs], dtype=np.float64)
         tokens = np.array([len(window) for window in references], dtype=np.float64)

@@ -1,7 +1,7 @@
 """What quality is: perplexity, its ratio to the base, divergence from the base, agreement with it.
 
-Pure functions of per-window sums. Tokens of one window err together, so the window is the unit of every interval.
-The evaluator and the ``evaluate`` metrics both end here, so their numbers are the same.
+Pure functions of per-window sums. Tokens of one window err together, so the window is the unit of every
+interval. The evaluator and the ``evaluate`` metrics both end here, so their numbers are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def perplexity(nll: Floats, tokens: Floats) -> Interval:
 
 
 def perplexity_ratio(nll: Floats, base_nll: Floats, tokens: Floats) -> Interval:
-    """Perplexity over the base's on the same tokens; what text is hard for both cancels within each window."""
+    """Perplexity over the base's on the same tokens; text that is hard for both cancels within a window."""
     return clustered_mean(nll - base_nll, tokens).exp()
 
 

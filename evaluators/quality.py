@@ -1,7 +1,7 @@
 """Quality: how much worse than the base a candidate predicts the same text.
 
-The base runs every window once; its likeliest tokens per position are stored. A candidate is then scored window
-by window, in an order that is random and fixed, so that it can be stopped as soon as enough is known.
+The base runs every window once; its likeliest tokens per position are stored. A candidate is then scored
+window by window, in an order that is random and fixed, so that it can be stopped as soon as enough is known.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-
 from olivine.evaluators import perplexity as formulas
-from olivine.evaluators.arm import WindowScore
+from olivine.evaluators.answers import WindowScore
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.stats import Floats, Interval, anytime_mean
 from olivine.evaluators.windows import Window
@@ -80,8 +79,8 @@ class WindowSums:
     def bounds(self) -> dict[str, Interval]:
         """Intervals that may be looked at after every window and still hold: for stopping early.
 
-        Perplexity here is the base's on all windows times the ratio, which is much steadier than the candidate's
-        own on a few windows.
+        Perplexity here is the base's on all windows times the ratio, which is much steadier than the
+        candidate's own on a few windows.
         """
         ratio = anytime_mean((self.nll - self.base_nll) / self.tokens).exp()
         ends = (self.base_perplexity * end for end in (ratio.value, ratio.low, ratio.high))
@@ -156,7 +155,9 @@ class Quality:
                 continue
             scores.append(candidate.score(path, number))
             if not scores[-1].finite:
-                raise QualityGateFailed(f"logits are not finite in window {number + 1} of {len(self.windows)}")
+                raise QualityGateFailed(
+                    f"logits are not finite in window {number + 1} of {len(self.windows)}"
+                )
             if self.stop is not None and MIN_WINDOWS <= len(scores) < len(self.windows):
                 stopped = self.stop(self._sums(scores, base))
                 if stopped is not None:

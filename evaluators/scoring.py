@@ -36,7 +36,7 @@ class TopK:
 
 @dataclass(frozen=True)
 class Scores:
-    """Per scored position: negative log-likelihood, KL(base || candidate), both in nats, and top-1 agreement."""
+    """Per scored position: negative log-likelihood and KL(base || candidate) in nats, top-1 agreement."""
 
     nll: Float64
     kl: Float64
@@ -72,8 +72,9 @@ def top_k(logits: Float32, targets: Int32, k: int) -> TopK:
 def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
     """Compare ``logits`` [positions, vocabulary] with the base's distributions at the same positions.
 
-    The KL divergence is that of the distributions with every token outside the base's top k put in one bucket: a
-    lower bound of the full one (log-sum inequality), and equal to it where both spread the tail alike.
+    The KL divergence is that of the distributions with every token outside the base's top k put in one
+    bucket: a lower bound of the full one (log-sum inequality), and equal to it where both spread the tail
+    alike.
     """
     nll, kl, agree = [], [], []
     for start in range(0, len(logits), CHUNK_ROWS):

@@ -1,8 +1,8 @@
 """The execution provider that a model folder asks for, and whether it really runs here.
 
 ONNX Runtime only warns when a provider is missing or fails to start, and then runs on the CPU; a number taken
-there would be a number of something else. CPU needs no proof; every other provider has to show itself in a plain
-session before the model is loaded.
+there would be a number of something else. CPU needs no proof; every other provider has to show itself in a
+plain session before the model is loaded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def asked_provider(config: dict[str, Any]) -> tuple[str, dict[str, str]]:
         for name, settings in entry.items():
             if name.lower() in ("cpu", CPU.lower()):
                 continue
-            full = name if name.endswith("ExecutionProvider") else _NAMES.get(name.lower(), f"{name}ExecutionProvider")
+            full = (
+                name
+                if name.endswith("ExecutionProvider")
+                else _NAMES.get(name.lower(), f"{name}ExecutionProvider")
+            )
             return full, {str(key): str(value) for key, value in settings.items()}
     return CPU, {}
 
@@ -55,8 +59,9 @@ def prove_provider(folder: Path, config: dict[str, Any]) -> str:
     available = ort.get_available_providers()
     if provider not in available:
         raise ProviderUnavailable(
-            f"genai_config.json asks for {provider}; this ONNX Runtime {ort.__version__} has {', '.join(available)}. "
-            "Install the ONNX Runtime flavour that has it and name that interpreter, or ask for cpu."
+            f"genai_config.json asks for {provider}; this ONNX Runtime {ort.__version__} has "
+            f"{', '.join(available)}. Install the ONNX Runtime flavour that has it, name that interpreter, "
+            "or ask for cpu."
         )
     settings = ort.SessionOptions()
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -1,4 +1,4 @@
-"""The statistics behind every interval: pure functions of samples, each with its source. All intervals are 95 %."""
+"""The statistics behind every interval: pure functions of samples, each with its source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Interval:
         return (self.high - self.low) / 2
 
     def exp(self) -> Interval:
-        """The interval of exp(x) from that of x."""
+        """From the interval of a logarithm to that of the quantity."""
         return Interval(*(math.exp(min(x, 700.0)) for x in (self.value, self.low, self.high)))
 
     def clip(self, low: float, high: float) -> Interval:
@@ -44,9 +44,9 @@ class Interval:
 def hodges_lehmann(samples: Floats, level: float = LEVEL) -> Interval:
     """Centre of symmetry of ``samples`` and its exact interval, by inverting Wilcoxon's signed-rank test.
 
-    The median of the pairwise means: 95 % as efficient as the mean on normal noise, and, unlike it, indifferent to
-    a few wild samples. The interval needs symmetry only, which the random order within a pair provides. Fewer than
-    six samples cannot give 95 %: the interval is then unbounded.
+    The median of the pairwise means: 95 % as efficient as the mean on normal noise, and, unlike it,
+    indifferent to a few wild samples. The interval needs symmetry only, which the random order within a pair
+    provides. Fewer than six samples cannot give 95 %: the interval is then unbounded.
 
     Source: Hodges and Lehmann (1963), Ann. Math. Stat. 34(2); Hollander, Wolfe and Chicken, Nonparametric
     Statistical Methods, section 3.3.
@@ -79,11 +79,11 @@ def _signed_rank_critical(n: int, tail: float) -> int:
 def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: int = 0) -> Interval:
     """Log of how much faster the candidate is, from times taken side by side, with a randomisation interval.
 
-    The statistic is the difference of the arms' :func:`lower_half_mean` of log times. Other programs only ever add
-    time, so the faster half of the rounds tells more than their middle. The interval holds every shift d for which
-    base and candidate + d can't be told apart when the two are swapped at random within rounds: exact for any
-    number of rounds and any noise, as the order within a round is drawn at random and noise multiplies both alike.
-    Fewer than six rounds can't give 95 %: the interval is then unbounded.
+    The statistic is the difference of the arms' :func:`lower_half_mean` of log times. Other programs only
+    ever add time, so the faster half of the rounds tells more than their middle. The interval holds every
+    shift d for which base and candidate + d can't be told apart when the two are swapped at random within
+    rounds: exact for any number of rounds and any noise, as the order within a round is drawn at random and
+    noise multiplies both alike. Fewer than six rounds can't give 95 %: the interval is then unbounded.
 
     Args:
         base: [rounds] times of the base.
@@ -91,8 +91,8 @@ def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: 
         level: coverage asked for.
         seed: of the swaps.
 
-    Source: Fisher's randomisation test, inverted as in Garthwaite (1996), Biometrics 52(4); for one-sided noise
-    Chen and Revels (2016), arXiv 1608.04295.
+    Source: Fisher's randomisation test, inverted as in Garthwaite (1996), Biometrics 52(4); for one-sided
+    noise Chen and Revels (2016), arXiv 1608.04295.
     """
     ours, theirs = np.log(candidate), np.log(base)
     value = float(lower_half_mean(theirs) - lower_half_mean(ours))
@@ -127,22 +127,8 @@ def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: 
 def lower_half_mean(samples: Floats) -> Floats:
     """Mean of the smaller half of ``samples`` along the last axis, the middle one included."""
     half = (samples.shape[-1] + 1) // 2
-    mean: Floats = np.sort(samples, axis=-1)[..., :half].mean(axis=-1)
+    mean: Floats = np.partition(samples, half - 1, axis=-1)[..., :half].mean(axis=-1)
     return mean
-
-
-def bootstrap_median(samples: Floats, block: int = 1, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Median with a moving-block bootstrap interval, for samples that depend on their neighbours.
-
-    Source: Künsch (1989), The jackknife and the bootstrap for general stationary observations.
-    """
-    n = len(samples)
-    block = max(1, min(block, n))
-    blocks = math.ceil(n / block)
-    starts = np.random.default_rng(seed).integers(0, n - block + 1, (2000, blocks))
-    picks = (starts[:, :, None] + np.arange(block)).reshape(2000, -1)[:, :n]
-    low, high = np.quantile(np.median(samples[picks], axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(np.median(samples)), float(low), float(high))
 
 
 def student(samples: Floats, level: float = LEVEL) -> Interval:
@@ -158,8 +144,8 @@ def student(samples: Floats, level: float = LEVEL) -> Interval:
 def clustered_mean(sums: Floats, counts: Floats, level: float = LEVEL) -> Interval:
     """sum(sums) / sum(counts), with errors that are shared within a window.
 
-    Tokens of one window err together, so the window is the sample. The variance is that of the linearised ratio,
-    with the spread of each window's residual.
+    Tokens of one window err together, so the window is the sample. The variance is that of the linearised
+    ratio, with the spread of each window's residual.
 
     Args:
         sums: [windows] sum of a per-token quantity.
@@ -181,10 +167,10 @@ def clustered_mean(sums: Floats, counts: Floats, level: float = LEVEL) -> Interv
 def anytime_mean(samples: Floats, level: float = LEVEL, precision: float = PRIOR_PRECISION) -> Interval:
     """Mean with an interval that holds at all sample sizes at once, so that one may look after every window.
 
-    Inverts the t-test of a point mean against a normal mixture of effect sizes, with the right Haar prior on the
-    unknown spread: the Bayes factor is a nonnegative martingale under the null, so by Ville's inequality the
-    chance that it ever exceeds 1 / (1 - level) is at most 1 - level. Exact for normal samples. Unbounded while
-    there are too few samples to tell anything.
+    Inverts the t-test of a point mean against a normal mixture of effect sizes, with the right Haar prior on
+    the unknown spread: the Bayes factor is a nonnegative martingale under the null, so by Ville's inequality
+    the chance that it ever exceeds 1 / (1 - level) is at most 1 - level. Exact for normal samples. Unbounded
+    while there are too few samples to tell anything.
 
     Args:
         samples: [n] in the order seen.
@@ -247,7 +233,11 @@ def student_quantile(p: float, degrees: int) -> float:
         y = math.expm1(a * y * y)
     else:
         y = (
-            (1 / (((degrees + 6) / (degrees * y) - 0.089 * d - 0.822) * (degrees + 2) * 3) + 0.5 / (degrees + 4)) * y
+            (
+                1 / (((degrees + 6) / (degrees * y) - 0.089 * d - 0.822) * (degrees + 2) * 3)
+                + 0.5 / (degrees + 4)
+            )
+            * y
             - 1
         ) * (degrees + 1) / (degrees + 2) + 1 / y
     return math.sqrt(degrees * y)

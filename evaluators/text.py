@@ -47,7 +47,9 @@ class TextSource:
         Raises:
             UsageError: for an unknown key or demo text, or a file that is not there.
         """
-        settings = {"demo": spec[5:]} if isinstance(spec, str) and spec.startswith("demo:") else {"file": spec}
+        settings: dict[str, Any] = {"file": spec}
+        if isinstance(spec, str) and spec.startswith("demo:"):
+            settings = {"demo": spec.removeprefix("demo:")}
         if isinstance(spec, Mapping):
             settings = dict(spec)
             for key in settings:
@@ -60,7 +62,9 @@ class TextSource:
         if "file" in settings:
             settings["file"] = Path(str(settings["file"])).expanduser()
             if not settings["file"].is_file():
-                raise UsageError(f"No file '{settings['file']}'. A text is demo:news, a local file or a hub data set.")
+                raise UsageError(
+                    f"No file '{settings['file']}'. A text is demo:news, a local file or a hub data set."
+                )
         return cls(**settings)
 
     @property
@@ -94,8 +98,8 @@ class TextSource:
         except (OSError, ValueError) as error:
             # The hub's errors are OSErrors (no network, no such data set), datasets' own are ValueErrors.
             raise UsageError(
-                f"Can't read the data set '{self.name}': {error}. Check its id, config, split and revision and that "
-                "the hub can be reached, or use a local file or demo:news."
+                f"Can't read the data set '{self.name}': {error}. Check id, config, split and revision and "
+                "that the hub can be reached, or use a local file or demo:news."
             ) from error
         _check_column(self.column, rows.column_names, self.name)
         return [str(text) for text in rows[self.column]]
@@ -103,7 +107,7 @@ class TextSource:
 
 def _read_file(path: Path, column: str) -> list[str]:
     if path.suffix == ".parquet":
-        from pyarrow import parquet
+        from pyarrow import parquet  # type: ignore[import-untyped]
 
         _check_column(column, parquet.read_schema(path).names, path.name)
         return [str(text) for text in parquet.read_table(path, columns=[column])[column].to_pylist()]
@@ -111,7 +115,11 @@ def _read_file(path: Path, column: str) -> list[str]:
     if path.suffix not in (".json", ".jsonl"):
         return [document for document in text.split("\n\n") if document.strip()]
     try:
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(x) for x in text.splitlines() if x.strip()]
+        rows = (
+            json.loads(text)
+            if path.suffix == ".json"
+            else [json.loads(x) for x in text.splitlines() if x.strip()]
+        )
     except json.JSONDecodeError as error:
         raise UsageError(f"'{path}' is not {path.suffix[1:].upper()}: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -131,8 +139,8 @@ def splits(
 ) -> dict[str, list[str]]:
     """Documents for ``calibrate``, ``select`` and ``confirm``, disjoint and the same every time.
 
-    Where a document goes follows from a hash of its text and the seed alone: repeated documents stay together, and
-    adding some moves no other. Blank documents are dropped.
+    Where a document goes follows from a hash of its text and the seed alone: repeated documents stay
+    together, and adding some moves no other. Blank documents are dropped.
     """
     found: dict[str, list[str]] = {name: [] for name in SPLITS}
     for document in documents:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-
 from olivine.passes.errors import UsageError
 
 
@@ -33,8 +32,8 @@ class TextProtocol:
     Attributes:
         window_tokens: tokens a window holds, BOS included.
         stride: tokens from one window's start to the next; less than a window makes the rest context.
-        bos: where the tokenizer's BOS goes, if it has the habit of adding one: at the start of every window, once
-            at the start of the text, or nowhere.
+        bos: where the tokenizer's BOS goes, if it has the habit of adding one: at the start of every window,
+            once at the start of the text, or nowhere.
         joiner: put between documents.
         keep_rest: whether a last, shorter window counts.
     """
@@ -50,7 +49,8 @@ class TextProtocol:
         return asdict(self)
 
 
-#: Protocols that published numbers use, by name. Both join the rows of WikiText-2 (raw) test with blank lines.
+#: Protocols that published numbers use, by name. Both join the rows of WikiText-2 (raw) test with blank
+#: lines.
 PROTOCOLS = {
     # https://huggingface.co/docs/transformers/perplexity: GPT-2's 1024 tokens of context, stride 512.
     "wikitext2-hf": TextProtocol(window_tokens=1024, stride=512, bos="text", keep_rest=True),
@@ -79,7 +79,8 @@ class TokenizedText:
 def cut(text: TokenizedText, protocol: TextProtocol) -> list[Window]:
     """Cut a text into windows, in the order of the text; each token is scored once at most.
 
-    The first token of a window has no context unless BOS or an overlap stands before it, and is then not scored.
+    The first token of a window has no context unless BOS or an overlap stands before it, and is then not
+    scored.
     """
     ids, spans = list(text.ids), list(text.spans)
     if protocol.bos == "text":
@@ -118,8 +119,9 @@ def draw(
     if len(found) < wanted:
         need = protocol.window_tokens + (wanted - 1) * protocol.stride
         raise UsageError(
-            f"{name} is too short: it has {len(text.ids)} tokens, {wanted} windows of {protocol.window_tokens} "
-            f"tokens at stride {protocol.stride} need {need}. Give a longer text, or ask for fewer or shorter windows."
+            f"{name} is too short: it has {len(text.ids)} tokens, {wanted} windows of "
+            f"{protocol.window_tokens} tokens at stride {protocol.stride} need {need}. Give a longer text, "
+            "or ask for fewer or shorter windows."
         )
     order = np.random.default_rng(seed).permutation(len(found))
     return tuple(found[i] for i in order[:count])

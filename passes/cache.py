@@ -70,17 +70,27 @@ class Cache:
         return ModelArtifact(home / key / "model", key, holds)
 
     def evict(self) -> None:
-        """Drop least recently used entries until the store fits ``max_bytes``; recently used ones stay."""
-        entries = []
-        for about in (self.root / "artifacts").glob("*/artifact.json"):
-            size = sum(p.stat().st_size / p.stat().st_nlink for p in about.parent.rglob("*") if p.is_file())
-            entries.append((about.stat().st_mtime, size, about.parent))
-        total = sum(size for _, size, _ in entries)
-        for used, size, folder in sorted(entries):
-            if total <= self.max_bytes or time.time() - used < IN_USE_S:
-                break
-            shutil.rmtree(folder)
-            total -= size
+        """Drop least recently used entries until the store fits ``max_bytes``; recently used ones stay.
+
+        An entry is renamed before it is deleted, so that nobody ever sees half of one; what a killed process was
+        building goes too.
+        """
+        home = self.root / "artifacts"
+        with self._lock("evict"):
+            for left in [*home.glob(".building-*"), *home.glob(".evicted-*")]:
+                if time.time() - left.stat().st_mtime > IN_USE_S:
+                    shutil.rmtree(left)
+            entries = []
+            for about in home.glob("*/artifact.json"):
+                size = sum(p.stat().st_size / p.stat().st_nlink for p in about.parent.rglob("*") if p.is_file())
+                entries.append((about.stat().st_mtime, size, about.parent))
+            total = sum(size for _, size, _ in entries)
+            for used, size, folder in sorted(entries):
+                if total <= self.max_bytes or time.time() - used < IN_USE_S:
+                    break
+                gone = folder.rename(folder.with_name(f".evicted-{folder.name}"))
+                shutil.rmtree(gone)
+                total -= size
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:

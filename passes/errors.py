@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterable
 
-
 _LAST_NUMBER = re.compile(r"\d+(?:\.\d+)?$")
 
 
@@ -45,17 +44,19 @@ def did_you_mean(word: object, choices: Iterable[object]) -> str:
     Returns:
         A sentence such as ``Did you mean 'int4'? Available: fp32, int8, int4.``
     """
-    names = [_spelled(choice) for choice in choices]
-    near = nearest(_spelled(word), names)
-    hint = f"Did you mean '{near}'? " if near is not None else ""
+    names = {_spelled(choice): choice for choice in choices}
+    near = None if isinstance(word, bool) else nearest(_spelled(word), names)
+    quote = "'" if near is not None and isinstance(names[near], str) else ""
+    hint = f"Did you mean {quote}{near}{quote}? " if near is not None else ""
     return f"{hint}Available: {', '.join(names)}."
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The name most like ``word``, or None where none is.
 
-    Case, dashes and underscores count for nothing. Among names that are equally like it the one with the nearest
-    number wins (``int3`` is nearer to ``int4`` than to ``int8``), then the first; numbers are compared as numbers.
+    Case, dashes and underscores count for nothing. Among names that are equally like it the one with the
+    nearest number wins (``int3`` is nearer ``int4`` than ``int8``), then the first; numbers are compared
+    as numbers.
     """
     plain, number = _plain(word), _number(word)
     best, best_score = None, (0.5, -math.inf)
@@ -63,8 +64,8 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         other = _number(name)
         distance = abs(number - other) if number is not None and other is not None else math.inf
         alike = difflib.SequenceMatcher(None, plain, _plain(name)).ratio()
-        if _is_number(word) and _is_number(name):
-            alike = 1.0
+        if _is_number(word) and (_is_number(name) or distance == 0):
+            alike = 1.0  # 48 is meant as a number, and 4 as the end of int4
         if (alike, -distance) > best_score or (best is None and alike == best_score[0]):
             best, best_score = name, (alike, -distance)
     return best

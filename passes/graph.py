@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+
+from olivine.passes.errors import BuildFailed
 
 MICROSOFT = "com.microsoft"
 _LAYER = re.compile(r"layers\.(\d+)/")
@@ -90,8 +93,32 @@ def drop_unused(model: ir.Model) -> None:
 
 
 def load_graph(path: Path) -> ir.Model:
-    """Read a graph; its external weights stay memory-mapped."""
-    return ir.load(path)
+    """Read a graph; its external weights stay memory-mapped.
+
+    Cached folders share weight files by hard links, which onnx_ir's own external tensors refuse to read.
+
+    Raises:
+        BuildFailed: when a weight lies outside the graph's folder or file.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            value.const_value = ir.tensor(_mapped(path, tensor), dtype=tensor.dtype, name=tensor.name)
+    return model
+
+
+def _mapped(graph: Path, tensor: ir.ExternalTensor) -> np.ndarray:
+    """The bytes of an external tensor as a read-only memory map, in the tensor's shape."""
+    location = graph.parent / tensor.location
+    if location.resolve().parent != graph.parent.resolve():
+        raise BuildFailed(f"{graph}: weight '{tensor.name}' lies outside the folder, at '{tensor.location}'")
+    dtype, shape, offset = tensor.dtype.numpy(), tensor.shape.numpy(), tensor.offset or 0
+    if offset + math.prod(shape) * dtype.itemsize > location.stat().st_size:
+        raise BuildFailed(f"{graph}: weight '{tensor.name}' ends behind the end of '{tensor.location}'")
+    if math.prod(shape) == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(location, dtype, "r", offset, shape)
 
 
 def save_graph(model: ir.Model, path: Path) -> None:

@@ -30,6 +30,9 @@ _VERBS = {
 #: Metrics near 0 or 1, of which a difference says more than a ratio.
 _DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte")
 
+#: Metrics of a single reading: an interval of no width is then no precision.
+_ONCE = ("load_ms", "peak_rss_bytes")
+
 
 def compared_metrics(a: TrialRecord, b: TrialRecord) -> list[str]:
     """The metrics that either trial has, in the order of the vocabulary."""
@@ -75,14 +78,14 @@ def verdict(metric: str, a: Entry | None, b: Entry | None) -> str:
         return "equal" if found.low == found.high else f"no difference found ({_span(found)})"
     more, less = _VERBS.get(metric, ("is {} higher", "is {} lower"))
     if found.value > 1:
-        return f"B {more.format(f'{found.value:.2f}x')}{_tail(found)}"
+        return f"B {more.format(f'{found.value:.2f}x')}{_tail(metric, found)}"
     turned = Interval(1 / found.value, 1 / found.high, 1 / found.low if found.low > 0 else math.inf)
-    return f"B {less.format(f'{turned.value:.2f}x')}{_tail(turned)}"
+    return f"B {less.format(f'{turned.value:.2f}x')}{_tail(metric, turned)}"
 
 
 def _difference_verdict(metric: str, found: Interval) -> str:
     if found.low <= 0 <= found.high:
-        span = f"no difference found ({_signed(found.low)} to {_signed(found.high)})"
+        span = f"no difference found ({_signed(metric, found.low)} to {_signed(metric, found.high)})"
         return "equal" if found.low == found.high else span
     better = (found.value < 0) == (METRICS[metric].direction == "minimize") if metric in METRICS else False
     size, *ends = (_size(metric, x) for x in (abs(found.value), *sorted((abs(found.low), abs(found.high)))))
@@ -95,13 +98,15 @@ def _size(metric: str, amount: float) -> str:
     return value_text(metric, amount).replace(" %", " points")
 
 
-def _tail(found: Interval) -> str:
-    return "" if found.low == found.high else f", {_span(found)}"
+def _tail(metric: str, found: Interval) -> str:
+    if found.low == found.high:
+        return ", measured once" if metric in _ONCE else ""
+    return f", {_span(found)}"
 
 
 def _span(found: Interval) -> str:
     return f"{found.low:.2f} to {found.high:.2f}"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2g}"
+def _signed(metric: str, amount: float) -> str:
+    return f"{100 * amount:+.1f} points" if metric == "top1_agreement" else f"{amount:+.2g}"

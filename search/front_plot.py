@@ -1,80 +1,19 @@
-"""The picture of the front: every trial, error bars, the base, the constraint, the front linked, the selection."""
+"""The picture of the front: every trial, error bars, base, constraint, the front linked, the selection."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
-from olivine.search.formatting import interval_text, params_text, title, varying
-from olivine.search.live import headline_metrics
+from olivine.search.formatting import title
+from olivine.search.marks import Mark, marks
 from olivine.search.metrics import METRICS, parse_constraint
 from olivine.search.pareto import nondominated
 from olivine.search.plot_frame import Scale, axes_svg, padded, svg
 from olivine.search.plot_labels import Box, place
-from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
-
-#: The metric that goes up the y axis, where an objective is one of these.
-_QUALITY = ("perplexity_ratio", "kl_divergence", "perplexity", "bits_per_byte", "top1_agreement")
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One trial in the picture: value, low and high in both directions."""
-
-    number: int
-    kind: str
-    x: tuple[float, float, float]
-    y: tuple[float, float, float]
-    tooltip: str
-
-
-def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The (x, y) metrics of each picture: quality upwards, every other objective to the right; times as speedups."""
-    shown = headline_metrics(objectives)[: len(objectives)]
-    up = next((name for name in shown if name in _QUALITY), shown[-1])
-    return [(name, up) for name in shown if name != up]
-
-
-def marks(view: StudyView, x: str, y: str) -> list[Mark]:
-    """Every trial in which both metrics were measured; the front's members last, so that they lie on top."""
-    members = {member.number: member for member in view.members}
-    axes = varying(view.records)
-    found = []
-    for record in view.records:
-        shown = members.get(record.number, record)
-        if x not in shown.metrics or y not in shown.metrics:
-            continue
-        kind = _kind(record, shown.number in members, view.selection.get("trial"))
-        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), _tooltip(shown, kind, axes, x, y)))
-    order = ("infeasible", "failed", "feasible", "base", "front", "selected")
-    return sorted(found, key=lambda mark: order.index(mark.kind))
-
-
-def _kind(record: TrialRecord, member: bool, selected: object) -> str:
-    if record.number == selected:
-        return "selected"
-    if member:
-        return "front"
-    if record.number == 0:
-        return "base"
-    return "feasible" if record.feasible else record.state
-
-
-def _triple(record: TrialRecord, metric: str) -> tuple[float, float, float]:
-    value, low, high = (float(record.metrics[metric][end]) for end in ("value", "low", "high"))
-    return value, low if math.isfinite(low) else value, high if math.isfinite(high) else value
-
-
-def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) -> str:
-    words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(kind, record.state)
-    lines = [f"trial {record.number}, {words}", params_text(record.params, axes)]
-    shown = [m for m in dict.fromkeys([x, y, "ttft_speedup", "model_bytes"]) if m in record.metrics]
-    lines += [f"{title(metric)} {interval_text(metric, record.metrics[metric])}" for metric in shown]
-    return "\n".join(line for line in [*lines, record.reason] if line)
 
 
 def front_svg(
@@ -98,18 +37,23 @@ def front_svg(
     up = Scale(*_range(points, "y", bound), height - 50, 30)
     body = [axes_svg(right, up, (x, y), (_axis_title(x, "→", "←"), _axis_title(y, "↑", "↓")))]
     if bound is not None and up.holds(bound):
-        body.append(_bound_svg(bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up))
-    if len(view.objectives) == 2:
-        body.append(_front_line(points, (x, y), right, up))
+        body.append(
+            _bound_svg(
+                bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up
+            )
+        )
+    stairs = _stairs(points, (x, y), right, up) if len(view.objectives) == 2 else []
+    if stairs:
+        body.append(f'<path class="step" d="M{" L".join(f"{a:.1f} {b:.1f}" for a, b in stairs)}"/>')
     body += [_error_bars(mark, right, up) for mark in points]
     body += [_mark_svg(mark, right, up) for mark in points]
-    body.append(_labels(points, right, up, width < 600))
+    body.append(_labels(points, stairs, right, up, width < 600))
     label = f"{title(y)} against {title(x)} of {len(points)} trials"
     return svg(width, height, label, "".join(body), standalone)
 
 
 def _range(points: list[Mark], side: str, bound: float | None) -> tuple[float, float]:
-    """From the trials that count; infeasible ones beyond are drawn at the edge, lest they squeeze the front."""
+    """From the trials that count; infeasible ones beyond go to the edge, lest they squeeze the front."""
     kept = [mark for mark in points if mark.kind not in ("infeasible", "failed")]
     if len(kept) < 2:
         kept = points
@@ -141,22 +85,20 @@ def _axis_title(metric: str, more: str, less: str) -> str:
     return f"{title(metric)}, {'more' if maximize else 'less'} is better {more if maximize else less}"
 
 
-def _front_line(points: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> str:
-    """The attainment line: what the front guarantees, a staircase through its members."""
+def _stairs(points: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> list[tuple[float, float]]:
+    """Vertices of the attainment line: what the front guarantees, a staircase through its members."""
     members = [m for m in points if m.kind in ("front", "selected")]
     sign = np.array([-1.0 if METRICS[name].direction == "maximize" else 1.0 for name in names])
     kept = nondominated(sign * np.array([[m.x[0], m.y[0]] for m in members]).reshape(-1, 2))
     front = sorted((m for m, keep in zip(members, kept, strict=True) if keep), key=lambda m: m.x[0])
     if len(front) < 2:
-        return ""
-    minimize = sign[1] > 0
-    path = [f"M{x(front[0].x[0]):.1f} {y(front[0].y[0]):.1f}"]
-    for left, right in zip(front, front[1:], strict=False):
-        # Between two members one has what the next one keeps: its value of y, up to its value of x.
-        rising = (right.y[0] > left.y[0]) == minimize
-        corner = (x(left.x[0]), y(right.y[0])) if rising else (x(right.x[0]), y(left.y[0]))
-        path.append(f"L{corner[0]:.1f} {corner[1]:.1f}L{x(right.x[0]):.1f} {y(right.y[0]):.1f}")
-    return f'<path class="step" d="{"".join(path)}"/>'
+        return []
+    vertices = [(x(front[0].x[0]), y(front[0].y[0]))]
+    for left, right in pairwise(front):
+        # Where more of x is better, the right member's y holds from the left one on; else the left one's.
+        corner = (left.x[0], right.y[0]) if sign[0] < 0 else (right.x[0], left.y[0])
+        vertices += [(x(corner[0]), y(corner[1])), (x(right.x[0]), y(right.y[0]))]
+    return vertices
 
 
 def _error_bars(mark: Mark, x: Scale, y: Scale) -> str:
@@ -175,7 +117,11 @@ def _mark_svg(mark: Mark, x: Scale, y: Scale) -> str:
     column, row = x(mark.x[0]), y(mark.y[0])
     beyond = not (x.holds(mark.x[0]) and y.holds(mark.y[0]))
     if mark.kind in ("infeasible", "failed"):
-        shape = _triangle(column, row) if beyond else f'<circle class="infeasible" cx="{column:.1f}" cy="{row:.1f}" r="4"/>'
+        shape = (
+            _triangle(column, row)
+            if beyond
+            else f'<circle class="infeasible" cx="{column:.1f}" cy="{row:.1f}" r="4"/>'
+        )
     elif mark.kind == "base":
         shape = f'<rect class="base" x="{column - 5:.1f}" y="{row - 5:.1f}" width="10" height="10"/>'
     else:
@@ -194,9 +140,14 @@ def _triangle(column: float, row: float) -> str:
     return f'<path class="infeasible" d="M{column:.1f} {row - 1:.1f}l5 9h-10z"/>'
 
 
-def _labels(points: list[Mark], x: Scale, y: Scale, narrow: bool) -> str:
-    """Numbers of the base and of the front's members, each where it covers neither a mark nor another label."""
+def _labels(points: list[Mark], stairs: list[tuple[float, float]], x: Scale, y: Scale, narrow: bool) -> str:
+    """Numbers of the base and of the front's members, each where it covers no mark, line or other label."""
     taken = [Box.around(x(m.x[0]), y(m.y[0]), 13.0 if m.kind == "selected" else 6.0) for m in points]
+    taken += [Box(x(m.x[1]), y(m.y[0]) - 1, x(m.x[2]), y(m.y[0]) + 1) for m in points]
+    taken += [Box(x(m.x[0]) - 1, y(m.y[2]), x(m.x[0]) + 1, y(m.y[1])) for m in points]
+    taken += [
+        Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(stairs)
+    ]
     inside = Box(x.start, y.end, x.end, y.start)
     parts = []
     for mark in sorted(points, key=lambda m: m.kind != "selected"):

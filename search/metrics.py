@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import operator
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from olivine.passes.errors import UsageError, did_you_mean
+from olivine.search.quantities import unit_bytes
 
 Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """Unit and direction of one metric."""
+    """One metric.
+
+    Attributes:
+        unit: of its values.
+        direction: what is better.
+        doc: one line for the JSON schema and the report.
+        low: the least value that it can take.
+        high: the greatest value that it can take.
+    """
 
     unit: str
     direction: Direction
     doc: str
+    low: float = 0.0
+    high: float = math.inf
 
 
 METRICS: dict[str, Metric] = {
@@ -30,29 +42,28 @@ METRICS: dict[str, Metric] = {
     "ttft_speedup": Metric("ratio", "maximize", "ttft_ms of the base / of the candidate"),
     "tpot_speedup": Metric("ratio", "maximize", "tpot_ms of the base / of the candidate"),
     "e2e_speedup": Metric("ratio", "maximize", "e2e_ms of the base / of the candidate"),
-    "perplexity": Metric("1", "minimize", "exp of the mean negative log-likelihood per token"),
+    "perplexity": Metric("1", "minimize", "exp of the mean negative log-likelihood per token", low=1.0),
     "perplexity_ratio": Metric("ratio", "minimize", "perplexity of the candidate / of the base, same tokens"),
-    "kl_divergence": Metric("nats", "minimize", "KL of the base's next-token distribution to the candidate's"),
-    "top1_agreement": Metric("ratio", "maximize", "share of tokens at which both predict the same next token"),
-    "bits_per_byte": Metric("1", "minimize", "negative log-likelihood in bits per byte of text"),
+    "kl_divergence": Metric(
+        "nats", "minimize", "KL of the base's next-token distribution to the candidate's"
+    ),
+    "top1_agreement": Metric(
+        "ratio", "maximize", "share of tokens at which both predict the same next token", high=1.0
+    ),
+    "bits_per_byte": Metric("bits/byte", "minimize", "negative log-likelihood in bits per byte of text"),
     "model_bytes": Metric("bytes", "minimize", "size of the graph and its weights"),
     "peak_rss_bytes": Metric("bytes", "minimize", "peak resident memory of the process that runs the model"),
     "load_ms": Metric("ms", "minimize", "time to load the model"),
 }
 
-_CONSTRAINT = re.compile(r"\s*([A-Za-z_0-9]+)\s*(<=|>=)\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*([A-Za-z%]*)\s*")
-_SCALE = {
-    "": 1.0,
-    "%": 0.01,
-    "B": 1.0,
-    "KB": 1e3,
-    "MB": 1e6,
-    "GB": 1e9,
-    "KiB": 2.0**10,
-    "MiB": 2.0**20,
-    "GiB": 2.0**30,
-    "ms": 1.0,
-    "x": 1.0,
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_CONSTRAINT = re.compile(rf"\s*(\w+)\s*([<>=!≤≥]+)\s*({_NUMBER})\s*([A-Za-z%]*)\s*")
+_EXAMPLE = "write it as 'perplexity_ratio <= 1.05' or 'model_bytes <= 250MB'"
+#: Unit of a metric -> the units that a constraint may be written in, and their size.
+_UNITS: dict[str, dict[str, float]] = {
+    "ms": {"ms": 1.0, "s": 1e3},
+    "ratio": {"%": 0.01, "x": 1.0},
+    "bytes": {u: float(unit_bytes(u)) for u in ("B", "KB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")},
 }
 
 
@@ -71,8 +82,7 @@ class Constraint:
 
     def holds(self, value: float) -> bool:
         """Whether ``value`` keeps the constraint."""
-        compare = operator.le if self.relation == "<=" else operator.ge
-        return compare(value, self.bound)
+        return value <= self.bound if self.relation == "<=" else value >= self.bound
 
     def __str__(self) -> str:
         return f"{self.metric} {self.relation} {self.bound:.10g}"
@@ -82,14 +92,45 @@ def parse_constraint(text: str) -> Constraint:
     """Read a constraint such as ``perplexity_ratio <= 1.05`` or ``model_bytes <= 250MB``.
 
     Raises:
-        UsageError: when the text has another form, or names an unknown metric or unit.
+        UsageError: when the text has another form, names an unknown metric or unit, or can never hold.
     """
     found = _CONSTRAINT.fullmatch(text)
     if found is None:
-        raise UsageError(f"'{text}' is no constraint; write it as 'perplexity_ratio <= 1.05' or 'model_bytes <= 250MB'")
-    metric, relation, number, unit = found.groups()
-    if metric not in METRICS:
-        raise UsageError(f"Unknown metric '{metric}'. {did_you_mean(metric, METRICS)}")
-    if unit not in _SCALE:
-        raise UsageError(f"Unknown unit '{unit}'. {did_you_mean(unit, [u for u in _SCALE if u])}")
-    return Constraint(metric, "<=" if relation == "<=" else ">=", float(number) * _SCALE[unit])
+        raise UsageError(f"'{text}' is no constraint; {_EXAMPLE}")
+    name, relation, number, unit = found.groups()
+    if name not in METRICS:
+        raise UsageError(f"unknown metric '{name}' in '{text}'. {did_you_mean(name, METRICS)}")
+    metric = METRICS[name]
+    if relation not in ("<=", ">="):
+        hint = ">=" if ">" in relation or "≥" in relation else "<="
+        raise UsageError(
+            f"'{relation}' in '{text}' is no relation. Did you mean '{hint}'? Available: <=, >=."
+        )
+    bound = float(number) * _unit_size(metric, unit, text)
+    if (relation == "<=" and bound < metric.low) or (relation == ">=" and bound > metric.high):
+        limit = f"at least {metric.low:g}" if relation == "<=" else f"at most {metric.high:g}"
+        raise UsageError(f"'{text}' can never hold: {name} is {limit}")
+    return Constraint(name, "<=" if relation == "<=" else ">=", bound)
+
+
+def _unit_size(metric: Metric, unit: str, text: str) -> float:
+    known = _UNITS.get(metric.unit, {})
+    sizes = {name.lower(): size for name, size in known.items()}
+    if not unit:
+        return 1.0
+    if unit.lower() not in sizes:
+        fits = did_you_mean(unit, known) if known else "Available: the number alone."
+        raise UsageError(f"unknown unit '{unit}' in '{text}'. {fits}")
+    return sizes[unit.lower()]
+
+
+def contradictions(constraints: Sequence[Constraint]) -> list[str]:
+    """Pairs of constraints that can't hold together, in words."""
+    return [
+        f"'{least}' and '{most}' can't hold together"
+        for least in constraints
+        for most in constraints
+        if least.metric == most.metric
+        and (least.relation, most.relation) == (">=", "<=")
+        and least.bound > most.bound
+    ]

@@ -35,8 +35,7 @@ def nondominated(points: Floats) -> Mask:
     """
     no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
     better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    mask: Mask = ~(no_worse & better).any(axis=0)
-    return mask
+    return np.logical_not((no_worse & better).any(axis=0)).astype(np.bool_)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:

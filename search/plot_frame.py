@@ -1,4 +1,4 @@
-"""The frame that every picture of the report shares: a linear scale, round ticks, a grid and axis titles as SVG."""
+"""The frame that the report's pictures share: a linear scale, round ticks, a grid and axis titles as SVG."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(nice for nice in (1, 2, 5, 10) if nice >= rough / power - 1e-9)
     first = math.ceil(low / step - 1e-9)
-    return [(first + i) * step for i in range(int(math.floor(high / step + 1e-9)) - first + 1)]
+    return [(first + i) * step for i in range(math.floor(high / step + 1e-9) - first + 1)]
 
 
 def tick_text(metric: str, value: float, step: float) -> str:
@@ -85,21 +85,26 @@ def tick_text(metric: str, value: float, step: float) -> str:
 
 
 def axes_svg(x: Scale, y: Scale, names: tuple[str, str], titles: tuple[str, str]) -> str:
-    """Grid, tick labels and titles; the y title stands above the axis, where it reads without turning the head."""
+    """Grid, tick labels and titles; the y title stands above its axis, where it reads upright."""
     parts = []
     x_ticks = ticks(x.low, x.high, max(3, int((x.end - x.start) / 90)))
     y_ticks = ticks(y.low, y.high, max(3, int((y.start - y.end) / 60)))
     for value in y_ticks:
         text = tick_text(names[1], value, _step(y_ticks))
-        parts.append(f'<line class="grid" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text x="{x.start - 8:.1f}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(text)}</text>')
+        parts.append(f'<path class="grid" d="M{x.start:.1f} {y(value):.1f}H{x.end:.1f}"/>')
+        parts.append(
+            f'<text x="{x.start - 8:.1f}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(text)}</text>'
+        )
     for value in x_ticks:
         text = tick_text(names[0], value, _step(x_ticks))
-        parts.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{y.start:.1f}" y2="{y.end:.1f}"/>')
-        parts.append(f'<text x="{x(value):.1f}" y="{y.start + 18:.1f}" text-anchor="middle">{escape(text)}</text>')
+        parts.append(f'<path class="grid" d="M{x(value):.1f} {y.start:.1f}V{y.end:.1f}"/>')
+        parts.append(
+            f'<text x="{x(value):.1f}" y="{y.start + 18:.1f}" text-anchor="middle">{escape(text)}</text>'
+        )
     parts.append(f'<text class="title" x="4" y="16">{escape(titles[1])}</text>')
+    below = y.start + 38
     parts.append(
-        f'<text class="title" x="{x.end:.1f}" y="{y.start + 38:.1f}" text-anchor="end">{escape(titles[0])}</text>'
+        f'<text class="title" x="{x.end:.1f}" y="{below:.1f}" text-anchor="end">{escape(titles[0])}</text>'
     )
     return "".join(parts)
 
@@ -109,7 +114,7 @@ def _step(values: Sequence[float]) -> float:
 
 
 def svg(width: float, height: float, label: str, body: str, standalone: bool = False) -> str:
-    """The whole picture; ``standalone`` adds the style and the background that the report's page brings itself."""
+    """The whole picture; ``standalone`` adds style and background, which the report's page brings itself."""
     style = f"<style>{STANDALONE_STYLE}{PLOT_STYLE}</style>" if standalone else ""
     ground = '<rect width="100%" height="100%" fill="var(--card)"/>' if standalone else ""
     return (

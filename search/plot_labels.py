@@ -47,7 +47,7 @@ def place(x: float, y: float, width: float, gap: float, taken: Sequence[Box], in
     The places are tried in the order of Imhof (1975), Positioning names on maps: upper right first, then the
     other corners, then the four sides.
     """
-    side, low = 0.55 * gap, 0.55 * gap
+    side = low = 0.9 * gap
     high = LABEL_HEIGHT
     corners = [
         (x + side, y - low - high),

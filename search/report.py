@@ -1,4 +1,4 @@
-"""report.html: one self-contained file that shows a study, ended or not; and the front's picture by itself."""
+"""report.html: one self-contained file that shows a study, ended or not; and the front's picture alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from olivine.search.formatting import (
     title,
     varying,
 )
-from olivine.search.front_plot import front_svg, plot_pairs
+from olivine.search.front_plot import front_svg
 from olivine.search.history_plot import history_svg
 from olivine.search.importance import importances
 from olivine.search.live import headline_metrics
+from olivine.search.marks import plot_pairs
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
 from olivine.search.plot_frame import PLOT_STYLE
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.report_words import flat, protocols, summary, tiles
+from olivine.search.report_words import default_threads, flat, protocols, summary, tiles
 from olivine.search.study_view import StudyView, read_view
 
 TEMPLATE = "report.html.j2"
@@ -32,21 +33,13 @@ PHASE_TONES = 6
 
 
 def write_report(study: StudyDir) -> Path:
-    """Write ``report.html`` into the study folder.
-
-    Raises:
-        UsageError: when the folder's config.yaml is no config of this version.
-    """
+    """Write ``report.html`` into the study folder."""
     write_atomic(study.report_path, render(study))
     return study.report_path
 
 
 def write_front_picture(study: StudyDir, to: Path) -> Path:
-    """Write the front as an SVG of its own, for a README; it follows the reader's light or dark setting.
-
-    Raises:
-        UsageError: as :func:`write_report`.
-    """
+    """Write the front as an SVG of its own, for a README; it follows the reader's light or dark setting."""
     view = read_view(study)
     x, y = plot_pairs(view.objectives)[0]
     write_atomic(to, front_svg(view, x, y, standalone=True))
@@ -96,7 +89,7 @@ def render(study: StudyDir) -> str:
         protocols=protocols(view),
         environment=flat(view.environment),
         recipe=view.selected.recipe if view.selected else [],
-        default_threads=view.selection.get("default_threads") or {},
+        default_threads=default_threads(view),
     )
 
 

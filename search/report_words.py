@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from olivine.search.comparison import ratio
 from olivine.search.formatting import duration_text, interval_text, params_text, title, value_text, varying
 from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
+_ONE = {"value": 1.0, "low": 1.0, "high": 1.0}
 _TILES = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
 _BEHIND = {"tpot_speedup": "tpot_ms", "ttft_speedup": "ttft_ms", "perplexity_ratio": "perplexity"}
 
@@ -17,11 +20,15 @@ _BEHIND = {"tpot_speedup": "tpot_ms", "ttft_speedup": "ttft_ms", "perplexity_rat
 def summary(view: StudyView) -> dict[str, Any]:
     """The headline: what was chosen and why, or how far the study is, or that nothing was found."""
     candidates = [record for record in view.records if record.number > 0]
-    counts = {state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")}
+    counts = {
+        state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")
+    }
     seconds = sum(record.build_seconds + record.evaluate_seconds for record in view.records)
     chosen = view.selected
     if chosen is not None:
         status, heading = "selected", params_text(chosen.params, varying(view.records)) or "the base itself"
+    elif view.selection:
+        status, heading = "none", "No candidate meets the constraints."
     elif not candidates:
         status, heading = "empty", "No candidate has been measured yet."
     elif not view.members:
@@ -72,6 +79,28 @@ def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
     return f"{title(behind)} {value_text(behind, own)}, base {value_text(behind, reference)}"
 
 
+def default_threads(view: StudyView) -> list[dict[str, str]]:
+    """The selected candidate against the base on GenAI's default of one thread, and what threads alone gave.
+
+    selection.json holds the speedups of that slow base over the study's base; they are below 1.
+    """
+    chosen = view.selected
+    if chosen is None:
+        return []
+    found = []
+    for metric, slow in view.selection.get("default_threads", {}).items():
+        if metric in chosen.metrics:
+            total, threads = ratio(slow, chosen.metrics[metric]), ratio(slow, _ONE)
+            found.append(
+                {
+                    "title": title(metric),
+                    "total": interval_text(metric, asdict(total)),
+                    "threads": interval_text(metric, asdict(threads)),
+                }
+            )
+    return found
+
+
 def protocols(view: StudyView) -> list[dict[str, Any]]:
     """How the shown trial was measured: metrics that share a protocol together, with its settings."""
     shown = view.selected or next(iter(view.members), None) or view.base
@@ -82,15 +111,21 @@ def protocols(view: StudyView) -> list[dict[str, Any]]:
         if protocol := entry.get("protocol"):
             groups.setdefault(json.dumps(protocol, sort_keys=True, default=str), []).append(metric)
     return [
-        {"trial": shown.number, "metrics": [title(metric) for metric in metrics], "settings": flat(json.loads(text))}
+        {
+            "trial": shown.number,
+            "metrics": [title(metric) for metric in metrics],
+            "settings": flat(json.loads(text)),
+        }
         for text, metrics in groups.items()
     ]
 
 
 def flat(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (dotted name, text) rows; long lists are cut."""
+    """A nested mapping as (dotted name, text) rows, without what is not set; long lists are cut."""
     rows: list[tuple[str, str]] = []
     for name, value in found.items():
+        if value is None:
+            continue
         if isinstance(value, Mapping):
             rows += flat(value, f"{prefix}{name}.")
             continue

@@ -100,7 +100,8 @@ class Proposer:
         scratch.add_trials([trial for trial in history if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)])
         trial = scratch.ask()
         choice = self.space.suggest(trial)
-        return Proposal(choice, dict(trial.params), dict(trial.system_attrs))
+        (drawn,) = scratch.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return Proposal(choice, dict(trial.params), dict(drawn.system_attrs))
 
     def _unmeasured(self, number: int, measured: Collection[str], in_order: bool) -> Proposal | None:
         """A candidate that was not measured yet: the first, or any; None where there is none."""

@@ -19,7 +19,7 @@ from olivine.search.environment import describe_environment
 from olivine.search.export import check_target, export_model, rebuild_command
 from olivine.search.finish import pinned_choice
 from olivine.search.records import StudyDir
-from olivine.search.space import choice_mistakes
+from olivine.search.space_mistakes import choice_mistakes
 from olivine.search.workers import Builder
 
 TIMEOUT_S = 24 * 3600.0
@@ -37,7 +37,7 @@ def build_one(
     """
     check_target(to, force)
     choice: dict[str, Scalar] = {name: yaml.safe_load(text) for name, text in settings.items()}
-    mistakes = choice_mistakes(choice, "--set", fixed=True)
+    mistakes = choice_mistakes(choice, "--set", {})
     if mistakes:
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
     source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)

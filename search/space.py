@@ -1,21 +1,17 @@
 """The search space: what a YAML says about each axis, and how a trial's choice is drawn from it.
 
-Only what the YAML names is searched. An axis that does not apply to the values before it does not exist for that
-trial: it is not suggested, so Optuna's conditional (define-by-run) space stays honest.
+Only what the YAML names is searched. An axis that does not apply to the values before it does not exist for
+that trial: it is not suggested, so Optuna's conditional (define-by-run) space stays honest.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from olivine.passes.base import Axis, Scalar
 from olivine.passes.catalog import AXES
-from olivine.passes.errors import did_you_mean
-from olivine.passes.export import float_refusal
-from olivine.passes.recipe import canonical
 
 
 @dataclass(frozen=True)
@@ -73,27 +69,59 @@ class Space:
 
     def suggest(self, trial: Suggester) -> dict[str, Scalar]:
         """Draw one choice: the canonical values of the axes that apply."""
+        domains = {domain.axis.name: domain for domain in self.domains}
         choice: dict[str, Scalar] = {}
-        for domain in self.domains:
-            if not domain.axis.applies(canonical(choice)):
-                continue
-            choice[domain.axis.name] = _suggest(domain, trial)
-        return canonical(choice)
+        for name, axis in AXES.items():
+            if axis.applies(choice):
+                choice[name] = _suggest(domains[name], trial) if name in domains else axis.default
+        return choice
 
     def enumerate(self) -> Iterator[dict[str, Scalar]] | None:
         """Every distinct canonical choice, or None where a continuous range makes them endless."""
         if any(not domain.values for domain in self.domains):
             return None
-        return self._distinct()
+        options = {domain.axis.name: domain.values for domain in self.domains}
+        return _choices({}, list(AXES.values()), options, {})
 
-    def _distinct(self) -> Iterator[dict[str, Scalar]]:
-        seen = set()
-        names = [domain.axis.name for domain in self.domains]
-        for values in itertools.product(*(domain.values for domain in self.domains)):
-            choice = canonical(dict(zip(names, values, strict=True)))
-            if (identity := tuple(sorted(choice.items()))) not in seen:
-                seen.add(identity)
-                yield choice
+    def usual(self) -> dict[str, Scalar]:
+        """The value that ``enqueue:`` takes of an axis it does not name: the default, or else the first."""
+        return {
+            d.axis.name: d.axis.default if d.axis.default in d.values else d.values[0]
+            for d in self.domains
+            if d.values
+        }
+
+    def reached(self) -> frozenset[str]:
+        """Names of the axes that at least one choice of this space has."""
+        return self._survey()[0]
+
+    def deciding(self, name: str) -> tuple[str, ...]:
+        """Names of the axes that decide whether the axis ``name`` exists, in the order of the axes."""
+        reads = self._survey()[1]
+        return tuple(axis for axis in AXES if axis in reads.get(name, set()))
+
+    def _survey(self) -> tuple[frozenset[str], dict[str, set[str]]]:
+        """Axes that exist in some choice; and which axes each axis's existence was seen to depend on.
+
+        The full product may have millions of choices, but few axes decide about others. Those are found by
+        watching what ``applies`` reads: first with one value an axis, then with all values of the axes that
+        were read, until no new ones are.
+        """
+        widened: set[str] = set()
+        while True:
+            options = {
+                domain.axis.name: (domain.values or (domain.low,))[
+                    : None if domain.axis.name in widened else 1
+                ]
+                for domain in self.domains
+            }
+            reads: dict[str, set[str]] = {}
+            choices = _choices({}, list(AXES.values()), options, reads)
+            reached = frozenset(name for choice in choices for name in choice)
+            read = set().union(*reads.values())
+            if read <= widened:
+                return reached, reads
+            widened |= read
 
     def contains(self, choice: Mapping[str, Scalar]) -> bool:
         """Whether every value of a canonical choice is one that this space could have drawn."""
@@ -102,6 +130,42 @@ class Space:
             _within(domains[name], value) if name in domains else value == AXES[name].default
             for name, value in choice.items()
         )
+
+
+class _Watched(Mapping[str, Scalar]):
+    """A choice that notes which axes are looked at."""
+
+    def __init__(self, choice: Mapping[str, Scalar], seen: set[str]) -> None:
+        self._choice, self._seen = choice, seen
+
+    def __getitem__(self, name: str) -> Scalar:
+        self._seen.add(name)
+        return self._choice[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._seen.update(self._choice)
+        return iter(self._choice)
+
+    def __len__(self) -> int:
+        return len(self._choice)
+
+
+def _choices(
+    kept: dict[str, Scalar],
+    axes: Sequence[Axis],
+    options: Mapping[str, tuple[Scalar, ...]],
+    reads: dict[str, set[str]],
+) -> Iterator[dict[str, Scalar]]:
+    """Every way to go on from ``kept`` through ``axes``; notes in ``reads`` what each axis depends on."""
+    if not axes:
+        yield kept
+        return
+    axis, rest = axes[0], axes[1:]
+    if not axis.applies(_Watched(kept, reads.setdefault(axis.name, set()))):
+        yield from _choices(kept, rest, options, reads)
+        return
+    for value in options.get(axis.name, (axis.default,)):
+        yield from _choices({**kept, axis.name: value}, rest, options, reads)
 
 
 def _suggest(domain: Domain, trial: Suggester) -> Scalar:
@@ -113,7 +177,8 @@ def _suggest(domain: Domain, trial: Suggester) -> Scalar:
     if domain.values and domain.step is None:
         value: Scalar = trial.suggest_categorical(name, domain.values)
         return value
-    return trial.suggest_float(name, domain.low, domain.high, step=domain.step)
+    # Rounded as in the enumeration: 0.1 + 2 * 0.1 and 0.3 are one candidate.
+    return round(trial.suggest_float(name, domain.low, domain.high, step=domain.step), 12)
 
 
 def _within(domain: Domain, value: Scalar) -> bool:
@@ -136,91 +201,13 @@ def _domain(axis: Axis, given: Any) -> Domain:
         numbers = [low + index * step for index in range(count)]
         values = tuple(int(n) if axis.kind == "int" else round(n, 12) for n in numbers)
         return Domain(axis, values, low, float(values[-1]), float(step))
-    return Domain(axis, tuple(given) if isinstance(given, list) else (given,))
+    return Domain(
+        axis, tuple(_known(axis, value) for value in (given if isinstance(given, list) else [given]))
+    )
 
 
-def choice_mistakes(raw: Mapping[Any, Any], place: str, fixed: bool = False) -> list[tuple[str, str]]:
-    """Every mistake in a ``space:`` section, or in one ``enqueue:`` choice where values are ``fixed``."""
-    found: list[tuple[str, str]] = []
-    if not raw and not fixed:
-        return [(place, f"names no axis. Available: {', '.join(AXES)}.")]
-    for name, given in raw.items():
-        axis = AXES.get(str(name))
-        if axis is None:
-            found.append((f"{place}.{name}", f"unknown axis '{name}'. {did_you_mean(str(name), AXES)}"))
-        else:
-            found += [(f"{place}.{name}", message) for message in _axis_mistakes(axis, given, fixed)]
-    if not found:
-        found += _combination_mistakes(raw, place)
-    return found
-
-
-def _axis_mistakes(axis: Axis, given: Any, fixed: bool) -> list[str]:
-    if isinstance(given, dict):
-        return ["takes one value here"] if fixed else _range_mistakes(axis, given)
-    if isinstance(given, list):
-        if fixed:
-            return ["takes one value here"]
-        if not given:
-            return [f"is an empty list. {_fits(axis)}"]
-        twice = [str(value) for index, value in enumerate(given) if value in given[:index]]
-        return [m for value in given for m in _value_mistakes(axis, value)] + [f"names {v} twice" for v in twice]
-    return _value_mistakes(axis, given)
-
-
-def _value_mistakes(axis: Axis, value: Any) -> list[str]:
-    if axis.kind == "bool":
-        return [] if isinstance(value, bool) else [f"takes true or false; found {value!r}"]
-    if axis.kind == "choice":
-        if any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in axis.values):
-            return []
-        return [f"unknown value '{value}'. {did_you_mean(str(value), map(str, axis.values))}"]
-    low, high = axis.bounds or (float("-inf"), float("inf"))
-    if isinstance(value, bool) or not isinstance(value, int | float) or (axis.kind == "int" and value != int(value)):
-        return [f"takes {'a whole number' if axis.kind == 'int' else 'a number'}; found {value!r}"]
-    return [] if low <= value <= high else [f"{value} is outside {low:g} .. {high:g}"]
-
-
-def _range_mistakes(axis: Axis, given: Mapping[Any, Any]) -> list[str]:
-    if axis.kind not in ("int", "float"):
-        return [f"is no number, so it takes no range. {_fits(axis)}"]
-    keys = ("low", "high", "step")
-    found = [f"unknown key '{key}' in a range. {did_you_mean(str(key), keys)}" for key in given if key not in keys]
-    found += [f"a range needs '{key}'" for key in ("low", "high") if key not in given]
-    found += [m for key in ("low", "high") if key in given for m in _value_mistakes(axis, given[key])]
-    step = given.get("step", 1)
-    if isinstance(step, bool) or not isinstance(step, int | float) or step <= 0:
-        found.append(f"a range's step is a number above 0; found {step!r}")
-    if not found and given["low"] > given["high"]:
-        found.append(f"low {given['low']} is above high {given['high']}")
-    return found
-
-
-def _fits(axis: Axis) -> str:
-    if axis.kind == "bool":
-        return "Available: true, false."
-    return f"Available: {', '.join(map(str, axis.values))}." if axis.values else "It takes numbers."
-
-
-def _combination_mistakes(raw: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
-    """Precisions that a named provider has no kernels for; axes that no combination reaches."""
-    found = []
-    for provider in _values(raw, "provider"):
-        for precision in _values(raw, "precision"):
-            if reason := float_refusal(str(provider), str(precision)):
-                found.append((f"{place}.precision", reason))
-    if not found:
-        space = parse_space(raw)
-        finite = [d if d.values else Domain(d.axis, (d.low,)) for d in space.domains]
-        reached = {name for choice in Space(tuple(finite))._distinct() for name in choice}
-        found += [
-            (f"{place}.{name}", "has no effect: no combination of the other axes uses it")
-            for name in raw
-            if name not in reached
-        ]
-    return found
-
-
-def _values(raw: Mapping[str, Any], name: str) -> list[Any]:
-    given = raw.get(name, AXES[name].default)
-    return given if isinstance(given, list) else [given]
+def _known(axis: Axis, value: Scalar) -> Scalar:
+    """The axis's own spelling of a value: YAML's 32.0 is 32."""
+    if axis.kind == "int":
+        return int(value)
+    return next((known for known in axis.values if known == value), value)

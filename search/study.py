@@ -6,6 +6,7 @@ import fcntl
 import json
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -260,7 +261,9 @@ def open_storage(folder: StudyDir, storage: str | None, objectives: Sequence[str
         directions=[METRICS[name].direction for name in objectives],
         load_if_exists=True,
     )
-    study.set_metric_names(list(objectives))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(objectives))
     return study
 
 
@@ -282,7 +285,6 @@ def make_evaluators(
     confirming = split == "confirm"
     count = (config.confirm.windows if confirming else None) or evaluation.windows
     name, windows = text_windows(config, base.path, split, count)
-    vocab_size = int(base.genai_config()["model"]["vocab_size"])
     quality = Quality(
         windows=windows,
         store=folder.root / "reference",
@@ -297,7 +299,6 @@ def make_evaluators(
         half_width=latency.half_width,
         max_seconds=seconds,
         seed=config.seed + confirming,
-        vocab_size=vocab_size,
         base_pool=pool,
     )
     return Evaluators(Memory(latency.prompt_tokens), quality, timing)

@@ -1,4 +1,4 @@
-"""What report and dashboard show of a study, read once from its folder: records, front, selection, surroundings."""
+"""What report and dashboard show of a study, read once from its folder: records, front, selection."""
 
 from __future__ import annotations
 
@@ -54,23 +54,26 @@ class StudyView:
 def read_view(study: StudyDir) -> StudyView:
     """Read a study folder.
 
-    Raises:
-        UsageError: when its config.yaml is no config of this version.
+    The resolved config is read as plain YAML, so that the study of another version can still be looked at.
     """
-    from olivine.search.config import load_config
+    import yaml
 
-    config = load_config(study.config_path)
+    config = yaml.safe_load(study.config_path.read_text(encoding="utf-8"))
+    objectives = tuple(config["objectives"])
     records = tuple(study.trials())
     rows = front_rows(study)
+    confirmed = study.front_path.is_file()
     selection = study.selection()
     return StudyView(
-        name=config.name,
-        model=config.model,
-        objectives=tuple(config.objectives),
-        constraints=tuple(config.constraints),
+        name=config["name"],
+        model=config["model"],
+        objectives=objectives,
+        constraints=tuple(config.get("constraints", ())),
         records=records,
-        members=_members(records, rows, selection, config.objectives),
-        confirmed=bool(rows),
+        members=_members(records, rows, selection, objectives)
+        if confirmed
+        else _candidates(records, objectives),
+        confirmed=confirmed,
         selection=selection,
         environment=study.environment() if study.environment_path.is_file() else {},
     )
@@ -84,15 +87,18 @@ def front_rows(study: StudyDir) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def _candidates(records: tuple[TrialRecord, ...], objectives: tuple[str, ...]) -> tuple[TrialRecord, ...]:
+    """The front of the search; the base is no candidate."""
+    return tuple(front([record for record in records if record.number > 0], objectives))
+
+
 def _members(
     records: tuple[TrialRecord, ...],
     rows: list[dict[str, str]],
     selection: Mapping[str, Any],
     objectives: tuple[str, ...],
 ) -> tuple[TrialRecord, ...]:
-    """The confirmed front where there is one, else the front of the search; the base is no candidate."""
-    if not rows:
-        return tuple(front([record for record in records if record.number > 0], objectives))
+    """The confirmed front with its confirmed metrics."""
     by_number = {record.number: record for record in records}
     members = []
     for row in rows:

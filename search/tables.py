@@ -77,8 +77,8 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
     for axis in varying([a, b]):
         params.add_row(axis, *(scalar_text(r.params[axis]) if axis in r.params else "-" for r in (a, b)))
     metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="measurements", title_justify="left")
-    for heading in ("metric", f"A: trial {a.number}", f"B: trial {b.number}"):
-        metrics.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+    for column in ("metric", f"A: trial {a.number}", f"B: trial {b.number}"):
+        metrics.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     metrics.add_column("verdict, 95 % interval", overflow="fold")
     for name in compared_metrics(a, b):
         one, other = a.metrics.get(name), b.metrics.get(name)

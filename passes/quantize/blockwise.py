@@ -6,20 +6,24 @@ a block then runs along contiguous columns, on all cores, in chunks that stay in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.session_options import available_cores
 
 if TYPE_CHECKING:
     import torch
 
 #: Weights quantized at a time: what k-quant touches per trial scale then stays in the second-level cache.
-CHUNK_WEIGHTS = 131_072
+CHUNK_WEIGHTS = 131072
 #: Trial scales of k-quant, as offsets to the number of levels.
-K_QUANT_OFFSETS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+K_QUANT_OFFSETS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
 
 
 Quantizer = Callable[["torch.Tensor", int], "tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]"]
@@ -53,15 +57,32 @@ def quantize_blocks(weight: np.ndarray, bits: int, block_size: int, algorithm: s
     zeros = None if quantize is rtn_symmetric else torch.empty((n, blocks), dtype=torch.uint8)
     width = min(n, 4096)
     depth = max(1, CHUNK_WEIGHTS // (width * block_size))
-    for left in range(0, n, width):
-        for top in range(0, blocks, depth):
-            columns, block = slice(left, left + width), slice(top, top + depth)
-            chunk, scale, zero = quantize(grouped[block, :, columns].contiguous(), bits)
-            codes[columns, block] = chunk.permute(2, 0, 1)
-            scales[columns, block] = scale.T
-            if zeros is not None and zero is not None:
-                zeros[columns, block] = zero.T
+
+    def run(chunk: tuple[int, int]) -> None:
+        columns, block = slice(chunk[0], chunk[0] + width), slice(chunk[1], chunk[1] + depth)
+        code, scale, zero = quantize(grouped[block, :, columns].contiguous(), bits)
+        codes[columns, block] = code.permute(2, 0, 1)
+        scales[columns, block] = scale.T
+        if zeros is not None and zero is not None:
+            zeros[columns, block] = zero.T
+
+    chunks = [(left, top) for left in range(0, n, width) for top in range(0, blocks, depth)]
+    with _one_thread_an_operation(), ThreadPoolExecutor(available_cores()) as pool:
+        deque(pool.map(run, chunks), maxlen=0)
     return BlockCodes(codes.numpy(), scales.numpy(), None if zeros is None else zeros.numpy(), bits, k)
+
+
+@contextmanager
+def _one_thread_an_operation() -> Iterator[None]:
+    """Chunks run side by side instead of each operation being split: no barrier after every one of thousands."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def rtn_symmetric(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, None]:

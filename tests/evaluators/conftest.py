@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # bigram.py: importlib mode adds no folder
 
 from bigram import bigram_folder
-
 from olivine.evaluators.arm import Arm
 
-#: Next-token probabilities after tokens 0, 1 and 2 of the tiny base, and of a candidate that differs after token 1.
+# No test depends on how fast the machine is.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
+
+#: Next-token probabilities after tokens 0, 1 and 2 of the tiny base, and of a candidate that differs after
+#: token 1.
 BASE = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
 CANDIDATE = np.array([[0.5, 0.25, 0.25], [0.6, 0.2, 0.2], [0.3, 0.3, 0.4]])
 
@@ -26,7 +31,9 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def candidate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bigram_folder(tmp_path_factory.mktemp("bigram") / "candidate", np.log(CANDIDATE).astype(np.float32))
+    return bigram_folder(
+        tmp_path_factory.mktemp("bigram") / "candidate", np.log(CANDIDATE).astype(np.float32)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bigram import bigram_folder
-
 from olivine.evaluators.arm import Arm, ArmFailed
 
 OpenArm = Callable[..., Arm]
@@ -98,14 +97,17 @@ def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path) -> No
 
 def test_a_provider_that_is_not_there_is_an_error_not_a_result(tmp_path: Path) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((3, 3), dtype=np.float32), provider_options=[{"QNN": {}}])
-    with pytest.raises(ArmFailed, match=r"asks for QNNExecutionProvider; this ONNX Runtime .*CPUExecutionProvider") as caught:
+    with pytest.raises(
+        ArmFailed, match=r"asks for QNNExecutionProvider; this ONNX Runtime .*CPUExecutionProvider"
+    ) as caught:
         Arm.open(folder)
     assert caught.value.kind == "provider"
 
 
 def test_prints_of_native_libraries_do_not_reach_the_protocol(open_arm: OpenArm, base_folder: Path) -> None:
     arm = open_arm(base_folder)
-    # What anything in the child prints goes to fd 1, which is its stderr; answers have a descriptor of their own.
+    # What anything in the child prints goes to fd 1, which is its stderr; answers have a descriptor of their
+    # own.
     assert os.readlink(f"/proc/{arm.pid}/fd/1") == os.readlink(f"/proc/{arm.pid}/fd/2")
 
 
@@ -146,7 +148,9 @@ def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:
 def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) -> None:
     arms = [open_arm(base_folder), open_arm(base_folder)]
     found: list[int] = []
-    threads = [threading.Thread(target=lambda arm=arm: found.append(len(arm.prefill([1]).ms))) for arm in arms]
+    threads = [
+        threading.Thread(target=lambda arm=arm: found.append(len(arm.prefill([1]).ms))) for arm in arms
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from olivine.evaluators.arm import Arm, ArmFailed, WindowScore
+from olivine.evaluators.answers import WindowScore
+from olivine.evaluators.arm import Arm, ArmFailed
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.quality import Quality, QualityGateFailed, WindowSums
 from olivine.evaluators.windows import Window

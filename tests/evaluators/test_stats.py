@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from olivine.evaluators import stats
 from olivine.evaluators.stats import Interval
 
-RUNS = 1500
+RUNS = 1000
 SAMPLES = hnp.arrays(np.float64, st.integers(8, 30), elements=st.floats(-5, 5))
 
 
@@ -35,7 +34,7 @@ def test_the_paired_speedup_covers_under_drift_and_one_sided_noise(rounds: int) 
         times = drift * bursts * np.exp(rng.normal(0, 0.02, (2, rounds)))
         return stats.paired_speedup(1.3 * times[0], times[1], seed=int(rng.integers(1e9))), math.log(1.3)
 
-    assert 0.93 <= coverage(trial, 600) <= 0.975
+    assert 0.93 <= coverage(trial, 300) <= 0.97
 
 
 @pytest.mark.parametrize("count", [9, 14, 24])
@@ -64,22 +63,6 @@ def test_student_covers(count: int) -> None:
     assert 0.93 <= coverage(lambda rng: (stats.student(rng.normal(1, 2, count)), 1.0)) <= 0.97
 
 
-def test_the_block_bootstrap_covers_for_samples_that_depend_on_their_neighbours() -> None:
-    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
-        noise = rng.normal(0, 1, 203)
-        return stats.bootstrap_median(noise[:-3] + noise[1:-2] + noise[2:-1] + noise[3:], block=14), 0.0
-
-    assert 0.90 <= coverage(trial, 300) <= 0.98
-
-
-def test_the_lower_quartile_ratio_covers_with_many_rounds() -> None:
-    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
-        times = np.exp(np.abs(rng.normal(0, 0.2, (2, 40, 4))))
-        return stats.lower_quartile_ratio(1.3 * times[0], times[1]), math.log(1.3)
-
-    assert 0.92 <= coverage(trial, 200) <= 0.99
-
-
 @pytest.mark.parametrize("skewed", [False, True])
 def test_looking_after_every_window_errs_in_at_most_5_percent(skewed: bool) -> None:
     def ever_wrong(rng: np.random.Generator) -> bool:
@@ -99,14 +82,24 @@ def test_three_windows_can_tell_a_clear_loser() -> None:
 
 @pytest.mark.parametrize(
     ("degrees", "quantile"),
-    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (7, 2.3646), (15, 2.1314), (30, 2.0423), (500, 1.9647)],
+    [
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4, 2.7764),
+        (7, 2.3646),
+        (15, 2.1314),
+        (30, 2.0423),
+        (500, 1.9647),
+    ],
 )
 def test_student_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
     assert stats.student_quantile(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
 
 
 def test_signed_rank_ends_are_those_of_the_tables() -> None:
-    # Hollander, Wolfe and Chicken, table A.4: n = 8, 95 %: the 4th smallest and largest of the 36 Walsh averages.
+    # Hollander, Wolfe and Chicken, table A.4: n = 8, 95 %: the 4th smallest and largest of the 36 Walsh
+    # averages.
     interval = stats.hodges_lehmann(np.arange(8.0))
     assert (interval.low, interval.value, interval.high) == (1.0, 3.5, 6.0)
 
@@ -121,7 +114,7 @@ def test_too_few_samples_give_no_false_certainty() -> None:
 
 @given(samples=SAMPLES, shift=st.floats(-3, 3))
 def test_estimates_move_with_the_samples(samples: np.ndarray, shift: float) -> None:
-    for estimate in (stats.hodges_lehmann, stats.student, stats.anytime_mean, stats.bootstrap_median):
+    for estimate in (stats.hodges_lehmann, stats.student, stats.anytime_mean):
         plain, moved = estimate(samples), estimate(samples + shift)
         assert moved.value == pytest.approx(plain.value + shift, abs=1e-6)
         assert plain.low - 1e-9 <= plain.value <= plain.high + 1e-9
@@ -130,7 +123,10 @@ def test_estimates_move_with_the_samples(samples: np.ndarray, shift: float) -> N
 @given(samples=SAMPLES, seed=st.integers(0, 5))
 def test_a_speedup_read_the_other_way_round_is_its_inverse(samples: np.ndarray, seed: int) -> None:
     base, candidate = np.exp(samples), np.exp(samples[::-1] * 0.5)
-    there, back = stats.paired_speedup(base, candidate, seed=seed), stats.paired_speedup(candidate, base, seed=seed)
+    there, back = (
+        stats.paired_speedup(base, candidate, seed=seed),
+        stats.paired_speedup(candidate, base, seed=seed),
+    )
     assert there.value == pytest.approx(-back.value, abs=1e-9)
     assert there.low - 1e-9 <= there.value <= there.high + 1e-9
 

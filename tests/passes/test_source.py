@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,10 @@ from typing import Any
 import pytest
 from olivine.passes import gguf_file, source
 from olivine.passes.artifact import sha256_file
+from olivine.passes.cache import Cache, cache_root
 from olivine.passes.errors import SourceError
+from olivine.passes.pipeline import build
+from olivine.passes.recipe import Recipe
 from olivine.passes.source import resolve
 
 
@@ -216,7 +221,7 @@ def test_file_that_is_no_gguf_is_refused(content: bytes, tmp_path: Path) -> None
 
 
 def test_file_of_another_kind_is_refused(folder: Path) -> None:
-    with pytest.raises(SourceError, match="not a GGUF file. A model is"):
+    with pytest.raises(SourceError, match=r"not a GGUF file\. A model is"):
         resolve(str(folder / "model.safetensors"))
 
 
@@ -226,13 +231,25 @@ def test_every_gguf_architecture_can_be_exported() -> None:
     assert set(gguf_file.ARCHITECTURES.values()) <= set(supported_architectures())
 
 
+def test_checks_do_not_load_torch_or_transformers(folder: Path) -> None:
+    code = (
+        "import sys; from olivine.passes.source import resolve; resolve(sys.argv[1]);"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.demo
-def test_demo_is_rotated_and_keeps_its_special_tokens(tmp_path: Path) -> None:
-    holds, names = materialized("demo:smollm2-135m-instruct", tmp_path / "to")
-    assert holds == {"checkpoint", "rotated"}
+def test_demo_is_rotated_and_keeps_its_special_tokens() -> None:
+    made = build(resolve("demo:smollm2-135m-instruct"), Recipe(()), Cache(cache_root())).artifact
+    assert made.holds == {"checkpoint", "rotated"}
+    names = {p.name for p in made.files()}
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"} <= names
-    config = json.loads((tmp_path / "to" / "config.json").read_text())
-    generation = json.loads((tmp_path / "to" / "generation_config.json").read_text())
+    config = json.loads((made.path / "config.json").read_text())
+    generation = json.loads((made.path / "generation_config.json").read_text())
     assert config["tie_word_embeddings"] is False
     assert "quantization_config" not in config
     for known in (config, generation):

@@ -1,14 +1,17 @@
-"""A synthetic study folder: sixteen trials with intervals, phases, a confirmed front, a selection, a database."""
+"""A synthetic study folder: sixteen trials with intervals, a confirmed front, a selection, a database."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState, create_trial
 from olivine.search.records import StudyDir, TrialRecord
 
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
@@ -32,8 +35,17 @@ CANDIDATES: list[tuple[dict[str, Any], float, float, float, float, float]] = [
     ({"precision": "int4", "algorithm": "gptq", "block_size": 64}, 3.2, 0.83, 1.171, 0.162, 197),
     ({"precision": "int8", "block_size": 128, "lm_head": "int8"}, 2.43, 0.95, 1.013, 0.009, 262),
     ({"precision": "int4", "algorithm": "rtn", "block_size": 128}, 3.4, 0.9, 2.54, 1.0, 197),
-    ({"precision": "int4", "algorithm": "gptq", "block_size": 256}, math.nan, math.nan, math.nan, math.nan, 0),
+    (
+        {"precision": "int4", "algorithm": "gptq", "block_size": 256},
+        math.nan,
+        math.nan,
+        math.nan,
+        math.nan,
+        0,
+    ),
 ]
+#: Broke its constraint only after everything was measured, so that Optuna knows its values.
+MEASURED_BROKEN = 14
 REASON_BROKEN = "perplexity_ratio is 1.95 [1.88, 2.03]; the study asks for at most 1.2"
 REASON_FAILED = "the process that built it was killed at 6.1 GB <of 6.0 GB> & left no answer"
 
@@ -73,7 +85,8 @@ def record(number: int) -> TrialRecord:
             "peak_rss_bytes": exact(megabytes * 1.3e6 + 9e7, "bytes"),
             "load_ms": entry(200 + megabytes, 0.05, "ms"),
         }
-    if not failed and not broken:
+    measured = not failed and (not broken or number == MEASURED_BROKEN)
+    if measured:
         spread = 0.0 if base else 0.021
         metrics |= {
             "tpot_ms": entry(BASE_TPOT_MS / decode, 0.025, "ms", **latency),
@@ -84,7 +97,7 @@ def record(number: int) -> TrialRecord:
         }
     reason = REASON_FAILED if failed else REASON_BROKEN if broken else ""
     phases = {"build": 4.0 + number % 5, "quality": 7.5}
-    if not broken:
+    if measured:
         phases["latency"] = 12.0 + number % 3
     return TrialRecord(
         number=number,
@@ -117,7 +130,7 @@ def write_study(root: Path, trials: list[TrialRecord] | None = None, *, ended: b
     study = StudyDir(root)
     root.mkdir(parents=True)
     study.config_path.write_text(
-        "name: demo\nmodel: demo:smollm2-135m-instruct\nspace: {precision: [int8, int4]}\nobjectives: [tpot_ms, perplexity_ratio]\n"
+        "name: demo\nmodel: demo:smollm2-135m-instruct\nobjectives: [tpot_ms, perplexity_ratio]\n"
         f"constraints: ['{CONSTRAINT}']\n"
     )
     study.environment_path.write_text(
@@ -159,13 +172,13 @@ def write_front(study: StudyDir, members: list[TrialRecord]) -> None:
     confirmed = {str(m.number): {k: v for k, v in m.metrics.items() if k != "samples"} for m in members}
     selection = {
         "trial": 7,
-        "reason": "It is the knee of the confirmed front: the largest distance to the chord between its ends.",
+        "reason": "It is the knee of the confirmed front: furthest from the chord between its ends.",
         "warnings": ["prefill is 0.98x of the base: this candidate gains in decode only"],
         "confirmed": confirmed,
-        "rebuild": "olivine build demo:smollm2-135m-instruct --to best --set precision=mixed --set int8_share=0.3",
+        "rebuild": "olivine build demo:smollm2-135m-instruct --to best --set precision=mixed",
         "default_threads": {
-            "tpot_speedup": entry(3.64, 0.02, "ratio"),
-            "ttft_speedup": entry(1.82, 0.02, "ratio"),
+            "tpot_speedup": entry(0.8, 0.02, "ratio"),
+            "ttft_speedup": entry(0.54, 0.02, "ratio"),
         },
     }
     study.selection_path.write_text(json.dumps(selection))
@@ -177,35 +190,26 @@ def write_database(study: StudyDir, trials: list[TrialRecord]) -> optuna.Study:
     made = optuna.create_study(
         storage=f"sqlite:///{study.database_path}", study_name="demo", directions=["minimize", "minimize"]
     )
-    made.set_metric_names(list(OBJECTIVES))
-    choices = {
-        "precision": ["fp32", "int8", "int4", "mixed"],
-        "algorithm": ["rtn", "k_quant", "gptq"],
-        "block_size": [16, 32, 64, 128, 256],
-        "activations": ["int8"],
-        "lm_head": ["int8"],
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        made.set_metric_names(list(OBJECTIVES))
+    axes = {axis for trial in trials for axis in trial.params}
+    seen = {axis: [t.params[axis] for t in trials if axis in t.params] for axis in axes}
+    distributions = {
+        axis: CategoricalDistribution(list(dict.fromkeys(values))) for axis, values in seen.items()
     }
     for trial in trials:
-        asked = made.ask(fixed_distributions=None)
-        assert asked.number == trial.number
-        for axis, value in trial.params.items():
-            asked.storage.set_trial_param(
-                asked._trial_id,
-                axis,
-                _distribution(axis, choices).to_internal_repr(value),
-                _distribution(axis, choices),
+        # As in a real study the base has no searched parameters.
+        params = trial.params if trial.number else {}
+        measured = all(objective in trial.metrics for objective in OBJECTIVES)
+        pruned = TrialState.PRUNED if trial.state == "infeasible" else TrialState.FAIL
+        made.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if measured else pruned,
+                values=[trial.value(objective) for objective in OBJECTIVES] if measured else None,
+                params=dict(params),
+                distributions={axis: distributions[axis] for axis in params},
+                system_attrs={f"constraints:{name}": excess for name, excess in trial.constraints.items()},
             )
-        for name, excess in trial.constraints.items():
-            asked.set_constraint(name, excess)
-        if trial.state == "complete":
-            made.tell(asked, [trial.value(objective) for objective in OBJECTIVES])
-        else:
-            state = optuna.trial.TrialState.PRUNED if trial.state == "infeasible" else optuna.trial.TrialState.FAIL
-            made.tell(asked, state=state)
+        )
     return made
-
-
-def _distribution(axis: str, choices: dict[str, list[Any]]) -> optuna.distributions.BaseDistribution:
-    if axis == "int8_share":
-        return optuna.distributions.FloatDistribution(0.0, 1.0)
-    return optuna.distributions.CategoricalDistribution(choices[axis])

@@ -1,0 +1,48 @@
+# Two commands do everything: `make demo` and `make test`. The others are for people who change olivine.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := results/demo-run
+
+.PHONY: demo install test check typecheck bench schema reference clean
+
+demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
+	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
+	$(BIN)/olivine chat $(DEMO)/best --prompt "What is the capital of France?" --max-new-tokens 24
+
+install: .venv/.development  ## everything that development needs, in .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# The constraints pin exact versions; torch's there is the CPU build, where an open range may bring CUDA's.
+.venv/.runtime: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/.development: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@ .venv/.runtime
+
+test: .venv/.development  ## all tests; those that need a browser say so and skip where there is none
+	$(BIN)/python -m pytest
+
+check: .venv/.development typecheck  ## style, imports, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+# mypy and pyright know no package-dir mapping: a folder of links shows them the installed layout.
+typecheck: .venv/.development
+	mkdir -p build/typing/olivine
+	for package in search passes evaluators; do ln -sfn "$(CURDIR)/$$package" build/typing/olivine/$$package; done
+	cd build/typing && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p olivine
+
+schema: .venv/.development  ## the JSON schema that editors complete study files from
+	$(BIN)/python -m olivine.search.schema
+
+reference: .venv/.runtime  ## the reference result that the README quotes
+	$(BIN)/olivine run configs/demo.yaml --out results/demo-reference
+	$(BIN)/python -m olivine.search.reference results/demo-reference results/demo
+
+clean:  ## what can be made again, but not results
+	rm -rf build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,37 @@
+"""What Linux tells of processes and of the machine: proc(5)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """VmHWM of a process from /proc, in bytes; 0 for a process that has just ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def cpu_time_ns(pid: int) -> int:
+    """CPU time of all threads of a process, in nanoseconds; 0 for a process that has just ended."""
+    total = 0
+    for entry in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(entry.read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has just ended
+    return total
+
+
+def busy_s() -> float:
+    """CPU seconds that all programs of this machine have used, stolen time included (proc_stat(5))."""
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,44 @@
+"""A storage through which optuna-dashboard sees which trials are feasible."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+_OPTUNA_PREFIX = "constraints:"
+_DASHBOARD_KEY = "constraints"
+
+
+class FeasibilityStorage(RDBStorage):
+    """Shows optuna-dashboard (0.21) what it can't read from a study of Optuna 5; the database stays as it is.
+
+    1. ``Trial.set_constraint`` writes one attribute per constraint, ``constraints:NAME``; the dashboard reads
+       one list, ``constraints``, as Optuna 4 wrote it. Writing both would count every constraint twice for
+       the sampler, and an ended trial can't be changed, so the list is added on the way to the page.
+    2. The dashboard's "Best Trial" and its own Pareto plot ignore constraints. A trial that was measured in
+       full and breaks one is shown as pruned, like those that were stopped early: it can't pose as the best.
+    """
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """The trial as the dashboard is to see it."""
+        return _shown(super().get_trial(trial_id))
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials as the dashboard is to see them."""
+        shown = [_shown(trial) for trial in super().get_all_trials(study_id, deepcopy)]
+        return [trial for trial in shown if states is None or trial.state in states]
+
+
+def _shown(trial: FrozenTrial) -> FrozenTrial:
+    attributes: dict[str, Any] = trial._system_attrs
+    found = [value for key, value in attributes.items() if key.startswith(_OPTUNA_PREFIX)]
+    if found and _DASHBOARD_KEY not in attributes:
+        trial._system_attrs = {**attributes, _DASHBOARD_KEY: found}
+    if trial.state == TrialState.COMPLETE and any(value > 0 for value in found):
+        trial.state = TrialState.PRUNED
+    return trial

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bigram import bigram_folder
+from olivine.evaluators.arm import Arm
+from olivine.evaluators.memory import Memory, model_bytes
+
+OpenArm = Callable[..., Arm]
+
+
+def test_memory_is_that_of_the_models_own_process(open_arm: OpenArm, tmp_path: Path) -> None:
+    small = open_arm(bigram_folder(tmp_path / "small", np.zeros((10, 10), dtype=np.float32)))
+    large = open_arm(bigram_folder(tmp_path / "large", np.zeros((5000, 5000), dtype=np.float32)))
+    found = [{m.metric: m for m in Memory(4, 2).evaluate(arm, arm)} for arm in (small, large)]
+    table = 5000 * 5000 * 4
+    assert found[1]["peak_rss_bytes"].value - found[0]["peak_rss_bytes"].value > table
+    assert found[1]["model_bytes"].value - found[0]["model_bytes"].value == pytest.approx(table, abs=2000)
+    assert found[0]["load_ms"].value > 0
+    assert found[0]["peak_rss_bytes"].protocol["fresh"] is True
+    assert set(found[0]) == set(Memory.metrics)
+
+
+def test_model_bytes_count_external_data_and_no_tokenizer(base_folder: Path, tmp_path: Path) -> None:
+    for name in ("genai_config.json", "model.onnx"):
+        (tmp_path / name).write_bytes((base_folder / name).read_bytes())
+    (tmp_path / "model.onnx.data").write_bytes(b"x" * 1000)
+    (tmp_path / "tokenizer.json").write_bytes(b"x" * 77)
+    assert model_bytes(tmp_path) == (base_folder / "model.onnx").stat().st_size + 1000
+
+
+def test_a_peak_read_after_scoring_says_so(open_arm: OpenArm, base_folder: Path, tmp_path: Path) -> None:
+    arm = open_arm(base_folder)
+    arm.reference([((0, 1, 2), 2)], tmp_path / "r.npz", 2)
+    peak = Memory(4, 2).evaluate(arm, arm)[1]
+    assert peak.metric == "peak_rss_bytes"
+    assert peak.protocol["fresh"] is False
+
+
+def test_an_empty_arm_has_no_memory_to_measure() -> None:
+    with Arm.start() as arm, pytest.raises(ValueError, match="load a model"):
+        Memory().evaluate(arm, arm)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from olivine.passes.artifact import sha256_file
+from olivine.passes.errors import PassRefused
+from olivine.passes.quantize.dynamic import LAYER_GROUPS, DynamicQuantize, channel_codes, channel_scales
+from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+
+IDS = np.array([0, 7, 39, 7], np.int64)
+
+
+def quantized_linear(x: np.ndarray) -> tuple[np.ndarray, np.float32, np.uint8]:
+    """ONNX's DynamicQuantizeLinear: uint8, one scale and zero point a tensor, zero included in the range."""
+    low, high = np.minimum(x.min(), np.float32(0)), np.maximum(x.max(), np.float32(0))
+    scale = np.float32((high - low) / np.float32(255))
+    zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+    codes = np.clip(np.rint(x / scale) + np.float32(zero), 0, 255).astype(np.uint8)
+    return codes, scale, zero
+
+
+def dynamic_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """x @ weight as dynamic int8 computes it: an integer product, scaled."""
+    codes, scale, zero = quantized_linear(x)
+    product = (codes.astype(np.int32) - np.int32(zero)) @ channel_codes(weight).astype(np.int32)
+    out: np.ndarray = product.astype(np.float32) * (scale * channel_scales(weight))
+    return out
+
+
+@given(seed=st.integers(0, 2**32 - 1), features=st.integers(1, 40), scale=st.sampled_from((1e-6, 1.0, 1e6)))
+def test_weights_err_by_half_a_step_of_their_channel(seed: int, features: int, scale: float) -> None:
+    weight = (scale * np.random.default_rng(seed).normal(size=(features, 5))).astype(np.float32)
+    codes, scales = channel_codes(weight), channel_scales(weight)
+    assert codes.dtype == np.int8
+    assert codes.min() >= -127
+    assert (np.abs(weight - codes * scales) <= scales * 0.5001).all()
+    assert (np.abs(codes).max(axis=0) == 127).all()
+
+
+def test_a_channel_of_zeros_has_codes_of_zeros() -> None:
+    weight = np.zeros((8, 2), np.float32)
+    weight[:, 1] = 1
+    codes = channel_codes(weight)
+    assert not codes[:, 0].any()
+    assert (codes[:, 1] == 127).all()
+
+
+@pytest.mark.parametrize("features", [32, 64, 576])
+def test_the_kernel_takes_the_product_in_integers(rewrite, single_matmul, features) -> None:
+    random = np.random.default_rng(features)
+    weight = random.normal(size=(features, 24)).astype(np.float32)
+    x = (random.normal(size=(5, features)) + 0.5).astype(np.float32)
+    found = rewrite(single_matmul(weight), DynamicQuantize(LAYER_GROUPS["all"])).run(x=x)
+    expected = dynamic_product(x, weight)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_gate_and_up_share_one_quantization_of_their_input(rewrite, decoder) -> None:
+    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS["mlp_in"]))
+    nodes = list(done.nodes().values())
+    (shared,) = [node for node in nodes if node.op_type == "DynamicQuantizeLinear"]
+    readers = [node for node in nodes if node.op_type == "MatMulIntegerToFloat"]
+    assert len(readers) == 2
+    for reader in readers:
+        assert (reader.input[0], reader.input[2], reader.input[4]) == tuple(shared.output)
+
+
+@pytest.mark.parametrize(
+    ("group", "chosen"),
+    [("all", {"gate", "up", "down"}), ("not_down", {"gate", "up"}), ("mlp", {"gate", "up", "down"}), ("mlp_in", {"gate", "up"})],
+)
+def test_a_group_names_its_layers(rewrite, decoder, decoder_weights, group, chosen) -> None:
+    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS[group]))
+    found = {n.name for n in done.nodes().values() if n.op_type == "MatMulIntegerToFloat"}
+    assert found == {f"/model/layers.0/mlp/{name}_proj/MatMul_I8" for name in chosen}
+
+    def product(name: str, x: np.ndarray) -> np.ndarray:
+        weight = decoder_weights[name]
+        return dynamic_product(x, weight) if name in chosen else x @ weight
+
+    x = decoder_weights["embed"][IDS]
+    expected = product("down", product("gate", x) * product("up", x)) @ decoder_weights["head"]
+    assert np.abs(done.run(ids=IDS) - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_the_head_is_in_no_group() -> None:
+    import re
+
+    assert not any(re.fullmatch(pattern, "lm_head") for pattern in LAYER_GROUPS.values())
+
+
+def test_weight_only_takes_the_layers_that_are_left(rewrite, decoder) -> None:
+    passes = (DynamicQuantize(LAYER_GROUPS["not_down"]), WeightOnlyQuantize(8, lm_head_bits=8))
+    kinds = {name: node.op_type for name, node in rewrite(decoder(), *passes).nodes().items()}
+    mlp = "/model/layers.0/mlp"
+    assert kinds[f"{mlp}/gate_proj/MatMul_I8"] == "MatMulIntegerToFloat"
+    assert kinds[f"{mlp}/down_proj/MatMul_Q8"] == "MatMulNBits"
+    assert kinds["/lm_head/MatMul_Q8"] == "MatMulNBits"
+    assert "MatMul" not in kinds.values()
+
+
+def test_a_pattern_without_layers_is_refused(rewrite, decoder) -> None:
+    with pytest.raises(PassRefused, match=r"no layer matches 'layers\\\.7/\.\*'"):
+        rewrite(decoder(), DynamicQuantize(r"layers\.7/.*"))
+
+
+def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
+    reason = DynamicQuantize().refuse(frozenset({"onnx", "quantized"}))
+    assert reason is not None
+    assert "requires float" in reason
+
+
+def test_the_same_pass_writes_the_same_bytes(rewrite, decoder) -> None:
+    first, second = (rewrite(decoder(), DynamicQuantize(), name=name).after for name in ("a", "b"))
+    for name in ("model.onnx", "model.onnx.data"):
+        assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
+
+
+def test_the_input_is_unchanged(rewrite, decoder) -> None:
+    before = rewrite(decoder(), name="copy").before
+    hashes = [sha256_file(path) for path in sorted(before.parent.iterdir())]
+    rewrite(decoder(), DynamicQuantize())
+    assert [sha256_file(path) for path in sorted(before.parent.iterdir())] == hashes

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from olivine.passes.artifact import sha256_file
+from olivine.passes.errors import PassRefused, UsageError
+from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.packing import BlockCodes, unpack_bits
+from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+
+if TYPE_CHECKING:
+    import onnx
+
+Rewrite = Callable[..., "object"]
+MLP = "/model/layers.0/mlp"
+IDS = np.array([0, 7, 39, 7], np.int64)
+#: (algorithm, symmetric)
+SCHEMES = [("rtn", True), ("rtn", False), ("k_quant", True)]
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def kernel_cases() -> list[tuple[int, int, int]]:
+    """(bits, block_size, K): every block size, with K = 576 where it is no multiple of the block as well."""
+    cases = [(bits, size, 256) for bits, size in itertools.product((4, 8), (16, 32, 64, 128, 256))]
+    return cases + [(bits, size, 576) for bits, size in itertools.product((4, 8), (64, 128, 256))]
+
+
+@pytest.mark.parametrize(("algorithm", "symmetric"), SCHEMES)
+@pytest.mark.parametrize(("bits", "block_size", "features"), kernel_cases())
+@pytest.mark.parametrize(("accuracy_level", "tolerance"), [(0, 1e-5), (4, 2e-2)])
+def test_the_kernel_multiplies_by_the_dequantized_weight(
+    rewrite, single_matmul, algorithm, symmetric, bits, block_size, features, accuracy_level, tolerance
+) -> None:
+    random = np.random.default_rng(features + block_size)
+    weight = random.normal(size=(features, 24)).astype(np.float32)
+    x = random.normal(size=(3, features)).astype(np.float32)
+    one = WeightOnlyQuantize(bits, algorithm, block_size, symmetric, accuracy_level)
+    codes = quantize_blocks(weight, bits, block_size, algorithm, symmetric)
+    found = rewrite(single_matmul(weight), one).run(x=x)
+    assert relative_error(found, x @ codes.dequantize()) < tolerance
+
+
+@pytest.mark.parametrize(("algorithm", "symmetric"), SCHEMES)
+@pytest.mark.parametrize("block_size", [16, 32, 64, 128])
+def test_two_bits_run_as_well(rewrite, single_matmul, algorithm, symmetric, block_size) -> None:
+    random = np.random.default_rng(block_size)
+    weight = random.normal(size=(256, 24)).astype(np.float32)
+    x = random.normal(size=(3, 256)).astype(np.float32)
+    one = WeightOnlyQuantize(2, algorithm, block_size, symmetric, accuracy_level=0)
+    codes = quantize_blocks(weight, 2, block_size, algorithm, symmetric)
+    assert relative_error(rewrite(single_matmul(weight), one).run(x=x), x @ codes.dequantize()) < 1e-5
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_what_is_stored_dequantizes_to_the_codes(rewrite, single_matmul, bits) -> None:
+    weight = np.random.default_rng(3).normal(size=(80, 5)).astype(np.float32)
+    stored = rewrite(single_matmul(weight), WeightOnlyQuantize(bits, "rtn", 32, symmetric=False)).weights()
+    codes, scales, zeros = (stored[f"w_Q{bits}{part}"] for part in ("", "_scales", "_zero_points"))
+    assert codes.shape == (5, 3, 32 * bits // 8)
+    found = BlockCodes(unpack_bits(codes, bits), scales, unpack_bits(zeros, bits)[:, :3], bits, 80)
+    expected = quantize_blocks(weight, bits, 32, "rtn", False)
+    assert np.array_equal(found.dequantize(), expected.dequantize())
+    assert "w" not in stored
+
+
+def test_symmetric_weights_store_no_zero_points(rewrite, single_matmul) -> None:
+    stored = rewrite(single_matmul(np.ones((32, 4), np.float32)), WeightOnlyQuantize()).weights()
+    assert set(stored) == {"w_Q4", "w_Q4_scales"}
+
+
+def decoded(weights: dict[str, np.ndarray], bits: dict[str, int], tied: bool = False) -> np.ndarray:
+    """The decoder of conftest.py in numpy, with weights at the given widths; 0 is float."""
+    w = {
+        name: quantize_blocks(weight, bits[name], 32, "rtn", True).dequantize() if bits.get(name) else weight
+        for name, weight in weights.items()
+    }
+    x = (weights["head"].T if tied else weights["embed"])[IDS]
+    logits: np.ndarray = ((x @ w["gate"]) * (x @ w["up"])) @ w["down"] @ w["head"]
+    return logits
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("head", [0, 4, 8])
+def test_the_head_has_its_own_width_and_the_embedding_stays_float(
+    rewrite, decoder, decoder_weights, tied, head
+) -> None:
+    one = WeightOnlyQuantize(4, accuracy_level=0, lm_head_bits=head)
+    done = rewrite(decoder(tied), one)
+    bits = {"gate": 4, "up": 4, "down": 4, "head": head}
+    assert relative_error(done.run(ids=IDS), decoded(decoder_weights, bits, tied)) < 1e-5
+    kept = done.nodes().get("/lm_head/MatMul")
+    assert (kept is not None) == (head == 0)
+
+
+def test_a_tied_embedding_gets_a_weight_of_its_own(rewrite, decoder, decoder_weights) -> None:
+    done = rewrite(decoder(tied=True), WeightOnlyQuantize())
+    assert np.array_equal(done.weights()["model.embed_tokens.weight"], decoder_weights["head"].T)
+    assert not any(node.op_type == "Transpose" for node in done.nodes().values())
+
+
+def test_overrides_give_layers_their_own_width_or_leave_them_float(rewrite, decoder, decoder_weights) -> None:
+    one = WeightOnlyQuantize(
+        4,
+        accuracy_level=0,
+        lm_head_bits=4,
+        overrides=((r"layers\.0/down_proj", 8), (r"layers\.\d+/up_proj", 0), ("lm_head", 0), (".*", 2)),
+    )
+    done = rewrite(decoder(), one)
+    widths = {name: a.i for name, n in done.nodes().items() for a in n.attribute if a.name == "bits"}
+    assert widths == {f"{MLP}/gate_proj/MatMul_Q2": 2, f"{MLP}/down_proj/MatMul_Q8": 8}
+    expected = decoded(decoder_weights, {"gate": 2, "down": 8})
+    assert relative_error(done.run(ids=IDS), expected) < 1e-5
+
+
+def test_an_override_has_to_match_the_whole_path(rewrite, decoder) -> None:
+    done = rewrite(decoder(), WeightOnlyQuantize(overrides=(("down_proj", 0),)))
+    assert f"{MLP}/down_proj/MatMul_Q4" in done.nodes()
+
+
+def test_nothing_left_to_quantize_is_refused(rewrite, decoder) -> None:
+    one = WeightOnlyQuantize(overrides=((".*", 0),))
+    with pytest.raises(PassRefused, match="no MatMul with a constant weight is left"):
+        rewrite(decoder(), one)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"bits": 3}, "bits is 2, 4 or 8"),
+        ({"block_size": 48}, "block_size 16, 32, 64, 128 or 256"),
+        ({"algorithm": "gptq"}, "'gptq'"),
+        ({"accuracy_level": 5}, "accuracy_level"),
+        ({"lm_head_bits": 3}, "lm_head_bits"),
+        ({"overrides": (("lm_head", 3),)}, "overrides"),
+        ({"overrides": (("(", 4),)}, "regular expression"),
+    ],
+)
+def test_parameters_that_no_kernel_knows_are_refused_at_once(wrong, reason) -> None:
+    with pytest.raises(UsageError, match=reason):
+        WeightOnlyQuantize(**wrong)
+
+
+def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
+    reason = WeightOnlyQuantize().refuse(frozenset({"onnx", "quantized"}))
+    assert reason is not None
+    assert "requires float" in reason
+    assert WeightOnlyQuantize().refuse(frozenset({"onnx", "float"})) is None
+
+
+@pytest.mark.parametrize(("algorithm", "symmetric"), SCHEMES)
+def test_the_same_pass_writes_the_same_bytes(rewrite, decoder, algorithm, symmetric) -> None:
+    one = WeightOnlyQuantize(4, algorithm, 32, symmetric)
+    first, second = (rewrite(decoder(True), one, name=name).after for name in ("first", "second"))
+    for name in ("model.onnx", "model.onnx.data"):
+        assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
+
+
+def test_the_input_is_unchanged(rewrite, decoder) -> None:
+    before = rewrite(decoder(), name="copy").before
+    hashes = [sha256_file(path) for path in sorted(before.parent.iterdir())]
+    rewrite(decoder(), WeightOnlyQuantize())
+    assert [sha256_file(path) for path in sorted(before.parent.iterdir())] == hashes
+
+
+def test_outputs_keep_their_names_and_shapes(rewrite, decoder) -> None:
+    import onnx
+
+    graph = onnx.load(rewrite(decoder(), WeightOnlyQuantize()).after).graph
+    assert [output.name for output in graph.output] == ["logits"]
+    assert [d.dim_param or d.dim_value for d in graph.output[0].type.tensor_type.shape.dim] == ["S", 40]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.cache import IN_USE_S, Cache, cache_root
+
+
+def filled(size_bytes: int) -> Callable[[Path], frozenset[str]]:
+    def build(to: Path) -> frozenset[str]:
+        (to / "model.onnx").write_bytes(b"x" * size_bytes)
+        return frozenset({"onnx"})
+
+    return build
+
+
+def age(cache: Cache, key: str, seconds: float) -> None:
+    """Pretend that the entry was last used that long ago."""
+    then = time.time() - seconds
+    os.utime(cache.root / "artifacts" / key / "artifact.json", (then, then))
+
+
+def keys(cache: Cache) -> set[str]:
+    return {p.name for p in (cache.root / "artifacts").iterdir()}
+
+
+def test_entry_is_found_again_with_its_facts(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.get("k") is None
+    made = cache.put("k", filled(3))
+    assert cache.get("k") == made == ModelArtifact(made.path, "k", frozenset({"onnx"}))
+    assert (made.path / "model.onnx").read_bytes() == b"xxx"
+
+
+def test_entry_is_built_once(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put("k", filled(3))
+    cache.put("k", lambda _: pytest.fail("built again"))
+
+
+def test_failure_is_never_kept(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+
+    def fail(to: Path) -> frozenset[str]:
+        (to / "half").write_text("half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        cache.put("k", fail)
+    assert cache.get("k") is None
+    assert keys(cache) == set()
+    assert cache.put("k", filled(1)).key == "k"
+
+
+def test_two_threads_make_one_build(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    builds: list[Path] = []
+    started = threading.Barrier(2)
+
+    def build(to: Path) -> frozenset[str]:
+        builds.append(to)
+        time.sleep(0.05)
+        return filled(1)(to)
+
+    made: list[ModelArtifact] = []
+
+    def ask() -> None:
+        started.wait()
+        made.append(cache.put("k", build))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(builds) == 1
+    assert made[0] == made[1]
+
+
+def test_least_recently_used_entries_go_first(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=2500)
+    for order, key in enumerate(("old", "older", "oldest")):
+        cache.put(key, filled(1000))
+        age(cache, key, 2 * IN_USE_S + 100 * order)
+    cache.evict()
+    assert keys(cache) == {"old", "older"}
+
+
+def test_use_makes_an_entry_young(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=1500)
+    for key in ("used", "unused"):
+        cache.put(key, filled(1000))
+    age(cache, "used", 4 * IN_USE_S)
+    age(cache, "unused", 2 * IN_USE_S)
+    cache.get("used")
+    cache.evict()
+    assert keys(cache) == {"used"}
+
+
+def test_entry_in_use_stays_however_large(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=10)
+    cache.put("k", filled(1000))
+    cache.evict()
+    assert keys(cache) == {"k"}
+
+
+def test_store_that_fits_is_left_alone(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=5000)
+    cache.put("k", filled(1000))
+    age(cache, "k", 100 * IN_USE_S)
+    cache.evict()
+    assert keys(cache) == {"k"}
+
+
+def test_hard_links_are_counted_once(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=1500)
+    first = cache.put("first", filled(1000))
+
+    def link(to: Path) -> frozenset[str]:
+        os.link(first.path / "model.onnx", to / "model.onnx")
+        return frozenset()
+
+    cache.put("second", link)
+    for key in ("first", "second"):
+        age(cache, key, 2 * IN_USE_S)
+    cache.evict()
+    assert keys(cache) == {"first", "second"}
+
+
+def test_root_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OLIVINE_CACHE", str(tmp_path))
+    assert cache_root() == tmp_path
+    monkeypatch.delenv("OLIVINE_CACHE")
+    assert cache_root() == Path.home() / ".cache" / "olivine"
