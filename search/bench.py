@@ -220,13 +220,33 @@ def thread_warnings(results: Results, reference: Path | None) -> list[str]:
     return warnings
 
 
+def noise_warnings(results: Results) -> list[str]:
+    """One sentence, with the cure, for every folder with an interval much wider than was asked for."""
+    warnings = []
+    for name, found in results.items():
+        speedups = [m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")]
+        half_width = max(
+            (math.log(m.high / m.low) / 2 if m.low > 0 else math.inf for m in speedups), default=0.0
+        )
+        asked = speedups[0].protocol.get("asked_half_width", math.inf) if speedups else math.inf
+        if half_width > 1.5 * asked:
+            protocol = speedups[0].protocol
+            warnings.append(
+                f"{name}: after {protocol['rounds']} rounds the intervals reach ±{half_width:.1%}, not the "
+                f"asked ±{asked:.1%}; other programs kept {protocol['foreign_cores']:.1f} cores busy. "
+                "Give more --seconds or --rounds, or end the other programs."
+            )
+    return warnings
+
+
 def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
 def bench_table(results: Results, reference: Path | None) -> Table:
     """Every folder's measurements with their intervals, and what they say against the reference, in words."""
-    return comparison_table(results, _reference_name(results, reference), thread_warnings(results, reference))
+    warnings = thread_warnings(results, reference) + noise_warnings(results)
+    return comparison_table(results, _reference_name(results, reference), warnings)
 
 
 def comparison_table(results: Results, base: str | None, warnings: Sequence[str] = ()) -> Table:

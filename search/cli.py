@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from olivine.search.config import StudyConfig
 
 INTERRUPTED = 130
-OUT = Console(highlight=False)
+#: Tables keep their columns in logs and pipes, which have no width of their own.
+OUT = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import write_atomic
+from olivine.passes.errors import UsageError
 from olivine.search.formatting import (
     duration_text,
     heading,
@@ -39,10 +40,19 @@ def write_report(study: StudyDir) -> Path:
 
 
 def write_front_picture(study: StudyDir, to: Path) -> Path:
-    """Write the front as an SVG of its own, for a README; it follows the reader's light or dark setting."""
+    """Write the front as an SVG of its own, for a README; it follows the reader's light or dark setting.
+
+    Raises:
+        UsageError: when no candidate was measured in both objectives.
+    """
     view = read_view(study)
     x, y = plot_pairs(view.objectives)[0]
-    write_atomic(to, front_svg(view, x, y, standalone=True))
+    picture = front_svg(view, x, y, standalone=True)
+    if not picture:
+        raise UsageError(
+            f"{study.root} has no candidate with both {x} and {y}: there is no front to draw yet"
+        )
+    write_atomic(to, picture)
     return to
 
 

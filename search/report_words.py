@@ -70,12 +70,18 @@ def _interval(metric: str, entry: Mapping[str, Any]) -> str:
 
 
 def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
-    behind = _BEHIND.get(metric, metric)
-    if base is None or behind not in chosen.metrics or behind not in base.metrics:
-        return ""
-    own, reference = chosen.value(behind), base.value(behind)
+    """What a tile's number comes from, and what it is relative to."""
     if metric == "model_bytes":
-        return f"{reference / own:.1f}x smaller than the base's {value_text(behind, reference)}"
+        if base is None or metric not in base.metrics:
+            return ""
+        own, reference = chosen.value(metric), base.value(metric)
+        return f"{reference / own:.1f}x smaller than the base's {value_text(metric, reference)}"
+    behind = _BEHIND[metric]
+    if behind not in chosen.metrics:
+        return ""
+    own, relation = chosen.value(behind), chosen.value(metric)
+    # The base as it was beside this measurement: its record is of another text, and of another minute.
+    reference = own / relation if metric == "perplexity_ratio" else own * relation
     return f"{title(behind)} {value_text(behind, own)}, base {value_text(behind, reference)}"
 
 

@@ -1,6 +1,6 @@
 """Dynamic int8: activations are quantized as they come, and the product is taken in integers.
 
-Weights are int8, symmetric, one scale an output channel; activations uint8 with one scale and zero point a tensor.
+Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v).
 """
 
@@ -16,8 +16,9 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
+from olivine.passes.quantize.layer_pattern import check_pattern
 
-#: Named choices of layers. The head never is: its error reaches every logit undamped, and decode gains little.
+#: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.
 LAYER_GROUPS = {
     "all": r"layers\.\d+/.*",
     "not_down": r"layers\.\d+/(?!down_proj).*",
@@ -47,7 +48,9 @@ class DynamicQuantize(GraphPass):
             "float",
             "whether chosen layers also quantize their activations (faster prefill)",
             ("float", "int8"),
-            applies=lambda choice: choice.get("precision") in ("int4", "int8") and choice.get("provider") == "cpu",
+            applies=lambda choice: (
+                choice.get("precision") in ("int4", "int8") and choice.get("provider") == "cpu"
+            ),
         ),
         Axis(
             "dynamic_layers",
@@ -58,6 +61,10 @@ class DynamicQuantize(GraphPass):
             applies=lambda choice: choice.get("activations") == "int8",
         ),
     )
+
+    def __post_init__(self) -> None:
+        """Check the pattern that a request file may bring."""
+        check_pattern(self.name, self.layers)
 
     @classmethod
     def from_choice(cls, choice: Choice) -> DynamicQuantize | None:

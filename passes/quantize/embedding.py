@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
-from olivine.passes.errors import PassRefused
+from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
 from olivine.passes.quantize.blockwise import quantize_blocks
 
@@ -80,6 +80,11 @@ class QuantizeEmbedding(GraphPass):
         ),
     )
 
+    def __post_init__(self) -> None:
+        """Check the parameter that a request file may bring."""
+        if self.bits not in (4, 8):
+            raise UsageError(f"embedding: unknown bits '{self.bits}'. {did_you_mean(self.bits, (4, 8))}")
+
     @classmethod
     def from_choice(cls, choice: Choice) -> QuantizeEmbedding | None:
         """The pass for ``embedding: int8`` or ``int4``."""
@@ -104,16 +109,19 @@ class QuantizeEmbedding(GraphPass):
             return packed.reshape(rows, hidden * self.bits // 8)
 
         def scales() -> np.ndarray:
-            return quantize_blocks(tensor.numpy().T, self.bits, BLOCK_SIZE, "rtn", True).scales
+            found = quantize_blocks(tensor.numpy().T, self.bits, BLOCK_SIZE, "rtn", True).scales
+            return found.astype(tensor.dtype.numpy())  # the kernel answers in the type of its scales
 
         stem = f"{table.name}_Q{self.bits}"
         inputs = [
             add_initializer(model, stem, ir.DataType.UINT8, (rows, hidden * self.bits // 8), codes),
             gather.inputs[1],
-            add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (rows, blocks), scales),
+            add_initializer(model, f"{stem}_scales", tensor.dtype, (rows, blocks), scales),
         ]
         attributes = {"bits": self.bits, "block_size": BLOCK_SIZE, "gather_axis": 0, "quantize_axis": 1}
         name = f"{gather.name}_Q{self.bits}"
-        replace_node(model, gather, ir.node("GatherBlockQuantized", inputs, attributes, domain=MICROSOFT, name=name))
+        replace_node(
+            model, gather, ir.node("GatherBlockQuantized", inputs, attributes, domain=MICROSOFT, name=name)
+        )
         model.opset_imports.setdefault(MICROSOFT, 1)
         drop_unused(model)

@@ -13,19 +13,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
-from olivine.passes.errors import PassRefused, UsageError
+from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.quantize.blockwise import quantize_blocks
 from olivine.passes.quantize.embedding import untie_embedding
+from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.packing import BlockCodes
 
 INTEGER_BITS = {"int4": 4, "int8": 8}
+WIDTHS = (2, 4, 8)
+ALGORITHMS = ("rtn", "k_quant")
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 
 
 def is_integer(choice: Choice) -> bool:
@@ -62,8 +68,8 @@ class WeightOnlyQuantize(GraphPass):
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch")
     axes: ClassVar[tuple[Axis, ...]] = (
-        Axis("algorithm", "choice", "rtn", "how integer weights are chosen", ("rtn", "k_quant"), applies=is_integer),
-        Axis("block_size", "choice", 32, "weights that share a scale", (16, 32, 64, 128, 256), applies=is_integer),
+        Axis("algorithm", "choice", "rtn", "how integer weights are chosen", ALGORITHMS, applies=is_integer),
+        Axis("block_size", "choice", 32, "weights that share a scale", BLOCK_SIZES, applies=is_integer),
         Axis(
             "symmetric",
             "bool",
@@ -76,7 +82,7 @@ class WeightOnlyQuantize(GraphPass):
             "choice",
             4,
             "least precision of the integer kernels: 4 int8 (fast), 1 fp32, 0 the kernel's own choice",
-            (0, 1, 2, 3, 4),
+            ACCURACY_LEVELS,
             applies=is_integer,
         ),
         Axis(
@@ -91,11 +97,19 @@ class WeightOnlyQuantize(GraphPass):
 
     def __post_init__(self) -> None:
         """Check the parameters that a request file may bring."""
-        if self.bits not in (2, 4, 8) or self.block_size not in (16, 32, 64, 128, 256):
-            raise UsageError(
-                f"weight_only: bits={self.bits}, block_size={self.block_size}; "
-                "bits is 2, 4 or 8 and block_size 16, 32, 64, 128 or 256"
-            )
+        widths = [bits for _, bits in self.overrides]
+        for name, found, known in (
+            ("bits", [self.bits], WIDTHS),
+            ("lm_head_bits", [self.lm_head_bits], (0, *WIDTHS)),
+            ("bits in overrides", widths, (0, *WIDTHS)),
+            ("algorithm", [self.algorithm], ALGORITHMS),
+            ("block_size", [self.block_size], BLOCK_SIZES),
+            ("accuracy_level", [self.accuracy_level], ACCURACY_LEVELS),
+        ):
+            if wrong := [value for value in found if value not in known]:
+                raise UsageError(f"weight_only: unknown {name} '{wrong[0]}'. {did_you_mean(wrong[0], known)}")
+        for pattern, _ in self.overrides:
+            check_pattern(self.name, pattern)
 
     @classmethod
     def from_choice(cls, choice: Choice) -> WeightOnlyQuantize | None:
@@ -135,10 +149,10 @@ class WeightOnlyQuantize(GraphPass):
         k, n = layer.shape
         blocks = -(-k // self.block_size)
         stem = f"{layer.weight.name}_Q{bits}"
+        dtype = float_dtype(layer)
         parts = ["codes", "scales"] if self._fixed_zero_point() else ["codes", "scales", "zero_points"]
-        codes = _Shared(
-            lambda: quantize_blocks(layer.array(), bits, self.block_size, self.algorithm, self.symmetric), len(parts)
-        )
+        quantize = partial(quantize_blocks, bits=bits, block_size=self.block_size, algorithm=self.algorithm)
+        codes = _Shared(lambda: quantize(layer.array(), symmetric=self.symmetric), len(parts))
         inputs: list[ir.Value | None] = [
             layer.node.inputs[0],
             add_initializer(
@@ -149,7 +163,7 @@ class WeightOnlyQuantize(GraphPass):
                 lambda: codes.take().packed_codes(),
             ),
             add_initializer(
-                model, f"{stem}_scales", ir.DataType.FLOAT, (n, blocks), lambda: codes.take().scales
+                model, f"{stem}_scales", dtype, (n, blocks), lambda: codes.take().scales.astype(dtype.numpy())
             ),
         ]
         if "zero_points" in parts:
@@ -171,10 +185,20 @@ class WeightOnlyQuantize(GraphPass):
             "accuracy_level": self.accuracy_level,
         }
         name = f"{layer.node.name}_Q{bits}"
-        replace_node(model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name))
+        replace_node(
+            model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name)
+        )
 
     def _fixed_zero_point(self) -> bool:
         return self.symmetric and self.algorithm == "rtn"
+
+
+def float_dtype(layer: Linear) -> ir.DataType:
+    """The float type of a layer; MatMulNBits takes scales of the activations' type."""
+    tensor = layer.weight.const_value
+    if tensor is None:
+        raise PassRefused(f"weight_only: the weight of {layer.path} is not a constant")
+    return tensor.dtype
 
 
 class _Shared:

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 from olivine.evaluators.base import Measurement
 from olivine.passes.errors import UsageError
-from olivine.search.bench import Results, bench_folders, bench_table, in_order, results_json, thread_warnings
+from olivine.search.bench import (
+    Results,
+    bench_folders,
+    bench_table,
+    in_order,
+    noise_warnings,
+    results_json,
+    thread_warnings,
+)
 from rich.console import Console
 
 
@@ -92,6 +100,15 @@ def test_equal_threads_and_other_providers_are_no_warning() -> None:
     )
     other = speedups(8, "CUDAExecutionProvider", tpot_speedup=2.0)
     assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": other}, None) == []
+
+
+def test_wide_intervals_bring_a_warning_with_the_cure() -> None:
+    protocol = {"asked_half_width": 0.02, "rounds": 9, "foreign_cores": 1.25}
+    noisy = Measurement("tpot_speedup", "ratio", 2.0, 1.5, 2.5, (), protocol)
+    calm = Measurement("tpot_speedup", "ratio", 2.0, 1.97, 2.03, (), protocol)
+    (warning,) = noise_warnings({"noisy": [noisy], "calm": [calm]})
+    assert warning.startswith("noisy: after 9 rounds the intervals reach ±25.5%, not the asked ±2.0%")
+    assert "--seconds" in warning
 
 
 def test_the_table_says_which_is_faster_by_how_much() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from olivine.passes.base import Scalar
 from olivine.passes.errors import SourceError
 from olivine.passes.recipe import canonical
+from olivine.passes.source import resolve
 from olivine.search import plan as planning
 from olivine.search.config import StudyConfig, parse_config
 from olivine.search.plan import Plan, Weights, artifact_bytes, make_plan, plan_table
@@ -67,7 +69,7 @@ def test_sizes_of_the_demo_model_are_near_the_measured_ones() -> None:
     plan = make_plan(study("demo:smollm2-135m-instruct"))
     assert plan.estimate is not None
     assert plan.estimate.float_bytes == pytest.approx(657e6, rel=0.02)
-    weights = planning.count_weights(planning.resolve("demo:smollm2-135m-instruct"))
+    weights = planning.count_weights(resolve("demo:smollm2-135m-instruct"))
     int4 = artifact_bytes(weights, canonical({"precision": "int4"}), 4)
     int8 = artifact_bytes(weights, canonical({"precision": "int8"}), 4)
     assert int4 == pytest.approx(203e6, rel=0.1)
@@ -77,7 +79,7 @@ def test_sizes_of_the_demo_model_are_near_the_measured_ones() -> None:
 
 def test_head_and_embedding_have_sizes_of_their_own() -> None:
     weights = Weights(total=3000, embedding=1000, vocabulary=100)
-    base = {"precision": "int8", "block_size": 32}
+    base: dict[str, Scalar] = {"precision": "int8", "block_size": 32}
     assert artifact_bytes(weights, canonical({"precision": "fp32"}), 4) == 12_000
     assert artifact_bytes(weights, canonical(base), 4) == 2 * 1000 * 1.125 + 4000
     assert artifact_bytes(weights, canonical(base | {"lm_head": "fp32"}), 4) == 1125 + 2 * 4000
@@ -85,7 +87,7 @@ def test_head_and_embedding_have_sizes_of_their_own() -> None:
 
 
 def test_a_tied_head_is_counted_as_the_graph_has_it(tiny_llama: Path) -> None:
-    source = planning.resolve(str(tiny_llama))
+    source = resolve(str(tiny_llama))
     weights = planning.count_weights(source)
     assert (weights.vocabulary, weights.embedding) == (320, 320 * 64)
     assert weights.total == pytest.approx(source.weight_bytes / 4 + 320 * 64)

@@ -11,6 +11,7 @@ import pytest
 from browser import chromium
 from study_folder import REASON_FAILED, record, records, write_study
 
+from olivine.passes.errors import UsageError
 from olivine.search.importance import importances
 from olivine.search.marks import marks, plot_pairs
 from olivine.search.plot_frame import Scale, ticks
@@ -33,8 +34,10 @@ def test_report_of_an_ended_study_tells_the_whole_story(tmp_path: Path) -> None:
     assert "prefill is 0.98x of the base" in text
     assert "2.91x 95 % interval 2.85 to 2.97" in text
     assert "2.9x smaller than the base&#39;s 657 MB" in text
+    assert "time per token 6.74 ms, base 19.6 ms" in text
+    assert "perplexity 26.133, base 24.700" in text
     assert "olivine build demo:smollm2-135m-instruct --to best" in text
-    assert "decode speedup 3.64x (3.53 to 3.75), of which threads 1.25x (1.23 to 1.28)" in text
+    assert "decode speedup 3.64x (3.53 to 3.74), of which threads 1.25x (1.23 to 1.28)" in text
     assert "news articles" in text
     assert "window_tokens 512" in text
     assert "onnxruntime-genai 0.18.0" in text
@@ -124,6 +127,12 @@ def test_front_picture_is_valid_svg_of_its_own(tmp_path: Path) -> None:
     assert names.count("selected") == 1
     assert names.count("base") == 1
     assert "prefers-color-scheme" in path.read_text()
+
+
+def test_there_is_no_picture_of_a_study_without_candidates(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", [record(0)], ended=False)
+    with pytest.raises(UsageError, match="no front to draw"):
+        write_front_picture(study, tmp_path / "front.svg")
 
 
 def test_marks_tell_every_kind_of_trial_apart(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Rewritten:
 
 @pytest.fixture
 def rewrite(tmp_path: Path) -> Callable[..., Rewritten]:
-    """Writes a model with external data, reads it as the pipeline does, applies passes and writes the result."""
+    """Writes a model with external data, reads it as the pipeline does, applies passes, writes the result."""
 
     def apply(model: onnx.ModelProto, *passes: GraphPass, name: str = "after") -> Rewritten:
         onnx.checker.check_model(model)
@@ -57,7 +57,9 @@ def rewrite(tmp_path: Path) -> Callable[..., Rewritten]:
         for path in (before, after):
             path.parent.mkdir(exist_ok=True)
         if not before.exists():
-            onnx.save(model, before, save_as_external_data=True, location="model.onnx.data", size_threshold=256)
+            onnx.save(
+                model, before, save_as_external_data=True, location="model.onnx.data", size_threshold=256
+            )
         graph = load_graph(before)
         for one in passes:
             one.rewrite(graph)
@@ -73,11 +75,12 @@ def single_matmul() -> Callable[[np.ndarray], onnx.ModelProto]:
 
     def make(weight: np.ndarray) -> onnx.ModelProto:
         features, outputs = weight.shape
+        float_type = helper.np_dtype_to_tensor_dtype(weight.dtype)
         node = helper.make_node("MatMul", ["x", "w"], ["y"], name="/model/layers.0/mlp/down_proj/MatMul")
         return _model(
             [node],
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["M", features])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", outputs])],
+            [helper.make_tensor_value_info("x", float_type, ["M", features])],
+            [helper.make_tensor_value_info("y", float_type, ["M", outputs])],
             {"w": weight},
         )
 
@@ -88,7 +91,12 @@ def single_matmul() -> Callable[[np.ndarray], onnx.ModelProto]:
 def decoder_weights() -> dict[str, np.ndarray]:
     """Random weights of :func:`decoder`."""
     random = np.random.default_rng(0)
-    shapes = {"gate": (HIDDEN, INNER), "up": (HIDDEN, INNER), "down": (INNER, HIDDEN), "head": (HIDDEN, VOCAB)}
+    shapes = {
+        "gate": (HIDDEN, INNER),
+        "up": (HIDDEN, INNER),
+        "down": (INNER, HIDDEN),
+        "head": (HIDDEN, VOCAB),
+    }
     weights = {name: (random.normal(size=shape) / 8).astype(np.float32) for name, shape in shapes.items()}
     weights["embed"] = random.normal(size=(VOCAB, HIDDEN)).astype(np.float32)
     return weights
@@ -96,7 +104,7 @@ def decoder_weights() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def decoder(decoder_weights: dict[str, np.ndarray]) -> Callable[..., onnx.ModelProto]:
-    """ids [S] -> embedding -> one gated MLP -> logits [S, VOCAB]; ``tied`` looks up the head's transposed weight."""
+    """ids [S] -> embedding -> one gated MLP -> logits [S, VOCAB]; ``tied`` reads the head's weight."""
 
     def make(tied: bool = False) -> onnx.ModelProto:
         weights = dict(decoder_weights)

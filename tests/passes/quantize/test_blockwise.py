@@ -200,7 +200,7 @@ def test_the_input_is_left_alone_and_may_be_read_only() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_float_types_are_taken(dtype: type) -> None:
-    weight = np.random.default_rng(6).normal(size=(32, 3)).astype(dtype)
+    weight: np.ndarray = np.random.default_rng(6).normal(size=(32, 3)).astype(dtype)
     codes = quantize_blocks(weight, 8, 32, "rtn", True)
     assert codes.scales.dtype == np.float32
     assert np.abs(codes.dequantize() - weight).max() < 0.05

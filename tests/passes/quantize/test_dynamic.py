@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from olivine.passes.artifact import sha256_file
-from olivine.passes.errors import PassRefused
+from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, DynamicQuantize, channel_codes, channel_scales
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 
+Rewrite = Callable[..., Any]
+Weights = dict[str, np.ndarray]
+Make = Callable[..., onnx.ModelProto]
 IDS = np.array([0, 7, 39, 7], np.int64)
 
 
@@ -49,7 +57,9 @@ def test_a_channel_of_zeros_has_codes_of_zeros() -> None:
 
 
 @pytest.mark.parametrize("features", [32, 64, 576])
-def test_the_kernel_takes_the_product_in_integers(rewrite, single_matmul, features) -> None:
+def test_the_kernel_takes_the_product_in_integers(
+    rewrite: Rewrite, single_matmul: Make, features: int
+) -> None:
     random = np.random.default_rng(features)
     weight = random.normal(size=(features, 24)).astype(np.float32)
     x = (random.normal(size=(5, features)) + 0.5).astype(np.float32)
@@ -58,7 +68,7 @@ def test_the_kernel_takes_the_product_in_integers(rewrite, single_matmul, featur
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_gate_and_up_share_one_quantization_of_their_input(rewrite, decoder) -> None:
+def test_gate_and_up_share_one_quantization_of_their_input(rewrite: Rewrite, decoder: Make) -> None:
     done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS["mlp_in"]))
     nodes = list(done.nodes().values())
     (shared,) = [node for node in nodes if node.op_type == "DynamicQuantizeLinear"]
@@ -70,9 +80,16 @@ def test_gate_and_up_share_one_quantization_of_their_input(rewrite, decoder) -> 
 
 @pytest.mark.parametrize(
     ("group", "chosen"),
-    [("all", {"gate", "up", "down"}), ("not_down", {"gate", "up"}), ("mlp", {"gate", "up", "down"}), ("mlp_in", {"gate", "up"})],
+    [
+        ("all", {"gate", "up", "down"}),
+        ("not_down", {"gate", "up"}),
+        ("mlp", {"gate", "up", "down"}),
+        ("mlp_in", {"gate", "up"}),
+    ],
 )
-def test_a_group_names_its_layers(rewrite, decoder, decoder_weights, group, chosen) -> None:
+def test_a_group_names_its_layers(
+    rewrite: Rewrite, decoder: Make, decoder_weights: Weights, group: str, chosen: set[str]
+) -> None:
     done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS[group]))
     found = {n.name for n in done.nodes().values() if n.op_type == "MatMulIntegerToFloat"}
     assert found == {f"/model/layers.0/mlp/{name}_proj/MatMul_I8" for name in chosen}
@@ -87,12 +104,10 @@ def test_a_group_names_its_layers(rewrite, decoder, decoder_weights, group, chos
 
 
 def test_the_head_is_in_no_group() -> None:
-    import re
-
     assert not any(re.fullmatch(pattern, "lm_head") for pattern in LAYER_GROUPS.values())
 
 
-def test_weight_only_takes_the_layers_that_are_left(rewrite, decoder) -> None:
+def test_weight_only_takes_the_layers_that_are_left(rewrite: Rewrite, decoder: Make) -> None:
     passes = (DynamicQuantize(LAYER_GROUPS["not_down"]), WeightOnlyQuantize(8, lm_head_bits=8))
     kinds = {name: node.op_type for name, node in rewrite(decoder(), *passes).nodes().items()}
     mlp = "/model/layers.0/mlp"
@@ -102,9 +117,14 @@ def test_weight_only_takes_the_layers_that_are_left(rewrite, decoder) -> None:
     assert "MatMul" not in kinds.values()
 
 
-def test_a_pattern_without_layers_is_refused(rewrite, decoder) -> None:
+def test_a_pattern_without_layers_is_refused(rewrite: Rewrite, decoder: Make) -> None:
     with pytest.raises(PassRefused, match=r"no layer matches 'layers\\\.7/\.\*'"):
         rewrite(decoder(), DynamicQuantize(r"layers\.7/.*"))
+
+
+def test_a_broken_pattern_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="is no regular expression"):
+        DynamicQuantize("layers(")
 
 
 def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
@@ -113,13 +133,13 @@ def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
     assert "requires float" in reason
 
 
-def test_the_same_pass_writes_the_same_bytes(rewrite, decoder) -> None:
+def test_the_same_pass_writes_the_same_bytes(rewrite: Rewrite, decoder: Make) -> None:
     first, second = (rewrite(decoder(), DynamicQuantize(), name=name).after for name in ("a", "b"))
     for name in ("model.onnx", "model.onnx.data"):
         assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
 
 
-def test_the_input_is_unchanged(rewrite, decoder) -> None:
+def test_the_input_is_unchanged(rewrite: Rewrite, decoder: Make) -> None:
     before = rewrite(decoder(), name="copy").before
     hashes = [sha256_file(path) for path in sorted(before.parent.iterdir())]
     rewrite(decoder(), DynamicQuantize())

@@ -87,7 +87,7 @@ def test_each_row_of_zero_points_is_padded_to_whole_bytes(
     assert packed is not None
     assert packed.shape == (outputs, -(-blocks * bits // 8))
     unpacked = unpack_bits(packed, bits)
-    assert np.array_equal(unpacked[:, :blocks], codes.zero_points)
+    assert unpacked[:, :blocks].tolist() == np.asarray(codes.zero_points).tolist()
     assert not unpacked[:, blocks:].any()
 
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from olivine.passes.artifact import sha256_file
@@ -14,11 +14,10 @@ from olivine.passes.quantize.blockwise import quantize_blocks
 from olivine.passes.quantize.packing import BlockCodes, unpack_bits
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 
-if TYPE_CHECKING:
-    import onnx
-
-Rewrite = Callable[..., "object"]
 MLP = "/model/layers.0/mlp"
+Rewrite = Callable[..., Any]
+Weights = dict[str, np.ndarray]
+Make = Callable[..., onnx.ModelProto]
 IDS = np.array([0, 7, 39, 7], np.int64)
 #: (algorithm, symmetric)
 SCHEMES = [("rtn", True), ("rtn", False), ("k_quant", True)]
@@ -38,7 +37,15 @@ def kernel_cases() -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize(("bits", "block_size", "features"), kernel_cases())
 @pytest.mark.parametrize(("accuracy_level", "tolerance"), [(0, 1e-5), (4, 2e-2)])
 def test_the_kernel_multiplies_by_the_dequantized_weight(
-    rewrite, single_matmul, algorithm, symmetric, bits, block_size, features, accuracy_level, tolerance
+    rewrite: Rewrite,
+    single_matmul: Make,
+    algorithm: str,
+    symmetric: bool,
+    bits: int,
+    block_size: int,
+    features: int,
+    accuracy_level: int,
+    tolerance: float,
 ) -> None:
     random = np.random.default_rng(features + block_size)
     weight = random.normal(size=(features, 24)).astype(np.float32)
@@ -51,7 +58,9 @@ def test_the_kernel_multiplies_by_the_dequantized_weight(
 
 @pytest.mark.parametrize(("algorithm", "symmetric"), SCHEMES)
 @pytest.mark.parametrize("block_size", [16, 32, 64, 128])
-def test_two_bits_run_as_well(rewrite, single_matmul, algorithm, symmetric, block_size) -> None:
+def test_two_bits_run_as_well(
+    rewrite: Rewrite, single_matmul: Make, algorithm: str, symmetric: bool, block_size: int
+) -> None:
     random = np.random.default_rng(block_size)
     weight = random.normal(size=(256, 24)).astype(np.float32)
     x = random.normal(size=(3, 256)).astype(np.float32)
@@ -61,7 +70,7 @@ def test_two_bits_run_as_well(rewrite, single_matmul, algorithm, symmetric, bloc
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_what_is_stored_dequantizes_to_the_codes(rewrite, single_matmul, bits) -> None:
+def test_what_is_stored_dequantizes_to_the_codes(rewrite: Rewrite, single_matmul: Make, bits: int) -> None:
     weight = np.random.default_rng(3).normal(size=(80, 5)).astype(np.float32)
     stored = rewrite(single_matmul(weight), WeightOnlyQuantize(bits, "rtn", 32, symmetric=False)).weights()
     codes, scales, zeros = (stored[f"w_Q{bits}{part}"] for part in ("", "_scales", "_zero_points"))
@@ -72,7 +81,7 @@ def test_what_is_stored_dequantizes_to_the_codes(rewrite, single_matmul, bits) -
     assert "w" not in stored
 
 
-def test_symmetric_weights_store_no_zero_points(rewrite, single_matmul) -> None:
+def test_symmetric_weights_store_no_zero_points(rewrite: Rewrite, single_matmul: Make) -> None:
     stored = rewrite(single_matmul(np.ones((32, 4), np.float32)), WeightOnlyQuantize()).weights()
     assert set(stored) == {"w_Q4", "w_Q4_scales"}
 
@@ -91,7 +100,7 @@ def decoded(weights: dict[str, np.ndarray], bits: dict[str, int], tied: bool = F
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("head", [0, 4, 8])
 def test_the_head_has_its_own_width_and_the_embedding_stays_float(
-    rewrite, decoder, decoder_weights, tied, head
+    rewrite: Rewrite, decoder: Make, decoder_weights: Weights, tied: bool, head: int
 ) -> None:
     one = WeightOnlyQuantize(4, accuracy_level=0, lm_head_bits=head)
     done = rewrite(decoder(tied), one)
@@ -101,13 +110,17 @@ def test_the_head_has_its_own_width_and_the_embedding_stays_float(
     assert (kept is not None) == (head == 0)
 
 
-def test_a_tied_embedding_gets_a_weight_of_its_own(rewrite, decoder, decoder_weights) -> None:
+def test_a_tied_embedding_gets_a_weight_of_its_own(
+    rewrite: Rewrite, decoder: Make, decoder_weights: Weights
+) -> None:
     done = rewrite(decoder(tied=True), WeightOnlyQuantize())
     assert np.array_equal(done.weights()["model.embed_tokens.weight"], decoder_weights["head"].T)
     assert not any(node.op_type == "Transpose" for node in done.nodes().values())
 
 
-def test_overrides_give_layers_their_own_width_or_leave_them_float(rewrite, decoder, decoder_weights) -> None:
+def test_overrides_give_layers_their_own_width_or_leave_them_float(
+    rewrite: Rewrite, decoder: Make, decoder_weights: Weights
+) -> None:
     one = WeightOnlyQuantize(
         4,
         accuracy_level=0,
@@ -121,12 +134,12 @@ def test_overrides_give_layers_their_own_width_or_leave_them_float(rewrite, deco
     assert relative_error(done.run(ids=IDS), expected) < 1e-5
 
 
-def test_an_override_has_to_match_the_whole_path(rewrite, decoder) -> None:
+def test_an_override_has_to_match_the_whole_path(rewrite: Rewrite, decoder: Make) -> None:
     done = rewrite(decoder(), WeightOnlyQuantize(overrides=(("down_proj", 0),)))
     assert f"{MLP}/down_proj/MatMul_Q4" in done.nodes()
 
 
-def test_nothing_left_to_quantize_is_refused(rewrite, decoder) -> None:
+def test_nothing_left_to_quantize_is_refused(rewrite: Rewrite, decoder: Make) -> None:
     one = WeightOnlyQuantize(overrides=((".*", 0),))
     with pytest.raises(PassRefused, match="no MatMul with a constant weight is left"):
         rewrite(decoder(), one)
@@ -135,18 +148,28 @@ def test_nothing_left_to_quantize_is_refused(rewrite, decoder) -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"bits": 3}, "bits is 2, 4 or 8"),
-        ({"block_size": 48}, "block_size 16, 32, 64, 128 or 256"),
-        ({"algorithm": "gptq"}, "'gptq'"),
-        ({"accuracy_level": 5}, "accuracy_level"),
-        ({"lm_head_bits": 3}, "lm_head_bits"),
-        ({"overrides": (("lm_head", 3),)}, "overrides"),
-        ({"overrides": (("(", 4),)}, "regular expression"),
+        ({"bits": 3}, r"unknown bits '3'. Did you mean 2\? Available: 2, 4, 8"),
+        ({"block_size": 48}, r"unknown block_size '48'. Did you mean 32\?"),
+        ({"algorithm": "kquant"}, r"unknown algorithm 'kquant'. Did you mean 'k_quant'\?"),
+        ({"accuracy_level": 5}, "unknown accuracy_level '5'"),
+        ({"lm_head_bits": 3}, "unknown lm_head_bits '3'"),
+        ({"overrides": (("lm_head", 3),)}, "unknown bits in overrides '3'"),
+        ({"overrides": (("(", 4),)}, r"'\(' is no regular expression"),
     ],
 )
-def test_parameters_that_no_kernel_knows_are_refused_at_once(wrong, reason) -> None:
+def test_parameters_that_no_kernel_knows_are_refused_at_once(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         WeightOnlyQuantize(**wrong)
+
+
+def test_scales_have_the_type_of_the_float_weight(rewrite: Rewrite, single_matmul: Make) -> None:
+    """A float16 graph computes in float16: MatMulNBits takes scales of the type of its input."""
+    weight = np.random.default_rng(4).normal(size=(64, 8)).astype(np.float16)
+    done = rewrite(single_matmul(weight), WeightOnlyQuantize(8, accuracy_level=0))
+    assert done.weights()["w_Q8_scales"].dtype == np.float16
+    x = np.random.default_rng(5).normal(size=(2, 64)).astype(np.float16)
+    expected = x.astype(np.float32) @ weight.astype(np.float32)
+    assert relative_error(done.run(x=x).astype(np.float32), expected) < 2e-2
 
 
 def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
@@ -157,23 +180,23 @@ def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "symmetric"), SCHEMES)
-def test_the_same_pass_writes_the_same_bytes(rewrite, decoder, algorithm, symmetric) -> None:
+def test_the_same_pass_writes_the_same_bytes(
+    rewrite: Rewrite, decoder: Make, algorithm: str, symmetric: bool
+) -> None:
     one = WeightOnlyQuantize(4, algorithm, 32, symmetric)
     first, second = (rewrite(decoder(True), one, name=name).after for name in ("first", "second"))
     for name in ("model.onnx", "model.onnx.data"):
         assert (first.parent / name).read_bytes() == (second.parent / name).read_bytes()
 
 
-def test_the_input_is_unchanged(rewrite, decoder) -> None:
+def test_the_input_is_unchanged(rewrite: Rewrite, decoder: Make) -> None:
     before = rewrite(decoder(), name="copy").before
     hashes = [sha256_file(path) for path in sorted(before.parent.iterdir())]
     rewrite(decoder(), WeightOnlyQuantize())
     assert [sha256_file(path) for path in sorted(before.parent.iterdir())] == hashes
 
 
-def test_outputs_keep_their_names_and_shapes(rewrite, decoder) -> None:
-    import onnx
-
+def test_outputs_keep_their_names_and_shapes(rewrite: Rewrite, decoder: Make) -> None:
     graph = onnx.load(rewrite(decoder(), WeightOnlyQuantize()).after).graph
     assert [output.name for output in graph.output] == ["logits"]
     assert [d.dim_param or d.dim_value for d in graph.output[0].type.tensor_type.shape.dim] == ["S", 40]

@@ -1,0 +1,185 @@
+"""Studies over synthetic values: what is proposed depends on seed and history alone, and never twice the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.samplers import PartialFixedSampler, RandomSampler
+from optuna.trial import TrialState
+
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import compose
+from olivine.search.sampling import Proposal, Proposer, count_candidates, hash_seed
+from olivine.search.space import parse_space
+
+SAMPLERS = ("tpe", "random", "nsga2", "nsga3", "gp", "exhaustive")
+#: 48 distinct candidates: 2 x 4 x 3 without rtn's symmetric axis, twice that with it, less what does not apply.
+SPACE = parse_space(
+    {
+        "precision": ["int8", "int4"],
+        "block_size": [16, 32, 64, 128],
+        "lm_head": ["same", "fp32"],
+        "fusion_level": ["none", "qkv", "full"],
+    }
+)
+RANGE = parse_space({"precision": ["fp32", "int8", "int4"], "threads": {"low": 1, "high": 4}})
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def values(choice: Mapping[str, Scalar]) -> list[float]:
+    """Two objectives that pull apart, with a term of every axis."""
+    bits = {"int4": 4.0, "int8": 8.0}.get(str(choice["precision"]), 32.0)
+    head = 1.0 if choice.get("lm_head") == "fp32" else 0.0
+    fusion = ("none", "qkv", "full").index(str(choice["fusion_level"]))
+    block = float(choice.get("block_size", 32))
+    return [bits + 3 * head - fusion + 16 / block, 10 / bits + block / 256 - head / 2]
+
+
+def start(storage: str | None = None) -> optuna.Study:
+    study = optuna.create_study(
+        directions=["minimize", "minimize"], storage=storage, study_name="s", load_if_exists=True
+    )
+    if not study.trials:
+        study.tell(study.ask(), [32.0, 1.0])  # trial 0: the base
+    return study
+
+
+def tell(study: optuna.Study, proposal: Proposal) -> None:
+    """As a study does: a violated constraint now and then, or a failed build."""
+    study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
+    trial = study.ask()
+    SPACE_OF[study.study_name].suggest(trial)
+    for name, value in proposal.sampler_attrs.items():
+        study._storage.set_trial_system_attr(trial._trial_id, name, value)
+    trial.set_user_attr("recipe_key", compose(proposal.choice).key)
+    failed = proposal.choice.get("block_size") == 128 and proposal.choice["precision"] == "int8"
+    trial.set_constraint("builds and runs", 1.0 if failed else 0.0)
+    if failed:
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, values(proposal.choice))
+
+
+SPACE_OF = {"s": SPACE}
+
+
+def measured(study: optuna.Study) -> set[str]:
+    return {str(trial.user_attrs["recipe_key"]) for trial in study.trials[1:]}
+
+
+def simulate(proposer: Proposer, study: optuna.Study, trials: int) -> list[str]:
+    """Keys of the candidates that were proposed, in order; ends early when none is left."""
+    keys = []
+    while len(keys) < trials:
+        proposal = proposer.propose(study, len(study.trials), measured(study))
+        if proposal is None:
+            break
+        keys.append(compose(proposal.choice).key)
+        tell(study, proposal)
+    return keys
+
+
+def test_the_space_has_48_candidates() -> None:
+    assert count_candidates(SPACE) == 48
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_candidate_is_proposed_once_and_then_none(sampler: str) -> None:
+    keys = simulate(Proposer(SPACE, sampler, seed=3, startup_trials=8), start(), 60)
+    assert len(keys) == len(set(keys)) == 48
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_seed_and_history_decide_the_proposal(sampler: str) -> None:
+    study = start()
+    proposer = Proposer(SPACE, sampler, seed=5, startup_trials=4)
+    simulate(proposer, study, 10)
+    again = Proposer(SPACE, sampler, seed=5, startup_trials=4)
+    first, second = (p.propose(study, len(study.trials), measured(study)) for p in (proposer, again))
+    assert first == second
+    assert first is not None
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "exhaustive"])
+def test_another_seed_gives_another_sequence(sampler: str) -> None:
+    one, other = (simulate(Proposer(SPACE, sampler, seed, 4), start(), 8) for seed in (1, 2))
+    assert one != other
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_resumed_study_goes_on_with_the_same_sequence(sampler: str, tmp_path: Path) -> None:
+    whole = simulate(Proposer(SPACE, sampler, 7, 4), start(), 14)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    first = simulate(Proposer(SPACE, sampler, 7, 4), start(storage), 9)
+    rest = simulate(Proposer(SPACE, sampler, 7, 4), start(storage), 5)
+    assert first + rest == whole
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposing_leaves_no_trace_in_the_storage(sampler: str, tmp_path: Path) -> None:
+    database = tmp_path / "study.db"
+    study = start(f"sqlite:///{database}")
+    proposer = Proposer(SPACE, sampler, 7, 4)
+    simulate(proposer, study, 6)
+    before = database.read_bytes()
+    proposer.propose(study, len(study.trials), measured(study))
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_ranges_are_exhausted_without_duplicates(sampler: str) -> None:
+    proposer = Proposer(RANGE, sampler, seed=0, startup_trials=4)
+    study, keys = start(), set[str]()
+    for number in range(1, 13):
+        proposal = proposer.propose(study, number, keys)
+        assert proposal is not None
+        keys.add(compose(proposal.choice).key)
+    assert len(keys) == 12
+    assert proposer.propose(study, 13, keys) is None
+
+
+def test_params_hold_searched_axes_that_apply() -> None:
+    space = parse_space({"provider": "cpu", "precision": ["fp32", "int4"], "block_size": [32, 64]})
+    for number in range(1, 20):
+        proposal = Proposer(space, "random", 0, 4).propose(start(), number, ())
+        assert proposal is not None
+        expected = {"precision"} if proposal.choice["precision"] == "fp32" else {"precision", "block_size"}
+        assert set(proposal.params) == expected
+
+
+def test_an_empty_history_and_a_lost_trial_are_no_trouble() -> None:
+    study = start()
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.ask()  # another process is still running this one
+    for sampler in SAMPLERS:
+        assert Proposer(SPACE, sampler, 0, 4).propose(study, 3, set()) is not None
+
+
+def test_tpe_learns_to_stay_away_from_what_does_not_build() -> None:
+    """8 of 48 candidates fail; after the random start TPE meets fewer of them than chance would."""
+    study = start()
+    simulate(Proposer(SPACE, "tpe", 0, 8), study, 24)
+    later = study.trials[9:]
+    assert sum(trial.state == TrialState.PRUNED for trial in later) <= 2
+
+
+def test_seeds_are_32_bits_and_stable() -> None:
+    assert hash_seed(0, 1, 2) == hash_seed(0, 1, 2)
+    assert len({hash_seed(0, number, attempt) for number in range(30) for attempt in range(30)}) == 900
+    assert all(0 <= hash_seed(0, number) < 2**32 for number in range(100))
+
+
+def test_counting_stops_at_the_limit() -> None:
+    assert count_candidates(SPACE, limit=10) is None
+    assert count_candidates(SPACE, limit=48) == 48
