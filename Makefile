@@ -42,7 +42,9 @@ schema: .venv/.development  ## the JSON schema that editors complete study files
 
 reference: .venv/.runtime  ## the reference result that the README quotes
 	$(BIN)/olivine run configs/demo.yaml --out results/demo-reference
-	$(BIN)/python -m olivine.search.reference results/demo-reference results/demo
+	mkdir -p results/demo
+	cp results/demo-reference/front.csv results/demo-reference/environment.json results/demo-reference/selection.json results/demo/
+	$(BIN)/olivine report results/demo-reference --picture results/demo/front.svg
 
 clean:  ## what can be made again, but not results
 	rm -rf build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -63,9 +63,7 @@ class ArmFailed(OlivineError):
 class Arm:
     """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], stderr: Any, timeout_s: float, limit: int | None
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stderr: Any, timeout_s: float, limit: int | None) -> None:
         self._process = process
         self._stderr = stderr
         self._timeout_s = timeout_s
@@ -235,9 +233,7 @@ class Arm:
         try:
             reply: dict[str, Any] = json.loads(answer)
         except json.JSONDecodeError:
-            raise self._kill(
-                "error", f"answered '{command}' with {answer[:200]!r}, which is no JSON"
-            ) from None
+            raise self._kill("error", f"answered '{command}' with {answer[:200]!r}, which is no JSON") from None
         if reply.pop("id") != self._requests:
             raise self._kill("error", f"answered another request than '{command}'")
         return reply

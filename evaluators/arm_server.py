@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
 from olivine.evaluators.procfs import busy_s
 from olivine.evaluators.scoring import TopK, score, top_k
 from olivine.evaluators.session import ProviderUnavailable, prove_provider
@@ -153,9 +154,7 @@ class Server:
     def _top_k(self, ids: Any, scored: int, k: int) -> TopK:
         logits, targets = self._logits(ids, scored)
         if not finite(logits):
-            raise FloatingPointError(
-                "the model gives logits that are not finite: it can't be the base of a study"
-            )
+            raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
         return top_k(logits, targets, k)
 
     def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:

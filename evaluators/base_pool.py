@@ -16,13 +16,16 @@ class BasePool:
     """Readings of the base from every trial, so that milliseconds of trials an hour apart compare.
 
     Each evaluation adds one pair (the medians of its rounds), so a long evaluation weighs no more than a
-    short one.
+    short one. While a search runs, the reading must not move: trials are ordered by it, so only the first
+    ``pinned`` evaluations count.
 
     Attributes:
         path: JSON file that keeps the pool between processes; None keeps it in memory alone.
+        pinned: how many of the first evaluations the reading rests on; None for all.
     """
 
     path: Path | None = None
+    pinned: int | None = None
     _ttft_ms: list[float] = field(default_factory=list)
     _tpot_ms: list[float] = field(default_factory=list)
 
@@ -38,15 +41,19 @@ class BasePool:
         if self.path is not None:
             write_atomic(self.path, json.dumps({"ttft_ms": self._ttft_ms, "tpot_ms": self._tpot_ms}))
 
+    def frozen(self) -> BasePool:
+        """A copy in memory whose reading rests on all evaluations so far, and stays."""
+        return BasePool(None, len(self), list(self._ttft_ms), list(self._tpot_ms))
+
     def __len__(self) -> int:
         return len(self._ttft_ms)
 
     @property
     def ttft_ms(self) -> float:
         """The base's pooled time to first token."""
-        return median(self._ttft_ms)
+        return median(self._ttft_ms[: self.pinned])
 
     @property
     def tpot_ms(self) -> float:
         """The base's pooled time per output token."""
-        return median(self._tpot_ms)
+        return median(self._tpot_ms[: self.pinned])

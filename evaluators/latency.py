@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
@@ -82,6 +83,7 @@ class PairedLatency:
         seed: of prompt and order.
         base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the
             ratio.
+        max_rounds: stop after this many rounds; None for no such limit.
         clock: seconds, for the budget.
     """
 
@@ -91,6 +93,7 @@ class PairedLatency:
     max_seconds: float = 10.0
     seed: int = 0
     base_pool: BasePool | None = None
+    max_rounds: int | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
     name: ClassVar[str] = "latency"
@@ -126,6 +129,9 @@ class PairedLatency:
             self._round(arms, prompt, steps, readings, backwards)
             if rounds + 1 >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
                 ended_by = "half_width"
+                break
+            if self.max_rounds is not None and rounds + 1 >= self.max_rounds:
+                ended_by = "max_rounds"
                 break
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
@@ -218,9 +224,7 @@ class PairedLatency:
             _measurement("prefill_tok_s", "tok/s", prefill, (), protocol),
             _measurement("decode_tok_s", "tok/s", decode, (), protocol),
             _measurement("ttft_speedup", "ratio", ttft, np.exp(_paired(base.ttft_ms, own.ttft_ms)), protocol),
-            _measurement(
-                "tpot_speedup", "ratio", tpot, np.exp(_paired(base.tpot_ms(), own.tpot_ms())), protocol
-            ),
+            _measurement("tpot_speedup", "ratio", tpot, np.exp(_paired(base.tpot_ms(), own.tpot_ms())), protocol),
             _measurement("e2e_speedup", "ratio", e2e, (), protocol),
         ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.passes.artifact import GENAI_CONFIG
@@ -54,9 +55,7 @@ class Memory:
         return [
             Measurement.exact("model_bytes", "bytes", model_bytes(candidate.folder)),
             Measurement.exact("peak_rss_bytes", "bytes", peak, **protocol),
-            Measurement.exact(
-                "load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"
-            ),
+            Measurement.exact("load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"),
         ]
 
 

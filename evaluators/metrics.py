@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
+
 from olivine.evaluators import perplexity as formulas
 from olivine.evaluators.scoring import bucketed_kl
 from olivine.evaluators.stats import Floats, Interval
@@ -48,9 +49,7 @@ class Perplexity(_WindowMetric):
 
     word = "perplexity"
     doc = "Perplexity over windows of text."
-    inputs = (
-        "predictions: for each window, the log-probabilities (nats) that the model gave the tokens that came."
-    )
+    inputs = "predictions: for each window, the log-probabilities (nats) that the model gave the tokens that came."
     features = datasets.Features({"predictions": _LOGPROBS})
 
     def _compute(self, predictions: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -74,9 +73,7 @@ class PerplexityRatio(_WindowMetric):
     ) -> dict[str, float]:
         (ours, tokens), (base, base_tokens) = _sums(predictions), _sums(references)
         if not np.array_equal(tokens, base_tokens):
-            raise ValueError(
-                "predictions and references must score the same tokens: their windows differ in length"
-            )
+            raise ValueError("predictions and references must score the same tokens: their windows differ in length")
         return self._answer(formulas.perplexity_ratio(-ours, -base, tokens))
 
 
@@ -110,9 +107,7 @@ class TopOneAgreement(_WindowMetric):
 
     word = "top1_agreement"
     doc = "Share of positions where a model and its base find the same token likeliest."
-    inputs = (
-        "predictions: for each window, the model's likeliest token at every position; references: the base's."
-    )
+    inputs = "predictions: for each window, the model's likeliest token at every position; references: the base's."
     features = datasets.Features(
         {
             "predictions": datasets.Sequence(datasets.Value("int64")),
@@ -120,9 +115,7 @@ class TopOneAgreement(_WindowMetric):
         }
     )
 
-    def _compute(
-        self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]
-    ) -> dict[str, float]:
+    def _compute(self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> dict[str, float]:
         pairs = zip(predictions, references, strict=True)
         agree = np.array([np.equal(ours, base).sum() for ours, base in pairs], dtype=np.float64)
         tokens = np.array([len(window) for window in references], dtype=np.float64)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+
 from olivine.evaluators import perplexity as formulas
 from olivine.evaluators.answers import WindowScore
 from olivine.evaluators.base import Measurement
@@ -155,9 +156,7 @@ class Quality:
                 continue
             scores.append(candidate.score(path, number))
             if not scores[-1].finite:
-                raise QualityGateFailed(
-                    f"logits are not finite in window {number + 1} of {len(self.windows)}"
-                )
+                raise QualityGateFailed(f"logits are not finite in window {number + 1} of {len(self.windows)}")
             if self.stop is not None and MIN_WINDOWS <= len(scores) < len(self.windows):
                 stopped = self.stop(self._sums(scores, base))
                 if stopped is not None:

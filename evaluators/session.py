@@ -36,11 +36,7 @@ def asked_provider(config: dict[str, Any]) -> tuple[str, dict[str, str]]:
         for name, settings in entry.items():
             if name.lower() in ("cpu", CPU.lower()):
                 continue
-            full = (
-                name
-                if name.endswith("ExecutionProvider")
-                else _NAMES.get(name.lower(), f"{name}ExecutionProvider")
-            )
+            full = name if name.endswith("ExecutionProvider") else _NAMES.get(name.lower(), f"{name}ExecutionProvider")
             return full, {str(key): str(value) for key, value in settings.items()}
     return CPU, {}
 

@@ -105,9 +105,7 @@ def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: 
     def extreme(shift: float, sign: int) -> float:
         """Share of swaps whose difference is at least what was seen, with the candidate ``shift`` slower."""
         moved = ours + shift
-        difference = lower_half_mean(np.where(swaps, moved, theirs)) - lower_half_mean(
-            np.where(swaps, theirs, moved)
-        )
+        difference = lower_half_mean(np.where(swaps, moved, theirs)) - lower_half_mean(np.where(swaps, theirs, moved))
         return float((sign * (difference - difference[0]) >= -1e-12).mean())
 
     reach = float(np.ptp(theirs - ours)) + 1e-9
@@ -233,11 +231,7 @@ def student_quantile(p: float, degrees: int) -> float:
         y = math.expm1(a * y * y)
     else:
         y = (
-            (
-                1 / (((degrees + 6) / (degrees * y) - 0.089 * d - 0.822) * (degrees + 2) * 3)
-                + 0.5 / (degrees + 4)
-            )
-            * y
+            (1 / (((degrees + 6) / (degrees * y) - 0.089 * d - 0.822) * (degrees + 2) * 3) + 0.5 / (degrees + 4)) * y
             - 1
         ) * (degrees + 1) / (degrees + 2) + 1 / y
     return math.sqrt(degrees * y)

@@ -62,9 +62,7 @@ class TextSource:
         if "file" in settings:
             settings["file"] = Path(str(settings["file"])).expanduser()
             if not settings["file"].is_file():
-                raise UsageError(
-                    f"No file '{settings['file']}'. A text is demo:news, a local file or a hub data set."
-                )
+                raise UsageError(f"No file '{settings['file']}'. A text is demo:news, a local file or a hub data set.")
         return cls(**settings)
 
     @property
@@ -115,11 +113,7 @@ def _read_file(path: Path, column: str) -> list[str]:
     if path.suffix not in (".json", ".jsonl"):
         return [document for document in text.split("\n\n") if document.strip()]
     try:
-        rows = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [json.loads(x) for x in text.splitlines() if x.strip()]
-        )
+        rows = json.loads(text) if path.suffix == ".json" else [json.loads(x) for x in text.splitlines() if x.strip()]
     except json.JSONDecodeError as error:
         raise UsageError(f"'{path}' is not {path.suffix[1:].upper()}: {error}") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -11,8 +11,7 @@ from olivine.passes.rotate import Rotate
 from olivine.passes.session_options import SessionOptions
 
 PASSES: dict[str, type[Pass]] = {
-    cls.name: cls
-    for cls in (Rotate, Export, DynamicQuantize, WeightOnlyQuantize, QuantizeEmbedding, SessionOptions)
+    cls.name: cls for cls in (Rotate, Export, DynamicQuantize, WeightOnlyQuantize, QuantizeEmbedding, SessionOptions)
 }
 
 #: Every axis that a pass declares, in the order in which they are chosen.

@@ -37,9 +37,7 @@ def check_model(folder: Path) -> None:
     # Packing weights for the kernels costs memory and time that eight tokens do not repay.
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        session = ort.InferenceSession(
-            str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"])
         (logits,) = session.run(["logits"], _prompt(session, decoder["head_size"]))
     except _ort_errors() as error:
         raise BuildFailed(f"the graph does not run in ONNX Runtime: {error}") from error

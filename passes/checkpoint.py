@@ -79,9 +79,7 @@ def check_shards(folder: Path) -> None:
     if index.exists():
         shards = set(json.loads(index.read_text())["weight_map"].values())
         if missing := sorted(shard for shard in shards if not (folder / shard).exists()):
-            raise SourceError(
-                f"{folder}: {len(missing)} of {len(shards)} weight files are missing: {missing[0]} ..."
-            )
+            raise SourceError(f"{folder}: {len(missing)} of {len(shards)} weight files are missing: {missing[0]} ...")
 
 
 def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bool) -> str:
@@ -102,9 +100,7 @@ def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bo
         )
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "some method")
-        raise SourceError(
-            f"{where}: its weights are quantized already ({method}); a search starts from float weights"
-        )
+        raise SourceError(f"{where}: its weights are quantized already ({method}); a search starts from float weights")
     if config.get("auto_map") and not trust_remote_code and not _in_transformers(config):
         raise SourceError(
             f"{where}: the model brings its own Python code, which is not run unless the config says so. "

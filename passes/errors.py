@@ -31,7 +31,16 @@ class PassRefused(OlivineError):
 
 
 class BuildFailed(OlivineError):
-    """A build that started and did not produce a working model."""
+    """A build that started and did not produce a working model.
+
+    Attributes:
+        tail: the last that the process of the build said; the message has its last line.
+    """
+
+    def __init__(self, message: str, tail: str = "") -> None:
+        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        super().__init__(f"{message}; it said last: {last}" if last else message)
+        self.tail = tail
 
 
 def did_you_mean(word: object, choices: Iterable[object]) -> str:

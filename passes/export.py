@@ -53,9 +53,7 @@ def float_refusal(provider: str, precision: str) -> str | None:
     if float_type(provider, precision) in fits:
         return None
     why = _WHY_NOT.get((provider, precision), "the model builder makes no such graph for it")
-    return (
-        f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(fits)}."
-    )
+    return f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(fits)}."
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,7 @@ class Export(ExportPass):
         "onnx-ir",
     )
     axes: ClassVar[tuple[Axis, ...]] = (
-        Axis(
-            "provider", "choice", "cpu", "execution provider the model is built for", tuple(FLOAT_PRECISIONS)
-        ),
+        Axis("provider", "choice", "cpu", "execution provider the model is built for", tuple(FLOAT_PRECISIONS)),
         Axis(
             "precision",
             "choice",
@@ -118,9 +114,7 @@ class Export(ExportPass):
         architecture = json.loads((checkpoint / "config.json").read_text())["architectures"][0]
         if architecture not in supported_architectures():
             hint = did_you_mean(architecture, supported_architectures())
-            raise PassRefused(
-                f"The GenAI model builder does not know the architecture '{architecture}'. {hint}"
-            )
+            raise PassRefused(f"The GenAI model builder does not know the architecture '{architecture}'. {hint}")
         # With bounded caches, sliding-window models refuse to generate less than a window (512 in Gemma 3).
         options = [*FUSION_LEVELS[self.fusion_level], "windowed_kv_cache=false"]
         if any(checkpoint.glob("*.py")):  # a source writes code only where trust_remote_code was given

@@ -51,8 +51,7 @@ def architecture(path: Path) -> str:
         raise SourceError(f"{path} is not a GGUF file, or it is cut off") from error
     if word not in ARCHITECTURES:
         raise SourceError(
-            f"{path}: GGUF architecture '{word}' can't be converted and exported. "
-            f"{did_you_mean(word, ARCHITECTURES)}"
+            f"{path}: GGUF architecture '{word}' can't be converted and exported. {did_you_mean(word, ARCHITECTURES)}"
         )
     return ARCHITECTURES[word]
 
@@ -71,9 +70,7 @@ def convert(path: Path, to: Path) -> None:
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=torch.float32
-            )
+            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     except _LOAD_ERRORS as error:
         raise SourceError(f"transformers can't read {path}: {type(error).__name__}: {error}") from error
     # The weights are floats now, but the model remembers GGUF as its quantization and refuses to be saved.

@@ -36,7 +36,7 @@ class Linear:
     @property
     def shape(self) -> tuple[int, int]:
         """(K, N): input and output features."""
-        k, n = self.weight.const_value.shape  # type: ignore[union-attr]
+        k, n = self.weight.const_value.shape
         return int(k), int(n)
 
     @property
@@ -46,7 +46,7 @@ class Linear:
 
     def array(self) -> np.ndarray:
         """The weight, [K, N], memory-mapped where the file allows it."""
-        return np.asarray(self.weight.const_value.numpy())  # type: ignore[union-attr]
+        return np.asarray(self.weight.const_value.numpy())
 
 
 def linears(model: ir.Model) -> Iterator[Linear]:

@@ -45,9 +45,7 @@ def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
             try:
                 info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
             except (HTTPError, OfflineModeIsEnabled) as error:
-                if getattr(error, "response", None) is None and (
-                    kept := _cached(name, revision, trust_remote_code)
-                ):
+                if getattr(error, "response", None) is None and (kept := _cached(name, revision, trust_remote_code)):
                     return kept
                 raise
             sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
@@ -56,9 +54,7 @@ def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
                 raise SourceError(f"{where} has no config.json: is it a model that transformers loads?")
             check_weights(sizes, where)
             weights = sum(sizes[f] for f in taken(sizes, trust_remote_code) if f.endswith(".safetensors"))
-            return HubModel(
-                str(info.sha), Path(hf_hub_download(name, "config.json", revision=info.sha)), weights
-            )
+            return HubModel(str(info.sha), Path(hf_hub_download(name, "config.json", revision=info.sha)), weights)
     except OSError as error:
         raise _unreachable(name, error) from error
 
@@ -120,13 +116,11 @@ def _one_error(name: str, revision: str | None) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise SourceError(
-            f"Model '{name}' is gated: accept its terms on its page, then log in with `hf auth login` "
-            "or set HF_TOKEN."
+            f"Model '{name}' is gated: accept its terms on its page, then log in with `hf auth login` or set HF_TOKEN."
         ) from error
     except RepositoryNotFoundError as error:
         raise SourceError(
-            f"The hub has no model '{name}', or it is private: check the spelling, or log in with "
-            "`hf auth login`."
+            f"The hub has no model '{name}', or it is private: check the spelling, or log in with `hf auth login`."
         ) from error
     except RevisionNotFoundError as error:
         raise SourceError(

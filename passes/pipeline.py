@@ -43,7 +43,12 @@ def stage_key(inputs: str, passes: Sequence[Pass]) -> str:
         [
             inputs,
             [
-                [p.name, p.version, p.params(), {library: version(library) for library in sorted(p.libraries)}]
+                [
+                    p.name,
+                    p.version,
+                    p.params(),
+                    {library: version(library) for library in sorted(p.libraries)},
+                ]
                 for p in passes
             ],
         ]
@@ -65,8 +70,8 @@ def build(source: Source, recipe: Recipe, cache: Cache) -> Built:
     results: list[PassResult] = []
     passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
     for kind, group in groupby(passes, key=_stage):
-        stages = [list(group)] if kind in (GraphPass, ConfigPass) else [[p] for p in group]
-        for stage in stages:
+        together = list(group)
+        for stage in [together] if kind in (GraphPass, ConfigPass) else [[p] for p in together]:
             artifact = _run(stage, artifact, cache, results)
     return Built(artifact, tuple(results))
 
@@ -79,11 +84,8 @@ def _run(stage: Sequence[Pass], artifact: ModelArtifact, cache: Cache, results: 
     key = stage_key(artifact.key, stage)
     seconds = [0.0] * len(stage)
     made = cache.get(key)
-    if cached := made is not None:
-        output = made
-    else:
-        output = cache.put(key, lambda to: _apply(stage, artifact, to, seconds))
-    results += [PassResult(p.name, p.params(), s, cached) for p, s in zip(stage, seconds, strict=True)]
+    output = made or cache.put(key, lambda to: _apply(stage, artifact, to, seconds))
+    results += [PassResult(p.name, p.params(), s, made is not None) for p, s in zip(stage, seconds, strict=True)]
     return output
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+
 from olivine.passes.artifact import link_or_copy
 from olivine.passes.base import Axis, CheckpointPass, Choice
 from olivine.passes.errors import PassRefused
@@ -104,11 +105,7 @@ class Rotate(CheckpointPass):
         index: dict[str, str] = {}
         total = 0
         for file in sorted(set(shards.values())):
-            plan = [
-                made
-                for name in sorted(n for n, f in shards.items() if f == file)
-                for made in fold.planned(name)
-            ]
+            plan = [made for name in sorted(n for n, f in shards.items() if f == file) for made in fold.planned(name)]
             total += write_safetensors(to / file, plan)
             index |= {made.name: file for made in plan}
         if len(set(shards.values())) > 1:

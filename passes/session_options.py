@@ -47,7 +47,13 @@ class SessionOptions(ConfigPass):
             bounds=(0, 1024),
             applies=lambda choice: choice.get("provider") == "cpu",
         ),
-        Axis("spinning", "bool", True, "whether idle threads spin", applies=lambda c: c.get("provider") == "cpu"),
+        Axis(
+            "spinning",
+            "bool",
+            True,
+            "whether idle threads spin",
+            applies=lambda c: c.get("provider") == "cpu",
+        ),
         Axis(
             "optimization_level",
             "choice",

@@ -132,9 +132,7 @@ def resolve(model: str, *, revision: str | None = None, trust_remote_code: bool 
     else:
         raise SourceError(f"There is no file, folder or demo '{model}'. {_FORMS}")
     if revision is not None and source.kind != "hub":
-        raise SourceError(
-            f"revision '{revision}' belongs to hub models, and '{model}' is none: leave it out."
-        )
+        raise SourceError(f"revision '{revision}' belongs to hub models, and '{model}' is none: leave it out.")
     _check_disk(source)
     return source
 
@@ -163,15 +161,9 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     if GENAI_CONFIG in names:
         found = genai_folder.check(path)
         key = digest(["onnx", files_digest(genai_folder.files(path))])
-        return Source(
-            model, path.name, "onnx", key, found.model_type, found.dtype, found.weight_bytes, path=path
-        )
+        return Source(model, path.name, "onnx", key, found.model_type, found.dtype, found.weight_bytes, path=path)
     if "config.json" not in names:
-        hint = (
-            " It holds an adapter: merge it into its base model first."
-            if "adapter_config.json" in names
-            else ""
-        )
+        hint = " It holds an adapter: merge it into its base model first." if "adapter_config.json" in names else ""
         raise SourceError(f"Folder {path} has no config.json, so it is no checkpoint.{hint} {_FORMS}")
     config = checkpoint.read_config(path / "config.json", str(path))
     architecture = checkpoint.check_architecture(config, str(path), trust_remote_code)

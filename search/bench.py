@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import string
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.answers import Timing
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
@@ -24,9 +26,6 @@ from olivine.passes.session_options import available_cores
 from olivine.search.comparison import verdict
 from olivine.search.formatting import measured_text, title
 from olivine.search.metrics import METRICS
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 Results = Mapping[str, Sequence[Measurement]]
 
@@ -69,18 +68,14 @@ def bench_folders(
     base, others = in_order(folders, reference)
     _check_numbers(prompt_tokens, new_tokens, half_width, max_seconds, rounds)
     for folder in (base, *others):
-        check_context(
-            folder, prompt_tokens + new_tokens, f"a prompt of {prompt_tokens} and {new_tokens} new tokens"
-        )
-    latency = PairedLatency(prompt_tokens, new_tokens, half_width, max_seconds, base_pool=BasePool())
+        check_context(folder, prompt_tokens + new_tokens, f"a prompt of {prompt_tokens} and {new_tokens} new tokens")
+    latency = PairedLatency(prompt_tokens, new_tokens, half_width, max_seconds, base_pool=BasePool(), max_rounds=rounds)
     memory = Memory(prompt_tokens)
 
     def measure(arm: Arm, beside: Arm) -> list[Measurement]:
         found = memory.evaluate(arm, beside)
-        counted = _CountedArm(beside, rounds)
-        candidate = counted if arm is beside else arm
-        found += replace(latency, clock=counted.clock).evaluate(candidate, counted)
-        return [stamped(measurement, arm, asked_rounds=rounds) for measurement in found]
+        found += latency.evaluate(arm, beside)
+        return [stamped(measurement, arm) for measurement in found]
 
     with Arm.open(base) as resident:
         results = {str(base): measure(resident, resident)}
@@ -146,52 +141,13 @@ def stamped(measurement: Measurement, arm: Arm, **more: Any) -> Measurement:
     return replace(measurement, protocol={**measurement.protocol, **ran, **asked})
 
 
-@dataclass
-class _CountedArm:
-    """An arm whose clock runs out with its rounds: there is one prefill in each."""
-
-    arm: Arm
-    limit: int | None
-    rounds: int = 0
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of token ids."""
-        return self.arm.vocab_size
-
-    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
-        """Run a prompt to its first token."""
-        self.rounds += 1
-        return self.arm.prefill(tokens, room)
-
-    def decode(self, steps: int) -> Timing:
-        """Generate further tokens."""
-        return self.arm.decode(steps)
-
-    def settle(self) -> None:
-        """Wait until the arm's threads no longer spin."""
-        self.arm.settle()
-
-    def clock(self) -> float:
-        """Seconds; endless once all rounds have been run."""
-        return time.monotonic() if self.limit is None or self.rounds < self.limit else math.inf
-
-
 def _check_numbers(
     prompt_tokens: int, new_tokens: int, half_width: float, max_seconds: float, rounds: int | None
 ) -> None:
     wrong = [
         *([f"the prompt has {prompt_tokens} tokens; at least 1"] if prompt_tokens < 1 else []),
-        *(
-            [f"{new_tokens} new tokens; at least 2, since decode is timed after the first"]
-            if new_tokens < 2
-            else []
-        ),
-        *(
-            [f"half-width {half_width:g}; above 0 and below 1, such as 0.02"]
-            if not 0 < half_width < 1
-            else []
-        ),
+        *([f"{new_tokens} new tokens; at least 2, since decode is timed after the first"] if new_tokens < 2 else []),
+        *([f"half-width {half_width:g}; above 0 and below 1, such as 0.02"] if not 0 < half_width < 1 else []),
         *([f"{max_seconds:g} seconds; above 0"] if not max_seconds > 0 else []),
         *([f"{rounds} rounds; at least {MIN_ROUNDS}"] if rounds is not None and rounds < MIN_ROUNDS else []),
     ]
@@ -202,9 +158,7 @@ def _check_numbers(
 def thread_warnings(results: Results, reference: Path | None) -> list[str]:
     """One sentence, with the cure, for every folder that ran with other threads than the reference."""
     base = _reference_name(results, reference)
-    ran = {
-        name: found[0].protocol for name, found in results.items() if found and "threads" in found[0].protocol
-    }
+    ran = {name: found[0].protocol for name, found in results.items() if found and "threads" in found[0].protocol}
     warnings = []
     for name, protocol in ran.items() if base in ran else ():
         ours, theirs = protocol["threads"], ran[base]["threads"]
@@ -225,9 +179,7 @@ def noise_warnings(results: Results) -> list[str]:
     warnings = []
     for name, found in results.items():
         speedups = [m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")]
-        half_width = max(
-            (math.log(m.high / m.low) / 2 if m.low > 0 else math.inf for m in speedups), default=0.0
-        )
+        half_width = max((math.log(m.high / m.low) / 2 if m.low > 0 else math.inf for m in speedups), default=0.0)
         asked = speedups[0].protocol.get("asked_half_width", math.inf) if speedups else math.inf
         if half_width > 1.5 * asked:
             protocol = speedups[0].protocol
@@ -295,6 +247,5 @@ def results_json(results: Results) -> str:
 
 def _finite(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in entry.items()
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
     }

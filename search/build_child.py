@@ -26,7 +26,6 @@ def main(arguments: list[str]) -> None:
     if not arguments:
         import torch  # noqa: F401 - imported while there is time
 
-        print("ready", flush=True)
         arguments = sys.stdin.readline().rstrip("\n").split("\t")
     if len(arguments) == 2:
         request, response = map(Path, arguments)
@@ -37,9 +36,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Build what the request asks for; an error of ours is an answer, any other ends the process."""
     cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]))
     try:
-        source = resolve(
-            request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"]
-        )
+        source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
         built = build(source, Recipe.from_json(request["recipe"]), cache)
     except OlivineError as error:
         traceback.print_exc()

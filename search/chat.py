@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from olivine.evaluators.session import ProviderUnavailable, prove_provider
 from olivine.passes.errors import OlivineError, UsageError
 from olivine.search.bench import read_genai_config
-from rich.console import Console
 
 
 @dataclass
@@ -35,11 +36,7 @@ class Answer:
 
     def summary(self) -> str:
         """Tokens and rates, such as ``12 tokens: prompt of 30 tokens in 0.05 s, then 104.2 tok/s``."""
-        rate = (
-            f", then {(self.tokens - 1) / self.decode_s:.1f} tok/s"
-            if self.tokens > 1 and self.decode_s > 0
-            else ""
-        )
+        rate = f", then {(self.tokens - 1) / self.decode_s:.1f} tok/s" if self.tokens > 1 and self.decode_s > 0 else ""
         return f"{self.tokens} tokens: prompt of {self.prompt_tokens} tokens in {self.ttft_s:.2f} s{rate}"
 
 
@@ -80,9 +77,7 @@ class Conversation:
             del self.messages[:2]  # the oldest question and its answer make room
             tokens = self.tokenizer.encode(self._prompt(words))
         if len(tokens) >= self.longest:
-            raise UsageError(
-                f"The prompt has {len(tokens)} tokens; the model takes {self.longest} with its answer."
-            )
+            raise UsageError(f"The prompt has {len(tokens)} tokens; the model takes {self.longest} with its answer.")
         params = genai.GeneratorParams(self.model)
         params.set_search_options(max_length=min(len(tokens) + max_new_tokens, self.longest))
         generator = genai.Generator(self.model, params)
@@ -131,9 +126,7 @@ def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console
         return
     console.print("A conversation; an empty line or Ctrl-D ends it.", style="dim")
     if not conversation.templated:
-        console.print(
-            "The folder has no chat template: the model continues each line by itself.", style="yellow"
-        )
+        console.print("The folder has no chat template: the model continues each line by itself.", style="yellow")
     while words := _question(console):
         _answer(conversation, words, max_new_tokens, console)
 

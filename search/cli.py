@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("b", type=int)
     sub = command("report", report, "write a study's self-contained report.html")
     sub.add_argument("study", type=Path)
+    sub.add_argument("--picture", type=Path, metavar="FILE", help="write the front as an SVG picture too")
     sub = command("dashboard", dashboard, "optuna-dashboard on a study, on this machine only")
     sub.add_argument("study", type=Path)
     sub.add_argument("--port", type=int, default=8080)
@@ -119,7 +120,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--dataset-config", help="its configuration")
     sub.add_argument("--dataset-split", default="test", help="its split")
     sub.add_argument("--column", default="text", help="the column with the text")
-    sub.add_argument("--windows", type=int, default=16)
+    sub.add_argument("--windows", type=int, help="windows to score; the whole text by default")
+    sub.add_argument("--split", help="calibrate, select or confirm: a part of the text; all of it by default")
     sub.add_argument("--window-tokens", type=int, default=512)
     sub.add_argument("--protocol", help="wikitext2-hf or wikitext2-gptq")
     sub.add_argument("--json", type=Path, metavar="FILE")
@@ -133,7 +135,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _overrides(sub: argparse.ArgumentParser, what: str = "a dotted path of the YAML") -> None:
     sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=f"set {what}; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help=f"set {what}; repeatable",
     )
 
 
@@ -207,9 +214,12 @@ def compare(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     """``olivine report STUDY_DIR``."""
     from olivine.search.records import StudyDir
-    from olivine.search.report import write_report
+    from olivine.search.report import write_front_picture, write_report
 
-    OUT.print(str(write_report(StudyDir.open(options.study))), markup=False)
+    study = StudyDir.open(options.study)
+    OUT.print(str(write_report(study)), markup=False)
+    if options.picture:
+        OUT.print(str(write_front_picture(study, options.picture)), markup=False)
 
 
 def dashboard(options: argparse.Namespace) -> None:
@@ -293,7 +303,13 @@ def evaluate(options: argparse.Namespace) -> None:
     elif not str(text).startswith("demo:"):
         text = {"file": text, "column": options.column}
     results = evaluate_folders(
-        options.folders, options.reference, text, options.windows, options.window_tokens, options.protocol
+        options.folders,
+        options.reference,
+        text,
+        options.windows,
+        options.window_tokens,
+        options.protocol,
+        options.split,
     )
     OUT.print(evaluation_table(results, options.reference))
     if options.json:

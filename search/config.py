@@ -53,9 +53,7 @@ def _kind_of_text(value: object) -> str | None:
 
 
 TextChoice = Annotated[
-    Annotated[Text, Tag("name")]
-    | Annotated[TextFileConfig, Tag("file")]
-    | Annotated[DatasetConfig, Tag("dataset")],
+    Annotated[Text, Tag("name")] | Annotated[TextFileConfig, Tag("file")] | Annotated[DatasetConfig, Tag("dataset")],
     Discriminator(_kind_of_text),
 ]
 
@@ -63,13 +61,9 @@ TextChoice = Annotated[
 class LatencyConfig(_Section):
     """Paired timing of prefill and decode."""
 
-    prompt_tokens: Whole = Field(
-        default=128, ge=1, le=131072, description="length of the prompt that is deployed"
-    )
+    prompt_tokens: Whole = Field(default=128, ge=1, le=131072, description="length of the prompt that is deployed")
     new_tokens: Whole = Field(default=32, ge=2, le=131072, description="tokens generated after it")
-    half_width: Share = Field(
-        default=0.02, description="stop at this half-width of the 95 % interval, such as 2%"
-    )
+    half_width: Share = Field(default=0.02, description="stop at this half-width of the 95 % interval, such as 2%")
     max_seconds: Seconds = Field(default=10.0, description="or stop after this long per candidate")
 
 
@@ -98,9 +92,7 @@ class SamplerConfig(_Section):
 class StopConfig(_Section):
     """When the search ends; whichever comes first."""
 
-    trials: Whole = Field(
-        default=40, ge=1, le=1_000_000, description="candidates measured, the base not counted"
-    )
+    trials: Whole = Field(default=40, ge=1, le=1_000_000, description="candidates measured, the base not counted")
     timeout: Seconds | None = Field(default=None, description="wall-clock time of the search, such as 30m")
     patience: Count | None = Field(default=None, description="trials in a row without growth of the front")
 
@@ -109,22 +101,16 @@ class ChildConfig(_Section):
     """Limits of the processes that build and run candidates."""
 
     timeout: Seconds = Field(default=1800.0, description="longest build or single request to a model")
-    memory: Bytes | None = Field(
-        default=None, description="a process that outgrows this is ended, such as 8GB"
-    )
+    memory: Bytes | None = Field(default=None, description="a process that outgrows this is ended, such as 8GB")
 
 
 class SelectConfig(_Section):
     """How the deployable candidate is picked from the confirmed front."""
 
     by: Literal["objective", "knee", "weights"] = Field(default="objective", description="the rule")
-    metric: Text | None = Field(
-        default=None, description="the metric to optimize; the first objective by default"
-    )
+    metric: Text | None = Field(default=None, description="the metric to optimize; the first objective by default")
     where: tuple[Text, ...] = Field(default=(), description="further constraints on the confirmed values")
-    weights: dict[str, Weight] = Field(
-        default_factory=dict, description="weight of each objective, for by: weights"
-    )
+    weights: dict[str, Weight] = Field(default_factory=dict, description="weight of each objective, for by: weights")
 
 
 class ConfirmConfig(_Section):
@@ -134,29 +120,21 @@ class ConfirmConfig(_Section):
     windows: Whole | None = Field(
         default=None, ge=2, description="windows of held-back text; as in the search by default"
     )
-    max_seconds: Seconds | None = Field(
-        default=None, description="timing per member; as in the search by default"
-    )
+    max_seconds: Seconds | None = Field(default=None, description="timing per member; as in the search by default")
 
 
 class CacheConfig(_Section):
     """Where builds are kept."""
 
     folder: Text | None = Field(default=None, description="the default is $OLIVINE_CACHE or ~/.cache/olivine")
-    max_bytes: Bytes = Field(
-        default=12_000_000_000, description="least recently used builds go first above this"
-    )
+    max_bytes: Bytes = Field(default=12_000_000_000, description="least recently used builds go first above this")
 
 
 class StudyConfig(_Section):
     """One study: one YAML file."""
 
-    name: Text = Field(
-        default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study"
-    )
-    model: Text = Field(
-        description="hub id, checkpoint folder, GGUF file, ONNX GenAI folder or demo:... model"
-    )
+    name: Text = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study")
+    model: Text = Field(description="hub id, checkpoint folder, GGUF file, ONNX GenAI folder or demo:... model")
     revision: Text | None = Field(default=None, description="branch, tag or commit of a hub model")
     trust_remote_code: Switch = Field(
         default=False, description="run code that the checkpoint brings; off unless you read it"

@@ -65,9 +65,7 @@ def _message(one: ErrorDetails, location: Sequence[int | str], model: type[BaseM
             side = "at least" if "min_length" in context else "at most"
             return f"takes {side} {limit} entries; found {len(given)}"
         case "string_pattern_mismatch":
-            return (
-                f"takes letters, digits, '.', '_' and '-', and starts with a letter or digit; found '{given}'"
-            )
+            return f"takes letters, digits, '.', '_' and '-', and starts with a letter or digit; found '{given}'"
         case "union_tag_not_found":
             return f"{_TEXT_FORMS}; found {'both' if isinstance(given, dict) else describe(given)}"
     return f"{one['msg'][0].lower()}{one['msg'][1:]}; found {describe(given)}"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from olivine.evaluators.base import Measurement
-from olivine.evaluators.base_pool import BasePool
 from olivine.passes.base import Scalar
 from olivine.search.pareto import nondominated
 from olivine.search.records import TrialRecord
@@ -43,7 +42,9 @@ def confirm(search: Search) -> Confirmation:
         ArmFailed: when a member that ran in the search no longer does.
     """
     config = search.config
-    evaluators = make_evaluators(config, search.objective.base_artifact(), search.folder, "confirm", BasePool())
+    evaluators = make_evaluators(
+        config, search.objective.base_artifact(), search.folder, "confirm", search.base_times.frozen()
+    )
     chosen = spread(search.front(), config.confirm.members)
     members = []
     for position, record in enumerate(chosen, start=1):

@@ -92,9 +92,7 @@ def open_server(study_dir: StudyDir, port: int) -> WSGIServer:
     try:
         return make_server(HOST, port, app, server_class=_ThreadedServer, handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"Port {port} of {HOST} can't be used ({error}). Give another one with --port."
-        ) from error
+        raise UsageError(f"Port {port} of {HOST} can't be used ({error}). Give another one with --port.") from error
 
 
 class _ThreadedServer(ThreadingMixIn, WSGIServer):

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from olivine.evaluators.session import CPU, asked_provider
 from olivine.passes.cache import DEFAULT_MAX_BYTES, cache_root
 from olivine.passes.export import FLOAT_PRECISIONS
 from olivine.passes.session_options import available_cores
 from olivine.search.environment import PACKAGES, cpu_name, installed
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 State = Literal["works", "broken", "missing"]
 
 HUB_TIMEOUT_S = 3.0
 _STYLE = {"works": "green", "broken": "red", "missing": "dim"}
 _APART = (
-    "One flavour of ONNX Runtime replaces another: install each in an environment of its own, and name its "
-    "interpreter."
+    "One flavour of ONNX Runtime replaces another: install each in an environment of its own, and name its interpreter."
 )
 #: Provider -> what brings it.
 INSTALL = {

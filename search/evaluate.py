@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from rich.table import Table
+
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.quality import Quality
@@ -23,7 +25,6 @@ from olivine.search.bench import (
     read_genai_config,
     stamped,
 )
-from rich.table import Table
 
 #: What a model says of a text by itself; the other metrics need a reference.
 ALONE = ("perplexity", "bits_per_byte")

@@ -103,9 +103,7 @@ def check_target(to: Path, force: bool) -> None:
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
     """Name -> SHA-256 and bytes of every file but the manifest."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    return {
-        p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": os.stat(p).st_size} for p in files
-    }
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": os.stat(p).st_size} for p in files}
 
 
 def check_tokens(folder: Path) -> list[int]:

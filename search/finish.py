@@ -48,7 +48,8 @@ def finish(search: Search) -> Selection:
         chosen, nothing = None, error
     write_atomic(search.folder.front_path, front_csv(search, confirmation, chosen))
     write_atomic(
-        search.folder.selection_path, json.dumps(selection_json(search, confirmation, chosen, nothing), indent=1)
+        search.folder.selection_path,
+        json.dumps(selection_json(search, confirmation, chosen, nothing), indent=1),
     )
     if chosen is None or nothing is not None:
         assert nothing is not None
@@ -129,5 +130,7 @@ def _rebuild(search: Search, record: TrialRecord) -> str:
 
 def pinned_choice(record: TrialRecord) -> dict[str, Scalar]:
     """The choice behind a record, with the threads it ran with rather than "all cores" of another machine."""
-    options = next((step["params"] for step in record.recipe if step["name"] == "session_options"), {})
+    options: dict[str, Scalar] = next(
+        (step["params"] for step in record.recipe if step["name"] == "session_options"), {}
+    )
     return {**record.params, **({"threads": options["threads"]} if "threads" in options else {})}

@@ -38,9 +38,7 @@ def front_svg(
     body = [axes_svg(right, up, (x, y), (_axis_title(x, "→", "←"), _axis_title(y, "↑", "↓")))]
     if bound is not None and up.holds(bound):
         body.append(
-            _bound_svg(
-                bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up
-            )
+            _bound_svg(bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up)
         )
     stairs = _stairs(points, (x, y), right, up) if len(view.objectives) == 2 else []
     if stairs:
@@ -118,9 +116,7 @@ def _mark_svg(mark: Mark, x: Scale, y: Scale) -> str:
     beyond = not (x.holds(mark.x[0]) and y.holds(mark.y[0]))
     if mark.kind in ("infeasible", "failed"):
         shape = (
-            _triangle(column, row)
-            if beyond
-            else f'<circle class="infeasible" cx="{column:.1f}" cy="{row:.1f}" r="4"/>'
+            _triangle(column, row) if beyond else f'<circle class="infeasible" cx="{column:.1f}" cy="{row:.1f}" r="4"/>'
         )
     elif mark.kind == "base":
         shape = f'<rect class="base" x="{column - 5:.1f}" y="{row - 5:.1f}" width="10" height="10"/>'
@@ -145,9 +141,7 @@ def _labels(points: list[Mark], stairs: list[tuple[float, float]], x: Scale, y: 
     taken = [Box.around(x(m.x[0]), y(m.y[0]), 13.0 if m.kind == "selected" else 6.0) for m in points]
     taken += [Box(x(m.x[1]), y(m.y[0]) - 1, x(m.x[2]), y(m.y[0]) + 1) for m in points]
     taken += [Box(x(m.x[0]) - 1, y(m.y[2]), x(m.x[0]) + 1, y(m.y[1])) for m in points]
-    taken += [
-        Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(stairs)
-    ]
+    taken += [Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(stairs)]
     inside = Box(x.start, y.end, x.end, y.start)
     parts = []
     for mark in sorted(points, key=lambda m: m.kind != "selected"):

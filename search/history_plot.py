@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from olivine.search.plot_frame import Scale, svg, ticks
 
 
-def history_svg(
-    numbers: Sequence[int], history: Sequence[float], width: float = 880, height: float = 210
-) -> str:
+def history_svg(numbers: Sequence[int], history: Sequence[float], width: float = 880, height: float = 210) -> str:
     """A staircase of the hypervolume after each trial, as a share of the last one; empty without any front.
 
     Args:
@@ -24,20 +22,14 @@ def history_svg(
     y = Scale(0.0, 1.0, height - 46, 14)
     parts = []
     for share in (0.0, 0.5, 1.0):
-        parts.append(
-            f'<line class="grid" x1="50" x2="{width - 18:.1f}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>'
-        )
+        parts.append(f'<line class="grid" x1="50" x2="{width - 18:.1f}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
         parts.append(f'<text x="42" y="{y(share) + 4:.1f}" text-anchor="end">{100 * share:.0f} %</text>')
     for number in sorted({round(tick) for tick in ticks(x.low, x.high, max(3, int(width / 110)))}):
         if x.holds(number):
-            parts.append(
-                f'<text x="{x(number):.1f}" y="{y.start + 18:.1f}" text-anchor="middle">{number}</text>'
-            )
+            parts.append(f'<text x="{x(number):.1f}" y="{y.start + 18:.1f}" text-anchor="middle">{number}</text>')
     parts.append(f'<text class="title" x="{x.end:.1f}" y="{y.start + 38:.1f}" text-anchor="end">trial</text>')
     path = f"M{x(numbers[0]):.1f} {y(history[0] / history[-1]):.1f}"
     for number, value in zip(numbers[1:], history[1:], strict=True):
         path += f"H{x(number):.1f}V{y(value / history[-1]):.1f}"
-    parts.append(
-        f'<path class="area" d="{path}V{y.start:.1f}H{x.start:.1f}Z"/><path class="step" d="{path}"/>'
-    )
+    parts.append(f'<path class="area" d="{path}V{y.start:.1f}H{x.start:.1f}Z"/><path class="step" d="{path}"/>')
     return svg(width, height, "hypervolume of the front after each trial", "".join(parts))

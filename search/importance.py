@@ -48,9 +48,7 @@ def importances(study: StudyDir, objectives: Sequence[str]) -> Importances:
     # The base has no searched parameters: it says nothing about any axis.
     count = sum(bool(trial.params) for trial in measured)
     if count < MIN_TRIALS:
-        few = (
-            f"Trials measured in full: {count}. Fewer than {MIN_TRIALS} say nothing reliable about the axes."
-        )
+        few = f"Trials measured in full: {count}. Fewer than {MIN_TRIALS} say nothing reliable about the axes."
         return Importances({}, count, few)
     shares = {name: _shares(found, index, name) for index, name in enumerate(objectives)}
     kept = {name: share for name, share in shares.items() if share}

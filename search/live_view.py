@@ -94,9 +94,7 @@ class LiveView:
             parts += ["", self._front_table()]
         if self._ended:
             parts += ["", self._ended_table()]
-        yield Panel(
-            Group(*parts), title=self._heading, title_align="left", border_style="dim", padding=(0, 1)
-        )
+        yield Panel(Group(*parts), title=self._heading, title_align="left", border_style="dim", padding=(0, 1))
 
     def _progress(self) -> RenderableType:
         elapsed = self._clock() - self._started

@@ -42,9 +42,7 @@ def marks(view: StudyView, x: str, y: str) -> list[Mark]:
         if x not in shown.metrics or y not in shown.metrics:
             continue
         kind = _kind(record, shown.number in members, view.selection.get("trial"))
-        found.append(
-            Mark(record.number, kind, _triple(shown, x), _triple(shown, y), _tooltip(shown, kind, axes, x, y))
-        )
+        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), _tooltip(shown, kind, axes, x, y)))
     order = ("infeasible", "failed", "feasible", "base", "front", "selected")
     return sorted(found, key=lambda mark: order.index(mark.kind))
 
@@ -65,9 +63,7 @@ def _triple(record: TrialRecord, metric: str) -> tuple[float, float, float]:
 
 
 def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) -> str:
-    words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(
-        kind, record.state
-    )
+    words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(kind, record.state)
     lines = [f"trial {record.number}, {words}", params_text(record.params, axes)]
     shown = [m for m in dict.fromkeys([x, y, "ttft_speedup", "model_bytes"]) if m in record.metrics]
     lines += [f"{title(metric)} {interval_text(metric, record.metrics[metric])}" for metric in shown]

@@ -44,9 +44,7 @@ METRICS: dict[str, Metric] = {
     "e2e_speedup": Metric("ratio", "maximize", "e2e_ms of the base / of the candidate"),
     "perplexity": Metric("1", "minimize", "exp of the mean negative log-likelihood per token", low=1.0),
     "perplexity_ratio": Metric("ratio", "minimize", "perplexity of the candidate / of the base, same tokens"),
-    "kl_divergence": Metric(
-        "nats", "minimize", "KL of the base's next-token distribution to the candidate's"
-    ),
+    "kl_divergence": Metric("nats", "minimize", "KL of the base's next-token distribution to the candidate's"),
     "top1_agreement": Metric(
         "ratio", "maximize", "share of tokens at which both predict the same next token", high=1.0
     ),
@@ -103,9 +101,7 @@ def parse_constraint(text: str) -> Constraint:
     metric = METRICS[name]
     if relation not in ("<=", ">="):
         hint = ">=" if ">" in relation or "≥" in relation else "<="
-        raise UsageError(
-            f"'{relation}' in '{text}' is no relation. Did you mean '{hint}'? Available: <=, >=."
-        )
+        raise UsageError(f"'{relation}' in '{text}' is no relation. Did you mean '{hint}'? Available: <=, >=.")
     bound = float(number) * _unit_size(metric, unit, text)
     if (relation == "<=" and bound < metric.low) or (relation == ">=" and bound > metric.high):
         limit = f"at least {metric.low:g}" if relation == "<=" else f"at most {metric.high:g}"
@@ -130,7 +126,5 @@ def contradictions(constraints: Sequence[Constraint]) -> list[str]:
         f"'{least}' and '{most}' can't hold together"
         for least in constraints
         for most in constraints
-        if least.metric == most.metric
-        and (least.relation, most.relation) == (">=", "<=")
-        and least.bound > most.bound
+        if least.metric == most.metric and (least.relation, most.relation) == (">=", "<=") and least.bound > most.bound
     ]

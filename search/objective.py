@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from olivine.evaluators.arm import Arm, ArmFailed
+from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.quality import Quality, QualityGateFailed, WindowSums
+from olivine.evaluators.quality import Quality, WindowSums
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError
@@ -130,11 +130,11 @@ class Objective:
         draft = _Draft()
         started = datetime.now(UTC).isoformat(timespec="seconds")
         state: State = "complete"
-        reason = ""
+        reason = tail = ""
         try:
             self._run(number, recipe, draft)
-        except (ArmFailed, OlivineError) as error:
-            state, reason = "failed", str(error)
+        except OlivineError as error:
+            state, reason, tail = "failed", str(error), getattr(error, "tail", "")
         violations = self._violations(draft.metrics)
         if state == "complete" and (broken := draft.stopped or self._broken(draft.metrics)) and number > 0:
             state, reason = "infeasible", broken
@@ -155,6 +155,7 @@ class Objective:
             versions={library: version(library) for library in LIBRARIES},
             started=started,
             phases=draft.phases,
+            stderr_tail=tail,
         )
 
     def _run(self, number: int, recipe: Recipe, draft: _Draft) -> None:

@@ -124,9 +124,7 @@ def weighted(points: Floats, weights: Sequence[float]) -> int:
         ValueError: when the weights are not one nonnegative number per objective, not all 0.
     """
     if len(weights) != points.shape[1] or min(weights) < 0 or max(weights) <= 0:
-        raise ValueError(
-            f"{list(weights)} are no weights for {points.shape[1]} objectives: one number >= 0 for each"
-        )
+        raise ValueError(f"{list(weights)} are no weights for {points.shape[1]} objectives: one number >= 0 for each")
     return int(np.argmin(_scaled(points) @ np.asarray(weights, dtype=np.float64)))
 
 

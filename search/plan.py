@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from olivine.evaluators.latency import MAX_STEPS, MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.cache import cache_root
@@ -22,10 +27,6 @@ from olivine.search.formatting import duration_text, value_text
 from olivine.search.sampling import ENUMERABLE, count_candidates
 from olivine.search.space import Domain, Space
 from olivine.search.study import base_choice
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 _WIDTHS = {"float64": 8, "float32": 4, "fp32": 4, "float16": 2, "bfloat16": 2, "fp16": 2, "bf16": 2}
 #: Choices drawn to see what candidates are like.
@@ -113,10 +114,7 @@ class Plan:
         """Whether memory and disk are enough; None where that is not known."""
         if self.estimate is None:
             return None
-        return (
-            self.estimate.ram_bytes <= self.free_ram_bytes
-            and self.estimate.disk_bytes <= self.free_disk_bytes
-        )
+        return self.estimate.ram_bytes <= self.free_ram_bytes and self.estimate.disk_bytes <= self.free_disk_bytes
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -204,9 +202,7 @@ def _choices(space: Space) -> list[dict[str, Scalar]]:
     return [Space(thin).suggest(lots) for _ in range(SAMPLE)]
 
 
-def _planned(
-    domain: Domain, domains: Sequence[Domain], choices: Sequence[Mapping[str, Scalar]]
-) -> PlannedAxis:
+def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mapping[str, Scalar]]) -> PlannedAxis:
     name = domain.axis.name
     present = [choice for choice in choices if name in choice]
     found = []
@@ -220,9 +216,7 @@ def _planned(
     return PlannedAxis(name, values, domain.searched, when, domain.axis.doc)
 
 
-def _estimate(
-    config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int
-) -> Estimate:
+def _estimate(config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int) -> Estimate:
     weights, base = count_weights(source), base_choice(config)
     below = _WIDTHS[float_type(str(base["provider"]), "int4")]
     sizes = [artifact_bytes(weights, choice, below) for choice in choices]
@@ -238,15 +232,11 @@ def _estimate(
     graphs = len({_float_graph(choice) for choice in [base, *choices]})
     kept = source.weight_bytes + graphs * float_bytes + trials * mean
     predictions = 2 * evaluation.windows * evaluation.window_tokens * _TOP_K_BYTES
-    disk = (
-        min(kept, max(config.cache.max_bytes, source.weight_bytes + 2 * float_bytes)) + predictions + largest
-    )
+    disk = min(kept, max(config.cache.max_bytes, source.weight_bytes + 2 * float_bytes)) + predictions + largest
     flops = _FLOPS_PER_CORE * (int(base.get("threads", 0)) or available_cores())
     rate = (flops if base["provider"] == "cpu" else _GPU_FLOPS) / (2 * (weights.total - weights.embedding))
     quality = evaluation.windows * evaluation.window_tokens / rate
-    rounds = (MIN_ROUNDS + 2) * (
-        2 * latency.prompt_tokens / rate + MAX_STEPS * (float_bytes + mean) / _BYTES_PER_S
-    )
+    rounds = (MIN_ROUNDS + 2) * (2 * latency.prompt_tokens / rate + MAX_STEPS * (float_bytes + mean) / _BYTES_PER_S)
     measured = 1.0 + mean / 500e6 + quality + max(latency.max_seconds, rounds)
     search = trials * (2.0 + float_bytes / 150e6 + measured)
     if config.stop.timeout is not None:
@@ -297,9 +287,7 @@ def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: 
         return count * (width if width >= scale else width + scale / block) / 8
 
     body = weights.total - 2 * weights.embedding
-    return (
-        stored(body, bits) + stored(weights.embedding, head_bits) + stored(weights.embedding, embedding_bits)
-    )
+    return stored(body, bits) + stored(weights.embedding, head_bits) + stored(weights.embedding, embedding_bits)
 
 
 def _assumptions(config: StudyConfig) -> tuple[str, ...]:

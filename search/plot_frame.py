@@ -92,20 +92,14 @@ def axes_svg(x: Scale, y: Scale, names: tuple[str, str], titles: tuple[str, str]
     for value in y_ticks:
         text = tick_text(names[1], value, _step(y_ticks))
         parts.append(f'<path class="grid" d="M{x.start:.1f} {y(value):.1f}H{x.end:.1f}"/>')
-        parts.append(
-            f'<text x="{x.start - 8:.1f}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(text)}</text>'
-        )
+        parts.append(f'<text x="{x.start - 8:.1f}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(text)}</text>')
     for value in x_ticks:
         text = tick_text(names[0], value, _step(x_ticks))
         parts.append(f'<path class="grid" d="M{x(value):.1f} {y.start:.1f}V{y.end:.1f}"/>')
-        parts.append(
-            f'<text x="{x(value):.1f}" y="{y.start + 18:.1f}" text-anchor="middle">{escape(text)}</text>'
-        )
+        parts.append(f'<text x="{x(value):.1f}" y="{y.start + 18:.1f}" text-anchor="middle">{escape(text)}</text>')
     parts.append(f'<text class="title" x="4" y="16">{escape(titles[1])}</text>')
     below = y.start + 38
-    parts.append(
-        f'<text class="title" x="{x.end:.1f}" y="{below:.1f}" text-anchor="end">{escape(titles[0])}</text>'
-    )
+    parts.append(f'<text class="title" x="{x.end:.1f}" y="{below:.1f}" text-anchor="end">{escape(titles[0])}</text>')
     return "".join(parts)
 
 

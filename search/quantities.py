@@ -58,9 +58,7 @@ def parse_share(value: object) -> float:
     if isinstance(value, str) and (found := _PERCENT.fullmatch(value.strip())):
         share = float(found[1]) / 100
     if share is None or not 0 < share < 1:
-        raise ValueError(
-            f"takes a percentage such as 2%, or a number between 0 and 1; found {describe(value)}"
-        )
+        raise ValueError(f"takes a percentage such as 2%, or a number between 0 and 1; found {describe(value)}")
     return share
 
 
@@ -128,15 +126,11 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Weight = Annotated[float, BeforeValidator(_weight), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(_text)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Seconds = Annotated[
-    float, BeforeValidator(parse_duration), _schema(r"^\d+(\.\d+)?\s*[smh]?$", exclusiveMinimum=0)
-]
+Seconds = Annotated[float, BeforeValidator(parse_duration), _schema(r"^\d+(\.\d+)?\s*[smh]?$", exclusiveMinimum=0)]
 Share = Annotated[
     float,
     BeforeValidator(parse_share),
     _schema(r"^\d+(\.\d+)?\s*%$", exclusiveMinimum=0, exclusiveMaximum=1),
 ]
-Bytes = Annotated[
-    int, BeforeValidator(parse_size), _schema(r"^\d+(\.\d+)?\s*([kKmMgGtT]?i?[bB])?$", minimum=1)
-]
+Bytes = Annotated[int, BeforeValidator(parse_size), _schema(r"^\d+(\.\d+)?\s*([kKmMgGtT]?i?[bB])?$", minimum=1)]
 Count = Annotated[Whole, Field(ge=1)]

@@ -40,6 +40,7 @@ class TrialRecord:
         versions: package -> version.
         started: ISO 8601, UTC.
         phases: seconds of each phase of the trial, for the report's timing.
+        stderr_tail: the last that a failed child process said.
     """
 
     number: int
@@ -58,6 +59,7 @@ class TrialRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     started: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
+    stderr_tail: str = ""
 
     def value(self, metric: str) -> float:
         """The value of one metric.
@@ -140,7 +142,9 @@ class StudyDir:
             if record.number == number:
                 return record
         known = [record.number for record in self.trials()]
-        raise UsageError(f"{self.root} has no trial {number}; it has {f'{known[0]} to {known[-1]}' if known else 'none'}")
+        raise UsageError(
+            f"{self.root} has no trial {number}; it has {f'{known[0]} to {known[-1]}' if known else 'none'}"
+        )
 
     def trials(self) -> list[TrialRecord]:
         """All records, by number."""

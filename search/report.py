@@ -49,9 +49,7 @@ def write_front_picture(study: StudyDir, to: Path) -> Path:
     x, y = plot_pairs(view.objectives)[0]
     picture = front_svg(view, x, y, standalone=True)
     if not picture:
-        raise UsageError(
-            f"{study.root} has no candidate with both {x} and {y}: there is no front to draw yet"
-        )
+        raise UsageError(f"{study.root} has no candidate with both {x} and {y}: there is no front to draw yet")
     write_atomic(to, picture)
     return to
 

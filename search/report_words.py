@@ -20,9 +20,7 @@ _BEHIND = {"tpot_speedup": "tpot_ms", "ttft_speedup": "ttft_ms", "perplexity_rat
 def summary(view: StudyView) -> dict[str, Any]:
     """The headline: what was chosen and why, or how far the study is, or that nothing was found."""
     candidates = [record for record in view.records if record.number > 0]
-    counts = {
-        state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")
-    }
+    counts = {state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")}
     seconds = sum(record.build_seconds + record.evaluate_seconds for record in view.records)
     chosen = view.selected
     if chosen is not None:

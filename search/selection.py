@@ -65,8 +65,11 @@ def select(config: StudyConfig, confirmation: Confirmation) -> Selection:
         best = "least" if METRICS[metric].direction == "minimize" else "greatest"
         how = f"has the {best} {metric} ({_text(eligible[index][1][metric])})"
     record, metrics = eligible[index]
-    kept = "".join(f" that keep {', '.join(map(str, where))}" if where else "")
-    reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
+    kept = f" that keep {', '.join(map(str, where))}" if where else ""
+    if len(eligible) == 1:
+        reason = f"Trial {record.number} is the only confirmed front member{kept.replace('keep', 'keeps')}."
+    else:
+        reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
     return Selection(record, metrics, reason, tuple(_warnings(metrics, [*config.parsed_constraints(), *where])))
 
 

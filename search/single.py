@@ -26,7 +26,12 @@ TIMEOUT_S = 24 * 3600.0
 
 
 def build_one(
-    model: str, revision: str | None, trust_remote_code: bool, settings: Mapping[str, str], to: Path, force: bool
+    model: str,
+    revision: str | None,
+    trust_remote_code: bool,
+    settings: Mapping[str, str],
+    to: Path,
+    force: bool,
 ) -> Path:
     """Build the recipe that ``settings`` (axis -> YAML value) ask for and export it.
 
@@ -57,7 +62,9 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     config = load_config(study.config_path)
     selection = study.selection()
     if number is None and selection.get("trial") is None:
-        raise UsageError(f"{study.root} has selected no trial: {selection.get('reason', 'it has not ended')}. Give --trial")
+        raise UsageError(
+            f"{study.root} has selected no trial: {selection.get('reason', 'it has not ended')}. Give --trial"
+        )
     record = study.trial(int(selection["trial"]) if number is None else number)
     if record.state == "failed":
         raise UsageError(f"trial {record.number} did not build or run: {record.reason}")

@@ -86,9 +86,7 @@ class Space:
     def usual(self) -> dict[str, Scalar]:
         """The value that ``enqueue:`` takes of an axis it does not name: the default, or else the first."""
         return {
-            d.axis.name: d.axis.default if d.axis.default in d.values else d.values[0]
-            for d in self.domains
-            if d.values
+            d.axis.name: d.axis.default if d.axis.default in d.values else d.values[0] for d in self.domains if d.values
         }
 
     def reached(self) -> frozenset[str]:
@@ -110,9 +108,7 @@ class Space:
         widened: set[str] = set()
         while True:
             options = {
-                domain.axis.name: (domain.values or (domain.low,))[
-                    : None if domain.axis.name in widened else 1
-                ]
+                domain.axis.name: (domain.values or (domain.low,))[: None if domain.axis.name in widened else 1]
                 for domain in self.domains
             }
             reads: dict[str, set[str]] = {}
@@ -201,9 +197,7 @@ def _domain(axis: Axis, given: Any) -> Domain:
         numbers = [low + index * step for index in range(count)]
         values = tuple(int(n) if axis.kind == "int" else round(n, 12) for n in numbers)
         return Domain(axis, values, low, float(values[-1]), float(step))
-    return Domain(
-        axis, tuple(_known(axis, value) for value in (given if isinstance(given, list) else [given]))
-    )
+    return Domain(axis, tuple(_known(axis, value) for value in (given if isinstance(given, list) else [given])))
 
 
 def _known(axis: Axis, value: Scalar) -> Scalar:

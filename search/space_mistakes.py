@@ -95,15 +95,11 @@ def _range_mistakes(axis: Axis, given: Mapping[Any, Any]) -> list[str]:
     if axis.kind not in ("int", "float"):
         return [f"takes no range, its values are no numbers. {_fits(axis)}"]
     found = [
-        f"unknown key '{key}' in a range. {did_you_mean(key, _RANGE_KEYS)}"
-        for key in given
-        if key not in _RANGE_KEYS
+        f"unknown key '{key}' in a range. {did_you_mean(key, _RANGE_KEYS)}" for key in given if key not in _RANGE_KEYS
     ]
     found += [f"a range needs '{key}'" for key in ("low", "high") if key not in given]
     for key in ("low", "high"):
-        found += [
-            f"{key} {message}" for message in (_value_mistakes(axis, given[key]) if key in given else [])
-        ]
+        found += [f"{key} {message}" for message in (_value_mistakes(axis, given[key]) if key in given else [])]
     step = given.get("step", 1)
     if isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < math.inf:
         found.append(f"step takes a number above 0; found {describe(step)}")
@@ -137,11 +133,7 @@ def _combination_mistakes(raw: Mapping[str, Any], named: Sequence[str], place: s
     if found:
         return found
     reached = parse_space(raw).reached()
-    return [
-        (f"{place}.{name}", f"has no effect: {_why_unreached(raw, name)}")
-        for name in named
-        if name not in reached
-    ]
+    return [(f"{place}.{name}", f"has no effect: {_why_unreached(raw, name)}") for name in named if name not in reached]
 
 
 def _why_unreached(raw: Mapping[str, Any], name: str) -> str:

@@ -59,6 +59,7 @@ class Search:
     objective: Objective
     watcher: Watcher
     records: list[TrialRecord]
+    base_times: BasePool
 
     def run(self) -> None:
         """Measure the base, then candidates until a stop rule says enough.
@@ -71,7 +72,11 @@ class Search:
         space = config.search_space()
         proposer = Proposer(space, self._sampler(), config.seed, config.sampler.startup_trials)
         self.watcher.study_started(
-            config.name, config.model, max(0, config.stop.trials - self._done()), config.stop.timeout, config.objectives
+            config.name,
+            config.model,
+            max(0, config.stop.trials - self._done()),
+            config.stop.timeout,
+            config.objectives,
         )
         started = time.monotonic()
         with finish_trial_on_interrupt() as interrupted:
@@ -158,7 +163,9 @@ class Search:
         return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default}
 
     def _ask(self, proposal: Proposal) -> optuna.Trial:
-        self.study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
         trial = self.study.ask()
         if proposal.params:
             self.config.search_space().suggest(trial)
@@ -212,14 +219,12 @@ def base_choice(config: StudyConfig) -> dict[str, Scalar]:
     """The float base: the provider's float type and the builder's own fusions, with the threads candidates get."""
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
-    shared = {name: fixed[name] for name in ("threads", "spinning", "rotate") if name in fixed}
+    shared: dict[str, Scalar] = {name: fixed[name] for name in ("threads", "spinning", "rotate") if name in fixed}
     return canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
 
 
 @contextmanager
-def open_search(
-    config: StudyConfig, folder: StudyDir, storage: str | None, watcher: Watcher
-) -> Iterator[Search]:
+def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watcher: Watcher) -> Iterator[Search]:
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
@@ -238,16 +243,20 @@ def open_search(
         study = open_storage(folder, storage, config.objectives)
         records = folder.trials()
         reap(study, records, config.objectives)
-        pool = BasePool(folder.root / "base_times.json")
+        pool = BasePool(folder.root / "base_times.json", pinned=1)
         builder = Builder(source, cache, folder.root / "requests", config.children.timeout, config.children.memory)
         options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
         constraints = config.parsed_constraints()
         with builder:
             objective = Objective(
-                builder, lambda base: make_evaluators(config, base, folder, "select", pool), constraints, watcher, options
+                builder,
+                lambda base: make_evaluators(config, base, folder, "select", pool),
+                constraints,
+                watcher,
+                options,
             )
             try:
-                yield Search(config, folder, study, objective, watcher, records)
+                yield Search(config, folder, study, objective, watcher, records, pool)
             finally:
                 objective.close()
 
@@ -290,7 +299,12 @@ def make_evaluators(
         store=folder.root / "reference",
         reference_key=base.key,
         stop=None if confirming else stop_rule(config.parsed_constraints()),
-        protocol={"text": name, "split": split, "window_tokens": evaluation.window_tokens, "seed": config.seed},
+        protocol={
+            "text": name,
+            "split": split,
+            "window_tokens": evaluation.window_tokens,
+            "seed": config.seed,
+        },
     )
     seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds
     timing = PairedLatency(
@@ -340,7 +354,9 @@ def _exclusive(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"{root} is being run by another process; wait for it, or give --out another folder") from None
+            raise UsageError(
+                f"{root} is being run by another process; wait for it, or give --out another folder"
+            ) from None
         yield
 
 

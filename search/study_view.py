@@ -70,9 +70,7 @@ def read_view(study: StudyDir) -> StudyView:
         objectives=objectives,
         constraints=tuple(config.get("constraints", ())),
         records=records,
-        members=_members(records, rows, selection, objectives)
-        if confirmed
-        else _candidates(records, objectives),
+        members=_members(records, rows, selection, objectives) if confirmed else _candidates(records, objectives),
         confirmed=confirmed,
         selection=selection,
         environment=study.environment() if study.environment_path.is_file() else {},

@@ -16,10 +16,10 @@ from rich.text import Text
 from olivine.search.comparison import compared_metrics, verdict
 from olivine.search.formatting import (
     duration_text,
+    heading,
     measured_text,
     params_text,
     scalar_text,
-    heading,
     varying,
 )
 from olivine.search.live import headline_metrics
@@ -84,9 +84,7 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
         one, other = a.metrics.get(name), b.metrics.get(name)
         metrics.add_row(name, measured_text(name, one), measured_text(name, other), verdict(name, one, other))
     notes = [Text(f"trial {r.number} is {r.state}: {r.reason}", style="yellow") for r in (a, b) if r.reason]
-    same = (
-        Text("Both build the same model: their recipes are equal.") if a.recipe_key == b.recipe_key else None
-    )
+    same = Text("Both build the same model: their recipes are equal.") if a.recipe_key == b.recipe_key else None
     return Group(*notes, *([same] if same else [params]), metrics)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from olivine.evaluators.arm import peak_rss_bytes
+from olivine.evaluators.procfs import peak_rss_bytes
 from olivine.passes import errors
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.cache import Cache
@@ -138,7 +138,7 @@ class _Child:
         deadline = time.monotonic() + timeout_s
         while self._process.poll() is None:
             if time.monotonic() > deadline:
-                raise BuildFailed(f"the build did not end within {timeout_s:g} s{self._tail()}")
+                raise BuildFailed(f"the build did not end within {timeout_s:g} s", self._tail())
             if limit is not None and (peak := peak_rss_bytes(self._process.pid)) > limit:
                 raise BuildFailed(
                     f"the build held {peak / 1e6:.0f} MB, its limit is {limit / 1e6:.0f} MB (children.memory)"
@@ -147,11 +147,10 @@ class _Child:
         if self._process.returncode != 0 or not response.is_file():
             code = self._process.returncode
             how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise BuildFailed(f"the build {how}{self._tail()}")
+            raise BuildFailed(f"the build {how}", self._tail())
 
     def _tail(self) -> str:
-        text = self._log_path.read_bytes()[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip()
-        return f"; it said last:\n{text}" if text else ""
+        return self._log_path.read_bytes()[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip()
 
     def close(self) -> None:
         if self._process.poll() is None:

@@ -44,15 +44,12 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(
-            f"{path} is no UTF-8 text: line {line} holds byte 0x{error.object[error.start]:02x}. "
-            "Save it as UTF-8."
+            f"{path} is no UTF-8 text: line {line} holds byte 0x{error.object[error.start]:02x}. Save it as UTF-8."
         ) from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is no YAML: {_where(error)}") from error
     if not isinstance(raw, dict):
-        raise UsageError(
-            f"{path} holds {describe(raw)}; a study is a mapping with at least 'model:' and 'space:'"
-        )
+        raise UsageError(f"{path} holds {describe(raw)}; a study is a mapping with at least 'model:' and 'space:'")
     return raw
 
 

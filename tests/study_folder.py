@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
+
 from olivine.search.records import StudyDir, TrialRecord
 
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
@@ -195,9 +196,7 @@ def write_database(study: StudyDir, trials: list[TrialRecord]) -> optuna.Study:
         made.set_metric_names(list(OBJECTIVES))
     axes = {axis for trial in trials for axis in trial.params}
     seen = {axis: [t.params[axis] for t in trials if axis in t.params] for axis in axes}
-    distributions = {
-        axis: CategoricalDistribution(list(dict.fromkeys(values))) for axis, values in seen.items()
-    }
+    distributions = {axis: CategoricalDistribution(list(dict.fromkeys(values))) for axis, values in seen.items()}
     for trial in trials:
         # As in a real study the base has no searched parameters.
         params = trial.params if trial.number else {}

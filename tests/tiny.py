@@ -50,9 +50,7 @@ def tiny_checkpoint(
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(
-        _config(architecture, hidden, layers, vocab, tied), dtype=torch.float32
-    )
+    model = AutoModelForCausalLM.from_config(_config(architecture, hidden, layers, vocab, tied), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -94,9 +92,7 @@ def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool)
     if architecture == "phi3":
         return tf.Phi3Config(**sizes, original_max_position_embeddings=256)
     if architecture == "gemma3":
-        return tf.Gemma3TextConfig(
-            **sizes, head_dim=hidden // 4, query_pre_attn_scalar=hidden // 4, sliding_window=128
-        )
+        return tf.Gemma3TextConfig(**sizes, head_dim=hidden // 4, query_pre_attn_scalar=hidden // 4, sliding_window=128)
     if architecture == "smollm3":
         return tf.SmolLM3Config(**sizes)
     raise ValueError(f"no tiny checkpoint of architecture {architecture!r}: {', '.join(ARCHITECTURES)}")

@@ -29,9 +29,7 @@ K_QUANT_OFFSETS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
 Quantizer = Callable[["torch.Tensor", int], "tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]"]
 
 
-def quantize_blocks(
-    weight: np.ndarray, bits: int, block_size: int, algorithm: str, symmetric: bool
-) -> BlockCodes:
+def quantize_blocks(weight: np.ndarray, bits: int, block_size: int, algorithm: str, symmetric: bool) -> BlockCodes:
     """Quantize a weight in blocks along its input features.
 
     Args:
@@ -52,9 +50,7 @@ def quantize_blocks(
     if k % block_size:
         rows = torch.nn.functional.pad(rows, (0, 0, 0, blocks * block_size - k))
     grouped = rows.reshape(blocks, block_size, n)
-    quantize: Quantizer = (
-        k_quant if algorithm == "k_quant" else (rtn_symmetric if symmetric else rtn_asymmetric)
-    )
+    quantize: Quantizer = k_quant if algorithm == "k_quant" else (rtn_symmetric if symmetric else rtn_asymmetric)
 
     codes = torch.empty((n, blocks, block_size), dtype=torch.uint8)
     scales = torch.empty((n, blocks), dtype=torch.float32)
@@ -146,9 +142,7 @@ def k_quant(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, tor
         inverse = span * (levels + offset)
         shift = (-low * inverse).round_().clamp_(0, levels)
         torch.mul(x, inverse[:, None], out=steps)
-        torch.maximum(
-            torch.minimum(steps.round_(), (levels - shift)[:, None], out=steps), -shift[:, None], out=steps
-        )
+        torch.maximum(torch.minimum(steps.round_(), (levels - shift)[:, None], out=steps), -shift[:, None], out=steps)
         # With codes fixed, scale = sum(w x q) / sum(w q^2) lowers the error by sum(w x q)^2 / sum(w q^2).
         cross = torch.mul(weighted, steps, out=product).sum(dim=1)
         square = torch.mul(importance, steps.square_(), out=product).sum(dim=1)

@@ -48,9 +48,7 @@ class DynamicQuantize(GraphPass):
             "float",
             "whether chosen layers also quantize their activations (faster prefill)",
             ("float", "int8"),
-            applies=lambda choice: (
-                choice.get("precision") in ("int4", "int8") and choice.get("provider") == "cpu"
-            ),
+            applies=lambda choice: choice.get("precision") in ("int4", "int8") and choice.get("provider") == "cpu",
         ),
         Axis(
             "dynamic_layers",
@@ -104,9 +102,7 @@ class DynamicQuantize(GraphPass):
             codes,
             add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array())),
             scale,
-            add_initializer(
-                model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array())
-            ),
+            add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array())),
             zero_point,
         ]
         name = f"{layer.node.name}_I8"
@@ -115,11 +111,13 @@ class DynamicQuantize(GraphPass):
 
 def channel_scales(weight: np.ndarray) -> np.ndarray:
     """Scale of each output channel: float [K, N] -> float32 [N], the largest weight takes code 127."""
-    return (np.abs(weight).max(axis=0) / np.float32(127)).astype(np.float32)
+    scales: np.ndarray = np.abs(weight).max(axis=0) / np.float32(127)
+    return scales.astype(np.float32)
 
 
 def channel_codes(weight: np.ndarray) -> np.ndarray:
     """Codes of each output channel: float [K, N] -> int8 [K, N] in -127 .. 127."""
     scales = channel_scales(weight)
     inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
-    return np.rint(weight * inverse).astype(np.int8)
+    codes: np.ndarray = np.rint(weight * inverse)
+    return codes.astype(np.int8)

@@ -120,8 +120,6 @@ class QuantizeEmbedding(GraphPass):
         ]
         attributes = {"bits": self.bits, "block_size": BLOCK_SIZE, "gather_axis": 0, "quantize_axis": 1}
         name = f"{gather.name}_Q{self.bits}"
-        replace_node(
-            model, gather, ir.node("GatherBlockQuantized", inputs, attributes, domain=MICROSOFT, name=name)
-        )
+        replace_node(model, gather, ir.node("GatherBlockQuantized", inputs, attributes, domain=MICROSOFT, name=name))
         model.opset_imports.setdefault(MICROSOFT, 1)
         drop_unused(model)

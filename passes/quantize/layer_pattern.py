@@ -16,6 +16,4 @@ def check_pattern(name: str, pattern: str) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise UsageError(
-            f"{name}: the layer pattern '{pattern}' is no regular expression: {error}"
-        ) from error
+        raise UsageError(f"{name}: the layer pattern '{pattern}' is no regular expression: {error}") from error

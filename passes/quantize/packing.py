@@ -32,10 +32,9 @@ class BlockCodes:
 
     def dequantize(self) -> np.ndarray:
         """The weight that the codes stand for, float32 [K, N]."""
-        zero = np.float32(2 ** (self.bits - 1))
-        if self.zero_points is not None:
-            zero = self.zero_points.astype(np.float32)[:, :, None]
-        values = (self.codes.astype(np.float32) - zero) * self.scales[:, :, None]
+        middle = np.full(self.scales.shape, 2 ** (self.bits - 1), np.uint8)
+        zero = (middle if self.zero_points is None else self.zero_points).astype(np.float32)
+        values: np.ndarray = (self.codes.astype(np.float32) - zero[:, :, None]) * self.scales[:, :, None]
         return values.reshape(len(values), -1)[:, : self.features].T
 
     def packed_codes(self) -> np.ndarray:

@@ -185,9 +185,7 @@ class WeightOnlyQuantize(GraphPass):
             "accuracy_level": self.accuracy_level,
         }
         name = f"{layer.node.name}_Q{bits}"
-        replace_node(
-            model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name)
-        )
+        replace_node(model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name))
 
     def _fixed_zero_point(self) -> bool:
         return self.symmetric and self.algorithm == "rtn"

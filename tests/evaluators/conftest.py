@@ -12,6 +12,7 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))  # bigram.py: importlib mode adds no folder
 
 from bigram import bigram_folder
+
 from olivine.evaluators.arm import Arm
 
 # No test depends on how fast the machine is.
@@ -31,9 +32,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def candidate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bigram_folder(
-        tmp_path_factory.mktemp("bigram") / "candidate", np.log(CANDIDATE).astype(np.float32)
-    )
+    return bigram_folder(tmp_path_factory.mktemp("bigram") / "candidate", np.log(CANDIDATE).astype(np.float32))
 
 
 @pytest.fixture(scope="session")

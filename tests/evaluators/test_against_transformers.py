@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.quality import Quality
 from olivine.evaluators.text import tokenize

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bigram import bigram_folder
+
 from olivine.evaluators.arm import Arm, ArmFailed
 
 OpenArm = Callable[..., Arm]
@@ -148,9 +149,7 @@ def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:
 def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) -> None:
     arms = [open_arm(base_folder), open_arm(base_folder)]
     found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda arm=arm: found.append(len(arm.prefill([1]).ms))) for arm in arms
-    ]
+    threads = [threading.Thread(target=lambda arm=arm: found.append(len(arm.prefill([1]).ms))) for arm in arms]
     for thread in threads:
         thread.start()
     for thread in threads:

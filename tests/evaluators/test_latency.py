@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
@@ -52,9 +53,7 @@ class SimulatedArm:
         self.machine.now += 0.03
 
 
-def measure(
-    seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float
-) -> dict[str, Measurement]:
+def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
     """Measure a candidate that is ``prefill`` and ``decode`` times as fast as the base."""
     machine = Machine(seed, noise)
     base = SimulatedArm(machine, 100.0, 10.0)

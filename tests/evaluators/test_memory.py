@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bigram import bigram_folder
+
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.memory import Memory, model_bytes
 

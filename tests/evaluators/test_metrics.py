@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from olivine.evaluators import perplexity as formulas
 from olivine.evaluators.metrics import KLDivergence, Perplexity, PerplexityRatio, TopOneAgreement
 
@@ -30,9 +31,7 @@ def test_perplexity_is_the_evaluators() -> None:
 def test_the_ratio_is_the_evaluators() -> None:
     found = PerplexityRatio().compute(predictions=columns(OURS), references=columns(BASE))
     expected = formulas.perplexity_ratio(NLL, BASE_NLL, TOKENS)
-    assert found == pytest.approx(
-        {"perplexity_ratio": expected.value, "low": expected.low, "high": expected.high}
-    )
+    assert found == pytest.approx({"perplexity_ratio": expected.value, "low": expected.low, "high": expected.high})
 
 
 def test_the_ratio_needs_the_same_tokens() -> None:
@@ -41,9 +40,7 @@ def test_the_ratio_needs_the_same_tokens() -> None:
 
 
 def test_divergence_is_the_evaluators() -> None:
-    found = KLDivergence().compute(
-        predictions=[w.tolist() for w in OURS], references=[w.tolist() for w in BASE]
-    )
+    found = KLDivergence().compute(predictions=[w.tolist() for w in OURS], references=[w.tolist() for w in BASE])
     by_hand = [(np.exp(b) * (b - o)).sum() for o, b in zip(OURS, BASE, strict=True)]
     expected = formulas.kl_divergence(np.array(by_hand), TOKENS)
     assert found["kl_divergence"] == pytest.approx(expected.value, abs=1e-6)
@@ -52,9 +49,7 @@ def test_divergence_is_the_evaluators() -> None:
 
 def test_agreement_is_the_evaluators() -> None:
     ours, base = [w.argmax(1) for w in OURS], [w.argmax(1) for w in BASE]
-    found = TopOneAgreement().compute(
-        predictions=[w.tolist() for w in ours], references=[w.tolist() for w in base]
-    )
+    found = TopOneAgreement().compute(predictions=[w.tolist() for w in ours], references=[w.tolist() for w in base])
     agree = np.array([(o == b).sum() for o, b in zip(ours, base, strict=True)], dtype=float)
     assert found["top1_agreement"] == pytest.approx(agree.sum() / 27)
     assert found["low"] == pytest.approx(formulas.top1_agreement(agree, TOKENS).low)

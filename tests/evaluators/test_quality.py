@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from olivine.evaluators.answers import WindowScore
 from olivine.evaluators.arm import Arm, ArmFailed
 from olivine.evaluators.base import Measurement

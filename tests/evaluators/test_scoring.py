@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from olivine.evaluators.scoring import bucketed_kl, score, top_k
 
 LOGITS = hnp.arrays(np.float32, (40, 17), elements=st.floats(-20, 20, width=32))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from olivine.evaluators.session import CPU, ProviderUnavailable, asked_provider, prove_provider
 
 

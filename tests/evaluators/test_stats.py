@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from olivine.evaluators import stats
 from olivine.evaluators.stats import Interval
 

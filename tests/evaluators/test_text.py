@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
 from olivine.evaluators.text import SPLITS, TextSource, splits, tokenize
 from olivine.evaluators.windows import TokenizedText
 from olivine.passes.errors import UsageError
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from olivine.evaluators.windows import PROTOCOLS, TextProtocol, TokenizedText, Window, cut, draw
 from olivine.passes.errors import UsageError
 
 
 def text(tokens: int, bos: tuple[int, ...] = ()) -> TokenizedText:
     """Token n is n + 1 and stands for one é: two bytes."""
-    return TokenizedText(
-        "é" * tokens, tuple(range(1, tokens + 1)), tuple((n, n + 1) for n in range(tokens)), bos
-    )
+    return TokenizedText("é" * tokens, tuple(range(1, tokens + 1)), tuple((n, n + 1) for n in range(tokens)), bos)
 
 
 def test_windows_without_bos_do_not_score_their_first_token() -> None:
@@ -45,9 +44,7 @@ def test_the_hugging_face_protocol_scores_what_its_loop_scores() -> None:
     for begin in range(0, length, stride):
         end = min(begin + most, length)
         labels = end - previous
-        expected.append(
-            (end - begin, min(labels, end - begin - 1))
-        )  # labels are shifted by one inside the model
+        expected.append((end - begin, min(labels, end - begin - 1)))  # labels are shifted by one inside the model
         previous = end
         if end == length:
             break
@@ -93,7 +90,5 @@ def test_windows_are_drawn_in_a_random_order_that_the_seed_fixes() -> None:
 
 
 def test_a_text_that_is_too_short_says_what_it_has_and_what_is_needed() -> None:
-    with pytest.raises(
-        UsageError, match=r"news has 0 tokens|news is too short: it has 30 tokens, 5 .* need 40"
-    ):
+    with pytest.raises(UsageError, match=r"news has 0 tokens|news is too short: it has 30 tokens, 5 .* need 40"):
         draw(text(30), TextProtocol(8, 8), count=5, name="news")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from olivine.passes.artifact import ModelArtifact, digest, link_or_copy, sha256_file, write_atomic
 
 JSON = st.recursive(

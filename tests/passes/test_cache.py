@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.cache import IN_USE_S, Cache, cache_root
 

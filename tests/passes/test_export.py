@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tiny import ARCHITECTURES
+
 from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.export import FLOAT_PRECISIONS, Export, float_refusal, float_type
 from olivine.passes.fuse import FUSION_LEVELS
 from olivine.passes.genai_builder import supported_architectures
-from tiny import ARCHITECTURES
 
 TEXT = "The price of bread, and the bank of the river in the green winter."
 
@@ -126,9 +127,7 @@ def test_builder_failure_carries_its_last_lines(tiny_llama: Path, tmp_path: Path
         exported(checkpoint, tmp_path / "onnx")
 
 
-def test_gemma_with_scaled_global_rope_is_refused(
-    tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
-) -> None:
+def test_gemma_with_scaled_global_rope_is_refused(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", "gemma3")
     config = json.loads((checkpoint / "config.json").read_text())
     config["rope_parameters"]["full_attention"] |= {"rope_type": "linear", "factor": 8.0}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from olivine.passes import fingerprint
 from olivine.passes.artifact import sha256_file
 
@@ -21,9 +22,7 @@ def settled(path: Path, content: bytes, seconds_ago: float = 100.0) -> Path:
     return path
 
 
-def test_hash_is_remembered_while_the_file_does_not_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hash_is_remembered_while_the_file_does_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = settled(tmp_path / "weights", b"abc")
     found = fingerprint.content_sha256(file)
     assert found == sha256_file(file)

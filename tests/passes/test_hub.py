@@ -7,6 +7,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
+
 from olivine.passes.errors import SourceError
 from olivine.passes.source import resolve
 
@@ -33,9 +34,7 @@ class FakeHub:
         assert (name, revision) == (NAME, COMMIT)
         return str(self.folder / filename)
 
-    def snapshot(
-        self, name: str, revision: str, allow_patterns: list[str], local_files_only: bool = False
-    ) -> str:
+    def snapshot(self, name: str, revision: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
         if local_files_only:
             raise errors.LocalEntryNotFoundError("not cached")
         assert revision == COMMIT

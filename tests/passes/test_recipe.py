@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from olivine.passes.base import Axis, Scalar
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import UsageError
@@ -76,9 +77,7 @@ def test_different_parameters_are_different_recipes() -> None:
 
 
 def test_parameters_of_quantization_do_not_split_float_recipes() -> None:
-    assert compose({"precision": "fp32", "block_size": 16}) == compose(
-        {"precision": "fp32", "block_size": 32}
-    )
+    assert compose({"precision": "fp32", "block_size": 16}) == compose({"precision": "fp32", "block_size": 32})
 
 
 def test_unknown_axis_names_the_nearest() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from olivine.passes.artifact import sha256_file
 from olivine.passes.catalog import PASSES
 from olivine.passes.errors import PassRefused
@@ -42,9 +43,7 @@ def tensors(checkpoint: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("architecture", SUPPORTED)
-def test_logits_stay(
-    architecture: str, tied: bool, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
-) -> None:
+def test_logits_stay(architecture: str, tied: bool, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / "before", architecture, hidden=48, tied=tied)
     after = rotated(checkpoint, tmp_path / "after")
     np.testing.assert_allclose(logits(after), logits(checkpoint), atol=1e-4)
@@ -72,9 +71,7 @@ def test_head_is_untied(tiny_llama: Path, tmp_path: Path) -> None:
     assert "lm_head.weight" in tensors(after)
 
 
-def test_biases_of_layers_that_write_are_rotated(
-    tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
-) -> None:
+def test_biases_of_layers_that_write_are_rotated(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     checkpoint = make_tiny_checkpoint(tmp_path / "before")
@@ -97,9 +94,7 @@ def test_sharded_checkpoint_stays_sharded(tmp_path: Path, make_tiny_checkpoint: 
     np.testing.assert_allclose(logits(after), logits(checkpoint), atol=1e-4)
 
 
-def test_bfloat16_checkpoint_is_written_in_float32(
-    tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
-) -> None:
+def test_bfloat16_checkpoint_is_written_in_float32(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -130,9 +125,7 @@ def test_gemma_is_refused_with_the_reason(tmp_path: Path, make_tiny_checkpoint: 
         rotated(checkpoint, tmp_path / "after")
 
 
-@pytest.mark.parametrize(
-    ("architecture", "reason"), [("PhiForCausalLM", "LayerNorm"), ("XForCausalLM", "not known")]
-)
+@pytest.mark.parametrize(("architecture", "reason"), [("PhiForCausalLM", "LayerNorm"), ("XForCausalLM", "not known")])
 def test_other_architectures_are_refused(architecture: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     with pytest.raises(PassRefused, match=reason):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from olivine.passes import gguf_file, source
 from olivine.passes.artifact import sha256_file
 from olivine.passes.cache import Cache, cache_root
@@ -236,9 +237,7 @@ def test_checks_do_not_load_torch_or_transformers(folder: Path) -> None:
         "import sys; from olivine.passes.source import resolve; resolve(sys.argv[1]);"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

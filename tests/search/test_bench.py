@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from olivine.evaluators.base import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.bench import (
@@ -20,7 +22,6 @@ from olivine.search.bench import (
     results_json,
     thread_warnings,
 )
-from rich.console import Console
 
 
 def shown(table: Any) -> str:
@@ -40,8 +41,7 @@ def with_threads(source: Path, to: Path, threads: int) -> Path:
 def speedups(threads: int = 1, provider: str = "CPUExecutionProvider", **values: float) -> list[Measurement]:
     protocol = {"threads": threads, "provider": provider}
     return [
-        Measurement(name, "ratio", value, value / 1.02, value * 1.02, (), protocol)
-        for name, value in values.items()
+        Measurement(name, "ratio", value, value / 1.02, value * 1.02, (), protocol) for name, value in values.items()
     ]
 
 
@@ -61,9 +61,7 @@ def test_every_folder_has_latency_and_memory(results: Results, folders: tuple[Pa
     assert list(results) == [str(folder) for folder in folders]
     for found in results.values():
         metrics = {m.metric: m for m in found}
-        assert {"ttft_ms", "tpot_ms", "decode_tok_s", "tpot_speedup", "model_bytes", "peak_rss_bytes"} <= set(
-            metrics
-        )
+        assert {"ttft_ms", "tpot_ms", "decode_tok_s", "tpot_speedup", "model_bytes", "peak_rss_bytes"} <= set(metrics)
         assert all(m.low <= m.value <= m.high for m in found)
 
 
@@ -85,9 +83,7 @@ def test_what_truly_ran_is_stamped(results: Results, folders: tuple[Path, Path])
         assert "onnxruntime-genai" in protocol["versions"]
 
 
-def test_unequal_threads_are_a_warning_that_names_the_cure(
-    results: Results, folders: tuple[Path, Path]
-) -> None:
+def test_unequal_threads_are_a_warning_that_names_the_cure(results: Results, folders: tuple[Path, Path]) -> None:
     (warning,) = thread_warnings(results, folders[0])
     assert "2 threads" in warning
     assert f"intra_op_num_threads to 2 in {folders[0]}/genai_config.json" in warning
@@ -95,9 +91,7 @@ def test_unequal_threads_are_a_warning_that_names_the_cure(
 
 
 def test_equal_threads_and_other_providers_are_no_warning() -> None:
-    assert (
-        thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}, None) == []
-    )
+    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}, None) == []
     other = speedups(8, "CUDAExecutionProvider", tpot_speedup=2.0)
     assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": other}, None) == []
 

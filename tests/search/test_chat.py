@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from olivine.passes.errors import OlivineError, UsageError
 from olivine.search.chat import Answer, chat, has_chat_template, load
-from rich.console import Console
 
 
 def talk(folder: Path, prompt: str | None, tokens: int = 8) -> str:
@@ -59,9 +60,7 @@ def test_no_more_tokens_than_asked_for(tiny_onnx: Path) -> None:
 
 def test_old_turns_make_room_when_the_context_is_full(tiny_onnx: Path) -> None:
     conversation = load(tiny_onnx)
-    conversation.messages += [
-        {"role": r, "content": "boat " * 60} for r in ("user", "assistant", "user", "assistant")
-    ]
+    conversation.messages += [{"role": r, "content": "boat " * 60} for r in ("user", "assistant", "user", "assistant")]
     list(conversation.ask("river", 2, Answer()))
     assert conversation.messages[-2] == {"role": "user", "content": "river"}
     assert len(conversation.messages) < 6

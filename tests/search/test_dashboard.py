@@ -138,9 +138,7 @@ def served(study: StudyDir) -> Iterator[str]:
     code = "import sys, pathlib; from olivine.search.dashboard import serve\n"
     code += "from olivine.search.records import StudyDir\n"
     code += "serve(StudyDir(pathlib.Path(sys.argv[1])), 0)"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(study.root)], stdout=subprocess.PIPE, text=True
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", code, str(study.root)], stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
             yield child.stdout.readline().split()[0]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from olivine.passes.export import FLOAT_PRECISIONS
 from olivine.search import doctor as examined
 from olivine.search.doctor import (
@@ -20,7 +22,6 @@ from olivine.search.doctor import (
     ort_name,
     probe,
 )
-from rich.console import Console
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from olivine.evaluators.base import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.bench import results_json
 from olivine.search.evaluate import ALONE, evaluate_folders, evaluation_table
-from rich.console import Console
 
 WORDS = "The bank of the river was green and wide, and the old boat lay there all through the winter. "
 
@@ -76,9 +77,7 @@ def test_the_whole_text_is_scored_unless_windows_are_asked_for(tiny_onnx: Path, 
     assert some[str(tiny_onnx)][0].protocol["split"] == "select"
 
 
-def test_models_of_different_tokenizers_are_compared_by_bytes_only(
-    tiny_onnx: Path, tmp_path: Path, text: str
-) -> None:
+def test_models_of_different_tokenizers_are_compared_by_bytes_only(tiny_onnx: Path, tmp_path: Path, text: str) -> None:
     other = tmp_path / "other"
     shutil.copytree(tiny_onnx, other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())

@@ -19,9 +19,7 @@ class FakeClock:
 
 
 def terminal() -> Console:
-    return Console(
-        file=io.StringIO(), force_terminal=True, width=100, height=40, record=True, color_system=None
-    )
+    return Console(file=io.StringIO(), force_terminal=True, width=100, height=40, record=True, color_system=None)
 
 
 def pipe() -> Console:

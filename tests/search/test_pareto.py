@@ -64,9 +64,7 @@ def test_hypervolume_agrees_with_optunas(points: Floats) -> None:
 def test_hypervolume_ignores_order_duplicates_and_dominated_points(points: Floats) -> None:
     reference = np.full(points.shape[1], 7.0)
     again = np.concatenate([points, points])[::-1]
-    assert hypervolume(again, reference) == pytest.approx(
-        hypervolume(points[nondominated(points)], reference)
-    )
+    assert hypervolume(again, reference) == pytest.approx(hypervolume(points[nondominated(points)], reference))
 
 
 def test_hypervolume_of_two_boxes_in_three_dimensions() -> None:

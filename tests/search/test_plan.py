@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
 from olivine.passes.base import Scalar
 from olivine.passes.errors import SourceError
 from olivine.passes.recipe import canonical
@@ -14,7 +16,6 @@ from olivine.passes.source import resolve
 from olivine.search import plan as planning
 from olivine.search.config import StudyConfig, parse_config
 from olivine.search.plan import Plan, Weights, artifact_bytes, make_plan, plan_table
-from rich.console import Console
 
 SPACE: dict[str, Any] = {
     "precision": ["fp32", "int8", "int4"],

@@ -12,9 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from tiny_study import tiny_yaml, write_text
+
 from olivine.search.cli import main
 from olivine.search.records import StudyDir
-from tiny_study import tiny_yaml, write_text
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
@@ -92,7 +93,9 @@ def test_report_and_environment_are_written(study: StudyDir) -> None:
     assert environment["versions"]["optuna"].startswith("5.")
 
 
-def test_exported_folder_answers_in_plain_genai_and_verifies(study: StudyDir, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exported_folder_answers_in_plain_genai_and_verifies(
+    study: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = (
         "import sys, onnxruntime_genai as og\n"
         "model = og.Model(sys.argv[1]); tokenizer = og.Tokenizer(model)\n"
@@ -101,7 +104,9 @@ def test_exported_folder_answers_in_plain_genai_and_verifies(study: StudyDir, ca
         "while not generator.is_done(): generator.generate_next_token()\n"
         "print(len(generator.get_sequence(0)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(study.best_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(study.best_path)], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) > 3
     assert main(["verify", str(study.best_path)]) == 0
     assert "what was exported" in capsys.readouterr().out

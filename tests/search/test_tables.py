@@ -30,9 +30,7 @@ def measured(value: float, low: float, high: float) -> dict[str, float]:
 
 def test_trials_table_has_every_trial_its_state_and_its_reason() -> None:
     text = shown(trials_table(records(), OBJECTIVES))
-    rows = [
-        line for line in text.splitlines() if line.split()[1:2] in (["complete"], ["infeasible"], ["failed"])
-    ]
+    rows = [line for line in text.splitlines() if line.split()[1:2] in (["complete"], ["infeasible"], ["failed"])]
     assert len(rows) == 16
     assert "2.91x ±0.06" in text
     assert REASON_FAILED in text
@@ -107,9 +105,7 @@ def test_verdicts(metric: str, a: dict[str, float], b: dict[str, float], words: 
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0, 0.5), st.floats(0, 0.5))
-def test_ratio_turns_round_when_the_two_are_swapped(
-    a: float, b: float, spread_a: float, spread_b: float
-) -> None:
+def test_ratio_turns_round_when_the_two_are_swapped(a: float, b: float, spread_a: float, spread_b: float) -> None:
     one, other = entry(a, spread_a, "ms"), entry(b, spread_b, "ms")
     forth, back = ratio(one, other), ratio(other, one)
     assert forth.value == pytest.approx(b / a)
@@ -118,9 +114,7 @@ def test_ratio_turns_round_when_the_two_are_swapped(
 
 
 def test_an_unbounded_interval_can_never_decide() -> None:
-    assert verdict("tpot_speedup", measured(1, 1, 1), measured(9, -math.inf, math.inf)).startswith(
-        "no difference"
-    )
+    assert verdict("tpot_speedup", measured(1, 1, 1), measured(9, -math.inf, math.inf)).startswith("no difference")
 
 
 def test_front_table_marks_the_selected_row_and_shows_intervals(tmp_path: Path) -> None:

@@ -57,9 +57,7 @@ def rewrite(tmp_path: Path) -> Callable[..., Rewritten]:
         for path in (before, after):
             path.parent.mkdir(exist_ok=True)
         if not before.exists():
-            onnx.save(
-                model, before, save_as_external_data=True, location="model.onnx.data", size_threshold=256
-            )
+            onnx.save(model, before, save_as_external_data=True, location="model.onnx.data", size_threshold=256)
         graph = load_graph(before)
         for one in passes:
             one.rewrite(graph)
@@ -119,9 +117,7 @@ def decoder(decoder_weights: dict[str, np.ndarray]) -> Callable[..., onnx.ModelP
         ]
         if tied:
             del weights["embed"]
-            turn = helper.make_node(
-                "Transpose", ["head"], ["embed"], name="/model/embed_tokens/Transpose", perm=[1, 0]
-            )
+            turn = helper.make_node("Transpose", ["head"], ["embed"], name="/model/embed_tokens/Transpose", perm=[1, 0])
             nodes.insert(0, turn)
         return _model(
             nodes,

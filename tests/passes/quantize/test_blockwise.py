@@ -78,9 +78,7 @@ def test_symmetric_rounding_errs_by_half_a_step_and_clips_by_one(
 
 @settings(deadline=None)
 @given(weight=weights(), bits=WIDTHS, block_size=BLOCK_SIZES)
-def test_symmetric_rounding_keeps_the_extreme_weight_of_a_block(
-    weight: np.ndarray, bits: int, block_size: int
-) -> None:
+def test_symmetric_rounding_keeps_the_extreme_weight_of_a_block(weight: np.ndarray, bits: int, block_size: int) -> None:
     codes = quantize_blocks(weight, bits, block_size, "rtn", True)
     x = blocks_of(weight, block_size)
     at = np.abs(x).argmax(axis=2)[..., None]
@@ -168,9 +166,7 @@ def test_one_column_is_what_it_is_among_others(algorithm: str, symmetric: bool) 
 
 
 @pytest.mark.parametrize(("algorithm", "symmetric"), FORMATS)
-def test_chunks_do_not_show_in_the_result(
-    algorithm: str, symmetric: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_do_not_show_in_the_result(algorithm: str, symmetric: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = np.random.default_rng(3).normal(size=(256, 9)).astype(np.float32)
     whole = quantize_blocks(weight, 4, 16, algorithm, symmetric)
     monkeypatch.setattr("olivine.passes.quantize.blockwise.CHUNK_WEIGHTS", 300)

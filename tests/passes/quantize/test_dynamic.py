@@ -57,9 +57,7 @@ def test_a_channel_of_zeros_has_codes_of_zeros() -> None:
 
 
 @pytest.mark.parametrize("features", [32, 64, 576])
-def test_the_kernel_takes_the_product_in_integers(
-    rewrite: Rewrite, single_matmul: Make, features: int
-) -> None:
+def test_the_kernel_takes_the_product_in_integers(rewrite: Rewrite, single_matmul: Make, features: int) -> None:
     random = np.random.default_rng(features)
     weight = random.normal(size=(features, 24)).astype(np.float32)
     x = (random.normal(size=(5, features)) + 0.5).astype(np.float32)

@@ -50,9 +50,7 @@ def test_only_codes_and_scales_are_stored(rewrite: Rewrite, decoder: Make, bits:
     assert stored[f"embed_Q{bits}_scales"].shape == (40, 2)
 
 
-def test_a_tied_head_keeps_its_float_weight(
-    rewrite: Rewrite, decoder: Make, decoder_weights: Weights
-) -> None:
+def test_a_tied_head_keeps_its_float_weight(rewrite: Rewrite, decoder: Make, decoder_weights: Weights) -> None:
     done = rewrite(decoder(tied=True), QuantizeEmbedding(8))
     assert np.array_equal(done.weights()["head"], decoder_weights["head"])
     assert not any(node.op_type == "Transpose" for node in done.nodes().values())

@@ -10,9 +10,7 @@ from olivine.passes.quantize.packing import BlockCodes, pack_bits, unpack_bits
 WIDTHS = st.sampled_from((2, 4, 8))
 
 
-def random_codes(
-    seed: int, bits: int, features: int, outputs: int, block_size: int, symmetric: bool
-) -> BlockCodes:
+def random_codes(seed: int, bits: int, features: int, outputs: int, block_size: int, symmetric: bool) -> BlockCodes:
     random = np.random.default_rng(seed)
     blocks = -(-features // block_size)
     top = 2**bits
@@ -72,16 +70,12 @@ def test_dequantize_is_the_definition_written_as_a_loop(
         for n in range(outputs):
             block = k // block_size
             zero = 2 ** (bits - 1) if codes.zero_points is None else int(codes.zero_points[n, block])
-            expected[k, n] = codes.scales[n, block] * np.float32(
-                int(codes.codes[n, block, k % block_size]) - zero
-            )
+            expected[k, n] = codes.scales[n, block] * np.float32(int(codes.codes[n, block, k % block_size]) - zero)
     assert np.array_equal(codes.dequantize(), expected)
 
 
 @given(seed=st.integers(0, 2**32 - 1), bits=WIDTHS, blocks=st.integers(1, 9), outputs=st.integers(1, 4))
-def test_each_row_of_zero_points_is_padded_to_whole_bytes(
-    seed: int, bits: int, blocks: int, outputs: int
-) -> None:
+def test_each_row_of_zero_points_is_padded_to_whole_bytes(seed: int, bits: int, blocks: int, outputs: int) -> None:
     codes = random_codes(seed, bits, blocks * 16, outputs, 16, symmetric=False)
     packed = codes.packed_zero_points()
     assert packed is not None

@@ -110,9 +110,7 @@ def test_the_head_has_its_own_width_and_the_embedding_stays_float(
     assert (kept is not None) == (head == 0)
 
 
-def test_a_tied_embedding_gets_a_weight_of_its_own(
-    rewrite: Rewrite, decoder: Make, decoder_weights: Weights
-) -> None:
+def test_a_tied_embedding_gets_a_weight_of_its_own(rewrite: Rewrite, decoder: Make, decoder_weights: Weights) -> None:
     done = rewrite(decoder(tied=True), WeightOnlyQuantize())
     assert np.array_equal(done.weights()["model.embed_tokens.weight"], decoder_weights["head"].T)
     assert not any(node.op_type == "Transpose" for node in done.nodes().values())
@@ -180,9 +178,7 @@ def test_a_quantized_artifact_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "symmetric"), SCHEMES)
-def test_the_same_pass_writes_the_same_bytes(
-    rewrite: Rewrite, decoder: Make, algorithm: str, symmetric: bool
-) -> None:
+def test_the_same_pass_writes_the_same_bytes(rewrite: Rewrite, decoder: Make, algorithm: str, symmetric: bool) -> None:
     one = WeightOnlyQuantize(4, algorithm, 32, symmetric)
     first, second = (rewrite(decoder(True), one, name=name).after for name in ("first", "second"))
     for name in ("model.onnx", "model.onnx.data"):
