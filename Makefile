@@ -7,7 +7,7 @@ DEMO := results/demo-run
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
-	$(BIN)/olivine chat $(DEMO)/best --prompt "What is the capital of France?" --max-new-tokens 24
+	$(BIN)/olivine chat $(DEMO)/best --prompt "Tell me one fact about volcanoes." --max-new-tokens 48
 
 install: .venv/.development  ## everything that development needs, in .venv
 

@@ -76,7 +76,7 @@ class LineOutput:
     def trial_ended(self, record: TrialRecord, front: Sequence[TrialRecord]) -> None:
         """One line: how far the study is, what the trial was, what came out."""
         self._in_trial = False
-        self._ended += 1
+        self._ended += record.number > 0  # the base is no candidate
         mark = ", on the front" if any(member.number == record.number for member in front) else ""
         seconds = duration_text(record.build_seconds + record.evaluate_seconds)
         self._say(

@@ -18,13 +18,15 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import compose
 from olivine.search.space import Space
 
-ATTEMPTS = 20
+#: Draws before a candidate is taken at random from those not measured. Each fit of GP takes seconds.
+ATTEMPTS = {"gp": 2}
+DEFAULT_ATTEMPTS = 20
 #: Spaces up to this size are enumerated where that helps.
 ENUMERABLE = 20_000
 
@@ -86,22 +88,27 @@ class Proposer:
         """
         if self.sampler == "exhaustive":
             return self._unmeasured(number, measured, in_order=True)
-        history = [trial for trial in study.get_trials(deepcopy=False) if trial.number > 0]
-        for attempt in range(ATTEMPTS):
-            proposal = self._draw(study, history, hash_seed(self.seed, number, attempt))
+        scratch = self._scratch(study)
+        for attempt in range(ATTEMPTS.get(self.sampler, DEFAULT_ATTEMPTS)):
+            proposal = self._draw(scratch, hash_seed(self.seed, number, attempt))
             if compose(proposal.choice).key not in measured:
                 return proposal
         return self._unmeasured(number, measured, in_order=False)
 
-    def _draw(self, study: optuna.Study, history: list[FrozenTrial], seed: int) -> Proposal:
-        scratch = optuna.create_study(
-            directions=study.directions, sampler=make_sampler(self.sampler, seed, self.startup_trials)
-        )
-        scratch.add_trials([trial for trial in history if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)])
+    def _scratch(self, study: optuna.Study) -> optuna.Study:
+        """A copy in memory of the trials that have ended, without the base."""
+        scratch = optuna.create_study(directions=study.directions)
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        scratch.add_trials([t for t in study.get_trials(deepcopy=False, states=ended) if t.number > 0])
+        return scratch
+
+    def _draw(self, scratch: optuna.Study, seed: int) -> Proposal:
+        """One proposal; it stays in ``scratch`` as running, which steers TPE away from drawing it again."""
+        scratch.sampler = make_sampler(self.sampler, seed, self.startup_trials)
         trial = scratch.ask()
         choice = self.space.suggest(trial)
-        (drawn,) = scratch.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return Proposal(choice, dict(trial.params), dict(drawn.system_attrs))
+        drawn = scratch.get_trials(deepcopy=False)[trial.number]
+        return Proposal(choice, dict(drawn.params), dict(drawn.system_attrs))
 
     def _unmeasured(self, number: int, measured: Collection[str], in_order: bool) -> Proposal | None:
         """A candidate that was not measured yet: the first, or any; None where there is none."""
@@ -111,7 +118,7 @@ class Proposer:
         rest = [c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if compose(c).key not in measured]
         if not rest:
             return None
-        choice = rest[0] if in_order else random.Random(hash_seed(self.seed, number, ATTEMPTS)).choice(rest)
+        choice = rest[0] if in_order else random.Random(hash_seed(self.seed, number, -1)).choice(rest)
         return Proposal(choice, {name: choice[name] for name in self.space.searched if name in choice}, {})
 
 

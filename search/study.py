@@ -39,7 +39,6 @@ from olivine.search.objective import Evaluators, Objective, stop_rule
 from olivine.search.pareto import front, hypervolume_history
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal, Proposer, count_candidates
-from olivine.search.space import Domain
 from olivine.search.workers import Builder
 
 STUDY_NAME = "olivine"
@@ -144,7 +143,7 @@ class Search:
         space = self.config.search_space()
         measured = self._measured()
         for given in self.config.enqueue:
-            choice = canonical({**{d.axis.name: _usual(d) for d in space.domains if d.values}, **given})
+            choice = canonical({**space.usual(), **given})
             if compose(choice).key in measured:
                 continue
             # A choice outside the space is measured, but tells the sampler nothing.
@@ -180,11 +179,6 @@ class Search:
         tell(self.study, trial, record, self.config.objectives)
         self.records.append(record)
         self.watcher.trial_ended(record, self.front())
-
-
-def _usual(domain: Domain) -> Scalar:
-    """The value of an axis that ``enqueue:`` does not name: its default where the space has it, else the first."""
-    return domain.axis.default if domain.axis.default in domain.values else domain.values[0]
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectives: Sequence[str]) -> None:

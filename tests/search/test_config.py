@@ -122,7 +122,7 @@ def test_each_form_of_text_is_recognised(text: object, expected: object) -> None
 def test_a_config_is_frozen() -> None:
     config = parse_config(sound(), "x.yaml")
     with pytest.raises(ValueError, match="frozen"):
-        config.seed = 1  # type: ignore[misc]
+        config.seed = 1
 
 
 def test_overrides_take_dotted_paths_and_yaml_values(tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+"""The pipeline on a tiny checkpoint, and the contract that every pass keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olivine.passes import pipeline
+from olivine.passes.artifact import ModelArtifact, sha256_file
+from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar
+from olivine.passes.cache import Cache
+from olivine.passes.catalog import AXES, PASSES
+from olivine.passes.errors import BuildFailed, PassRefused, UsageError
+from olivine.passes.pipeline import build
+from olivine.passes.recipe import Recipe, Step, canonical, compose
+from olivine.passes.source import Source, resolve
+
+#: A choice that takes every pass of the catalog.
+EVERYTHING: dict[str, Scalar] = {
+    "rotate": True,
+    "precision": "int4",
+    "activations": "int8",
+    "dynamic_layers": "mlp_in",
+    "embedding": "int8",
+    "lm_head": "int8",
+    "threads": 1,
+}
+
+
+def contents(artifact: ModelArtifact) -> dict[str, str]:
+    return {str(file.relative_to(artifact.path)): sha256_file(file) for file in artifact.files()}
+
+
+@pytest.fixture(scope="module")
+def source(tiny_llama: Path) -> Source:
+    return resolve(str(tiny_llama))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """One cache for the tests that do not need an empty one."""
+    return Cache(tmp_path_factory.mktemp("pipeline"))
+
+
+def entries(cache: Cache) -> set[str]:
+    return {path.name for path in (cache.root / "artifacts").iterdir()}
+
+
+def test_the_choice_takes_every_pass() -> None:
+    assert [step.name for step in compose(EVERYTHING).steps] == list(PASSES)
+
+
+def test_the_same_recipe_gives_the_same_bytes_in_two_caches(source: Source, cache: Cache, tmp_path: Path) -> None:
+    recipe = compose(EVERYTHING)
+    first, second = build(source, recipe, cache), build(source, recipe, Cache(tmp_path))
+    assert contents(first.artifact) == contents(second.artifact)
+    assert first.artifact.key == second.artifact.key
+    assert first.artifact.holds == second.artifact.holds
+
+
+def test_inputs_stay_byte_identical(source: Source, cache: Cache, tiny_llama: Path) -> None:
+    build(source, compose({}), cache)
+    artifacts = [found for key in entries(cache) if (found := cache.get(key)) is not None]
+    before = [contents(artifact) for artifact in artifacts]
+    checkpoint = [sha256_file(path) for path in sorted(tiny_llama.iterdir())]
+    build(source, compose({"precision": "int8", "block_size": 64}), cache)
+    assert [contents(artifact) for artifact in artifacts] == before
+    assert [sha256_file(path) for path in sorted(tiny_llama.iterdir())] == checkpoint
+
+
+def test_every_pass_says_whether_it_came_from_the_cache(source: Source, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    first = build(source, compose({"precision": "int8"}), cache)
+    again = build(source, compose({"precision": "int8"}), cache)
+    other = build(source, compose({"precision": "int4"}), cache)
+    names = ["export", "weight_only", "session_options"]
+    assert [(r.name, r.cached) for r in first.passes] == [(name, False) for name in names]
+    assert [(r.name, r.cached) for r in again.passes] == [(name, True) for name in names]
+    assert [r.cached for r in other.passes] == [True, False, False]
+    assert all(r.seconds == 0 for r in again.passes)
+    assert again.artifact == first.artifact
+
+
+def test_another_session_option_shares_the_weights_of_its_graph_stage(source: Source, cache: Cache) -> None:
+    one, two = (build(source, compose({"precision": "int8", "threads": n}), cache).artifact for n in (1, 2))
+    assert one.key != two.key
+    for artifact in (one, two):
+        assert artifact.genai_config()["model"]["decoder"]["session_options"]["intra_op_num_threads"] in (1, 2)
+    names = [file.name for file in one.files() if file.name != "genai_config.json"]
+    assert "model.onnx.data" in names
+    for name in names:
+        assert (one.path / name).stat().st_ino == (two.path / name).stat().st_ino
+    assert one.genai_config() != two.genai_config()
+
+
+def test_a_refusal_is_not_cached(source: Source, cache: Cache) -> None:
+    export, *_ = compose({}).steps
+    recipe = Recipe((export, Step("dynamic_int8", json.dumps({"layers": "nothing"}))))
+    build(source, Recipe((export,)), cache)
+    before = entries(cache)
+    for _ in range(2):
+        with pytest.raises(PassRefused, match="no layer matches 'nothing'"):
+            build(source, recipe, cache)
+    assert entries(cache) == before
+
+
+def test_a_graph_that_fails_its_check_is_not_cached(
+    source: Source, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = compose({"precision": "int4", "block_size": 128})
+    build(source, compose({}), cache)
+    before = entries(cache)
+
+    def broken(folder: Path) -> None:
+        raise BuildFailed("the graph gives logits that are not finite")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "check_model", broken)
+        with pytest.raises(BuildFailed, match="not finite"):
+            build(source, recipe, cache)
+    assert entries(cache) == before
+    assert not build(source, recipe, cache).passes[1].cached
+
+
+def test_facts_follow_the_passes(source: Source, cache: Cache) -> None:
+    plain = build(source, compose({}), cache).artifact
+    full = build(source, compose(EVERYTHING), cache).artifact
+    assert plain.holds == {"onnx", "float"}
+    assert full.holds == {"onnx", "rotated", "quantized"}
+
+
+def test_quantizing_twice_is_refused(source: Source, cache: Cache) -> None:
+    export, weight_only, _ = compose({"precision": "int8"}).steps
+    with pytest.raises(PassRefused, match="requires float"):
+        build(source, Recipe((export, weight_only, weight_only)), cache)
+
+
+def test_an_onnx_source_needs_no_export(tiny_onnx: Path, cache: Cache) -> None:
+    built = build(resolve(str(tiny_onnx)), compose({"precision": "int8"}), cache)
+    assert [r.name for r in built.passes] == ["weight_only", "session_options"]
+    assert "quantized" in built.artifact.holds
+
+
+# The contract of every pass.
+
+
+def instance(name: str) -> Any:
+    built = PASSES[name].from_choice(canonical(EVERYTHING))
+    assert built is not None
+    return built
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_parameters_survive_json(name: str) -> None:
+    one = instance(name)
+    (step,) = [step for step in compose(EVERYTHING).steps if step.name == name]
+    through = Recipe.from_json(json.loads(json.dumps(Recipe((step,)).to_json())))
+    assert through.passes() == [one]
+    assert through.key == Recipe((step,)).key
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_pass_has_one_of_the_four_forms_and_is_frozen(name: str) -> None:
+    one = instance(name)
+    assert sum(isinstance(one, form) for form in (CheckpointPass, ExportPass, GraphPass, ConfigPass)) == 1
+    assert hash(one) == hash(instance(name))
+    assert one.name == name
+    assert type(one).__doc__
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_pass_is_refused_where_its_requirements_do_not_hold(name: str) -> None:
+    one = instance(name)
+    assert one.refuse(one.requires) is None
+    for missing in one.requires:
+        reason = one.refuse(one.requires - {missing} | {"something"})
+        assert reason is not None
+        assert missing in reason
+        assert name in reason
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_requirements_of_the_catalog_are_ensured_in_its_order(name: str) -> None:
+    holds = frozenset({"checkpoint"})
+    for step in compose(EVERYTHING).passes():
+        assert step.refuse(holds) is None
+        holds = (holds - step.breaks) | step.ensures
+        if step.name == name:
+            assert step.ensures <= holds
+            return
+    pytest.fail(f"{name} is not in the recipe")
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_defaults_ask_for_export_and_session_options_only(name: str) -> None:
+    built = PASSES[name].from_choice(canonical({}))
+    assert (built is not None) == (name in ("export", "session_options"))
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_axes_have_sound_defaults_and_words(name: str) -> None:
+    for axis in PASSES[name].axes:
+        assert AXES[axis.name] is axis
+        assert axis.doc
+        if axis.kind == "choice":
+            assert axis.default in axis.values
+            assert len(set(axis.values)) == len(axis.values)
+        if axis.bounds is not None:
+            assert axis.bounds[0] <= float(axis.default) <= axis.bounds[1]
+
+
+@pytest.mark.parametrize("choice", [{}, {"precision": "int8"}, EVERYTHING], ids=["base", "int8", "everything"])
+def test_a_choice_in_canonical_form_is_its_own_canonical_form(choice: Mapping[str, Scalar]) -> None:
+    assert canonical(canonical(choice)) == canonical(choice)
+    assert compose(canonical(choice)) == compose(choice)
+
+
+def test_an_unknown_pass_of_a_recipe_is_named() -> None:
+    with pytest.raises(UsageError, match=r"Unknown pass 'weight_onlyy'\. Did you mean 'weight_only'\?"):
+        Recipe((Step("weight_onlyy", "{}"),)).passes()
