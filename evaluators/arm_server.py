@@ -96,6 +96,7 @@ class Server:
                 f"tokens_{number}": ids,
                 f"ids_{number}": base.ids,
                 f"logp_{number}": base.logp,
+                f"tail_{number}": base.tail,
                 f"nll_{number}": base.nll,
                 f"best_{number}": base.best,
             }
@@ -113,7 +114,7 @@ class Server:
         self.scored = True
         with np.load(path) as stored:  # members are read one by one: only this window's are
             ids = stored[f"tokens_{window}"]
-            base = TopK(*(stored[f"{part}_{window}"] for part in ("ids", "logp", "nll", "best")))
+            base = TopK(*(stored[f"{part}_{window}"] for part in ("ids", "logp", "tail", "nll", "best")))
         logits, targets = self._logits(ids, len(base.nll))
         if not finite(logits):
             return {"nll": 0.0, "tokens": len(targets), "kl": 0.0, "agree": 0, "finite": False}

@@ -96,10 +96,17 @@ class KLDivergence(_WindowMetric):
         references: Sequence[Sequence[Sequence[float]]],
     ) -> dict[str, float]:
         sums = []
-        for ours, base in zip(predictions, references, strict=True):
-            sums.append(bucketed_kl(np.array(base), np.array(ours), tail=True).sum())
+        for window, base_window in zip(predictions, references, strict=True):
+            ours, base = np.array(window), np.array(base_window)
+            sums.append(bucketed_kl(base, _missing(base), ours, _missing(ours)).sum())
         tokens = np.array([len(window) for window in references], dtype=np.float64)
         return self._answer(formulas.kl_divergence(np.array(sums), tokens))
+
+
+def _missing(logp: np.ndarray) -> np.ndarray:
+    """[positions] what the probabilities of [positions, k] log-probabilities leave of 1."""
+    rest: np.ndarray = np.maximum(1.0 - np.exp(logp.astype(np.float64)).sum(axis=1), 0.0)
+    return rest
 
 
 class TopOneAgreement(_WindowMetric):

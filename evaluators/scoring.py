@@ -15,6 +15,8 @@ Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 
 CHUNK_ROWS = 32
+#: A tail below this is rounding: it counts as this much on both sides.
+LEAST_TAIL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class TopK:
     Attributes:
         ids: [positions, k] token ids, in no order.
         logp: [positions, k] their log-probabilities, in nats.
+        tail: [positions] probability of all the others.
         nll: [positions] negative log-likelihood of the token that came, in nats.
         best: [positions] the likeliest token; the lowest id of several that are.
     """
 
     ids: Int32
     logp: Float32
+    tail: Float64
     nll: Float32
     best: Int32
 
@@ -43,30 +47,23 @@ class Scores:
     agree: npt.NDArray[np.bool_]
 
 
-def log_normalizer(rows: Float32) -> Float64:
-    """log(sum(exp(rows))) per row; the sum is kept in float64."""
-    peak = rows.max(axis=1, keepdims=True)
-    total = np.exp(rows - peak).sum(axis=1, dtype=np.float64)
-    out: Float64 = np.log(total) + peak[:, 0].astype(np.float64)
-    return out
-
-
 def top_k(logits: Float32, targets: Int32, k: int) -> TopK:
     """Cut the distributions of ``logits`` [positions, vocabulary] to their ``k`` likeliest tokens.
 
     ``targets`` [positions] are the tokens that came next.
     """
     k = min(k, logits.shape[1])
-    ids, logp, nll, best = [], [], [], []
+    ids, logp, tail, nll, best = [], [], [], [], []
     for start in range(0, len(logits), CHUNK_ROWS):
         rows = logits[start : start + CHUNK_ROWS]
-        normalizer = log_normalizer(rows)
         likely = np.argpartition(rows, -k, axis=1)[:, -k:]
+        kept, rest, normalizer = _split(rows, likely)
         ids.append(likely.astype(np.int32))
-        logp.append((np.take_along_axis(rows, likely, axis=1) - normalizer[:, None]).astype(np.float32))
+        logp.append(kept.astype(np.float32))
+        tail.append(rest)
         nll.append((normalizer - _picked(rows, targets[start : start + CHUNK_ROWS])).astype(np.float32))
         best.append(rows.argmax(axis=1).astype(np.int32))
-    return TopK(np.concatenate(ids), np.concatenate(logp), np.concatenate(nll), np.concatenate(best))
+    return TopK(*(np.concatenate(part) for part in (ids, logp, tail, nll, best)))
 
 
 def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
@@ -78,34 +75,42 @@ def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
     """
     nll, kl, agree = [], [], []
     for start in range(0, len(logits), CHUNK_ROWS):
-        stop = start + CHUNK_ROWS
-        rows = logits[start:stop]
-        normalizer = log_normalizer(rows)
-        ids = base.ids[start:stop]
-        ours = (np.take_along_axis(rows, ids, axis=1) - normalizer[:, None]).astype(np.float32)
-        kl.append(bucketed_kl(base.logp[start:stop], ours, tail=ids.shape[1] < rows.shape[1]))
-        nll.append(normalizer - _picked(rows, targets[start:stop]))
-        agree.append(rows.argmax(axis=1) == base.best[start:stop])
+        chunk = slice(start, start + CHUNK_ROWS)
+        rows = logits[chunk]
+        kept, rest, normalizer = _split(rows, base.ids[chunk])
+        kl.append(bucketed_kl(base.logp[chunk], base.tail[chunk], kept, rest))
+        nll.append(normalizer - _picked(rows, targets[chunk]))
+        agree.append(rows.argmax(axis=1) == base.best[chunk])
     return Scores(np.concatenate(nll), np.concatenate(kl), np.concatenate(agree))
 
 
-def bucketed_kl(base: Float32, ours: Float32, tail: bool) -> Float64:
+def bucketed_kl(base: Float32, base_tail: Float64, ours: Float64, our_tail: Float64) -> Float64:
     """KL(base || ours) per row from log-probabilities of the same tokens, the rest in one bucket.
 
     Args:
         base: [positions, k] the base's log-probabilities.
-        ours: [positions, k] the candidate's, of the same tokens.
-        tail: whether there are tokens outside the k.
+        base_tail: [positions] its probability of all other tokens.
+        ours: [positions, k] the candidate's log-probabilities of the same tokens.
+        our_tail: [positions] its probability of all others.
     """
-    p_log, q_log = base.astype(np.float64), ours.astype(np.float64)
-    p = np.exp(p_log)
-    total: Float64 = (p * (p_log - q_log)).sum(axis=1)
-    if tail:
-        # Float32 log-probabilities leave the tail uncertain by about 1e-7; both sides are floored alike.
-        p_tail = np.maximum(1.0 - p.sum(axis=1), 1e-7)
-        q_tail = np.maximum(1.0 - np.exp(q_log).sum(axis=1), 1e-7)
-        total = total + p_tail * np.log(p_tail / q_tail)
-    return total
+    p_log = base.astype(np.float64)
+    total: Float64 = (np.exp(p_log) * (p_log - ours)).sum(axis=1)
+    p, q = np.maximum(base_tail, LEAST_TAIL), np.maximum(our_tail, LEAST_TAIL)
+    return total + p * np.log(p / q)
+
+
+def _split(rows: Float32, ids: Int32) -> tuple[Float64, Float64, Float64]:
+    """Log-probabilities of the tokens ``ids``, the probability of all others, and log(sum(exp(rows))).
+
+    The tail is a difference of float64 sums over the same exponentials, so it keeps its digits when it is small.
+    """
+    peak = rows.max(axis=1, keepdims=True)
+    weights = np.exp(rows - peak)
+    total = weights.sum(axis=1, dtype=np.float64)
+    inside = np.take_along_axis(weights, ids, axis=1).sum(axis=1, dtype=np.float64)
+    normalizer = np.log(total) + peak[:, 0].astype(np.float64)
+    kept = np.take_along_axis(rows, ids, axis=1) - normalizer[:, None]
+    return kept, np.maximum(total - inside, 0.0) / total, normalizer
 
 
 def _picked(rows: Float32, targets: Int32) -> Float32:

@@ -53,5 +53,5 @@ def test_ties_agree_whatever_the_number_of_kept_tokens() -> None:
 def test_the_tail_is_one_more_outcome() -> None:
     base, ours = np.log([[0.5, 0.3]]), np.log([[0.25, 0.25]])
     by_hand = 0.5 * np.log(2) + 0.3 * np.log(0.3 / 0.25) + 0.2 * np.log(0.2 / 0.5)
-    found = bucketed_kl(base.astype(np.float32), ours.astype(np.float32), tail=True)
+    found = bucketed_kl(base.astype(np.float32), np.array([0.2]), ours, np.array([0.5]))
     assert found[0] == pytest.approx(by_hand, abs=1e-6)

@@ -47,11 +47,11 @@ def test_lines_are_one_per_ended_trial_with_its_outcome() -> None:
     lines = console.export_text().splitlines()
     ended = [line for line in lines if line.startswith("[")]
     assert len(ended) == 16
-    assert ended[7].startswith("[8/16] trial 7 complete in 26 s, on the front: decode speedup 2.91x ±0.06")
+    assert ended[7].startswith("[7/16] trial 7 complete in 26 s, on the front: decode speedup 2.91x ±0.06")
     assert "perplexity_ratio is 1.95 [1.88, 2.03]" in ended[2]
     assert lines[0].startswith("study demo: 16 trials, at most 15 min 00 s")
     assert "the front stopped growing [after 5 trials]" in lines
-    assert lines[-1] == "16 trials in 5 min 20 s"
+    assert lines[-1] == "15 trials in 5 min 20 s"
 
 
 def test_phases_within_a_trial_stay_quiet_in_lines() -> None:

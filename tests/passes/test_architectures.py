@@ -1,0 +1,35 @@
+"""Every architecture of the shipped configs, through every quantization pass, into a model that generates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from olivine.evaluators.arm import Arm
+from olivine.passes.cache import Cache
+from olivine.passes.pipeline import build
+from olivine.passes.recipe import compose
+from olivine.passes.source import resolve
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "phi3", "gemma3", "mistral", "smollm3")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_quantized_candidates_load_and_generate(
+    architecture: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
+) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / architecture, architecture)
+    choice = {"precision": "int4", "algorithm": "k_quant", "activations": "int8", "lm_head": "int8", "embedding": "int8"}
+    built = build(resolve(str(checkpoint)), compose(choice), Cache(tmp_path / "cache"))
+    ops = {node.op_type for node in _graph(built.artifact.onnx_path())}
+    assert {"MatMulNBits", "MatMulIntegerToFloat", "GatherBlockQuantized"} <= ops
+    with Arm.open(built.artifact.path) as arm:
+        arm.prefill([5, 6, 7, 8], 4)
+        assert len(arm.decode(3).ms) == 3
+
+
+def _graph(path: Path) -> list[onnx.NodeProto]:
+    return list(onnx.load(path, load_external_data=False).graph.node)
