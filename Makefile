@@ -37,6 +37,9 @@ typecheck: .venv/.development
 	for package in search passes evaluators; do ln -sfn "$(CURDIR)/$$package" build/typing/olivine/$$package; done
 	cd build/typing && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p olivine
 
+bench: .venv/.development  ## speed and memory as ratios measured side by side, into results/benchmarks.md
+	$(BIN)/python tests/benchmarks/bench.py --to results/benchmarks.md
+
 schema: .venv/.development  ## the JSON schema that editors complete study files from
 	$(BIN)/python -m olivine.search.schema
 

@@ -112,7 +112,8 @@ def protocols(view: StudyView) -> list[dict[str, Any]]:
         return []
     groups: dict[str, list[str]] = {}
     for metric, entry in shown.metrics.items():
-        if protocol := entry.get("protocol"):
+        protocol = {k: v for k, v in (entry.get("protocol") or {}).items() if k != "samples"}  # those are in the record
+        if protocol:
             groups.setdefault(json.dumps(protocol, sort_keys=True, default=str), []).append(metric)
     return [
         {

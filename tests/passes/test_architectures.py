@@ -22,7 +22,13 @@ def test_quantized_candidates_load_and_generate(
     architecture: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
 ) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / architecture, architecture)
-    choice = {"precision": "int4", "algorithm": "k_quant", "activations": "int8", "lm_head": "int8", "embedding": "int8"}
+    choice = {
+        "precision": "int4",
+        "algorithm": "k_quant",
+        "activations": "int8",
+        "lm_head": "int8",
+        "embedding": "int8",
+    }
     built = build(resolve(str(checkpoint)), compose(choice), Cache(tmp_path / "cache"))
     ops = {node.op_type for node in _graph(built.artifact.onnx_path())}
     assert {"MatMulNBits", "MatMulIntegerToFloat", "GatherBlockQuantized"} <= ops
