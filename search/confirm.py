@@ -13,6 +13,7 @@ import numpy as np
 
 from olivine.evaluators.base import Measurement
 from olivine.passes.base import Scalar
+from olivine.passes.errors import OlivineError
 from olivine.search.pareto import nondominated
 from olivine.search.records import TrialRecord
 from olivine.search.study import Search, base_choice, directed, make_evaluators
@@ -28,29 +29,32 @@ class Confirmation:
         members: (record of the search, confirmed metrics) of every member measured again, in front order.
         front: trial numbers of those that are feasible and nondominated by the confirmed values.
         default_threads: speedups of GenAI's default of one thread over the base; empty where that is the base.
+        failures: members that ran in the search and no longer do, each in a sentence.
     """
 
     members: tuple[tuple[TrialRecord, Confirmed], ...]
     front: tuple[int, ...]
     default_threads: Confirmed
+    failures: tuple[str, ...] = ()
 
 
 def confirm(search: Search) -> Confirmation:
-    """Measure up to ``confirm.members`` front members again.
-
-    Raises:
-        ArmFailed: when a member that ran in the search no longer does.
-    """
+    """Measure up to ``confirm.members`` front members again; one that no longer runs is named, not confirmed."""
     config = search.config
     evaluators = make_evaluators(
         config, search.objective.base_artifact(), search.folder, "confirm", search.base_times.frozen()
     )
     chosen = spread(search.front(), config.confirm.members)
-    members = []
+    members: list[tuple[TrialRecord, Confirmed]] = []
+    failures = []
     for position, record in enumerate(chosen, start=1):
         search.watcher.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
-        members.append((record, search.objective.remeasure(record, evaluators)))
-    return Confirmation(tuple(members), _front(search, members), _default_threads(search))
+        try:
+            members.append((record, search.objective.remeasure(record, evaluators)))
+        except OlivineError as error:
+            failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
+            search.watcher.note(failures[-1])
+    return Confirmation(tuple(members), _front(search, members), _default_threads(search), tuple(failures))
 
 
 def spread(members: Sequence[TrialRecord], count: int) -> list[TrialRecord]:

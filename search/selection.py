@@ -70,7 +70,8 @@ def select(config: StudyConfig, confirmation: Confirmation) -> Selection:
         reason = f"Trial {record.number} is the only confirmed front member{kept.replace('keep', 'keeps')}."
     else:
         reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
-    return Selection(record, metrics, reason, tuple(_warnings(metrics, [*config.parsed_constraints(), *where])))
+    warnings = [*_warnings(metrics, [*config.parsed_constraints(), *where]), *confirmation.failures]
+    return Selection(record, metrics, reason, tuple(warnings))
 
 
 def _keeps(metrics: Confirmed, constraints: Iterable[Constraint]) -> bool:
@@ -107,7 +108,8 @@ def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constrai
 def _why_none(config: StudyConfig, confirmation: Confirmation, constraints: list[Constraint]) -> str:
     """Nothing qualified: what each confirmed member broke, the nearest first."""
     if not confirmation.members:
-        return "No candidate keeps the constraints in the search: " + ", ".join(config.constraints)
+        why = "; ".join(confirmation.failures) or "no candidate kept the constraints in the search"
+        return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}"
     lines = []
     for record, metrics in confirmation.members:
         broken = [c for c in constraints if not c.holds(metrics[c.metric].value)]
