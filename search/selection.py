@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,13 @@ from olivine.passes.errors import OlivineError
 from olivine.search.config import StudyConfig
 from olivine.search.confirm import Confirmation, Confirmed
 from olivine.search.metrics import METRICS, Constraint, parse_constraint
-from olivine.search.pareto import knee, weighted
+from olivine.search.pareto import knee, nearest_misses, weighted
 from olivine.search.records import TrialRecord
 from olivine.search.study import directed
+
+
+#: Nearest misses that an empty result shows.
+SHOWN_MISSES = 5
 
 
 class NoCandidate(OlivineError):
@@ -40,8 +44,13 @@ class Selection:
     warnings: tuple[str, ...]
 
 
-def select(config: StudyConfig, confirmation: Confirmation) -> Selection:
+def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[TrialRecord] = ()) -> Selection:
     """Pick from the confirmed front by the config's rule.
+
+    Args:
+        config: the rule, ``select.where``, and the constraints.
+        confirmation: the front measured again.
+        records: all trials of the search; they explain an empty front.
 
     Raises:
         NoCandidate: when no confirmed candidate keeps the constraints and ``select.where``.
@@ -50,7 +59,7 @@ def select(config: StudyConfig, confirmation: Confirmation) -> Selection:
     front = [(r, m) for r, m in confirmation.members if r.number in confirmation.front]
     eligible = [(r, m) for r, m in front if _keeps(m, where)]
     if not eligible:
-        raise NoCandidate(_why_none(config, confirmation, [*config.parsed_constraints(), *where]))
+        raise NoCandidate(_why_none(confirmation, records, [*config.parsed_constraints(), *where]))
     points = np.array([[directed(name, m[name].value) for name in config.objectives] for _, m in eligible])
     rule = config.select
     if rule.by == "knee":
@@ -105,16 +114,18 @@ def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constrai
             )
 
 
-def _why_none(config: StudyConfig, confirmation: Confirmation, constraints: list[Constraint]) -> str:
-    """Nothing qualified: what each confirmed member broke, the nearest first."""
+def _why_none(confirmation: Confirmation, records: Sequence[TrialRecord], constraints: list[Constraint]) -> str:
+    """Nothing qualified: what each confirmed member broke, or each trial of the search; the nearest first."""
     if not confirmation.members:
         why = "; ".join(confirmation.failures) or "no candidate kept the constraints in the search"
-        return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}"
+        missed = nearest_misses(records, SHOWN_MISSES) or [r for r in records if r.state == "failed"][:SHOWN_MISSES]
+        lines = "".join(f"\n  trial {record.number}: {record.reason}" for record in missed)
+        return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}.{lines}"
     lines = []
     for record, metrics in confirmation.members:
         broken = [c for c in constraints if not c.holds(metrics[c.metric].value)]
         total = sum(c.violation(metrics[c.metric].value) for c in broken)
         said = ", ".join(f"{c.metric} {metrics[c.metric].value:.4g} (asked: {c.relation} {c.bound:g})" for c in broken)
         lines.append((total, f"  trial {record.number}: {said or 'dominated by another'}"))
-    nearest = "\n".join(line for _, line in sorted(lines)[:5])
+    nearest = "\n".join(line for _, line in sorted(lines)[:SHOWN_MISSES])
     return f"No confirmed candidate keeps {', '.join(map(str, constraints))}. Nearest misses:\n{nearest}"
