@@ -56,9 +56,9 @@ def top_k(logits: Float32, targets: Int32, k: int) -> TopK:
     ids, logp, tail, nll, best = [], [], [], [], []
     for start in range(0, len(logits), CHUNK_ROWS):
         rows = logits[start : start + CHUNK_ROWS]
-        likely = np.argpartition(rows, -k, axis=1)[:, -k:]
+        likely = np.argpartition(rows, -k, axis=1)[:, -k:].astype(np.int32)
         kept, rest, normalizer = _split(rows, likely)
-        ids.append(likely.astype(np.int32))
+        ids.append(likely)
         logp.append(kept.astype(np.float32))
         tail.append(rest)
         nll.append((normalizer - _picked(rows, targets[start : start + CHUNK_ROWS])).astype(np.float32))
@@ -96,7 +96,8 @@ def bucketed_kl(base: Float32, base_tail: Float64, ours: Float64, our_tail: Floa
     p_log = base.astype(np.float64)
     total: Float64 = (np.exp(p_log) * (p_log - ours)).sum(axis=1)
     p, q = np.maximum(base_tail, LEAST_TAIL), np.maximum(our_tail, LEAST_TAIL)
-    return total + p * np.log(p / q)
+    total += p * np.log(p / q)
+    return total
 
 
 def _split(rows: Float32, ids: Int32) -> tuple[Float64, Float64, Float64]:
