@@ -16,9 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from olivine.passes.calibration import Hessians
 
 Scalar = str | int | float | bool
 Choice = Mapping[str, Scalar]
@@ -36,6 +39,8 @@ class Axis:
         values: the valid words or numbers of a ``choice``.
         bounds: inclusive bounds of a number.
         applies: whether the axis exists, given the values of the axes before it.
+        default_of: where the default depends on the values of the axes before it, how; ``default`` is the usual one.
+        calibrated: values of a ``choice`` whose pass learns from calibration text.
     """
 
     name: str
@@ -45,6 +50,12 @@ class Axis:
     values: tuple[Scalar, ...] = ()
     bounds: tuple[float, float] | None = None
     applies: Callable[[Choice], bool] = lambda choice: True
+    default_of: Callable[[Choice], Scalar] | None = None
+    calibrated: tuple[Scalar, ...] = ()
+
+    def default_for(self, choice: Choice) -> Scalar:
+        """The value when a YAML does not name the axis, given the values of the axes before it."""
+        return self.default if self.default_of is None else self.default_of(choice)
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,23 @@ class GraphPass(Pass):
         Raises:
             PassRefused: when no node fits.
         """
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether this pass, with its parameters, learns from calibration text."""
+        return False
+
+    def rewrite_calibrated(self, model: ir.Model, hessians: Hessians) -> None:
+        """What the pipeline calls instead of :meth:`rewrite` where ``needs_calibration`` is true.
+
+        Args:
+            model: changed in place.
+            hessians: of the float graph that the stage started from; activations keep their names.
+
+        Raises:
+            PassRefused: when no node fits, or an activation was not captured.
+        """
+        raise NotImplementedError(f"pass '{self.name}' says that it needs calibration, but does not take any")
 
 
 class ConfigPass(Pass):

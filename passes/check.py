@@ -38,34 +38,43 @@ def check_model(folder: Path) -> None:
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = ort.InferenceSession(str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"])
-        (logits,) = session.run(["logits"], _prompt(session, decoder["head_size"]))
-    except _ort_errors() as error:
+        (logits,) = session.run(["logits"], prompt(session, decoder["head_size"], np.arange(TOKENS)))
+    except ort_errors() as error:
         raise BuildFailed(f"the graph does not run in ONNX Runtime: {error}") from error
     if not np.isfinite(logits.astype(np.float32)).all():
         raise BuildFailed("the graph gives logits that are not finite")
 
 
-def _prompt(session: ort.InferenceSession, head_size: int) -> dict[str, np.ndarray]:
-    """A first prompt of a few tokens: an empty key-value cache, a mask of ones, rising ids and positions."""
+def prompt(session: ort.InferenceSession, head_size: int, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """What a decoder graph reads for a first prompt: an empty key-value cache, a mask of ones, rising positions.
+
+    Args:
+        session: of the graph.
+        head_size: features of an attention head, from genai_config.json.
+        tokens: token ids [length].
+    """
+    length = len(tokens)
     sizes = {
         "batch_size": 1,
-        "sequence_length": TOKENS,
-        "total_sequence_length": TOKENS,
+        "sequence_length": length,
+        "total_sequence_length": length,
         "past_sequence_length": 0,
         "kv_cache_dim": head_size,
     }
+    rows = {"input_ids": tokens, "position_ids": np.arange(length)}
     feed = {}
     for given in session.get_inputs():
         dims = [size if isinstance(size, int) else sizes.get(size, 1) for size in given.shape]
         dtype = DTYPES[given.type]
-        if given.name in ("input_ids", "position_ids"):
-            feed[given.name] = np.arange(TOKENS, dtype=dtype).reshape(1, TOKENS)
+        if given.name in rows:
+            feed[given.name] = rows[given.name].astype(dtype).reshape(1, length)
         else:
             feed[given.name] = np.full(dims, given.name == "attention_mask", dtype)
     return feed
 
 
-def _ort_errors() -> tuple[type[Exception], ...]:
+def ort_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a graph that it can't load or run."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (

@@ -40,6 +40,11 @@ class Linear:
         return int(k), int(n)
 
     @property
+    def dtype(self) -> ir.DataType:
+        """The type of the weight, and so of what the layer reads."""
+        return self.weight.const_value.dtype
+
+    @property
     def path(self) -> str:
         """``layers.3/down_proj`` or ``lm_head``: what patterns in YAML are matched against."""
         return self.role if self.layer is None else f"layers.{self.layer}/{self.role}"

@@ -5,7 +5,8 @@ Built in stages, each cached under a hash of its inputs, parameters, pass versio
 1. the source as a checkpoint folder, once per model;
 2. each checkpoint pass;
 3. the export: the float graph, once per model, precision and fusion level;
-4. all graph passes together: the graph is read once, rewritten in memory and written once;
+4. all graph passes together: the graph is read once, rewritten in memory and written once; passes that learn from
+   text get the Hessians of the float graph;
 5. all config passes together: weights are hard links to stage 4.
 """
 
@@ -15,13 +16,18 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
 
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult
 from olivine.passes.cache import Cache
+from olivine.passes.calibration import Hessians, capture_hessians, hessians_key
 from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import load_graph, save_graph
@@ -37,59 +43,85 @@ class Built:
     passes: tuple[PassResult, ...]
 
 
-def stage_key(inputs: str, passes: Sequence[Pass]) -> str:
-    """Hash of everything that the output of ``passes`` on ``inputs`` depends on."""
-    return digest(
+def stage_key(inputs: str, passes: Sequence[Pass], calibration: str | None = None) -> str:
+    """Hash of everything that the output of ``passes`` on ``inputs`` depends on.
+
+    Calibration text counts where a pass learns from it, and only there.
+    """
+    parts: list[Any] = [
+        inputs,
         [
-            inputs,
             [
-                [
-                    p.name,
-                    p.version,
-                    p.params(),
-                    {library: version(library) for library in sorted(p.libraries)},
-                ]
-                for p in passes
-            ],
-        ]
-    )
+                p.name,
+                p.version,
+                p.params(),
+                {library: version(library) for library in sorted(p.libraries)},
+            ]
+            for p in passes
+        ],
+    ]
+    if calibration is not None and _learns(passes):
+        parts.append(hessians_key(inputs, calibration))
+    return digest(parts)
 
 
-def build(source: Source, recipe: Recipe, cache: Cache) -> Built:
+def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None = None) -> Built:
     """Build the candidate that ``recipe`` makes of ``source``, or take it from the cache.
 
     Every new graph is checked to load and to give finite logits before it is kept; a failure is never kept.
 
+    Args:
+        source: the model.
+        recipe: what to make of it.
+        cache: where every stage is kept.
+        calibration: key of the text that passes learn from, as
+            :func:`olivine.passes.calibration.store_tokens` gives it; recipes without such a pass ignore it.
+
     Raises:
-        PassRefused: when a pass does not apply to this model.
+        PassRefused: when a pass does not apply to this model, or needs calibration text that was not given.
         BuildFailed: when the result does not load or gives logits that are not finite.
         SourceError: when the source can't be read.
     """
+    passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
+    if calibration is None and (learning := _learns(passes)):
+        raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
     key = digest(["source", source.key])
     artifact = cache.get(key) or cache.put(key, source.materialize)
     results: list[PassResult] = []
-    passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
     for kind, group in groupby(passes, key=_stage):
         together = list(group)
         for stage in [together] if kind in (GraphPass, ConfigPass) else [[p] for p in together]:
-            artifact = _run(stage, artifact, cache, results)
+            artifact = _run(stage, artifact, cache, results, calibration)
     return Built(artifact, tuple(results))
+
+
+def _learns(passes: Sequence[Pass]) -> list[GraphPass]:
+    return [p for p in passes if isinstance(p, GraphPass) and p.needs_calibration]
 
 
 def _stage(p: Pass) -> type[Pass]:
     return next(kind for kind in (CheckpointPass, ExportPass, GraphPass, ConfigPass) if isinstance(p, kind))
 
 
-def _run(stage: Sequence[Pass], artifact: ModelArtifact, cache: Cache, results: list[PassResult]) -> ModelArtifact:
-    key = stage_key(artifact.key, stage)
+def _run(
+    stage: Sequence[Pass], artifact: ModelArtifact, cache: Cache, results: list[PassResult], calibration: str | None
+) -> ModelArtifact:
+    key = stage_key(artifact.key, stage, calibration)
     seconds = [0.0] * len(stage)
     made = cache.get(key)
-    output = made or cache.put(key, lambda to: _apply(stage, artifact, to, seconds))
+    output = made or cache.put(key, lambda to: _apply(stage, artifact, to, seconds, cache, calibration))
     results += [PassResult(p.name, p.params(), s, made is not None) for p, s in zip(stage, seconds, strict=True)]
     return output
 
 
-def _apply(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> frozenset[str]:
+def _apply(
+    stage: Sequence[Pass],
+    artifact: ModelArtifact,
+    to: Path,
+    seconds: list[float],
+    cache: Cache,
+    calibration: str | None,
+) -> frozenset[str]:
     holds = artifact.holds
     for p in stage:
         if reason := p.refuse(holds):
@@ -102,14 +134,20 @@ def _apply(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: li
             holds -= {"checkpoint"}
             check_model(to)
     elif isinstance(first, GraphPass):
-        _rewrite(stage, artifact, to, seconds)
+        _rewrite(stage, artifact, to, seconds, lambda: capture_hessians(artifact, calibration or "", cache))
         check_model(to)
     else:
         _edit(stage, artifact, to, seconds)
     return holds
 
 
-def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:
+def _rewrite(
+    stage: Sequence[Pass],
+    artifact: ModelArtifact,
+    to: Path,
+    seconds: list[float],
+    capture: Callable[[], Hessians],
+) -> None:
     graph = artifact.onnx_path()
     for file in artifact.files():
         if file.name != graph.name and not file.name.startswith(graph.name + "."):
@@ -117,10 +155,17 @@ def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: 
     model = load_graph(graph)
     for index, p in enumerate(stage):
         assert isinstance(p, GraphPass)
-        rewrite = p.rewrite
-        seconds[index] = _timed(lambda rewrite=rewrite: rewrite(model))  # type: ignore[misc]
+        seconds[index] = _timed(partial(_rewrite_one, p, model, capture))
     # Weights are computed as they are written: the last pass is charged with the writing.
     seconds[-1] += _timed(lambda: save_graph(model, to / graph.name))
+
+
+def _rewrite_one(p: GraphPass, model: ir.Model, capture: Callable[[], Hessians]) -> None:
+    """Let a pass rewrite ``model``; the first one of a model that learns from text waits for the Hessians."""
+    if p.needs_calibration:
+        p.rewrite_calibrated(model, capture())
+    else:
+        p.rewrite(model)
 
 
 def _edit(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:

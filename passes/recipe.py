@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from olivine.passes.artifact import digest
-from olivine.passes.base import Choice, Pass, Scalar
+from olivine.passes.base import CheckpointPass, Choice, ExportPass, GraphPass, Pass, Scalar
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import UsageError, did_you_mean
 
@@ -62,6 +62,16 @@ class Recipe:
         """The passes, ready to run."""
         return [step.build() for step in self.steps]
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a pass of it learns from calibration text."""
+        return any(isinstance(p, GraphPass) and p.needs_calibration for p in self.passes())
+
+    def float_part(self) -> Recipe:
+        """The steps up to the float graph, which the graph passes start from."""
+        before = (CheckpointPass, ExportPass)
+        return Recipe(tuple(step for step in self.steps if isinstance(step.build(), before)))
+
     def to_json(self) -> list[dict[str, Any]]:
         """JSON form for records and manifests."""
         return [{"name": s.name, "params": s.params} for s in self.steps]
@@ -88,7 +98,7 @@ def canonical(choice: Choice) -> dict[str, Scalar]:
     kept: dict[str, Scalar] = {}
     for name, axis in AXES.items():
         if axis.applies(kept):
-            kept[name] = choice.get(name, axis.default)
+            kept[name] = choice.get(name, axis.default_for(kept))
     return kept
 
 

@@ -37,7 +37,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]))
     try:
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
-        built = build(source, Recipe.from_json(request["recipe"]), cache)
+        built = build(source, Recipe.from_json(request["recipe"]), cache, request.get("calibration"))
     except OlivineError as error:
         traceback.print_exc()
         return {"error": type(error).__name__, "message": str(error), "peak_rss_bytes": peak_rss_bytes()}

@@ -103,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     _target(sub)
     _overrides(sub, "an axis of the search space")
+    what = "text that algorithm=gptq learns from: demo:news, a file, or {dataset: ID, config: ...}"
+    sub.add_argument("--calibrate-text", default="demo:news", metavar="TEXT", help=what)
+    sub.add_argument("--calibrate-windows", type=int, default=16, metavar="N", help="at most this many windows of it")
+    sub.add_argument("--calibrate-window-tokens", type=int, default=512, metavar="N", help="tokens per window")
+    sub.add_argument("--calibrate-seed", type=int, default=0, metavar="N", help="of the split and choice of windows")
     sub = command("bench", bench, "paired latency of model folders")
     sub.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     sub.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
@@ -253,6 +258,7 @@ def verify(options: argparse.Namespace) -> None:
 
 def build(options: argparse.Namespace) -> None:
     """``olivine build MODEL --to DIR``."""
+    from olivine.search.calibration import CalibrationText, parse_text
     from olivine.search.single import build_one
 
     to = build_one(
@@ -262,6 +268,12 @@ def build(options: argparse.Namespace) -> None:
         _pairs(options.overrides),
         options.to,
         options.force,
+        CalibrationText(
+            parse_text(options.calibrate_text),
+            options.calibrate_windows,
+            options.calibrate_window_tokens,
+            options.calibrate_seed,
+        ),
     )
     OUT.print(f"built {to}", markup=False)
 

@@ -79,6 +79,15 @@ class EvaluationConfig(_Section):
     latency: LatencyConfig = LatencyConfig()
 
 
+class CalibrationConfig(_Section):
+    """Text that passes may learn from (algorithm: gptq): the `calibrate` part of `evaluation.text`."""
+
+    windows: Whole = Field(default=16, ge=1, le=100_000, description="windows of text; fewer where there are no more")
+    window_tokens: Whole = Field(
+        default=512, ge=8, le=131072, description="tokens per window; fewer where the model's context is shorter"
+    )
+
+
 class SamplerConfig(_Section):
     """How Optuna proposes candidates."""
 
@@ -145,6 +154,7 @@ class StudyConfig(_Section):
         default=(), description="such as perplexity_ratio <= 1.05 or model_bytes <= 250MB"
     )
     evaluation: EvaluationConfig = EvaluationConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     sampler: SamplerConfig = SamplerConfig()
     stop: StopConfig = StopConfig()
     seed: Whole = Field(default=0, ge=0, lt=2**32)

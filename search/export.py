@@ -19,6 +19,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import canonical
+from olivine.search.calibration import Calibration
 
 MANIFEST = "olivine.json"
 FORMAT = 1
@@ -33,11 +34,15 @@ CHECK_TEXT = (
 CHECK_TOKENS = 128
 
 
-def rebuild_command(model: str, revision: str | None, choice: Mapping[str, Scalar]) -> str:
-    """The command that builds the same bytes again."""
-    changed = {name: value for name, value in canonical(choice).items() if value != AXES[name].default}
+def rebuild_command(
+    model: str, revision: str | None, choice: Mapping[str, Scalar], calibration: Calibration | None = None
+) -> str:
+    """The command that builds the same bytes again; ``calibration`` where the recipe learned from text."""
+    full = canonical(choice)
+    changed = {name: value for name, value in full.items() if value != AXES[name].default_for(full)}
     words = ["olivine build", model, "--to DIR", *([f"--revision {revision}"] if revision else [])]
-    return " ".join([*words, *(f"--set {name}={_yaml(value)}" for name, value in changed.items())])
+    words += [f"--set {name}={_yaml(value)}" for name, value in changed.items()]
+    return " ".join([*words, *(calibration.flags() if calibration else [])])
 
 
 def _yaml(value: Scalar) -> str:

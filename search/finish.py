@@ -12,6 +12,7 @@ from typing import Any
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe
+from olivine.search.calibration import Calibration
 from olivine.search.confirm import Confirmation, confirm
 from olivine.search.environment import describe_environment
 from olivine.search.export import export_model, rebuild_command
@@ -121,11 +122,18 @@ def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any])
         "versions": environment["versions"],
         "hardware": {name: environment[name] for name in ("cpu", "cores", "memory_bytes", "system")},
         "rebuild": _rebuild(search, record),
+        **({"calibration": calibration.to_json()} if (calibration := _calibration(search, record)) else {}),
     }
 
 
 def _rebuild(search: Search, record: TrialRecord) -> str:
-    return rebuild_command(search.config.model, search.config.revision, pinned_choice(record))
+    config, calibration = search.config, _calibration(search, record)
+    return rebuild_command(config.model, config.revision, pinned_choice(record), calibration)
+
+
+def _calibration(search: Search, record: TrialRecord) -> Calibration | None:
+    """What the candidate learned from, if it did."""
+    return search.calibration if Recipe.from_json(record.recipe).needs_calibration else None
 
 
 def pinned_choice(record: TrialRecord) -> dict[str, Scalar]:

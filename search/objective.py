@@ -101,6 +101,10 @@ class Objective:
             raise RuntimeError("the base (trial 0) comes before any candidate")
         return self._base_artifact
 
+    def calibrate(self, key: str) -> None:
+        """From now on, recipes that learn from text are built with the windows stored under ``key``."""
+        self._builder.calibration = key
+
     def build(self, recipe: Recipe, name: str) -> ModelArtifact:
         """Build a recipe, or take it from the cache."""
         return self._builder.build(recipe, name).artifact

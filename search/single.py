@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from olivine.passes.cache import Cache, cache_root
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
+from olivine.search.calibration import Calibration, CalibrationText
 from olivine.search.config import load_config
 from olivine.search.environment import describe_environment
 from olivine.search.export import check_target, export_model, rebuild_command
@@ -32,8 +33,11 @@ def build_one(
     settings: Mapping[str, str],
     to: Path,
     force: bool,
+    calibration: CalibrationText | None = None,
 ) -> Path:
     """Build the recipe that ``settings`` (axis -> YAML value) ask for and export it.
+
+    ``calibration`` is the text that passes learn from, where the recipe has such a pass.
 
     Raises:
         UsageError: for an unknown axis or value, or an existing folder.
@@ -48,8 +52,17 @@ def build_one(
     source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)
     recipe = compose(choice)
     threads = next(step.params["threads"] for step in recipe.steps if step.name == "session_options")
-    about = _about(source, recipe, rebuild_command(model, revision, {**choice, "threads": threads}))
-    return _build_and_export(source, recipe, Cache(cache_root()), to, about, force)
+    return _build_and_export(
+        source,
+        recipe,
+        Cache(cache_root()),
+        calibration or CalibrationText(),
+        to,
+        force,
+        lambda found: _about(
+            source, recipe, found, rebuild_command(model, revision, {**choice, "threads": threads}, found)
+        ),
+    )
 
 
 def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> Path:
@@ -72,13 +85,19 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
     measured = selection.get("confirmed", {}).get(str(record.number), record.metrics)
     recipe = Recipe.from_json(record.recipe)
-    about = _about(source, recipe, rebuild_command(config.model, config.revision, pinned_choice(record)))
-    about["measurements"] = {name: {**metric, "samples": []} for name, metric in measured.items()}
-    about["study"] = {"name": config.name, "trial": record.number}
-    return _build_and_export(source, recipe, cache, to, about, force)
+
+    def about(found: Calibration | None) -> dict[str, Any]:
+        rebuild = rebuild_command(config.model, config.revision, pinned_choice(record), found)
+        return {
+            **_about(source, recipe, found, rebuild),
+            "measurements": {name: {**metric, "samples": []} for name, metric in measured.items()},
+            "study": {"name": config.name, "trial": record.number},
+        }
+
+    return _build_and_export(source, recipe, cache, CalibrationText.of_study(config), to, force, about)
 
 
-def _about(source: Source, recipe: Recipe, rebuild: str) -> dict[str, Any]:
+def _about(source: Source, recipe: Recipe, calibration: Calibration | None, rebuild: str) -> dict[str, Any]:
     environment = describe_environment(source)
     return {
         "model": environment["model"] | {"source": source.model},
@@ -88,15 +107,27 @@ def _about(source: Source, recipe: Recipe, rebuild: str) -> dict[str, Any]:
         "versions": environment["versions"],
         "hardware": {name: environment[name] for name in ("cpu", "cores", "memory_bytes", "system")},
         "rebuild": rebuild,
+        **({"calibration": calibration.to_json()} if calibration else {}),
     }
 
 
 def _build_and_export(
-    source: Source, recipe: Recipe, cache: Cache, to: Path, about: dict[str, Any], force: bool
+    source: Source,
+    recipe: Recipe,
+    cache: Cache,
+    text: CalibrationText,
+    to: Path,
+    force: bool,
+    about: Callable[[Calibration | None], dict[str, Any]],
 ) -> Path:
+    calibration = None
     with (
         tempfile.TemporaryDirectory() as scratch,
         Builder(source, cache, Path(scratch), TIMEOUT_S, None) as builder,
     ):
+        if recipe.needs_calibration:
+            # The float graph, which the recipe goes through anyway, brings the tokenizer that cuts the text.
+            calibration = text.store(builder.build(recipe.float_part(), "float").artifact, cache)
+            builder.calibration = calibration.key
         artifact = builder.build(recipe, "build").artifact
-    return export_model(artifact, to, about, force)
+    return export_model(artifact, to, about(calibration), force)

@@ -73,7 +73,7 @@ class Space:
         choice: dict[str, Scalar] = {}
         for name, axis in AXES.items():
             if axis.applies(choice):
-                choice[name] = _suggest(domains[name], trial) if name in domains else axis.default
+                choice[name] = _suggest(domains[name], trial) if name in domains else axis.default_for(choice)
         return choice
 
     def enumerate(self) -> Iterator[dict[str, Scalar]] | None:
@@ -123,7 +123,7 @@ class Space:
         """Whether every value of a canonical choice is one that this space could have drawn."""
         domains = {domain.axis.name: domain for domain in self.domains}
         return all(
-            _within(domains[name], value) if name in domains else value == AXES[name].default
+            _within(domains[name], value) if name in domains else value == AXES[name].default_for(choice)
             for name, value in choice.items()
         )
 
@@ -160,7 +160,7 @@ def _choices(
     if not axis.applies(_Watched(kept, reads.setdefault(axis.name, set()))):
         yield from _choices(kept, rest, options, reads)
         return
-    for value in options.get(axis.name, (axis.default,)):
+    for value in options.get(axis.name, (axis.default_for(kept),)):
         yield from _choices({**kept, axis.name: value}, rest, options, reads)
 
 

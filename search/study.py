@@ -31,6 +31,7 @@ from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.export import float_type
 from olivine.passes.recipe import canonical, compose
 from olivine.passes.source import resolve
+from olivine.search.calibration import Calibration, CalibrationText, may_calibrate
 from olivine.search.config import StudyConfig, TextFileConfig
 from olivine.search.environment import describe_environment
 from olivine.search.live import Watcher
@@ -59,6 +60,8 @@ class Search:
     watcher: Watcher
     records: list[TrialRecord]
     base_times: BasePool
+    cache: Cache
+    calibration: Calibration | None = None
 
     def run(self) -> None:
         """Measure the base, then candidates until a stop rule says enough.
@@ -130,6 +133,7 @@ class Search:
         if self.records:
             self.watcher.phase_started("base")
             self.objective.load_base(choice)
+            self._calibrate()
             return
         trial = self.study.ask()
         self.watcher.trial_started(trial.number, {"base": choice["precision"]})
@@ -137,6 +141,14 @@ class Search:
         self._end(trial, record)
         if record.state != "complete":
             raise BuildFailed(f"the float base can't be measured, so nothing can be compared with it: {record.reason}")
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        """Keep the text that candidates may learn from, where the space has such candidates."""
+        if may_calibrate(self.config):
+            self.watcher.phase_started("calibration text")
+            self.calibration = CalibrationText.of_study(self.config).store(self.objective.base_artifact(), self.cache)
+            self.objective.calibrate(self.calibration.key)
 
     def _enqueued(self) -> Proposal | None:
         """The next choice of ``enqueue:`` that is not measured yet."""
@@ -159,7 +171,7 @@ class Search:
     def _shown(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The values worth showing: of searched axes, and those that differ from an axis's default."""
         searched = self.config.search_space().searched
-        return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default}
+        return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default_for(choice)}
 
     def _ask(self, proposal: Proposal) -> optuna.Trial:
         with warnings.catch_warnings():
@@ -250,7 +262,7 @@ def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watc
                 options,
             )
             try:
-                yield Search(config, folder, study, objective, watcher, records, pool)
+                yield Search(config, folder, study, objective, watcher, records, pool, cache)
             finally:
                 objective.close()
 
@@ -333,7 +345,7 @@ def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
     if not folder.config_path.is_file():
         return
     old = load_config(folder.config_path)
-    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "seed")
+    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
     changed = [name for name in fixed if getattr(old, name) != getattr(config, name)]
     if changed and folder.trials():
         raise UsageError(

@@ -57,6 +57,8 @@ class Builder:
         self._source, self._cache, self._folder = source, cache, folder
         self._timeout_s, self._limit = timeout_s, memory_limit_bytes
         self._spare: _Child | None = None
+        #: Key of the calibration text, for recipes that learn from text; known once the base is built.
+        self.calibration: str | None = None
 
     def request(self, recipe: Recipe) -> dict[str, Any]:
         """The request that builds ``recipe``; as a file it reproduces the build."""
@@ -65,6 +67,7 @@ class Builder:
             "revision": self._source.revision,
             "trust_remote_code": self._source.trust_remote_code,
             "recipe": recipe.to_json(),
+            "calibration": self.calibration if recipe.needs_calibration else None,
             "cache": str(self._cache.root),
             "cache_max_bytes": self._cache.max_bytes,
         }

@@ -11,10 +11,10 @@ An embedding that shares its weight with the head (``tie_word_embeddings``) keep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -24,12 +24,16 @@ from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.quantize.blockwise import quantize_blocks
 from olivine.passes.quantize.embedding import untie_embedding
+from olivine.passes.quantize.gptq import Job, gptq_all
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.packing import BlockCodes
 
+if TYPE_CHECKING:
+    from olivine.passes.calibration import Hessians
+
 INTEGER_BITS = {"int4": 4, "int8": 8}
 WIDTHS = (2, 4, 8)
-ALGORITHMS = ("rtn", "k_quant")
+ALGORITHMS = ("rtn", "k_quant", "gptq")
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 
@@ -45,7 +49,7 @@ class WeightOnlyQuantize(GraphPass):
 
     Attributes:
         bits: width of a weight: 4 or 8; 2 is accepted by the kernels and allowed in ``overrides``.
-        algorithm: ``rtn`` or ``k_quant``.
+        algorithm: ``rtn``, ``k_quant``, or ``gptq``, which learns from calibration text.
         block_size: weights along the input features that share a scale: 16, 32, 64, 128 or 256.
         symmetric: whether the zero point is fixed; k_quant always chooses one.
         accuracy_level: least precision of the kernel's arithmetic: 0 unset, 1 fp32, 2 fp16, 3 bf16, 4 int8.
@@ -63,19 +67,29 @@ class WeightOnlyQuantize(GraphPass):
     overrides: tuple[tuple[str, int], ...] = ()
 
     name: ClassVar[str] = "weight_only"
+    version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})
-    libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch")
+    libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch", "numpy", "scipy")
     axes: ClassVar[tuple[Axis, ...]] = (
-        Axis("algorithm", "choice", "rtn", "how integer weights are chosen", ALGORITHMS, applies=is_integer),
+        Axis(
+            "algorithm",
+            "choice",
+            "rtn",
+            "how integer weights are chosen; gptq learns from calibration text",
+            ALGORITHMS,
+            applies=is_integer,
+            calibrated=("gptq",),
+        ),
         Axis("block_size", "choice", 32, "weights that share a scale", BLOCK_SIZES, applies=is_integer),
         Axis(
             "symmetric",
             "bool",
             True,
-            "whether the zero point of integer weights is fixed (k_quant always chooses one)",
-            applies=lambda choice: is_integer(choice) and choice.get("algorithm") == "rtn",
+            "whether the zero point of integer weights is fixed; true with rtn, false with gptq (k_quant chooses one)",
+            applies=lambda choice: is_integer(choice) and choice.get("algorithm") != "k_quant",
+            default_of=lambda choice: choice.get("algorithm") != "gptq",
         ),
         Axis(
             "accuracy_level",
@@ -134,25 +148,59 @@ class WeightOnlyQuantize(GraphPass):
                 return bits
         return self.lm_head_bits if layer.role == "lm_head" else self.bits
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the algorithm learns from text."""
+        return self.algorithm == "gptq"
+
     def rewrite(self, model: ir.Model) -> None:
         """Replace each MatMul by MatMulNBits with weights that are computed as they are written."""
-        layers = [(layer, bits) for layer in linears(model) if (bits := self.width(layer))]
-        if not layers:
+        if self.needs_calibration:
+            raise PassRefused(f"weight_only: {self.algorithm} learns from calibration text, and none was given")
+        chosen = self._chosen(model)
+        self._replace_all(model, chosen, [partial(self._quantized, layer, bits) for layer, bits in chosen])
+
+    def _quantized(self, layer: Linear, bits: int) -> BlockCodes:
+        return quantize_blocks(layer.array(), bits, self.block_size, self.algorithm, self.symmetric)
+
+    def rewrite_calibrated(self, model: ir.Model, hessians: Hessians) -> None:
+        """Replace each MatMul by MatMulNBits with weights that GPTQ has chosen."""
+        chosen = self._chosen(model)
+        jobs = [
+            Job(layer.array(), self._hessian(layer, hessians), bits, self.block_size, self.symmetric)
+            for layer, bits in chosen
+        ]
+        self._replace_all(model, chosen, [_always(codes) for codes in gptq_all(jobs)])
+
+    def _hessian(self, layer: Linear, hessians: Hessians) -> np.ndarray:
+        activation = layer.node.inputs[0]
+        found = hessians.of(activation.name if activation is not None else None)
+        if found is None:
+            raise PassRefused(f"weight_only: calibration captured nothing of what {layer.path} reads")
+        return found
+
+    def _chosen(self, model: ir.Model) -> list[tuple[Linear, int]]:
+        chosen = [(layer, bits) for layer in linears(model) if (bits := self.width(layer))]
+        if not chosen:
             raise PassRefused("weight_only: no MatMul with a constant weight is left to quantize")
+        return chosen
+
+    def _replace_all(
+        self, model: ir.Model, layers: Sequence[tuple[Linear, int]], codes: Sequence[Callable[[], BlockCodes]]
+    ) -> None:
         untie_embedding(model)
-        for layer, bits in layers:
-            self._replace(model, layer, bits)
+        for (layer, bits), compute in zip(layers, codes, strict=True):
+            self._replace(model, layer, bits, compute)
         model.opset_imports.setdefault(MICROSOFT, 1)
         drop_unused(model)
 
-    def _replace(self, model: ir.Model, layer: Linear, bits: int) -> None:
+    def _replace(self, model: ir.Model, layer: Linear, bits: int, compute: Callable[[], BlockCodes]) -> None:
         k, n = layer.shape
         blocks = -(-k // self.block_size)
         stem = f"{layer.weight.name}_Q{bits}"
-        dtype = float_dtype(layer)
+        dtype = layer.dtype
         parts = ["codes", "scales"] if self._fixed_zero_point() else ["codes", "scales", "zero_points"]
-        quantize = partial(quantize_blocks, bits=bits, block_size=self.block_size, algorithm=self.algorithm)
-        codes = _Shared(lambda: quantize(layer.array(), symmetric=self.symmetric), len(parts))
+        codes = _Shared(compute, len(parts))
         inputs: list[ir.Value | None] = [
             layer.node.inputs[0],
             add_initializer(
@@ -188,15 +236,11 @@ class WeightOnlyQuantize(GraphPass):
         replace_node(model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name))
 
     def _fixed_zero_point(self) -> bool:
-        return self.symmetric and self.algorithm == "rtn"
+        return self.symmetric and self.algorithm != "k_quant"
 
 
-def float_dtype(layer: Linear) -> ir.DataType:
-    """The float type of a layer; MatMulNBits takes scales of the activations' type."""
-    tensor = layer.weight.const_value
-    if tensor is None:
-        raise PassRefused(f"weight_only: the weight of {layer.path} is not a constant")
-    return tensor.dtype
+def _always(codes: BlockCodes) -> Callable[[], BlockCodes]:
+    return lambda: codes
 
 
 class _Shared:

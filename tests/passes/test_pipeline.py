@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from olivine.passes import pipeline
 from olivine.passes.artifact import ModelArtifact, sha256_file
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar
 from olivine.passes.cache import Cache
+from olivine.passes.calibration import store_tokens
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import BuildFailed, PassRefused, UsageError
 from olivine.passes.pipeline import build
@@ -222,3 +224,58 @@ def test_a_choice_in_canonical_form_is_its_own_canonical_form(choice: Mapping[st
 def test_an_unknown_pass_of_a_recipe_is_named() -> None:
     with pytest.raises(UsageError, match=r"Unknown pass 'weight_onlyy'\. Did you mean 'weight_only'\?"):
         Recipe((Step("weight_onlyy", "{}"),)).passes()
+
+
+# Passes that learn from text.
+
+GPTQ: dict[str, Scalar] = {"precision": "int4", "algorithm": "gptq", "block_size": 16, "threads": 1}
+
+
+def calibrate(cache: Cache, seed: int = 0) -> str:
+    return store_tokens(cache, np.random.default_rng(seed).integers(4, 300, size=(4, 24)))
+
+
+def test_calibration_gives_the_same_bytes_in_two_caches(source: Source, cache: Cache, tmp_path: Path) -> None:
+    other = Cache(tmp_path)
+    first = build(source, compose(GPTQ), cache, calibrate(cache))
+    second = build(source, compose(GPTQ), other, calibrate(other))
+    assert contents(first.artifact) == contents(second.artifact)
+    assert first.artifact.key == second.artifact.key
+
+
+def test_calibration_text_decides_about_passes_that_learn_from_it_and_no_others(source: Source, cache: Cache) -> None:
+    one, two = calibrate(cache), calibrate(cache, seed=1)
+    assert (
+        build(source, compose(GPTQ), cache, one).artifact.key != build(source, compose(GPTQ), cache, two).artifact.key
+    )
+    plain = compose({**GPTQ, "algorithm": "rtn"})
+    assert build(source, plain, cache, one).artifact.key == build(source, plain, cache).artifact.key
+
+
+def test_a_recipe_that_learns_from_text_is_refused_without_any(source: Source, cache: Cache) -> None:
+    assert compose(GPTQ).needs_calibration
+    assert not compose({**GPTQ, "algorithm": "rtn"}).needs_calibration
+    with pytest.raises(PassRefused, match="'weight_only' learns from calibration text, and none was given"):
+        build(source, compose(GPTQ), cache)
+    with pytest.raises(PassRefused, match="not in the cache"):
+        build(source, compose(GPTQ), cache, "gone")
+
+
+def test_layers_that_keep_their_names_find_their_hessians_behind_other_passes(source: Source, cache: Cache) -> None:
+    recipe = compose({**EVERYTHING, "algorithm": "gptq"})
+    assert "quantized" in build(source, recipe, cache, calibrate(cache)).artifact.holds
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_values_that_learn_from_text_are_declared(name: str) -> None:
+    """A study keeps calibration text when its space has such a value, so a pass has to declare them all."""
+    for axis in PASSES[name].axes:
+        for value in axis.values:
+            choice = canonical({"precision": "int4", axis.name: value})
+            assert (value in axis.calibrated) == compose(choice).needs_calibration
+
+
+def test_gptq_chooses_zero_points_unless_told_otherwise() -> None:
+    assert canonical(GPTQ)["symmetric"] is False
+    assert canonical({**GPTQ, "algorithm": "rtn"})["symmetric"] is True
+    assert canonical({**GPTQ, "symmetric": True})["symmetric"] is True

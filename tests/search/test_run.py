@@ -216,3 +216,32 @@ def test_running_twice_at_once_is_refused(
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 2
     assert "another process" in capsys.readouterr().err
+
+
+def test_a_study_of_gptq_calibrates_on_text_it_does_not_score_and_rebuilds_the_same_bytes(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    space = {"precision": "int4", "algorithm": "gptq", "block_size": [16, 32]}
+    calibration = {"windows": 3, "window_tokens": 40}
+    config = write_config(tmp_path, tiny_llama, space=space, calibration=calibration, stop={"trials": 2})
+    assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 0
+    folder = StudyDir.open(tmp_path / "study")
+    assert [record.state for record in folder.trials()] == ["complete"] * 3
+    manifest = json.loads((folder.best_path / "olivine.json").read_text())
+    key = manifest["calibration"].pop("key")
+    about = {"text": "text.txt", "split": "calibrate", "seed": 0, "windows": 3, "window_tokens": 40}
+    assert manifest["calibration"] == about
+    request = json.loads((folder.root / "requests" / "0001.request.json").read_text())
+    assert request["calibration"] == key
+    assert json.loads((folder.root / "requests" / "0000.request.json").read_text())["calibration"] is None
+
+    words = manifest["rebuild"].replace("DIR", str(tmp_path / "again")).split()
+    assert main(words[1:]) == 0
+    again = json.loads((tmp_path / "again" / "olivine.json").read_text())
+    assert again["files"] == manifest["files"]
+    assert again["calibration"]["key"] == key
+    assert again["rebuild"] == manifest["rebuild"]
+    assert main(["export", str(folder.root), "--to", str(tmp_path / "exported")]) == 0
+    exported = json.loads((tmp_path / "exported" / "olivine.json").read_text())
+    assert exported["files"] == manifest["files"]
+    assert exported["calibration"]["key"] == key

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,11 @@ import onnx
 import pytest
 
 from olivine.passes.artifact import sha256_file
+from olivine.passes.calibration import Hessians
 from olivine.passes.errors import PassRefused, UsageError
+from olivine.passes.graph import load_graph, save_graph
 from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.gptq import gptq
 from olivine.passes.quantize.packing import BlockCodes, unpack_bits
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 
@@ -196,3 +201,34 @@ def test_outputs_keep_their_names_and_shapes(rewrite: Rewrite, decoder: Make) ->
     graph = onnx.load(rewrite(decoder(), WeightOnlyQuantize()).after).graph
     assert [output.name for output in graph.output] == ["logits"]
     assert [d.dim_param or d.dim_value for d in graph.output[0].type.tensor_type.shape.dim] == ["S", 40]
+
+
+def test_gptq_takes_the_hessian_of_what_each_layer_reads(
+    rewrite: Rewrite, decoder: Make, decoder_weights: Weights, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(7)
+    sizes = {"x": 64, "h": 96, "d": 64}
+    moments = {name: (x := random.normal(size=(300, k)).astype(np.float32)).T @ x / 300 for name, k in sizes.items()}
+    for name, hessian in moments.items():
+        np.save(tmp_path / f"{name}.npy", hessian)
+    one = WeightOnlyQuantize(4, "gptq", 32, symmetric=False, accuracy_level=0)
+    plain = rewrite(decoder())
+    graph = load_graph(plain.before)
+    one.rewrite_calibrated(graph, Hessians(tmp_path, "key", {name: f"{name}.npy" for name in sizes}))
+    save_graph(graph, tmp_path / "model.onnx")
+    w = {
+        name: gptq(decoder_weights[name], moments[reads], 4, 32).dequantize()
+        for name, reads in {"gate": "x", "up": "x", "down": "h", "head": "d"}.items()
+    }
+    x = decoder_weights["embed"][IDS]
+    found = replace(plain, after=tmp_path / "model.onnx").run(ids=IDS)
+    assert relative_error(found, ((x @ w["gate"]) * (x @ w["up"])) @ w["down"] @ w["head"]) < 1e-5
+
+    missing = Hessians(tmp_path, "key", {"x": "x.npy", "h": "h.npy"})
+    with pytest.raises(PassRefused, match="captured nothing of what lm_head reads"):
+        one.rewrite_calibrated(load_graph(plain.before), missing)
+
+
+def test_gptq_is_refused_without_calibration_text(rewrite: Rewrite, decoder: Make) -> None:
+    with pytest.raises(PassRefused, match="gptq learns from calibration text, and none was given"):
+        rewrite(decoder(), WeightOnlyQuantize(algorithm="gptq"))

@@ -1,0 +1,179 @@
+"""GPTQ: each weight's rounding error is made good by the weights that are not rounded yet (arXiv 2210.17323).
+
+What is minimized is the error of a layer's output on calibration text, ``|X (W - Q)|^2``, which depends on the text
+through the Hessian ``X^T X`` alone. Beside the paper:
+
+1. input features are rounded in the order of their power (diagonal of the Hessian), largest first;
+2. scale and zero point of each block are fixed beforehand, from the original weights, so that the order needs no
+   index of groups in the kernel ("static groups");
+3. updates are delayed twice: within batches of 16 rows, which stay in the cache, and of 128, as the paper's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from olivine.passes.errors import BuildFailed
+from olivine.passes.quantize.blockwise import rtn_asymmetric, rtn_symmetric
+from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.session_options import available_cores
+
+#: Added to the Hessian's diagonal, as a share of its mean; the paper's value (section 3.3, step 3).
+DAMPING = 0.01
+#: Rows whose errors are passed on to all later ones at once; the paper's value (section 3.3, step 2).
+BATCH = 128
+#: Rows whose errors are passed on to the rest of their batch at once.
+SMALL_BATCH = 16
+#: Output features worked on at a time: a batch of them stays in the second-level cache.
+COLUMNS = 2048
+
+
+@dataclass(frozen=True)
+class Job:
+    """One weight to quantize; the arguments of :func:`gptq`."""
+
+    weight: np.ndarray
+    hessian: np.ndarray
+    bits: int
+    block_size: int
+    symmetric: bool
+
+
+def gptq_all(jobs: Sequence[Job]) -> list[BlockCodes]:
+    """The codes of every job, in order; one job a core, largest first.
+
+    Matrix products are small, and whole jobs side by side keep cores busier than products that are split. The
+    result does not depend on the number of cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    largest_first = sorted(range(len(jobs)), key=lambda i: -jobs[i].weight.size)
+    with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
+        running = {i: pool.submit(_run, jobs[i]) for i in largest_first}
+        return [running[i].result() for i in range(len(jobs))]
+
+
+def _run(job: Job) -> BlockCodes:
+    return gptq(job.weight, job.hessian, job.bits, job.block_size, job.symmetric)
+
+
+def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, symmetric: bool = False) -> BlockCodes:
+    """Quantize a weight in blocks along its input features so that its output changes little on calibration text.
+
+    Args:
+        weight: float [K, N].
+        hessian: float32 [K, K], a positive multiple of ``X^T X`` for the layer's inputs ``X``.
+        bits: 2, 4 or 8.
+        block_size: weights that share a scale; K may be no multiple of it.
+        symmetric: whether the zero point is fixed in the middle.
+
+    Returns:
+        The codes; scales and zero points are those of round-to-nearest.
+
+    Raises:
+        BuildFailed: when the Hessian is not finite.
+    """
+    k, n = weight.shape
+    order, feedback = _feedback(hessian)
+    blocks = -(-k // block_size)
+    codes = np.empty((n, blocks * block_size), np.uint8)
+    scales = np.empty((n, blocks), np.float32)
+    zeros = np.empty((n, blocks), np.uint8)
+    for left in range(0, n, COLUMNS):
+        columns = slice(left, left + COLUMNS)
+        rows = np.asarray(weight[:, columns], np.float32)
+        grid = _Grid.of(rows, bits, block_size, symmetric)
+        steps = np.empty_like(rows)
+        steps[order] = _round(rows[order], feedback, grid, (order // block_size).tolist())
+        zero = grid.zero[np.arange(blocks * block_size) // block_size]
+        codes[columns] = zero.T  # what pads the last block stands for 0
+        codes[columns, :k] = (steps + zero[:k]).T
+        scales[columns], zeros[columns] = grid.scale.T, grid.zero.T
+    return BlockCodes(codes.reshape(n, blocks, block_size), scales, None if symmetric else zeros, bits, k)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The values that weights may take: ``scale * step`` with whole steps from ``low`` to ``high``.
+
+    All are float32 [blocks, N]; a code is a step plus ``zero``.
+    """
+
+    scale: np.ndarray
+    inverse: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    zero: np.ndarray
+
+    @classmethod
+    def of(cls, weight: np.ndarray, bits: int, block_size: int, symmetric: bool) -> _Grid:
+        """The grid that round-to-nearest takes for a weight float32 [K, N]."""
+        import torch
+
+        padded = np.pad(weight, ((0, -len(weight) % block_size), (0, 0)))
+        grouped = torch.from_numpy(padded).reshape(-1, block_size, weight.shape[1])
+        _, scales, zeros = rtn_symmetric(grouped, bits) if symmetric else rtn_asymmetric(grouped, bits)
+        scale = scales.numpy()
+        zero = np.full_like(scale, 2 ** (bits - 1)) if zeros is None else zeros.numpy().astype(np.float32)
+        inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+        return cls(scale, inverse, -zero, 2**bits - 1 - zero, zero)
+
+
+def _feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of input features, int64 [K], and how far each one's error moves the later ones, float32 [K, K].
+
+    Row i of the second, right of the diagonal, is ``[H^-1]_ij / [H^-1]_ii`` of the features from i on (paper,
+    equation 2). It comes from the triangular U of ``H^-1 = U^T U``; U is the inverse of R in ``H = R R^T``, and R is
+    the Cholesky factor of H with rows and columns reversed, itself reversed: H is never inverted.
+    """
+    from scipy.linalg.lapack import spotrf, strtri
+
+    power = np.diagonal(hessian).astype(np.float64)
+    order = np.argsort(-power, kind="stable")
+    backward = order[::-1]
+    damped = np.asfortranarray(hessian[np.ix_(backward, backward)], dtype=np.float32)
+    # Without any input at all the features are independent of each other: rounding to nearest remains.
+    damped[np.diag_indices_from(damped)] += DAMPING * power.mean() or 1.0
+    factor, failed = spotrf(damped, lower=1, clean=1, overwrite_a=1)
+    if failed or not np.isfinite(factor).all():
+        raise BuildFailed("gptq: the Hessian is not positive definite: it is no sum of squares, or not finite")
+    inverse, _ = strtri(factor, lower=1, overwrite_c=1)
+    upper = inverse[::-1, ::-1]
+    return order, upper / np.diagonal(upper)[:, None]
+
+
+def _round(rows: np.ndarray, feedback: np.ndarray, grid: _Grid, blocks: Sequence[int]) -> np.ndarray:
+    """Whole steps for every weight, float32 [K, N].
+
+    Plain numpy: rows are short, so what a library adds to each call is most of what the loop costs.
+
+    Args:
+        rows: weights float32 [K, N] in the order of rounding; changed in place.
+        feedback: float32 [K, K], see :func:`_feedback`.
+        grid: of these output features.
+        blocks: of each row, the block that it lies in.
+    """
+    count = len(blocks)
+    steps, errors = np.empty_like(rows), np.empty_like(rows[:BATCH])
+    moves = np.ascontiguousarray(feedback.T)
+    for top in range(0, count, BATCH):
+        bottom = min(top + BATCH, count)
+        for start in range(top, bottom, SMALL_BATCH):
+            stop = min(start + SMALL_BATCH, bottom)
+            for i in range(start, stop):
+                row, step, error, block = rows[i], steps[i], errors[i - top], blocks[i]
+                if i > start:
+                    row -= moves[i, start:i] @ errors[start - top : i - top]
+                np.multiply(row, grid.inverse[block], out=step)
+                np.rint(step, out=step)
+                np.maximum(step, grid.low[block], out=step)
+                np.minimum(step, grid.high[block], out=step)
+                np.multiply(step, grid.scale[block], out=error)
+                np.subtract(row, error, out=error)
+            rows[stop:bottom] -= moves[stop:bottom, start:stop] @ errors[start - top : stop - top]
+        rows[bottom:] -= moves[bottom:, top:bottom] @ errors[: bottom - top]
+    return steps
