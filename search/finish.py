@@ -43,7 +43,7 @@ def finish(search: Search) -> Selection:
     """
     confirmation = confirm(search)
     try:
-        chosen: Selection | None = select(search.config, confirmation)
+        chosen: Selection | None = select(search.config, confirmation, search.records)
         nothing: NoCandidate | None = None
     except NoCandidate as error:
         chosen, nothing = None, error

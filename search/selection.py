@@ -16,7 +16,6 @@ from olivine.search.pareto import knee, nearest_misses, weighted
 from olivine.search.records import TrialRecord
 from olivine.search.study import directed
 
-
 #: Nearest misses that an empty result shows.
 SHOWN_MISSES = 5
 
@@ -119,8 +118,8 @@ def _why_none(confirmation: Confirmation, records: Sequence[TrialRecord], constr
     if not confirmation.members:
         why = "; ".join(confirmation.failures) or "no candidate kept the constraints in the search"
         missed = nearest_misses(records, SHOWN_MISSES) or [r for r in records if r.state == "failed"][:SHOWN_MISSES]
-        lines = "".join(f"\n  trial {record.number}: {record.reason}" for record in missed)
-        return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}.{lines}"
+        shown = "".join(f"\n  trial {record.number}: {record.reason}" for record in missed)
+        return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}.{shown}"
     lines = []
     for record, metrics in confirmation.members:
         broken = [c for c in constraints if not c.holds(metrics[c.metric].value)]
