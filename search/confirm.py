@@ -14,9 +14,11 @@ import numpy as np
 from olivine.evaluators.base import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError
+from olivine.search.metrics import directed
 from olivine.search.pareto import nondominated
+from olivine.search.protocol import make_evaluators
 from olivine.search.records import TrialRecord
-from olivine.search.study import Search, base_choice, directed, make_evaluators
+from olivine.search.study import Search, base_choice
 
 Confirmed = Mapping[str, Measurement]
 

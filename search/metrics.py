@@ -128,3 +128,8 @@ def contradictions(constraints: Sequence[Constraint]) -> list[str]:
         for most in constraints
         if least.metric == most.metric and (least.relation, most.relation) == (">=", "<=") and least.bound > most.bound
     ]
+
+
+def directed(metric: str, value: float) -> float:
+    """``value`` as a number to be minimized."""
+    return value if METRICS[metric].direction == "minimize" else -value

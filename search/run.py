@@ -11,10 +11,11 @@ from olivine.search.config import StudyConfig
 from olivine.search.dashboard import command, publish
 from olivine.search.finish import finish
 from olivine.search.live import watcher_for
+from olivine.search.opening import open_search
 from olivine.search.records import StudyDir
 from olivine.search.report import write_report
 from olivine.search.selection import NoCandidate, Selection
-from olivine.search.study import Interrupted, Search, open_search
+from olivine.search.study import Interrupted, Search
 from olivine.search.tables import front_table
 
 INTERRUPTED = 130

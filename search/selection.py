@@ -11,10 +11,9 @@ from olivine.evaluators.base import Measurement
 from olivine.passes.errors import OlivineError
 from olivine.search.config import StudyConfig
 from olivine.search.confirm import Confirmation, Confirmed
-from olivine.search.metrics import METRICS, Constraint, parse_constraint
+from olivine.search.metrics import METRICS, Constraint, directed, parse_constraint
 from olivine.search.pareto import knee, nearest_misses, weighted
 from olivine.search.records import TrialRecord
-from olivine.search.study import directed
 
 #: Nearest misses that an empty result shows.
 SHOWN_MISSES = 5

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FrameType
 
 import optuna
@@ -18,31 +15,19 @@ from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
 from olivine.evaluators.base_pool import BasePool
-from olivine.evaluators.latency import PairedLatency
-from olivine.evaluators.memory import Memory
-from olivine.evaluators.quality import Quality
-from olivine.evaluators.text import TextSource, splits, tokenize
-from olivine.evaluators.windows import TextProtocol, Window, draw
-from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.base import Scalar
-from olivine.passes.cache import Cache, cache_root
+from olivine.passes.cache import Cache
 from olivine.passes.catalog import AXES
-from olivine.passes.errors import BuildFailed, UsageError
+from olivine.passes.errors import BuildFailed
 from olivine.passes.export import float_type
 from olivine.passes.recipe import canonical, compose
-from olivine.passes.source import resolve
 from olivine.search.calibration import Calibration, CalibrationText, may_calibrate
-from olivine.search.config import StudyConfig, TextFileConfig
-from olivine.search.environment import describe_environment
+from olivine.search.config import StudyConfig
 from olivine.search.live import Watcher
-from olivine.search.metrics import METRICS
-from olivine.search.objective import Evaluators, Objective, stop_rule
+from olivine.search.objective import Objective
 from olivine.search.pareto import front, hypervolume_history
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal, Proposer, count_candidates
-from olivine.search.workers import Builder
-
-STUDY_NAME = "olivine"
 
 
 class Interrupted(Exception):
@@ -216,154 +201,12 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectiv
     study.tell(trial, state=TrialState.PRUNED)
 
 
-def directed(metric: str, value: float) -> float:
-    """``value`` as a number to be minimized."""
-    return value if METRICS[metric].direction == "minimize" else -value
-
-
 def base_choice(config: StudyConfig) -> dict[str, Scalar]:
     """The float base: the provider's float type and the builder's own fusions, with the threads candidates get."""
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
     shared: dict[str, Scalar] = {name: fixed[name] for name in ("threads", "spinning", "rotate") if name in fixed}
     return canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
-
-
-@contextmanager
-def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watcher: Watcher) -> Iterator[Search]:
-    """Create the study in ``folder``, or resume the one that is there.
-
-    Raises:
-        UsageError: when the folder holds a study of another model, space or set of objectives, or another process
-            is running it.
-        SourceError: when the model can't be found or exported.
-    """
-    folder.root.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder.root):
-        _check_same_study(config, folder)
-        watcher.phase_started("source")
-        source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-        write_atomic(folder.config_path, config.to_yaml())
-        write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
-        cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
-        study = open_storage(folder, storage, config.objectives)
-        records = folder.trials()
-        reap(study, records, config.objectives)
-        pool = BasePool(folder.root / "base_times.json", pinned=1)
-        builder = Builder(source, cache, folder.root / "requests", config.children.timeout, config.children.memory)
-        options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
-        constraints = config.parsed_constraints()
-        with builder:
-            objective = Objective(
-                builder,
-                lambda base: make_evaluators(config, base, folder, "select", pool),
-                constraints,
-                watcher,
-                options,
-            )
-            try:
-                yield Search(config, folder, study, objective, watcher, records, pool, cache)
-            finally:
-                objective.close()
-
-
-def open_storage(folder: StudyDir, storage: str | None, objectives: Sequence[str]) -> optuna.Study:
-    """The Optuna study: SQLite in the study folder, or the storage URL that was given."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        study_name=STUDY_NAME if storage is None else folder.root.resolve().name,
-        storage=storage or f"sqlite:///{folder.database_path.resolve()}",
-        directions=[METRICS[name].direction for name in objectives],
-        load_if_exists=True,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(list(objectives))
-    return study
-
-
-def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequence[str]) -> None:
-    """End the trials that an interrupted process left running: from their record, or as failed without one."""
-    by_number = {record.number: record for record in records}
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-        if frozen.number in by_number:
-            tell(study, optuna.Trial(study, frozen._trial_id), by_number[frozen.number], objectives)
-        else:
-            study.tell(frozen.number, state=TrialState.FAIL)
-
-
-def make_evaluators(
-    config: StudyConfig, base: ModelArtifact, folder: StudyDir, split: str, pool: BasePool
-) -> Evaluators:
-    """The evaluators of a study, on the ``select`` or the ``confirm`` split of its text."""
-    evaluation, latency = config.evaluation, config.evaluation.latency
-    confirming = split == "confirm"
-    count = (config.confirm.windows if confirming else None) or evaluation.windows
-    name, windows = text_windows(config, base.path, split, count)
-    quality = Quality(
-        windows=windows,
-        store=folder.root / "reference",
-        reference_key=base.key,
-        stop=None if confirming else stop_rule(config.parsed_constraints()),
-        protocol={
-            "text": name,
-            "split": split,
-            "window_tokens": evaluation.window_tokens,
-            "seed": config.seed,
-        },
-    )
-    seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds
-    timing = PairedLatency(
-        prompt_tokens=latency.prompt_tokens,
-        new_tokens=latency.new_tokens,
-        half_width=latency.half_width,
-        max_seconds=seconds,
-        seed=config.seed + confirming,
-        base_pool=pool,
-    )
-    return Evaluators(Memory(latency.prompt_tokens), quality, timing)
-
-
-def text_windows(config: StudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
-    """Windows of one split of the study's text, as the model's tokenizer cuts it; and the text's name."""
-    given = config.evaluation.text
-    if isinstance(given, str):
-        source = TextSource.parse(given)
-    elif isinstance(given, TextFileConfig):
-        source = TextSource(file=Path(given.file).expanduser(), column=given.column)
-    else:
-        source = TextSource(**given.model_dump())
-    protocol = TextProtocol(config.evaluation.window_tokens, config.evaluation.window_tokens)
-    text = protocol.joiner.join(splits(source.documents(), config.seed)[split])
-    return source.name, draw(tokenize(text, model), protocol, count, config.seed, f"{source.name} ({split})")
-
-
-def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
-    """Refuse to mix two studies in one folder; budgets and selection may change between runs."""
-    from olivine.search.config import load_config
-
-    if not folder.config_path.is_file():
-        return
-    old = load_config(folder.config_path)
-    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
-    changed = [name for name in fixed if getattr(old, name) != getattr(config, name)]
-    if changed and folder.trials():
-        raise UsageError(
-            f"{folder.root} holds a study with another {', '.join(changed)}. Resume it with its own config, or give "
-            "this one a folder of its own with --out."
-        )
-
-
-@contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"{root} is being run by another process; wait for it, or give --out another folder"
-            ) from None
-        yield
 
 
 @contextmanager

@@ -245,3 +245,31 @@ def test_a_study_of_gptq_calibrates_on_text_it_does_not_score_and_rebuilds_the_s
     exported = json.loads((tmp_path / "exported" / "olivine.json").read_text())
     assert exported["files"] == manifest["files"]
     assert exported["calibration"]["key"] == key
+
+
+def test_a_study_that_was_stopped_within_its_base_starts_anew(tmp_path: Path, tiny_llama: Path) -> None:
+    config = write_config(tmp_path, tiny_llama, stop={"trials": 1})
+    out = tmp_path / "study"
+    out.mkdir()
+    storage = f"sqlite:///{out / 'study.db'}"
+    optuna.create_study(study_name="olivine", storage=storage, directions=["minimize", "minimize"]).ask()
+    assert main(["run", str(config), "--out", str(out)]) == 0
+    stored = optuna.load_study(study_name="olivine", storage=storage)
+    assert [trial.state.name for trial in stored.trials] == ["COMPLETE", "COMPLETE"]
+    assert [record.number for record in StudyDir.open(out).trials()] == [0, 1]
+
+
+def test_a_trial_whose_record_was_written_but_not_told_is_told_on_resume(tmp_path: Path, tiny_llama: Path) -> None:
+    config = write_config(tmp_path, tiny_llama, stop={"trials": 1})
+    out = tmp_path / "study"
+    assert main(["run", str(config), "--out", str(out)]) == 0
+    storage = f"sqlite:///{out / 'study.db'}"
+    lost = optuna.load_study(study_name="olivine", storage=storage).ask().number
+    record = json.loads((out / "trials" / "0001.json").read_text())
+    record |= {"number": lost, "recipe_key": "told-late"}
+    (out / "trials" / f"{lost:04d}.json").write_text(json.dumps(record))
+
+    assert main(["run", str(config), "--out", str(out)]) == 0
+    told = optuna.load_study(study_name="olivine", storage=storage).trials[lost]
+    assert told.state == optuna.trial.TrialState.COMPLETE
+    assert told.user_attrs["recipe_key"] == "told-late"
