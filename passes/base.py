@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import onnx_ir as ir
 
 if TYPE_CHECKING:
-    from olivine.passes.calibration import Hessians
+    from olivine.passes.calibrated import Calibrated
 
 Scalar = str | int | float | bool
 Choice = Mapping[str, Scalar]
@@ -113,6 +113,10 @@ class ExportPass(Pass):
             PassRefused: when the exporter does not know the architecture.
         """
 
+    def usual(self) -> ExportPass:
+        """The export of the same precision whose graph activations are measured in, for all its variants."""
+        return self
+
 
 class GraphPass(Pass):
     """Rewrites the ONNX graph in memory."""
@@ -130,12 +134,13 @@ class GraphPass(Pass):
         """Whether this pass, with its parameters, learns from calibration text."""
         return False
 
-    def rewrite_calibrated(self, model: ir.Model, hessians: Hessians) -> None:
+    def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
         """What the pipeline calls instead of :meth:`rewrite` where ``needs_calibration`` is true.
 
         Args:
             model: changed in place.
-            hessians: of the float graph that the stage started from; activations keep their names.
+            calibrated: what text has taught about the float graph that the stage started from; activations keep
+                their names.
 
         Raises:
             PassRefused: when no node fits, or an activation was not captured.

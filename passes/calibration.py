@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 #: Raised whenever the same graph and tokens would give other Hessians.
-VERSION = 1
+VERSION = 2
 #: Hessians accumulated in one run over the text; a larger model is run several times, each up to a later layer.
 GROUP_BYTES = 1_000_000_000
 _LIBRARIES = ("numpy", "onnxruntime")
@@ -43,16 +43,22 @@ class Hessians:
         folder: one .npy file an activation, and an index.
         key: hash of everything that they depend on.
         files: name of an activation in the float graph -> its file.
+        step_powers: name of an activation -> mean squared error of rounding it to uint8 with one scale for all of
+            a window: a twelfth of the squared step.
     """
 
     folder: Path
     key: str
     files: dict[str, str]
+    step_powers: dict[str, float] = field(default_factory=dict)
+    _open: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, activation: str | None) -> np.ndarray | None:
         """``X^T X / n`` of an activation X [n, K], float32 [K, K], memory-mapped; None where it was not captured."""
         file = self.files.get(activation or "")
-        return None if file is None else np.load(self.folder / file, mmap_mode="r")
+        if file is not None and file not in self._open:
+            self._open[file] = np.load(self.folder / file, mmap_mode="r")
+        return None if file is None else self._open[file]
 
 
 def store_tokens(cache: Cache, tokens: np.ndarray) -> str:
@@ -105,7 +111,8 @@ def capture_hessians(artifact: ModelArtifact, calibration: str, cache: Cache) ->
     key = hessians_key(artifact.key, calibration)
     tokens = load_tokens(cache, calibration)
     found = cache.get(key) or cache.put(key, lambda to: _capture(artifact, tokens, to))
-    return Hessians(found.path, key, json.loads((found.path / _INDEX).read_text()))
+    index = json.loads((found.path / _INDEX).read_text())
+    return Hessians(found.path, key, index["files"], index["step_powers"])
 
 
 def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset[str]:
@@ -117,19 +124,20 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset
     types = {str(layer.node.inputs[0].name): int(layer.dtype) for layer in layers}
     head_size = int(artifact.genai_config()["model"]["decoder"]["head_size"])
     files = {name: f"{index:04d}.npy" for index, name in enumerate(sizes)}
+    step_powers: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:
         for weights in artifact.path.glob(f"{graph.name}.*"):
             link_or_copy(weights, Path(scratch) / weights.name)
         for group in _groups(sizes):
             cut = Path(scratch) / graph.name
             onnx.save(_ending_at(onnx.load(graph, load_external_data=False), {n: types[n] for n in group}), cut)
-            sums = _run(cut, group, tokens, head_size)
-            for name, total in sums.items():
+            for name, (total, squared_steps) in _run(cut, group, tokens, head_size).items():
                 if not np.isfinite(total).all():
                     raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
                 total /= tokens.size
                 np.save(to / files[name], total)
-    (to / _INDEX).write_text(json.dumps(files, indent=1))
+                step_powers[name] = squared_steps / len(tokens) / 12
+    (to / _INDEX).write_text(json.dumps({"files": files, "step_powers": step_powers}, indent=1))
     return frozenset({"hessians"})
 
 
@@ -148,14 +156,17 @@ def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
         yield group
 
 
-def _run(graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int) -> dict[str, np.ndarray]:
-    """``X^T X`` of each output of a graph over all windows, float32 [K, K]."""
+def _run(
+    graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int
+) -> dict[str, tuple[np.ndarray, float]]:
+    """Of each output of a graph over all windows: ``X^T X``, float32 [K, K], and the sum of squared uint8 steps."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = available_cores()
     sums: dict[str, np.ndarray] = {}
+    squared_steps = dict.fromkeys(activations, 0.0)
     try:
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         for window in tokens:
@@ -164,9 +175,10 @@ def _run(graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size:
                 x = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
                 product = x.T @ x  # numpy computes one triangle of it
                 sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
+                squared_steps[name] += (float(max(x.max(), 0) - min(x.min(), 0)) / 255) ** 2
     except ort_errors() as error:
         raise BuildFailed(f"calibration: the graph does not run in ONNX Runtime: {error}") from error
-    return sums
+    return {name: (total, squared_steps[name]) for name, total in sums.items()}
 
 
 def _ending_at(model: onnx.ModelProto, activations: Mapping[str, int]) -> onnx.ModelProto:

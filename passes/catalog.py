@@ -6,12 +6,22 @@ from olivine.passes.base import Axis, Pass
 from olivine.passes.export import Export
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
+from olivine.passes.quantize.mixed import MixedQuantize
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.rotate import Rotate
 from olivine.passes.session_options import SessionOptions
 
 PASSES: dict[str, type[Pass]] = {
-    cls.name: cls for cls in (Rotate, Export, DynamicQuantize, WeightOnlyQuantize, QuantizeEmbedding, SessionOptions)
+    cls.name: cls
+    for cls in (
+        Rotate,
+        Export,
+        DynamicQuantize,
+        WeightOnlyQuantize,
+        MixedQuantize,
+        QuantizeEmbedding,
+        SessionOptions,
+    )
 }
 
 #: Every axis that a pass declares, in the order in which they are chosen.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from olivine.passes.base import Axis, Choice, ExportPass
 from olivine.passes.errors import PassRefused, did_you_mean
 from olivine.passes.fuse import FUSION_LEVELS
 from olivine.passes.genai_builder import run_builder, supported_architectures
+from olivine.passes.quantize.integers import MIXED, is_integer
 
 #: Provider -> float types whose exported graphs it has kernels for. CPU: tried with ONNX Runtime 1.31 on a
 #: real Llama; the bf16 graph does not load, the fp16 graph fails in its first decode step. The others follow
@@ -37,14 +38,13 @@ _WHY_NOT: dict[tuple[str, str], str] = {
 }
 #: The float type below integer weights.
 _FLOAT_BELOW_INTEGER = {"cpu": "fp32", "qnn": "fp32", "openvino": "fp32"}
-_INTEGER = ("int8", "int4")
 #: Providers that run the builder's CPU graph -> their entry in genai_config.json.
 _ON_CPU_GRAPH = {"openvino": {"OpenVINO": {"device_type": "CPU"}}, "qnn": {"qnn": {}}}
 
 
 def float_type(provider: str, precision: str) -> str:
     """The float type of a graph: ``precision`` itself, or what lies below int8 and int4 weights."""
-    return _FLOAT_BELOW_INTEGER.get(provider, "fp16") if precision in _INTEGER else precision
+    return _FLOAT_BELOW_INTEGER.get(provider, "fp16") if is_integer({"precision": precision}) else precision
 
 
 def float_refusal(provider: str, precision: str) -> str | None:
@@ -87,8 +87,9 @@ class Export(ExportPass):
             "precision",
             "choice",
             "fp32",
-            "type of the weights; int8 and int4 quantize a float export",
-            ("fp32", "fp16", "bf16", "int8", "int4"),
+            "type of the weights; int8, int4 and mixed (of both) quantize a float export",
+            ("fp32", "fp16", "bf16", "int8", "int4", MIXED),
+            calibrated=(MIXED,),
         ),
         Axis("fusion_level", "choice", "qkv", "projections merged into one MatMul", tuple(FUSION_LEVELS)),
     )
@@ -99,6 +100,10 @@ class Export(ExportPass):
         provider = str(choice["provider"])
         precision = float_type(provider, str(choice["precision"]))
         return cls(precision, provider, str(choice["fusion_level"]))
+
+    def usual(self) -> Export:
+        """The same export at the default fusion level."""
+        return replace(self, fusion_level=Export.fusion_level)
 
     def apply(self, checkpoint: Path, to: Path) -> None:
         """Write model.onnx, its data, genai_config.json and the tokenizer to the empty folder ``to``.

@@ -27,7 +27,7 @@ import onnx_ir as ir
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult
 from olivine.passes.cache import Cache
-from olivine.passes.calibration import Hessians, capture_hessians, hessians_key
+from olivine.passes.calibrated import Calibrated
 from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import load_graph, save_graph
@@ -43,10 +43,13 @@ class Built:
     passes: tuple[PassResult, ...]
 
 
-def stage_key(inputs: str, passes: Sequence[Pass], calibration: str | None = None) -> str:
+def stage_key(inputs: str, passes: Sequence[Pass], learned: str | None = None) -> str:
     """Hash of everything that the output of ``passes`` on ``inputs`` depends on.
 
-    Calibration text counts where a pass learns from it, and only there.
+    Args:
+        inputs: key of what they are applied to.
+        passes: of one stage.
+        learned: key of what they may learn; it counts where a pass learns, and only there.
     """
     parts: list[Any] = [
         inputs,
@@ -60,8 +63,8 @@ def stage_key(inputs: str, passes: Sequence[Pass], calibration: str | None = Non
             for p in passes
         ],
     ]
-    if calibration is not None and _learns(passes):
-        parts.append(hessians_key(inputs, calibration))
+    if learned is not None and _learns(passes):
+        parts.append(learned)
     return digest(parts)
 
 
@@ -88,11 +91,36 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
     key = digest(["source", source.key])
     artifact = cache.get(key) or cache.put(key, source.materialize)
     results: list[PassResult] = []
+    export: _Export | None = None
     for kind, group in groupby(passes, key=_stage):
         together = list(group)
         for stage in [together] if kind in (GraphPass, ConfigPass) else [[p] for p in together]:
-            artifact = _run(stage, artifact, cache, results, calibration)
+            first = stage[0]
+            if isinstance(first, ExportPass):
+                export = _Export(artifact, first)
+            calibrated = None if calibration is None else _calibrated(artifact, export, calibration, cache)
+            artifact = _run(stage, artifact, cache, results, calibrated)
     return Built(artifact, tuple(results))
+
+
+@dataclass(frozen=True)
+class _Export:
+    """How a float graph came about."""
+
+    checkpoint: ModelArtifact
+    by: ExportPass
+
+
+def _calibrated(graph: ModelArtifact, export: _Export | None, text: str, cache: Cache) -> Calibrated:
+    """What passes on ``graph`` may learn; a source that is a graph itself was exported by nobody here."""
+    if export is None:
+        return Calibrated(graph, lambda: graph, graph.key, None, text, cache)
+    checkpoint, usual = export.checkpoint, export.by.usual()
+
+    def measured() -> ModelArtifact:
+        return _run([usual], checkpoint, cache, [], None)
+
+    return Calibrated(graph, measured, stage_key(checkpoint.key, [usual]), checkpoint, text, cache)
 
 
 def _learns(passes: Sequence[Pass]) -> list[GraphPass]:
@@ -104,12 +132,16 @@ def _stage(p: Pass) -> type[Pass]:
 
 
 def _run(
-    stage: Sequence[Pass], artifact: ModelArtifact, cache: Cache, results: list[PassResult], calibration: str | None
+    stage: Sequence[Pass],
+    artifact: ModelArtifact,
+    cache: Cache,
+    results: list[PassResult],
+    calibrated: Calibrated | None,
 ) -> ModelArtifact:
-    key = stage_key(artifact.key, stage, calibration)
+    key = stage_key(artifact.key, stage, calibrated.key if calibrated else None)
     seconds = [0.0] * len(stage)
     made = cache.get(key)
-    output = made or cache.put(key, lambda to: _apply(stage, artifact, to, seconds, cache, calibration))
+    output = made or cache.put(key, lambda to: _apply(stage, artifact, to, seconds, calibrated))
     results += [PassResult(p.name, p.params(), s, made is not None) for p, s in zip(stage, seconds, strict=True)]
     return output
 
@@ -119,8 +151,7 @@ def _apply(
     artifact: ModelArtifact,
     to: Path,
     seconds: list[float],
-    cache: Cache,
-    calibration: str | None,
+    calibrated: Calibrated | None,
 ) -> frozenset[str]:
     holds = artifact.holds
     for p in stage:
@@ -134,7 +165,7 @@ def _apply(
             holds -= {"checkpoint"}
             check_model(to)
     elif isinstance(first, GraphPass):
-        _rewrite(stage, artifact, to, seconds, lambda: capture_hessians(artifact, calibration or "", cache))
+        _rewrite(stage, artifact, to, seconds, calibrated)
         check_model(to)
     else:
         _edit(stage, artifact, to, seconds)
@@ -146,7 +177,7 @@ def _rewrite(
     artifact: ModelArtifact,
     to: Path,
     seconds: list[float],
-    capture: Callable[[], Hessians],
+    calibrated: Calibrated | None,
 ) -> None:
     graph = artifact.onnx_path()
     for file in artifact.files():
@@ -155,15 +186,14 @@ def _rewrite(
     model = load_graph(graph)
     for index, p in enumerate(stage):
         assert isinstance(p, GraphPass)
-        seconds[index] = _timed(partial(_rewrite_one, p, model, capture))
+        seconds[index] = _timed(partial(_rewrite_one, p, model, calibrated))
     # Weights are computed as they are written: the last pass is charged with the writing.
     seconds[-1] += _timed(lambda: save_graph(model, to / graph.name))
 
 
-def _rewrite_one(p: GraphPass, model: ir.Model, capture: Callable[[], Hessians]) -> None:
-    """Let a pass rewrite ``model``; the first one of a model that learns from text waits for the Hessians."""
-    if p.needs_calibration:
-        p.rewrite_calibrated(model, capture())
+def _rewrite_one(p: GraphPass, model: ir.Model, calibrated: Calibrated | None) -> None:
+    if p.needs_calibration and calibrated is not None:
+        p.rewrite_calibrated(model, calibrated)
     else:
         p.rewrite(model)
 

@@ -7,6 +7,7 @@ One DynamicQuantizeLinear serves all the layers that read the same activation (g
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
+from olivine.passes.quantize.integers import is_integer, is_mixed
 from olivine.passes.quantize.layer_pattern import check_pattern
 
 #: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.
@@ -26,6 +28,8 @@ LAYER_GROUPS = {
     "mlp": r"layers\.\d+/(gate|up|gate_up|down)_proj",
     "mlp_in": r"layers\.\d+/(gate|up|gate_up)_proj",
 }
+#: Codes, scale and zero point of a quantized activation.
+_Activation = tuple[ir.Value, ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class DynamicQuantize(GraphPass):
             "float",
             "whether chosen layers also quantize their activations (faster prefill)",
             ("float", "int8"),
-            applies=lambda choice: choice.get("precision") in ("int4", "int8") and choice.get("provider") == "cpu",
+            applies=lambda choice: is_integer(choice) and choice.get("provider") == "cpu",
         ),
         Axis(
             "dynamic_layers",
@@ -67,8 +71,8 @@ class DynamicQuantize(GraphPass):
     @classmethod
     def from_choice(cls, choice: Choice) -> DynamicQuantize | None:
         """The pass for ``activations: int8``."""
-        if choice.get("activations", "float") == "float":
-            return None
+        if choice.get("activations", "float") == "float" or is_mixed(choice):
+            return None  # mixed precision chooses these layers itself
         return cls(layers=LAYER_GROUPS[str(choice["dynamic_layers"])])
 
     def rewrite(self, model: ir.Model) -> None:
@@ -76,37 +80,49 @@ class DynamicQuantize(GraphPass):
         chosen = [layer for layer in linears(model) if re.fullmatch(self.layers, layer.path)]
         if not chosen:
             raise PassRefused(f"dynamic_int8: no layer matches '{self.layers}'")
-        quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
-        for layer in chosen:
-            self._replace(model, layer, quantized)
-        model.opset_imports.setdefault(MICROSOFT, 1)
-        drop_unused(model)
+        quantize_activations(model, chosen)
 
-    def _replace(
-        self, model: ir.Model, layer: Linear, quantized: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]]
-    ) -> None:
+
+def quantize_activations(model: ir.Model, layers: Sequence[Linear]) -> None:
+    """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
+
+    Raises:
+        PassRefused: when a layer reads nothing.
+    """
+    quantized: dict[ir.Value, _Activation] = {}
+    for layer in layers:
         activation = layer.node.inputs[0]
         if activation is None:
             raise PassRefused(f"dynamic_int8: {layer.path} reads no activation")
         if activation not in quantized:
-            name = f"{activation.name}/DynamicQuantizeLinear"
-            node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3, name=name)
-            for output, part in zip(node.outputs, ("codes", "scale", "zero_point"), strict=True):
-                output.name = f"{name}/{part}"
-            model.graph.insert_before(layer.node, node)
-            quantized[activation] = (node.outputs[0], node.outputs[1], node.outputs[2])
-        codes, scale, zero_point = quantized[activation]
-        k, n = layer.shape
-        stem = f"{layer.weight.name}_I8"
-        inputs = [
-            codes,
-            add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array())),
-            scale,
-            add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array())),
-            zero_point,
-        ]
-        name = f"{layer.node.name}_I8"
-        replace_node(model, layer.node, ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=name))
+            quantized[activation] = _quantized(model, activation, before=layer.node)
+        _replace(model, layer, quantized[activation])
+    model.opset_imports.setdefault(MICROSOFT, 1)
+    drop_unused(model)
+
+
+def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activation:
+    name = f"{activation.name}/DynamicQuantizeLinear"
+    node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3, name=name)
+    for output, part in zip(node.outputs, ("codes", "scale", "zero_point"), strict=True):
+        output.name = f"{name}/{part}"
+    model.graph.insert_before(before, node)
+    return node.outputs[0], node.outputs[1], node.outputs[2]
+
+
+def _replace(model: ir.Model, layer: Linear, activation: _Activation) -> None:
+    codes, scale, zero_point = activation
+    k, n = layer.shape
+    stem = f"{layer.weight.name}_I8"
+    inputs = [
+        codes,
+        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array())),
+        scale,
+        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array())),
+        zero_point,
+    ]
+    name = f"{layer.node.name}_I8"
+    replace_node(model, layer.node, ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=name))
 
 
 def channel_scales(weight: np.ndarray) -> np.ndarray:

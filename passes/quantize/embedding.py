@@ -12,6 +12,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
 from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.integers import is_integer
 
 BLOCK_SIZE = 32
 
@@ -76,7 +77,7 @@ class QuantizeEmbedding(GraphPass):
             "float",
             "precision of the embedding table",
             ("float", "int8", "int4"),
-            applies=lambda choice: choice.get("precision") in ("int4", "int8"),
+            applies=is_integer,
         ),
     )
 

@@ -11,36 +11,25 @@ An embedding that shares its weight with the head (``tie_word_embeddings``) keep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
-from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
-from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.embedding import untie_embedding
-from olivine.passes.quantize.gptq import Job, gptq_all
+from olivine.passes.graph import Linear, linears
+from olivine.passes.quantize.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
+from olivine.passes.quantize.integers import INTEGER_BITS, is_integer
+from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.layer_pattern import check_pattern
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
 if TYPE_CHECKING:
-    from olivine.passes.calibration import Hessians
+    from olivine.passes.calibrated import Calibrated
 
-INTEGER_BITS = {"int4": 4, "int8": 8}
-WIDTHS = (2, 4, 8)
-ALGORITHMS = ("rtn", "k_quant", "gptq")
-BLOCK_SIZES = (16, 32, 64, 128, 256)
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)
-
-
-def is_integer(choice: Choice) -> bool:
-    """Whether the chosen precision stores weights as integers."""
-    return choice.get("precision") in INTEGER_BITS
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class WeightOnlyQuantize(GraphPass):
     overrides: tuple[tuple[str, int], ...] = ()
 
     name: ClassVar[str] = "weight_only"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})
@@ -128,9 +117,9 @@ class WeightOnlyQuantize(GraphPass):
     @classmethod
     def from_choice(cls, choice: Choice) -> WeightOnlyQuantize | None:
         """The pass for ``precision: int4`` or ``int8``."""
-        if not is_integer(choice):
+        bits = INTEGER_BITS.get(str(choice["precision"]))
+        if bits is None:
             return None
-        bits = INTEGER_BITS[str(choice["precision"])]
         head = str(choice["lm_head"])
         return cls(
             bits=bits,
@@ -155,111 +144,22 @@ class WeightOnlyQuantize(GraphPass):
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each MatMul by MatMulNBits with weights that are computed as they are written."""
-        if self.needs_calibration:
-            raise PassRefused(f"weight_only: {self.algorithm} learns from calibration text, and none was given")
-        chosen = self._chosen(model)
-        self._replace_all(model, chosen, [partial(self._quantized, layer, bits) for layer, bits in chosen])
+        self._rewrite(model, None)
 
-    def _quantized(self, layer: Linear, bits: int) -> BlockCodes:
-        return quantize_blocks(layer.array(), bits, self.block_size, self.algorithm, self.symmetric)
+    def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
+        """Replace each MatMul by MatMulNBits with weights that were learned from text."""
+        self._rewrite(model, calibrated)
 
-    def rewrite_calibrated(self, model: ir.Model, hessians: Hessians) -> None:
-        """Replace each MatMul by MatMulNBits with weights that GPTQ has chosen."""
-        chosen = self._chosen(model)
-        jobs = [
-            Job(layer.array(), self._hessian(layer, hessians), bits, self.block_size, self.symmetric)
-            for layer, bits in chosen
-        ]
-        self._replace_all(model, chosen, [_always(codes) for codes in gptq_all(jobs)])
-
-    def _hessian(self, layer: Linear, hessians: Hessians) -> np.ndarray:
-        activation = layer.node.inputs[0]
-        found = hessians.of(activation.name if activation is not None else None)
-        if found is None:
-            raise PassRefused(f"weight_only: calibration captured nothing of what {layer.path} reads")
-        return found
-
-    def _chosen(self, model: ir.Model) -> list[tuple[Linear, int]]:
-        chosen = [(layer, bits) for layer in linears(model) if (bits := self.width(layer))]
-        if not chosen:
+    def _rewrite(self, model: ir.Model, calibrated: Calibrated | None) -> None:
+        stored = [one for bits in WIDTHS for one in self._stored(model, bits, calibrated)]
+        if not stored:
             raise PassRefused("weight_only: no MatMul with a constant weight is left to quantize")
-        return chosen
+        store_in_blocks(model, stored, self.accuracy_level)
 
-    def _replace_all(
-        self, model: ir.Model, layers: Sequence[tuple[Linear, int]], codes: Sequence[Callable[[], BlockCodes]]
-    ) -> None:
-        untie_embedding(model)
-        for (layer, bits), compute in zip(layers, codes, strict=True):
-            self._replace(model, layer, bits, compute)
-        model.opset_imports.setdefault(MICROSOFT, 1)
-        drop_unused(model)
-
-    def _replace(self, model: ir.Model, layer: Linear, bits: int, compute: Callable[[], BlockCodes]) -> None:
-        k, n = layer.shape
-        blocks = -(-k // self.block_size)
-        stem = f"{layer.weight.name}_Q{bits}"
-        dtype = layer.dtype
-        parts = ["codes", "scales"] if self._fixed_zero_point() else ["codes", "scales", "zero_points"]
-        codes = _Shared(compute, len(parts))
-        inputs: list[ir.Value | None] = [
-            layer.node.inputs[0],
-            add_initializer(
-                model,
-                stem,
-                ir.DataType.UINT8,
-                (n, blocks, self.block_size * bits // 8),
-                lambda: codes.take().packed_codes(),
-            ),
-            add_initializer(
-                model, f"{stem}_scales", dtype, (n, blocks), lambda: codes.take().scales.astype(dtype.numpy())
-            ),
-        ]
-        if "zero_points" in parts:
-            shape = (n, -(-blocks * bits // 8))
-            inputs.append(
-                add_initializer(
-                    model,
-                    f"{stem}_zero_points",
-                    ir.DataType.UINT8,
-                    shape,
-                    lambda: _present(codes.take().packed_zero_points()),
-                )
-            )
-        attributes: dict[str, Any] = {
-            "K": k,
-            "N": n,
-            "bits": bits,
-            "block_size": self.block_size,
-            "accuracy_level": self.accuracy_level,
-        }
-        name = f"{layer.node.name}_Q{bits}"
-        replace_node(model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name))
-
-    def _fixed_zero_point(self) -> bool:
-        return self.symmetric and self.algorithm != "k_quant"
-
-
-def _always(codes: BlockCodes) -> Callable[[], BlockCodes]:
-    return lambda: codes
-
-
-class _Shared:
-    """One quantization for the tensors that are written from it, dropped after the last has taken it."""
-
-    def __init__(self, compute: Callable[[], BlockCodes], readers: int) -> None:
-        self._compute, self._readers, self._left = compute, readers, readers
-        self._codes: BlockCodes | None = None
-
-    def take(self) -> BlockCodes:
-        codes = self._codes if self._codes is not None else self._compute()
-        self._left -= 1
-        self._codes = codes if self._left else None
-        if not self._left:
-            self._left = self._readers
-        return codes
-
-
-def _present(array: np.ndarray | None) -> np.ndarray:
-    if array is None:
-        raise ValueError("symmetric codes have no zero points")
-    return array
+    def _stored(self, model: ir.Model, bits: int, calibrated: Calibrated | None) -> Iterator[Stored]:
+        """The layers of one width."""
+        layers = [layer for layer in linears(model) if self.width(layer) == bits]
+        form = BlockFormat(bits, self.algorithm, self.block_size, self.symmetric)
+        if layers:
+            for layer, codes in zip(layers, layer_codes(layers, form, calibrated), strict=True):
+                yield Stored(layer, form, codes)

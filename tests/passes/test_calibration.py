@@ -95,3 +95,16 @@ def test_other_text_or_another_graph_gives_other_hessians(artifact: ModelArtifac
         for key in (one, two)
     }
     assert len(keys) == 4
+
+
+def test_the_step_power_is_the_error_of_rounding_a_window_to_one_byte(
+    artifact: ModelArtifact, cache: Cache, tmp_path: Path
+) -> None:
+    """Rounding noise is uniform within a step, whatever the values: its power is a twelfth of the squared step."""
+    found = capture_hessians(artifact, store_tokens(cache, TOKENS[:1]), cache)
+    for name, x in activations(artifact.path, tmp_path).items():
+        x = x[: TOKENS.shape[1]]
+        step = (max(x.max(), 0) - min(x.min(), 0)) / 255
+        rounded = np.rint(x / step) * step
+        assert found.step_powers[name] == pytest.approx(step**2 / 12, rel=1e-4)
+        assert found.step_powers[name] == pytest.approx(float(np.square(x - rounded).mean()), rel=0.2)

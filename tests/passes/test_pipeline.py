@@ -52,8 +52,15 @@ def entries(cache: Cache) -> set[str]:
     return {path.name for path in (cache.root / "artifacts").iterdir()}
 
 
-def test_the_choice_takes_every_pass() -> None:
-    assert [step.name for step in compose(EVERYTHING).steps] == list(PASSES)
+def choice_with(name: str) -> dict[str, Scalar]:
+    """The choice of as many passes as go together, among them ``name``."""
+    return {**EVERYTHING, "precision": "mixed"} if name == "mixed" else EVERYTHING
+
+
+def test_the_choices_take_every_pass() -> None:
+    uniform, mixed = ([step.name for step in compose(choice_with(name)).steps] for name in ("weight_only", "mixed"))
+    assert uniform == [name for name in PASSES if name != "mixed"]
+    assert mixed == [name for name in PASSES if name not in ("weight_only", "dynamic_int8")]
 
 
 def test_the_same_recipe_gives_the_same_bytes_in_two_caches(source: Source, cache: Cache, tmp_path: Path) -> None:
@@ -151,7 +158,7 @@ def test_an_onnx_source_needs_no_export(tiny_onnx: Path, cache: Cache) -> None:
 
 
 def instance(name: str) -> Any:
-    built = PASSES[name].from_choice(canonical(EVERYTHING))
+    built = PASSES[name].from_choice(canonical(choice_with(name)))
     assert built is not None
     return built
 
@@ -159,7 +166,7 @@ def instance(name: str) -> Any:
 @pytest.mark.parametrize("name", PASSES)
 def test_parameters_survive_json(name: str) -> None:
     one = instance(name)
-    (step,) = [step for step in compose(EVERYTHING).steps if step.name == name]
+    (step,) = [step for step in compose(choice_with(name)).steps if step.name == name]
     through = Recipe.from_json(json.loads(json.dumps(Recipe((step,)).to_json())))
     assert through.passes() == [one]
     assert through.key == Recipe((step,)).key
@@ -188,7 +195,7 @@ def test_a_pass_is_refused_where_its_requirements_do_not_hold(name: str) -> None
 @pytest.mark.parametrize("name", PASSES)
 def test_requirements_of_the_catalog_are_ensured_in_its_order(name: str) -> None:
     holds = frozenset({"checkpoint"})
-    for step in compose(EVERYTHING).passes():
+    for step in compose(choice_with(name)).passes():
         assert step.refuse(holds) is None
         holds = (holds - step.breaks) | step.ensures
         if step.name == name:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from olivine.passes.artifact import sha256_file
+from olivine.passes.artifact import ModelArtifact, sha256_file
+from olivine.passes.cache import Cache
+from olivine.passes.calibrated import Calibrated
 from olivine.passes.calibration import Hessians
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph, save_graph
@@ -214,7 +216,15 @@ def test_gptq_takes_the_hessian_of_what_each_layer_reads(
     one = WeightOnlyQuantize(4, "gptq", 32, symmetric=False, accuracy_level=0)
     plain = rewrite(decoder())
     graph = load_graph(plain.before)
-    one.rewrite_calibrated(graph, Hessians(tmp_path, "key", {name: f"{name}.npy" for name in sizes}))
+    artifact = ModelArtifact(plain.before.parent, "graph", frozenset())
+    (artifact.path / "genai_config.json").write_text('{"model": {"decoder": {"filename": "model.onnx"}}}')
+
+    def taught(names: Iterable[str]) -> Calibrated:
+        found = Calibrated(artifact, lambda: artifact, "graph", None, "text", Cache(tmp_path / "-".join(names)))
+        vars(found)["hessians"] = Hessians(tmp_path, "key", {name: f"{name}.npy" for name in names})
+        return found
+
+    one.rewrite_calibrated(graph, taught(sizes))
     save_graph(graph, tmp_path / "model.onnx")
     w = {
         name: gptq(decoder_weights[name], moments[reads], 4, 32).dequantize()
@@ -224,9 +234,8 @@ def test_gptq_takes_the_hessian_of_what_each_layer_reads(
     found = replace(plain, after=tmp_path / "model.onnx").run(ids=IDS)
     assert relative_error(found, ((x @ w["gate"]) * (x @ w["up"])) @ w["down"] @ w["head"]) < 1e-5
 
-    missing = Hessians(tmp_path, "key", {"x": "x.npy", "h": "h.npy"})
     with pytest.raises(PassRefused, match="captured nothing of what lm_head reads"):
-        one.rewrite_calibrated(load_graph(plain.before), missing)
+        one.rewrite_calibrated(load_graph(plain.before), taught(["x", "h"]))
 
 
 def test_gptq_is_refused_without_calibration_text(rewrite: Rewrite, decoder: Make) -> None:

@@ -1,0 +1,92 @@
+"""Calibrated: what calibration text has taught about a model, for the passes that learn from it.
+
+Everything is computed when a pass first asks for it, and kept in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.cache import Cache
+from olivine.passes.calibration import Hessians, capture_hessians, hessians_key
+from olivine.passes.errors import PassRefused
+from olivine.passes.gradients import OutputGradients, capture_gradients
+from olivine.passes.graph import Linear
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A float graph and the text that a pass may learn from.
+
+    Attributes:
+        graph: the float graph that is rewritten.
+        measure: gives the float graph that activations are measured in: the same model at the usual fusion level,
+            so that all fusion levels learn the same.
+        measured_key: key of that graph.
+        checkpoint: what both were exported from; None where the source is a graph.
+        text: key of the windows, as :func:`olivine.passes.calibration.store_tokens` gives it.
+        cache: where results are kept.
+    """
+
+    graph: ModelArtifact
+    measure: Callable[[], ModelArtifact]
+    measured_key: str
+    checkpoint: ModelArtifact | None
+    text: str
+    cache: Cache
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that can be learned here."""
+        return hessians_key(self.measured_key, self.text)
+
+    @cached_property
+    def hessians(self) -> Hessians:
+        """Second moments of what linear layers read."""
+        return capture_hessians(self.measure(), self.text, self.cache)
+
+    @cached_property
+    def gradients(self) -> OutputGradients:
+        """How much the predictions feel an error in what linear layers put out.
+
+        Raises:
+            PassRefused: when the source is a graph: there is nothing to differentiate.
+        """
+        if self.checkpoint is None:
+            raise PassRefused(
+                "sensitivity: gradients need the Hugging Face checkpoint, and this model is an ONNX folder. "
+                "Name the checkpoint as the model, or search precision int4 and int8 without mixed"
+            )
+        return capture_gradients(self.checkpoint, self.text, self.cache)
+
+    def hessian(self, layer: Linear) -> np.ndarray:
+        """``X^T X / n`` of what a layer reads, float32 [K, K]; the same array for layers that read the same.
+
+        Raises:
+            PassRefused: when it was not measured.
+        """
+        found = self.hessians.of(_read(layer))
+        if found is None:
+            raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
+        return found
+
+    def step_power(self, layer: Linear) -> float:
+        """Mean squared rounding error of what a layer reads as one uint8 tensor.
+
+        Raises:
+            PassRefused: when it was not measured.
+        """
+        found = self.hessians.step_powers.get(_read(layer) or "")
+        if found is None:
+            raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
+        return found
+
+
+def _read(layer: Linear) -> str | None:
+    activation = layer.node.inputs[0]
+    return None if activation is None else activation.name

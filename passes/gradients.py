@@ -1,0 +1,125 @@
+"""Output gradients: how much a model's predictions feel an error in what each linear layer puts out.
+
+For small errors the KL divergence to the model itself is half of ``E[(g . error)^2]``, where g is the gradient of the
+log-likelihood of a token drawn from the model's own prediction (the Fisher information; Martens 2014,
+arXiv 1412.1193, section 9). One backward pass of the checkpoint over some text gives ``E[g_n^2]`` of every output
+feature n of every layer; no weight needs a gradient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from olivine.passes.artifact import ModelArtifact, digest
+from olivine.passes.cache import Cache
+from olivine.passes.calibration import load_tokens
+from olivine.passes.errors import PassRefused
+from olivine.passes.graph import Linear
+
+if TYPE_CHECKING:
+    import torch
+
+#: Raised whenever the same checkpoint and tokens would give other gradients.
+VERSION = 1
+#: Windows of the calibration text that are run: the average over tokens settles sooner than the Hessians do.
+MOST_WINDOWS = 4
+HEAD = "lm_head"
+_LIBRARIES = ("torch", "transformers")
+_FILE = "powers.npz"
+_MODULE = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")
+#: What the exporter merges -> the modules it merges, in order.
+_MERGED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+
+@dataclass(frozen=True)
+class OutputGradients:
+    """Mean squared gradients of the log-likelihood.
+
+    Attributes:
+        powers: path of a layer, as in :attr:`Linear.path` -> float32 [N], per token.
+    """
+
+    powers: Mapping[str, np.ndarray]
+
+    def of(self, layer: Linear) -> np.ndarray:
+        """``E[g_n^2]`` of a layer's output features, float32 [N], be it merged from several or not.
+
+        Raises:
+            PassRefused: when the checkpoint has no such layer.
+        """
+        prefix = layer.path.removesuffix(layer.role)
+        for roles in ((layer.role,), _MERGED.get(layer.role, ())):
+            parts = [self.powers[prefix + role] for role in roles if prefix + role in self.powers]
+            if parts and sum(map(len, parts)) == layer.shape[1]:
+                return np.concatenate(parts)
+        raise PassRefused(f"sensitivity: the checkpoint has no linear layer that is {layer.path} of the graph")
+
+
+def gradients_key(checkpoint: str, calibration: str) -> str:
+    """Hash of everything that the gradients of a checkpoint depend on."""
+    return digest(["gradients", VERSION, checkpoint, calibration, {name: version(name) for name in _LIBRARIES}])
+
+
+def capture_gradients(checkpoint: ModelArtifact, calibration: str, cache: Cache) -> OutputGradients:
+    """Run calibration text forwards and backwards through a checkpoint, or take the gradients from the cache.
+
+    Args:
+        checkpoint: a Hugging Face checkpoint folder.
+        calibration: key of the windows, as :func:`olivine.passes.calibration.store_tokens` gives it.
+        cache: where both are kept.
+
+    Raises:
+        PassRefused: when the windows are not in the cache.
+    """
+    key = gradients_key(checkpoint.key, calibration)
+    tokens = load_tokens(cache, calibration)[:MOST_WINDOWS]
+
+    def write(to: Path) -> frozenset[str]:
+        np.savez(to / _FILE, allow_pickle=False, **_run(checkpoint.path, tokens))
+        return frozenset({"gradients"})
+
+    found = cache.get(key) or cache.put(key, write)
+    with np.load(found.path / _FILE) as powers:
+        return OutputGradients({path: powers[path] for path in powers.files})
+
+
+def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    own_code = any(checkpoint.glob("*.py"))  # a source writes code only where trust_remote_code was given
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=own_code)
+    model.eval().requires_grad_(False)
+    model.config.use_cache = False
+    model.get_input_embeddings().register_forward_hook(lambda module, given, found: found.requires_grad_())
+    sums: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if (found := _MODULE.search(name)) and isinstance(module, torch.nn.Linear):
+            module.register_full_backward_hook(_adder(sums, f"layers.{found[1]}/{found[2]}"))
+    generator = torch.Generator().manual_seed(0)
+    for window in tokens:
+        logits = model(torch.from_numpy(window[None].astype(np.int64))).logits[0].float()
+        probabilities = logits.detach().softmax(-1)
+        drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        _add(sums, HEAD, (probabilities * (1 - probabilities)).sum(0))  # exact: it needs no draw
+        torch.nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+    return {path: (total / tokens.size).numpy() for path, total in sums.items()}
+
+
+def _adder(sums: dict[str, torch.Tensor], path: str) -> Callable[[Any, Sequence[Any], Sequence[torch.Tensor]], None]:
+    def hook(module: Any, of_inputs: Sequence[Any], of_outputs: Sequence[torch.Tensor]) -> None:
+        gradient = of_outputs[0].reshape(-1, of_outputs[0].shape[-1])
+        _add(sums, path, gradient.square().sum(0))
+
+    return hook
+
+
+def _add(sums: dict[str, torch.Tensor], path: str, values: torch.Tensor) -> None:
+    sums[path] = values if path not in sums else sums[path] + values

@@ -1,0 +1,19 @@
+"""The precisions that store weights as integers."""
+
+from __future__ import annotations
+
+from olivine.passes.base import Choice
+
+#: Precision -> bits of all weights; ``mixed`` has its own for each layer.
+INTEGER_BITS = {"int4": 4, "int8": 8}
+MIXED = "mixed"
+
+
+def is_integer(choice: Choice) -> bool:
+    """Whether the chosen precision stores weights as integers."""
+    return choice.get("precision") in (*INTEGER_BITS, MIXED)
+
+
+def is_mixed(choice: Choice) -> bool:
+    """Whether each layer has a width of its own."""
+    return choice.get("precision") == MIXED

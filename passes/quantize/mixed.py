@@ -1,0 +1,200 @@
+"""Mixed precision: each layer in the format that it stands, by its predicted share of the divergence.
+
+Three formats, from the least loss to the least bytes:
+
+1. dynamic int8 (``dynamic.py``): fastest on prompts; only layers that ``dynamic_layers`` names;
+2. int8 in blocks, round to nearest;
+3. int4 in blocks, by the recipe's algorithm.
+
+Each share is a budget of weights. A format takes the layers that save the most divergence per weight against int4,
+as long as they fit; what no format takes is int4. The head is one of the layers unless it has a precision of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import onnx_ir as ir
+
+from olivine.passes.base import Axis, Choice, GraphPass
+from olivine.passes.errors import PassRefused, UsageError, did_you_mean
+from olivine.passes.graph import Linear, linears
+from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
+from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations
+from olivine.passes.quantize.integers import is_mixed
+from olivine.passes.quantize.layer_codes import layer_codes
+from olivine.passes.quantize.layer_pattern import check_pattern
+from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
+from olivine.passes.quantize.sensitivity import block_sensitivities, dynamic_sensitivities
+
+if TYPE_CHECKING:
+    from olivine.passes.calibrated import Calibrated
+
+HEAD = "lm_head"
+HEADS = ("same", "fp32", "int8", "int4")
+DYNAMIC = "dynamic"
+
+
+@dataclass(frozen=True)
+class MixedQuantize(GraphPass):
+    """Quantize each layer in the format that it stands.
+
+    Attributes:
+        int8_share: share of the weights that are left after dynamic int8, 0 to 1, stored in 8 bits.
+        int8_block_size: block size of those.
+        algorithm: of the 4-bit weights: ``rtn``, ``k_quant`` or ``gptq``.
+        block_size: of the 4-bit weights.
+        symmetric: whether zero points are fixed.
+        accuracy_level: least precision of the kernel's arithmetic.
+        lm_head: ``same`` as any other layer, or its own ``fp32``, ``int8`` or ``int4``.
+        dynamic_layers: a regular expression for the paths of layers that may be dynamic int8; empty for none.
+        dynamic_share: share of the weights of those that are, 0 to 1.
+    """
+
+    int8_share: float = 0.3
+    int8_block_size: int = 64
+    algorithm: str = "rtn"
+    block_size: int = 32
+    symmetric: bool = False
+    accuracy_level: int = 4
+    lm_head: str = "same"
+    dynamic_layers: str = ""
+    dynamic_share: float = 0.0
+
+    name: ClassVar[str] = "mixed"
+    requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    breaks: ClassVar[frozenset[str]] = frozenset({"float"})
+    libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch", "numpy", "scipy", "transformers")
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis(
+            "int8_share",
+            "float",
+            0.3,
+            "share of a mixed model's weights that stay at 8 bits: those whose loss at 4 bits is largest",
+            bounds=(0.0, 1.0),
+            applies=is_mixed,
+        ),
+        Axis(
+            "int8_block_size",
+            "choice",
+            64,
+            "weights that share a scale where a mixed model stays at 8 bits",
+            BLOCK_SIZES,
+            applies=is_mixed,
+        ),
+        Axis(
+            "dynamic_share",
+            "float",
+            1.0,
+            "share of the weights of `dynamic_layers` that quantize activations in a mixed model",
+            bounds=(0.0, 1.0),
+            applies=lambda choice: is_mixed(choice) and choice.get("activations") == "int8",
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Check the parameters that a request file may bring."""
+        self._four(), self._eight()
+        check_pattern(self.name, self.dynamic_layers)
+        if self.lm_head not in HEADS:
+            raise UsageError(f"mixed: unknown lm_head '{self.lm_head}'. {did_you_mean(self.lm_head, HEADS)}")
+        for name, share in (("int8_share", self.int8_share), ("dynamic_share", self.dynamic_share)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"mixed: {name} is {share}; a share lies between 0 and 1")
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> MixedQuantize | None:
+        """The pass for ``precision: mixed``."""
+        if not is_mixed(choice):
+            return None
+        share = float(choice.get("dynamic_share", 0.0))
+        return cls(
+            int8_share=float(choice["int8_share"]),
+            int8_block_size=int(choice["int8_block_size"]),
+            algorithm=str(choice["algorithm"]),
+            block_size=int(choice["block_size"]),
+            symmetric=bool(choice.get("symmetric", False)),
+            accuracy_level=int(choice["accuracy_level"]),
+            lm_head=str(choice["lm_head"]),
+            dynamic_layers=LAYER_GROUPS[str(choice["dynamic_layers"])] if share else "",
+            dynamic_share=share,
+        )
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Sensitivities are learned from text."""
+        return True
+
+    def rewrite(self, model: ir.Model) -> None:
+        """Refuse: without text nothing is known of any layer.
+
+        Raises:
+            PassRefused: always.
+        """
+        raise PassRefused("mixed: sensitivities are learned from calibration text, and none was given")
+
+    def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
+        """Store every linear layer in the format that :meth:`allocate` gives it."""
+        layers = {layer.path: layer for layer in linears(model)}
+        if not layers:
+            raise PassRefused("mixed: no MatMul with a constant weight is left to quantize")
+        formats = self.allocate(list(layers.values()), calibrated)
+        stored = []
+        for form in (self._four(), self._eight()):
+            some = [layers[path] for path, found in formats.items() if found == form]
+            codes = layer_codes(some, form, calibrated) if some else []
+            stored += [Stored(layer, form, compute) for layer, compute in zip(some, codes, strict=True)]
+        quantize_activations(model, [layers[path] for path, found in formats.items() if found == DYNAMIC])
+        store_in_blocks(model, stored, self.accuracy_level)
+
+    def allocate(self, layers: list[Linear], calibrated: Calibrated) -> dict[str, BlockFormat | str | None]:
+        """Path of each layer -> its format, ``dynamic``, or None where it stays float."""
+        sizes = {layer.path: layer.shape[0] * layer.shape[1] for layer in layers}
+        heads = {"fp32": None, "int8": self._eight(), "int4": self._four()}
+        fixed = {} if self.lm_head == "same" else {HEAD: heads[self.lm_head]}
+        free = [path for path in sizes if path not in fixed]
+        at_four = block_sensitivities(self._four(), calibrated)
+        dynamic: frozenset[str] = frozenset()
+        if self.dynamic_layers:
+            lost = dynamic_sensitivities(calibrated)
+            fitting = {p: at_four[p] - lost[p] for p in free if re.fullmatch(self.dynamic_layers, p)}
+            dynamic = worth_most(fitting, sizes, self.dynamic_share)
+        lost = block_sensitivities(self._eight(), calibrated)
+        eight = worth_most({p: at_four[p] - lost[p] for p in free if p not in dynamic}, sizes, self.int8_share)
+
+        def choose(path: str) -> BlockFormat | str | None:
+            if path in fixed:
+                return fixed[path]
+            return DYNAMIC if path in dynamic else self._eight() if path in eight else self._four()
+
+        return {path: choose(path) for path in sizes}
+
+    def _four(self) -> BlockFormat:
+        return BlockFormat(4, self.algorithm, self.block_size, self.symmetric)
+
+    def _eight(self) -> BlockFormat:
+        return BlockFormat(8, "rtn", self.int8_block_size, self.symmetric)
+
+
+def worth_most(savings: Mapping[str, float], sizes: Mapping[str, int], share: float) -> frozenset[str]:
+    """The items that save the most per size, as many as fit into a share of the total size.
+
+    The greedy solution of the knapsack problem (Dantzig 1957): the next best item that still fits.
+
+    Args:
+        savings: of each item that may be taken.
+        sizes: of at least these items.
+        share: of their total size, 0 to 1.
+    """
+    return frozenset(_packed(savings, sizes, share * sum(sizes[item] for item in savings)))
+
+
+def _packed(savings: Mapping[str, float], sizes: Mapping[str, int], room: float) -> Iterator[str]:
+    for item in sorted(savings, key=lambda item: (-savings[item] / sizes[item], item)):
+        if sizes[item] <= room:
+            room -= sizes[item]
+            yield item
