@@ -120,17 +120,21 @@ def rtn_asymmetric(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tens
     return codes.to(torch.uint8), scale, zero.to(torch.uint8)
 
 
-def k_quant(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def k_quant(
+    x: torch.Tensor, bits: int, importance: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Search scale and zero point of each block for the least weighted squared error.
 
-    Large weights matter more: an error is weighted by ``sqrt(mean(x^2)) + |x|``. For each trial scale the best scale
+    Where ``importance`` (as ``x``) does not say how much an error counts, large weights matter more: it is weighted by
+    ``sqrt(mean(x^2)) + |x|``. For each trial scale the best scale
     for its codes is a least-squares fit, taken with the zero point already rounded to a code, as the kernel sees it.
     The idea is llama.cpp's ``make_qkx2_quants`` (ggml-quants.c). Shapes as in :func:`rtn_asymmetric`.
     """
     import torch
 
     levels = 2**bits - 1
-    importance = x.abs().add_(x.square().mean(dim=1, keepdim=True).sqrt_())
+    if importance is None:
+        importance = x.abs().add_(x.square().mean(dim=1, keepdim=True).sqrt_())
     weighted = importance * x
     low, high = x.amin(dim=1).clamp_(max=0), x.amax(dim=1).clamp_(min=0)
     span = _inverse(high - low)

@@ -5,7 +5,8 @@ through the Hessian ``X^T X`` alone. Beside the paper:
 
 1. input features are rounded in the order of their power (diagonal of the Hessian), largest first;
 2. scale and zero point of each block are fixed beforehand, from the original weights, so that the order needs no
-   index of groups in the kernel ("static groups");
+   index of groups in the kernel ("static groups"); where the zero point is free they are searched as k-quant does, an
+   error counting by the root of its input feature's power (by the power itself, blocks fit their loudest feature only);
 3. updates are delayed twice: within batches of 16 rows, which stay in the cache, and of 128, as the paper's are.
 """
 
@@ -14,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from olivine.passes.errors import BuildFailed
-from olivine.passes.quantize.blockwise import rtn_asymmetric, rtn_symmetric
+from olivine.passes.quantize.blockwise import k_quant, rtn_asymmetric, rtn_symmetric
 from olivine.passes.quantize.packing import BlockCodes
 from olivine.passes.session_options import available_cores
 
@@ -72,7 +74,7 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, sy
         symmetric: whether the zero point is fixed in the middle.
 
     Returns:
-        The codes; scales and zero points are those of round-to-nearest.
+        The codes.
 
     Raises:
         BuildFailed: when the Hessian is not finite.
@@ -86,7 +88,7 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, sy
     for left in range(0, n, COLUMNS):
         columns = slice(left, left + COLUMNS)
         rows = np.asarray(weight[:, columns], np.float32)
-        grid = _Grid.of(rows, bits, block_size, symmetric)
+        grid = _Grid.of(rows, np.sqrt(np.diagonal(hessian)), bits, block_size, symmetric)
         steps = np.empty_like(rows)
         steps[order] = _round(rows[order], feedback, grid, (order // block_size).tolist())
         zero = grid.zero[np.arange(blocks * block_size) // block_size]
@@ -110,17 +112,31 @@ class _Grid:
     zero: np.ndarray
 
     @classmethod
-    def of(cls, weight: np.ndarray, bits: int, block_size: int, symmetric: bool) -> _Grid:
-        """The grid that round-to-nearest takes for a weight float32 [K, N]."""
+    def of(cls, weight: np.ndarray, importance: np.ndarray, bits: int, block_size: int, symmetric: bool) -> _Grid:
+        """The grid for a weight float32 [K, N] whose input features have an importance [K].
+
+        Round-to-nearest's where the zero point is fixed or all input features are silent; k-quant's otherwise.
+        """
         import torch
 
-        padded = np.pad(weight, ((0, -len(weight) % block_size), (0, 0)))
-        grouped = torch.from_numpy(padded).reshape(-1, block_size, weight.shape[1])
-        _, scales, zeros = rtn_symmetric(grouped, bits) if symmetric else rtn_asymmetric(grouped, bits)
+        blocks = partial(_blocks, block_size=block_size)
+        grouped = torch.from_numpy(blocks(weight))
+        if symmetric:
+            _, scales, zeros = rtn_symmetric(grouped, bits)
+        elif importance.any():
+            each = torch.from_numpy(blocks(importance[:, None].astype(np.float32)))
+            _, scales, zeros = k_quant(grouped, bits, each.expand_as(grouped))
+        else:
+            _, scales, zeros = rtn_asymmetric(grouped, bits)
         scale = scales.numpy()
         zero = np.full_like(scale, 2 ** (bits - 1)) if zeros is None else zeros.numpy().astype(np.float32)
         inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
         return cls(scale, inverse, -zero, 2**bits - 1 - zero, zero)
+
+
+def _blocks(rows: np.ndarray, block_size: int) -> np.ndarray:
+    """Rows [K, n] in blocks [blocks, block_size, n]; zeros fill the last one."""
+    return np.pad(rows, ((0, -len(rows) % block_size), (0, 0))).reshape(-1, block_size, rows.shape[1])
 
 
 def _feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,7 @@ class MixedQuantize(GraphPass):
     dynamic_share: float = 0.0
 
     name: ClassVar[str] = "mixed"
+    version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})

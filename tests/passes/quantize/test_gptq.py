@@ -39,7 +39,13 @@ def same(a: BlockCodes, b: BlockCodes) -> bool:
 def test_independent_inputs_leave_rounding_to_nearest(bits: int, symmetric: bool, features: int) -> None:
     weight = np.random.default_rng(1).normal(size=(features, 7)).astype(np.float32)
     found = gptq(weight, 3 * np.eye(features, dtype=np.float32), bits, 32, symmetric)
-    assert same(found, quantize_blocks(weight, bits, 32, "rtn", symmetric))
+    if symmetric:
+        assert same(found, quantize_blocks(weight, bits, 32, "rtn", symmetric))
+    else:
+        assert found.zero_points is not None
+        scale, zero = (np.repeat(x, 32, axis=1)[:, :features].T for x in (found.scales, found.zero_points))
+        nearest = np.clip(np.rint(weight / scale) + zero, 0, 2**bits - 1)
+        assert np.array_equal(found.codes.reshape(7, -1)[:, :features].T, nearest)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -53,7 +59,20 @@ def test_the_output_error_is_below_that_of_rounding_to_nearest(
     found = gptq(weight, hessian(x), bits, block_size, symmetric)
     nearest = quantize_blocks(weight, bits, block_size, "rtn", symmetric)
     assert output_error(x, weight, found) < share * output_error(x, weight, nearest)
-    assert np.array_equal(found.scales, nearest.scales)
+    assert np.array_equal(found.scales, nearest.scales) == symmetric
+
+
+def test_scales_are_searched_by_what_counts_on_the_inputs() -> None:
+    """Plain rounding on the grid that was found is better than on that of the range, weighted by the inputs."""
+    x = inputs(256)
+    weight = np.random.default_rng(3).standard_t(4, size=(256, 40)).astype(np.float32)
+    found = gptq(weight, hessian(x), 4, 32)
+    assert found.zero_points is not None
+    scale, zero = (np.repeat(part, 32, axis=1).T for part in (found.scales, found.zero_points))
+    rounded = (np.clip(np.rint(weight / scale) + zero, 0, 15) - zero) * scale
+    ranged = quantize_blocks(weight, 4, 32, "rtn", False).dequantize()
+    importance = np.sqrt(np.diagonal(hessian(x)))[:, None]
+    assert (importance * np.square(weight - rounded)).sum() < 0.95 * (importance * np.square(weight - ranged)).sum()
 
 
 def test_two_features_by_hand() -> None:
@@ -87,22 +106,21 @@ def test_the_answer_is_that_of_the_paper_one_column_at_a_time() -> None:
     x = inputs(features, seed=4)
     weight = np.random.default_rng(4).normal(size=(features, outputs)).astype(np.float32)
     h = hessian(x)
-    nearest = quantize_blocks(weight, 4, 32, "rtn", False)
-    assert nearest.zero_points is not None
+    found = gptq(weight, h, 4, 32)
+    assert found.zero_points is not None
     left = h.astype(np.float64) + DAMPING * np.diagonal(h).mean() * np.eye(features)
     w = weight.astype(np.float64)
     order = list(np.argsort(-np.diagonal(h), kind="stable"))
     expected = np.zeros((features, outputs))
     while order:
         i = order[0]
-        scale, zero = nearest.scales[:, i // 32], nearest.zero_points[:, i // 32].astype(float)
+        scale, zero = found.scales[:, i // 32], found.zero_points[:, i // 32].astype(float)
         step = np.clip(np.rint(w[i] / scale), -zero, 15 - zero)
         expected[i] = step * scale
         inverse = np.linalg.inv(left[np.ix_(order, order)])
         w[order[1:]] -= np.outer(inverse[1:, 0] / inverse[0, 0], w[i] - expected[i])
         order = order[1:]
-    found = gptq(weight, h, 4, 32).dequantize()
-    assert np.mean(np.abs(found - expected) > 1e-4) < 0.02  # ties in float32 may fall the other way
+    assert np.mean(np.abs(found.dequantize() - expected) > 1e-4) < 0.02  # ties in float32 may fall the other way
 
 
 @settings(max_examples=25, deadline=None)
