@@ -40,9 +40,11 @@ def front_svg(
         body.append(
             _bound_svg(bound, f"{y} {'<=' if METRICS[y].direction == 'minimize' else '>='} {bound:g}", right, up)
         )
-    stairs = _stairs(points, (x, y), right, up) if len(view.objectives) == 2 else []
-    if stairs:
-        body.append(f'<path class="step" d="M{" L".join(f"{a:.1f} {b:.1f}" for a, b in stairs)}"/>')
+    stairs: list[tuple[float, float]] = []
+    if len(view.objectives) == 2:
+        uniform = _stairs([mark for mark in points if mark.uniform], (x, y), right, up)
+        stairs = _stairs([mark for mark in points if mark.kind in ("front", "selected")], (x, y), right, up)
+        body += [_path(kind, line) for kind, line in (("uniform-step", uniform), ("step", stairs)) if line]
     body += [_error_bars(mark, right, up) for mark in points]
     body += [_mark_svg(mark, right, up) for mark in points]
     body.append(_labels(points, stairs, right, up, width < 600))
@@ -83,9 +85,12 @@ def _axis_title(metric: str, more: str, less: str) -> str:
     return f"{title(metric)}, {'more' if maximize else 'less'} is better {more if maximize else less}"
 
 
-def _stairs(points: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> list[tuple[float, float]]:
-    """Vertices of the attainment line: what the front guarantees, a staircase through its members."""
-    members = [m for m in points if m.kind in ("front", "selected")]
+def _path(kind: str, vertices: list[tuple[float, float]]) -> str:
+    return f'<path class="{kind}" d="M{" L".join(f"{a:.1f} {b:.1f}" for a, b in vertices)}"/>'
+
+
+def _stairs(members: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> list[tuple[float, float]]:
+    """Vertices of the attainment line: what the best of some trials guarantee, a staircase through them."""
     sign = np.array([-1.0 if METRICS[name].direction == "maximize" else 1.0 for name in names])
     kept = nondominated(sign * np.array([[m.x[0], m.y[0]] for m in members]).reshape(-1, 2))
     front = sorted((m for m, keep in zip(members, kept, strict=True) if keep), key=lambda m: m.x[0])
@@ -123,6 +128,8 @@ def _mark_svg(mark: Mark, x: Scale, y: Scale) -> str:
     else:
         radius = {"feasible": 4.0, "front": 5.5, "selected": 6.5}[mark.kind]
         shape = f'<circle class="{mark.kind}" cx="{column:.1f}" cy="{row:.1f}" r="{radius}"/>'
+        if mark.uniform:
+            shape += f'<circle class="uniform" cx="{column:.1f}" cy="{row:.1f}" r="{radius + 3}"/>'
         if mark.kind == "selected":
             shape = (
                 f'<circle class="halo" cx="{column:.1f}" cy="{row:.1f}" r="17"/>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from olivine.passes.quantize.integers import is_uniform
 from olivine.search.formatting import interval_text, params_text, title, varying
 from olivine.search.live import headline_metrics
 from olivine.search.records import TrialRecord
@@ -16,13 +17,14 @@ _QUALITY = ("perplexity_ratio", "kl_divergence", "perplexity", "bits_per_byte", 
 
 @dataclass(frozen=True)
 class Mark:
-    """One trial in the picture: value, low and high in both directions."""
+    """One trial in the picture: value, low and high in both directions; whether all its layers are quantized alike."""
 
     number: int
     kind: str
     x: tuple[float, float, float]
     y: tuple[float, float, float]
     tooltip: str
+    uniform: bool = False
 
 
 def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -42,7 +44,9 @@ def marks(view: StudyView, x: str, y: str) -> list[Mark]:
         if x not in shown.metrics or y not in shown.metrics:
             continue
         kind = _kind(record, shown.number in members, view.selection.get("trial"))
-        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), _tooltip(shown, kind, axes, x, y)))
+        tooltip = _tooltip(shown, kind, axes, x, y)
+        uniform = record.feasible and is_uniform(record.params)
+        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), tooltip, uniform))
     order = ("infeasible", "failed", "feasible", "base", "front", "selected")
     return sorted(found, key=lambda mark: order.index(mark.kind))
 

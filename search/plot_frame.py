@@ -22,6 +22,8 @@ PLOT_STYLE = """
 .plot .bound{stroke:var(--muted);stroke-width:1.2;stroke-dasharray:5 4}
 .plot .beyond{fill:var(--muted);opacity:.07}
 .plot .step{fill:none;stroke:var(--accent);stroke-width:1.8;opacity:.55}
+.plot .uniform-step{fill:none;stroke:var(--muted);stroke-width:1.4;stroke-dasharray:1.5 4;stroke-linecap:round}
+.plot .uniform{fill:none;stroke:var(--muted);stroke-width:1.2;stroke-dasharray:1.5 2.5}
 .plot .area{fill:var(--accent);opacity:.1}
 .plot .bars{stroke-width:1.2;stroke:var(--faint)}
 .plot .feasible{fill:var(--faint)}

@@ -209,3 +209,17 @@ def test_report_renders_in_a_browser(tmp_path: Path, scheme: str, width: int) ->
         page.get_by_role("button", name="ppl ratio").click()
         assert page.locator("#trials tbody tr").first.locator("td").first.inner_text() == "14"
         assert complaints == []
+
+
+def test_candidates_with_all_layers_alike_are_a_series_of_their_own(tmp_path: Path) -> None:
+    """What other tools build, under the front: feasible, one width, float activations."""
+    study = write_study(tmp_path / "study")
+    found = marks(read_view(study), "tpot_speedup", "perplexity_ratio")
+    assert {mark.number for mark in found if mark.uniform} == {1, 3, 4, 12, 13}
+    picture = tmp_path / "front.svg"
+    write_front_picture(study, picture)
+    root = ET.fromstring(picture.read_text())
+    kinds = [element.get("class") for element in root.iter()]
+    assert kinds.count("uniform") == 5
+    assert kinds.count("uniform-step") == 1
+    assert kinds.count("step") == 1
