@@ -41,6 +41,7 @@ class Axis:
         applies: whether the axis exists, given the values of the axes before it.
         default_of: where the default depends on the values of the axes before it, how; ``default`` is the usual one.
         calibrated: values of a ``choice`` whose pass learns from calibration text.
+        plain: the value that leaves the axis's ingredient out; None where the default does.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Axis:
     applies: Callable[[Choice], bool] = lambda choice: True
     default_of: Callable[[Choice], Scalar] | None = None
     calibrated: tuple[Scalar, ...] = ()
+    plain: Scalar | None = None
 
     def default_for(self, choice: Choice) -> Scalar:
         """The value when a YAML does not name the axis, given the values of the axes before it."""

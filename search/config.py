@@ -130,6 +130,9 @@ class ConfirmConfig(_Section):
         default=None, ge=2, description="windows of held-back text; as in the search by default"
     )
     max_seconds: Seconds | None = Field(default=None, description="timing per member; as in the search by default")
+    ablation: Switch = Field(
+        default=False, description="also measure the selected recipe without each of its ingredients, for the report"
+    )
 
 
 class CacheConfig(_Section):

@@ -12,6 +12,7 @@ from typing import Any
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe
+from olivine.search.ablation import ablate
 from olivine.search.calibration import Calibration
 from olivine.search.confirm import Confirmation, confirm
 from olivine.search.environment import describe_environment
@@ -58,6 +59,9 @@ def finish(search: Search) -> Selection:
     search.watcher.phase_started("export")
     artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
     export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True)
+    if search.config.confirm.ablation:
+        said = search.folder.selection() | {"ablation": [one.to_json() for one in ablate(search, chosen.record)]}
+        write_atomic(search.folder.selection_path, json.dumps(said, indent=1))
     return chosen
 
 

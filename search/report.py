@@ -25,7 +25,7 @@ from olivine.search.marks import plot_pairs
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
 from olivine.search.plot_frame import PLOT_STYLE
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.report_words import default_threads, flat, protocols, summary, tiles
+from olivine.search.report_words import ablation, default_threads, flat, protocols, summary, tiles
 from olivine.search.study_view import StudyView, read_view
 
 TEMPLATE = "report.html.j2"
@@ -98,6 +98,7 @@ def render(study: StudyDir) -> str:
         environment=flat(view.environment),
         recipe=view.selected.recipe if view.selected else [],
         default_threads=default_threads(view),
+        ablation=ablation(view),
     )
 
 

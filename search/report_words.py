@@ -8,7 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 from olivine.search.comparison import ratio
-from olivine.search.formatting import duration_text, interval_text, params_text, title, value_text, varying
+from olivine.search.formatting import (
+    duration_text,
+    interval_text,
+    measured_text,
+    params_text,
+    scalar_text,
+    title,
+    value_text,
+    varying,
+)
 from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
@@ -103,6 +112,24 @@ def default_threads(view: StudyView) -> list[dict[str, str]]:
                 }
             )
     return found
+
+
+def ablation(view: StudyView) -> dict[str, Any] | None:
+    """The selected recipe beside what it is without each of its ingredients; None where that was not measured."""
+    chosen, left_out = view.selected, view.selection.get("ablation")
+    if chosen is None or not left_out:
+        return None
+    metrics = [name for name in chosen.metrics if any(name in one["metrics"] for one in left_out)]
+
+    def row(label: str, measured: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
+        cells = [measured_text(name, measured[name]) if name in measured else "" for name in metrics]
+        return {"label": label, "cells": cells, "reason": reason}
+
+    rows = [row("as selected", chosen.metrics)]
+    for one in left_out:
+        label = f"{one['axis']} {scalar_text(one['plain'])} instead of {scalar_text(one['value'])}"
+        rows.append(row(label, one["metrics"], one["reason"]))
+    return {"metrics": metrics, "rows": rows}
 
 
 def protocols(view: StudyView) -> list[dict[str, Any]]:

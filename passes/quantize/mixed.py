@@ -78,6 +78,7 @@ class MixedQuantize(GraphPass):
             "share of a mixed model's weights that stay at 8 bits: those whose loss at 4 bits is largest",
             bounds=(0.0, 1.0),
             applies=is_mixed,
+            plain=0.0,
         ),
         Axis(
             "int8_block_size",

@@ -223,3 +223,21 @@ def test_candidates_with_all_layers_alike_are_a_series_of_their_own(tmp_path: Pa
     assert kinds.count("uniform") == 5
     assert kinds.count("uniform-step") == 1
     assert kinds.count("step") == 1
+
+
+def test_what_each_ingredient_brought_is_told_beside_the_selected_recipe(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    assert "What each ingredient brought" not in write_report(study).read_text()
+    selection = study.selection()
+    without = {"value": 1.25, "low": 1.24, "high": 1.26, "unit": "ratio"}
+    left_out = [
+        {"axis": "activations", "value": "int8", "plain": "float", "metrics": {"ttft_speedup": without}, "reason": ""},
+        {"axis": "algorithm", "value": "gptq", "plain": "rtn", "metrics": {}, "reason": "it <died>"},
+    ]
+    study.selection_path.write_text(json.dumps({**selection, "ablation": left_out}))
+    html = write_report(study).read_text()
+    section = html[html.index('id="ablation"') : html.index("All trials")]
+    assert "activations float instead of int8" in section
+    assert "1.25x ±0.01" in section
+    assert "it &lt;died&gt;" in section
+    assert section.count("<tr>") == 4

@@ -32,7 +32,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> StudyDi
     """A finished study; do not write into it."""
     root = tmp_path_factory.mktemp("run")
     config = write_config(root, tiny_llama)
-    assert main(["run", str(config), "--out", str(root / "study")]) == 0
+    command = ["run", str(config), "--out", str(root / "study"), "--set", "confirm.ablation=true"]
+    assert main(command) == 0
     return StudyDir.open(root / "study")
 
 
@@ -50,6 +51,15 @@ def test_every_trial_has_a_record_and_the_base_is_trial_0(study: StudyDir) -> No
         assert {"build", "quality", "latency"} <= set(record.phases)
         assert record.build_peak_rss_bytes > 0
         assert record.versions["onnxruntime"]
+
+
+def test_the_selected_recipe_is_measured_without_each_of_its_ingredients(study: StudyDir) -> None:
+    said = study.selection()
+    params = study.trials()[said["trial"]].params
+    plain = {"block_size": 32, "lm_head": "same"}
+    expected = {axis: value for axis, value in plain.items() if params[axis] != value}
+    assert {one["axis"]: one["plain"] for one in said["ablation"]} == expected
+    assert all(one["metrics"]["tpot_speedup"]["value"] > 0 and not one["reason"] for one in said["ablation"])
 
 
 def test_no_recipe_is_measured_twice(study: StudyDir) -> None:
