@@ -15,6 +15,7 @@ from olivine.search.config_mistakes import meaning_mistakes, report, structure_m
 from olivine.search.metrics import Constraint, parse_constraint
 from olivine.search.quantities import Bytes, Count, Seconds, Share, Switch, Text, Weight, Whole
 from olivine.search.space import Space, parse_space
+from olivine.search.warm_start import earlier_studies, front_choices
 from olivine.search.yaml_file import override, read_yaml
 
 
@@ -161,7 +162,9 @@ class StudyConfig(_Section):
     sampler: SamplerConfig = SamplerConfig()
     stop: StopConfig = StopConfig()
     seed: Whole = Field(default=0, ge=0, lt=2**32)
-    enqueue: tuple[dict[str, Any], ...] = Field(default=(), description="known good choices, measured first")
+    enqueue: tuple[dict[str, Any], ...] = Field(
+        default=(), description="measured first: known good choices, and {from: STUDY_DIR} for an earlier study's front"
+    )
     select: SelectConfig = SelectConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     children: ChildConfig = ChildConfig()
@@ -192,7 +195,10 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> Study
     """
     raw = read_yaml(path)
     override(raw, overrides or {})
-    return parse_config(raw, str(path))
+    earlier = earlier_studies(raw)
+    config = parse_config(raw, str(path))
+    warm = front_choices(earlier, config.search_space())
+    return config.model_copy(update={"enqueue": (*config.enqueue, *warm)})
 
 
 def parse_config(raw: dict[Any, Any], where: str) -> StudyConfig:

@@ -28,12 +28,22 @@ def json_schema() -> dict[str, Any]:
     schema["title"] = "olivine study"
     properties, select = schema["properties"], schema["$defs"]["SelectConfig"]["properties"]
     properties["space"] |= _axes(searched=True) | {"minProperties": 1}
-    properties["enqueue"]["items"] = _axes(searched=False) | {"minProperties": 1}
+    properties["enqueue"]["items"] = {"anyOf": [_axes(searched=False) | {"minProperties": 1}, _EARLIER_STUDY]}
     properties["objectives"] |= {"items": _metric_names(), "uniqueItems": True}
     properties["constraints"]["items"] = select["where"]["items"] = _constraint()
     select["metric"]["anyOf"] = [_metric_names(), {"type": "null"}]
     select["weights"]["propertyNames"] = _metric_names()
     return schema
+
+
+_EARLIER_STUDY = {
+    "type": "object",
+    "properties": {
+        "from": {"type": "string", "description": "folder of an earlier study: its front is measured first"}
+    },
+    "required": ["from"],
+    "additionalProperties": False,
+}
 
 
 def to_text() -> str:
