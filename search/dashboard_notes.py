@@ -36,8 +36,8 @@ def study_note(view: StudyView) -> str:
 
 def trial_note(record: TrialRecord, view: StudyView) -> str:
     """One trial: how it ended and why, what it is, what was measured."""
-    members = {member.number: member for member in view.members}
-    shown = members.get(record.number, record)
+    members = {member.number for member in view.members}
+    shown = view.shown(record)
     lines = [f"## Trial {record.number}: {_standing(record, record.number in members, view)}", ""]
     if record.reason:
         lines += [f"**Reason:** {escaped(record.reason)}", ""]

@@ -36,11 +36,11 @@ def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def marks(view: StudyView, x: str, y: str) -> list[Mark]:
     """Every trial in which both metrics were measured; the front's members last, so that they lie on top."""
-    members = {member.number: member for member in view.members}
+    members = {member.number for member in view.members}
     axes = varying(view.records)
     found = []
     for record in view.records:
-        shown = members.get(record.number, record)
+        shown = view.shown(record)
         if x not in shown.metrics or y not in shown.metrics:
             continue
         kind = _kind(record, shown.number in members, view.selection.get("trial"))

@@ -106,10 +106,10 @@ def _table(view: StudyView) -> dict[str, Any]:
     """The all-trials table: columns, and rows of (text, sort key) cells."""
     metrics = list(dict.fromkeys([*headline_metrics(view.objectives), "kl_divergence", "model_bytes"]))
     axes = varying(view.records)
-    members = {member.number: member for member in view.members}
+    members = {member.number for member in view.members}
     rows = []
     for record in view.records:
-        shown = members.get(record.number, record)
+        shown = view.shown(record)
         cells = [
             (measured_text(metric, entry), float(entry["value"])) if entry else ("", "")
             for metric in metrics
@@ -130,7 +130,7 @@ def _table(view: StudyView) -> dict[str, Any]:
     return {"metrics": metrics, "rows": rows, "fixed": _fixed(view, axes)}
 
 
-def _badge(view: StudyView, record: TrialRecord, members: dict[int, TrialRecord]) -> str:
+def _badge(view: StudyView, record: TrialRecord, members: set[int]) -> str:
     if record.number == view.selection.get("trial"):
         return "selected"
     if record.number == 0:

@@ -39,6 +39,14 @@ class StudyView:
     selection: Mapping[str, Any]
     environment: Mapping[str, Any]
 
+    def shown(self, record: TrialRecord) -> TrialRecord:
+        """The trial with its confirmed metrics, where it was confirmed: also what then fell off the front."""
+        member = next((member for member in self.members if member.number == record.number), None)
+        if member is not None:
+            return member
+        fresh = self.selection.get("confirmed", {}).get(str(record.number), {})
+        return replace(record, metrics={**record.metrics, **fresh})
+
     @property
     def base(self) -> TrialRecord | None:
         """Trial 0, the float base; None before it ended."""

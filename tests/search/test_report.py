@@ -241,3 +241,16 @@ def test_what_each_ingredient_brought_is_told_beside_the_selected_recipe(tmp_pat
     assert "1.25x ±0.01" in section
     assert "it &lt;died&gt;" in section
     assert section.count("<tr>") == 4
+
+
+def test_what_fell_off_the_front_in_confirmation_is_shown_as_confirmed(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    selection = study.selection()
+    fallen = next(r for r in study.trials() if r.feasible and str(r.number) not in selection["confirmed"] and r.number)
+    fresh = {"value": 1.11, "low": 1.1, "high": 1.12, "unit": "ratio"}
+    selection["confirmed"][str(fallen.number)] = {"tpot_speedup": fresh}
+    study.selection_path.write_text(json.dumps(selection))
+    found = {mark.number: mark for mark in marks(read_view(study), "tpot_speedup", "perplexity_ratio")}
+    assert found[fallen.number].x == (1.11, 1.1, 1.12)
+    assert found[fallen.number].kind == "feasible"
+    assert found[fallen.number].y[0] == fallen.value("perplexity_ratio")
