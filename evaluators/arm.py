@@ -19,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from olivine.evaluators import scheduling
 from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
-from olivine.evaluators.procfs import cpu_time_ns, peak_rss_bytes
+from olivine.evaluators.procfs import peak_rss_bytes
 from olivine.passes.errors import OlivineError
 
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
@@ -29,8 +30,6 @@ ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
 EXIT_PROVIDER = 3
 #: How often the child's memory is read while it works.
 POLL_S = 0.05
-#: Step in which a process is asked whether it still uses a core.
-SETTLE_S = 0.005
 TAIL_CHARACTERS = 2000
 
 # The child may be another interpreter, without olivine: it gets this folder alone, as olivine.evaluators, and
@@ -70,6 +69,7 @@ class Arm:
         self._limit = limit
         self._buffer = b""
         self._requests = 0
+        self._paused = False
         self.folder: Path | None = None
         self.loaded: Loaded | None = None
 
@@ -81,6 +81,8 @@ class Arm:
         memory_limit_bytes: int | None = None,
     ) -> Arm:
         """Start a process that imports its libraries at once and waits for a model.
+
+        It ends with the thread that starts it.
 
         Args:
             python: the interpreter; each flavour of ONNX Runtime needs an environment of its own.
@@ -94,6 +96,7 @@ class Arm:
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
+            env={**os.environ, **scheduling.HUGE_PAGES},
         )
         return cls(process, stderr, timeout_s, memory_limit_bytes)
 
@@ -148,20 +151,25 @@ class Arm:
         """Generate ``steps`` more tokens after :meth:`prefill` or the last decode; one time each."""
         return Timing(**self._ask("decode", steps=steps))
 
-    def settle(self, most_s: float = 0.5) -> None:
-        """Wait until the process has come to rest.
+    def pause(self) -> None:
+        """Let the process stand still until it is asked something, or :meth:`resume`.
 
-        ONNX Runtime's threads spin for some 30 ms after their last work, and take the cores from whoever is
-        measured next.
+        ONNX Runtime's threads spin for some 30 ms after their last work, and would take the cores from whoever
+        is measured next.
         """
-        deadline = time.monotonic() + most_s
-        before = cpu_time_ns(self.pid)
-        while time.monotonic() < deadline:
-            time.sleep(SETTLE_S)
-            now = cpu_time_ns(self.pid)
-            if now - before < SETTLE_S * 1e9 / 10:
-                return
-            before = now
+        if self.alive and not self._paused:
+            scheduling.stop(self.pid)
+            self._paused = True
+
+    def resume(self) -> None:
+        """Let it run again."""
+        if self.alive and self._paused:
+            scheduling.go_on(self.pid)
+        self._paused = False
+
+    def hurry(self, first: bool) -> bool:
+        """Let the process go before other programs, or no longer; whether the system let us."""
+        return scheduling.set_niceness(self.pid, scheduling.FIRST if first else scheduling.USUAL)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids as the model's own GenAI tokenizer gives them."""
@@ -220,6 +228,7 @@ class Arm:
 
     def _ask(self, command: str, timeout_s: float | None = None, **arguments: Any) -> dict[str, Any]:
         """Send one request and wait for its answer."""
+        self.resume()
         self._requests += 1
         line = json.dumps({"id": self._requests, "do": command, **arguments}).encode() + b"\n"
         if self._process.stdin is None or self._process.stdin.closed:

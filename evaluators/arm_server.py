@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from olivine.evaluators.procfs import busy_s
+from olivine.evaluators.scheduling import die_with_parent
 from olivine.evaluators.scoring import TopK, score, top_k
 from olivine.evaluators.session import ProviderUnavailable, prove_provider
 
@@ -221,6 +222,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, server: Server) -> None:
 def main() -> int:
     """Keep stdout for answers alone, import the libraries, serve."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    die_with_parent()
     threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the protocol

@@ -1,15 +1,17 @@
 """Paired latency: the candidate and the resident base take turns, so that the machine's drift cancels.
 
-A round is one prefill of each arm, then short alternating visits of decode, in an order drawn at random; the
-two readings of a round are a pair. The speedup is estimated from the faster half of the readings, its
-interval by swapping the arms within rounds (:func:`olivine.evaluators.stats.paired_speedup`). Before an arm's
-turn the other one comes to rest: its threads would spin on the same cores for some 30 ms.
+A round is one prefill of each arm, then a few short visits of decode to each; in every pair of visits a coin says
+who is first. While one arm runs the other one stands still. The first steps of a visit fill the caches and wake
+the threads, and do not count. The speedup is estimated from the faster half of the readings, its interval by
+swapping the arms within pairs (:func:`olivine.evaluators.stats.paired_speedup`).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -20,13 +22,18 @@ from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann, lower_half_mean, paired_speedup
 
-#: Rounds below this can't give a 95 % signed-rank interval that is not just the extremes.
+#: Rounds below this can't give a 95 % interval that is not just the extremes.
 MIN_ROUNDS = 8
-MAX_WARMUP_ROUNDS = 5
+MIN_WARMUP_ROUNDS, MAX_WARMUP_ROUNDS = 2, 5
 #: Share of the time budget after which warm-up ends, steady or not.
-WARMUP_SHARE = 0.25
-#: Decode steps of an arm in a round: as many as take the time of a prefill, within these.
-MIN_STEPS, MAX_STEPS = 4, 16
+WARMUP_SHARE = 0.15
+#: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
+COLD_MS, COUNTED_MS = 10.0, 15.0
+MIN_COUNTED = 2
+#: Decode steps of a warm-up round.
+WARMUP_STEPS = 8
+#: Time that a round spends in decode, relative to its prefills: pairs of prefills are the scarce ones.
+DECODE_SHARE = 0.5
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
 
@@ -47,28 +54,73 @@ class TimedArm(Protocol):
         """Generate further tokens."""
         ...
 
-    def settle(self) -> None:
-        """Wait until the arm's threads no longer spin."""
+    def pause(self) -> None:
+        """Let the arm stand still until it is asked something, or resumed."""
         ...
+
+    def resume(self) -> None:
+        """Let it run again."""
+        ...
+
+    def hurry(self, first: bool) -> bool:
+        """Let the arm go before other programs, or no longer; whether the system let us."""
+        ...
+
+
+@dataclass(frozen=True)
+class Visits:
+    """How a round visits an arm for decode.
+
+    Attributes:
+        count: visits after each prefill.
+        cold: steps at a visit's start that do not count.
+        counted: steps that do.
+    """
+
+    count: int
+    cold: int
+    counted: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of one visit."""
+        return self.cold + self.counted
+
+    @classmethod
+    def fit(cls, prefill_ms: float, step_ms: Sequence[float], room: int) -> Visits:
+        """Visits for arms of these times, in which no arm generates more than ``room`` tokens after a prefill."""
+        fastest = min(step_ms)
+        cold = min(math.ceil(COLD_MS / fastest), room // 3)
+        counted = min(max(MIN_COUNTED, math.ceil(COUNTED_MS / fastest)), room - cold)
+        fitting = DECODE_SHARE * prefill_ms / ((cold + counted) * sum(step_ms))
+        return cls(max(1, min(round(fitting), room // (cold + counted))), cold, counted)
 
 
 @dataclass
 class Readings:
-    """Every sample of one arm: milliseconds, one row per round.
+    """Every sample of one arm, in milliseconds.
 
     Attributes:
+        visits: how a round visits the arm.
         ttft_ms: [rounds].
-        step_ms: [rounds][steps].
+        step_ms: [rounds * visits][steps], cold steps included.
         foreign_cores: [rounds] cores that other programs kept busy during prefill.
     """
 
+    visits: Visits
     ttft_ms: list[float] = field(default_factory=list)
     step_ms: list[list[float]] = field(default_factory=list)
     foreign_cores: list[float] = field(default_factory=list)
 
     def tpot_ms(self) -> Floats:
-        """[rounds] mean of the faster half of a round's steps: an average without the worst interference."""
-        return np.array([float(lower_half_mean(np.array(steps))) for steps in self.step_ms])
+        """[rounds * visits] mean of the faster half of the steps that count."""
+        return np.array([float(lower_half_mean(np.array(steps[self.visits.cold :]))) for steps in self.step_ms])
+
+    def e2e_ms(self, new_tokens: int) -> Floats:
+        """[rounds] time to ``new_tokens`` tokens, by a round's prefill and its visits."""
+        per_round = self.tpot_ms().reshape(-1, self.visits.count).mean(axis=1)
+        e2e: Floats = np.array(self.ttft_ms) + (new_tokens - 1) * per_round
+        return e2e
 
 
 @dataclass(frozen=True)
@@ -118,92 +170,88 @@ class PairedLatency:
         vocab_size = min(arm.vocab_size for arm in arms)
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
         started = self.clock()
-        steps, warmup = self._warm_up(arms, prompt)
-        readings = [Readings() for _ in arms]
-        ended_by = "max_seconds"
-        backwards = False
-        while self.clock() - started < self.max_seconds or len(readings[0].ttft_ms) < MIN_ROUNDS:
-            rounds = len(readings[0].ttft_ms)
-            # A B then B A, or B A then A B: both orders equally often, which comes first left to chance.
-            backwards = bool(rng.integers(2)) if rounds % 2 == 0 else not backwards
-            self._round(arms, prompt, steps, readings, backwards)
-            if rounds + 1 >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
-                ended_by = "half_width"
-                break
-            if self.max_rounds is not None and rounds + 1 >= self.max_rounds:
-                ended_by = "max_rounds"
-                break
+        with _ahead_of_others(arms) as hurried:
+            visits, warmup, steady = self._warm_up(arms, prompt)
+            readings = [Readings(visits) for _ in arms]
+            ended_by = "max_seconds"
+            while self.clock() - started < self.max_seconds or len(readings[0].ttft_ms) < MIN_ROUNDS:
+                self._round(arms, prompt, readings, rng)
+                rounds = len(readings[0].ttft_ms)
+                if rounds >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
+                    ended_by = "half_width"
+                    break
+                if self.max_rounds is not None and rounds >= self.max_rounds:
+                    ended_by = "max_rounds"
+                    break
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
         protocol = {
             "prompt_tokens": self.prompt_tokens,
             "new_tokens": self.new_tokens,
-            "steps_per_round": steps,
             "rounds": len(readings[0].ttft_ms),
+            "visits_per_round": visits.count,
+            "cold_steps": visits.cold,
+            "counted_steps": visits.counted,
             "warmup_rounds": warmup,
+            "warmed_up": steady,
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
             "estimator": "lower-half means of paired log times, 95 % randomisation interval",
             "milliseconds": "own readings" if len(arms) == 1 else "base's pooled median / speedup",
+            "priority": "raised" if hurried else "usual",
             "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
         }
         return self._summarise(readings, protocol)
 
     def _round(
-        self,
-        arms: Sequence[TimedArm],
-        prompt: Sequence[int],
-        steps: int,
-        readings: Sequence[Readings],
-        backwards: bool,
+        self, arms: Sequence[TimedArm], prompt: Sequence[int], readings: Sequence[Readings], rng: np.random.Generator
     ) -> None:
-        """Prefill A B, then decode B A; or all of it the other way round."""
-        order = list(range(len(arms)))[:: -1 if backwards else 1]
-        for index in order:
-            _others_settle(arms, index)
-            timing = arms[index].prefill(prompt, self.new_tokens)
+        """A prefill of each arm, then visits of decode, the order of each pair left to chance."""
+        for index in rng.permutation(len(arms)):
+            timing = _alone(arms, index).prefill(prompt, self.new_tokens)
             readings[index].ttft_ms.append(timing.ms[0])
             readings[index].foreign_cores.append(timing.foreign_cores)
-        for index in reversed(order):
-            _others_settle(arms, index)
-            readings[index].step_ms.append(arms[index].decode(steps).ms)
+        visits = readings[0].visits
+        for _ in range(visits.count):
+            for index in rng.permutation(len(arms)):
+                readings[index].step_ms.append(_alone(arms, index).decode(visits.steps).ms)
 
-    def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> tuple[int, int]:
+    def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> tuple[Visits, int, bool]:
         """Run rounds that do not count until no arm is still getting faster, by its own times.
 
         Returns:
-            Decode steps of an arm in a round, and the number of rounds run.
+            How rounds visit the arms, the number of rounds run, and whether the arms had become steady.
         """
         started = self.clock()
-        steps = min(MIN_STEPS, self._most_steps())
+        steps = min(WARMUP_STEPS, self.new_tokens - 1)
         last: list[float] = []
+        steady = False
         rounds = 0
         while rounds < MAX_WARMUP_ROUNDS:
             rounds += 1
-            now, fit = [], []
-            for index, arm in enumerate(arms):
-                _others_settle(arms, index)
-                prefill, decode = arm.prefill(prompt, self.new_tokens).ms, arm.decode(steps).ms
-                now.append(sum(prefill + decode))
-                fit.append(sum(prefill) / float(np.median(decode)))
-            steady = last and all(new > 0.95 * old for new, old in zip(now, last, strict=True))
-            if steady or self.clock() - started > WARMUP_SHARE * self.max_seconds:
+            prefills, decodes = [], []
+            for index in range(len(arms)):
+                arm = _alone(arms, index)
+                prefills += arm.prefill(prompt, self.new_tokens).ms
+                decodes.append(arm.decode(steps).ms)
+            now = [prefill + sum(decode) for prefill, decode in zip(prefills, decodes, strict=True)]
+            steady = bool(last) and all(new > 0.95 * old for new, old in zip(now, last, strict=True))
+            late = rounds >= MIN_WARMUP_ROUNDS and self.clock() - started > WARMUP_SHARE * self.max_seconds
+            if steady or late:
                 break
             last = now
-        return max(steps, min(round(min(fit)), self._most_steps())), rounds
-
-    def _most_steps(self) -> int:
-        return min(MAX_STEPS, max(1, self.new_tokens - 1))
+        step_ms = [float(np.median(decode)) for decode in decodes]
+        return Visits.fit(sum(prefills), step_ms, self.new_tokens - 1), rounds, steady
 
     def _precise(self, readings: Sequence[Readings]) -> bool:
         return all(ratio.half_width <= self.half_width for ratio in _log_speedups(readings)[:2])
 
     def _summarise(self, readings: Sequence[Readings], protocol: dict[str, Any]) -> list[Measurement]:
         base, own = readings[0], readings[-1]
-        ttft, tpot, e2e = (ratio.exp() for ratio in _log_speedups(readings, self.new_tokens - 1))
+        ttft, tpot, e2e = (ratio.exp() for ratio in _log_speedups(readings, self.new_tokens))
         if len(readings) == 1:
             ttft_ms, tpot_ms = _centre(np.array(base.ttft_ms)), _centre(base.tpot_ms())
-            e2e_ms = _centre(np.array(base.ttft_ms) + (self.new_tokens - 1) * base.tpot_ms())
+            e2e_ms = _centre(base.e2e_ms(self.new_tokens))
         else:
             pool_ttft, pool_tpot = float(np.median(base.ttft_ms)), float(np.median(base.tpot_ms()))
             if self.base_pool is not None:
@@ -229,10 +277,24 @@ class PairedLatency:
         ]
 
 
-def _others_settle(arms: Sequence[TimedArm], index: int) -> None:
+def _alone(arms: Sequence[TimedArm], index: int) -> TimedArm:
+    """The arm whose turn it is; the others stand still."""
     for other, arm in enumerate(arms):
         if other != index:
-            arm.settle()
+            arm.pause()
+    return arms[index]
+
+
+@contextmanager
+def _ahead_of_others(arms: Sequence[TimedArm]) -> Iterator[bool]:
+    """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before."""
+    hurried = all([arm.hurry(True) for arm in arms])
+    try:
+        yield hurried
+    finally:
+        for arm in arms:
+            arm.resume()
+            arm.hurry(False)
 
 
 def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Floats:
@@ -240,16 +302,15 @@ def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Fl
     return ratio
 
 
-def _log_speedups(readings: Sequence[Readings], steps: int = 0) -> tuple[Interval, Interval, Interval]:
+def _log_speedups(readings: Sequence[Readings], new_tokens: int = 1) -> tuple[Interval, Interval, Interval]:
     """Log speedups in prefill, decode and end to end."""
     base, own = readings[0], readings[-1]
     if len(readings) == 1:
         return (Interval(0.0, 0.0, 0.0),) * 3
-    whole = [np.asarray(arm.ttft_ms) + steps * arm.tpot_ms() for arm in (base, own)]
     return (
         paired_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms)),
         paired_speedup(base.tpot_ms(), own.tpot_ms()),
-        paired_speedup(whole[0], whole[1]),
+        paired_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens)),
     )
 
 

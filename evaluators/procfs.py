@@ -18,17 +18,6 @@ def peak_rss_bytes(pid: int) -> int:
     return 0
 
 
-def cpu_time_ns(pid: int) -> int:
-    """CPU time of all threads of a process, in nanoseconds; 0 for a process that has just ended."""
-    total = 0
-    for entry in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        try:
-            total += int(entry.read_text().split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # a thread that has just ended
-    return total
-
-
 def busy_s() -> float:
     """CPU seconds that all programs of this machine have used, stolen time included (proc_stat(5))."""
     user, nice, system, _idle, _wait, irq, softirq, steal = map(

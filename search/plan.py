@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.latency import MAX_STEPS, MIN_ROUNDS
+from olivine.evaluators.latency import DECODE_SHARE, MIN_COUNTED, MIN_ROUNDS, MIN_WARMUP_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.cache import cache_root
 from olivine.passes.errors import SourceError
@@ -236,7 +236,8 @@ def _estimate(config: StudyConfig, source: Source, choices: Sequence[Mapping[str
     flops = _FLOPS_PER_CORE * (int(base.get("threads", 0)) or available_cores())
     rate = (flops if base["provider"] == "cpu" else _GPU_FLOPS) / (2 * (weights.total - weights.embedding))
     quality = evaluation.windows * evaluation.window_tokens / rate
-    rounds = (MIN_ROUNDS + 2) * (2 * latency.prompt_tokens / rate + MAX_STEPS * (float_bytes + mean) / _BYTES_PER_S)
+    prefills, visit = 2 * latency.prompt_tokens / rate, (MIN_COUNTED + 1) * (float_bytes + mean) / _BYTES_PER_S
+    rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
     measured = 1.0 + mean / 500e6 + quality + max(latency.max_seconds, rounds)
     search = trials * (2.0 + float_bytes / 150e6 + measured)
     if config.stop.timeout is not None:

@@ -127,11 +127,51 @@ def test_closing_twice_is_fine_and_a_closed_arm_says_so(base_folder: Path) -> No
         arm.stats()
 
 
-def test_settling_ends_on_an_idle_process(open_arm: OpenArm, base_folder: Path) -> None:
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def test_a_paused_arm_stands_still_and_answers_when_asked(open_arm: OpenArm, base_folder: Path) -> None:
     arm = open_arm(base_folder)
-    arm.prefill([1, 2])
-    arm.settle()
-    assert arm.alive
+    arm.pause()
+    while state(arm.pid) != "T":
+        time.sleep(0.001)
+    assert len(arm.prefill([1, 2]).ms) == 1
+    assert state(arm.pid) != "T"
+    arm.pause()
+    arm.resume()
+    assert state(arm.pid) != "T"
+
+
+def test_a_paused_arm_can_be_closed(base_folder: Path) -> None:
+    arm = Arm.open(base_folder)
+    arm.pause()
+    arm.close()
+    arm.pause()
+    arm.resume()
+    assert gone(arm.pid)
+
+
+def test_a_paused_arm_ends_with_the_thread_that_started_it(base_folder: Path) -> None:
+    arms: list[Arm] = []
+
+    def open_and_pause() -> None:
+        arms.append(Arm.open(base_folder))
+        arms[0].pause()
+
+    thread = threading.Thread(target=open_and_pause)
+    thread.start()
+    thread.join()
+    arms[0]._process.wait(timeout=20)
+    arms[0].close()
+
+
+def test_a_hurried_arm_has_all_its_threads_ahead_where_we_may(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder)
+    hurried = arm.hurry(True)
+    assert {os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{arm.pid}/task")} == {-19 * hurried}
+    arm.hurry(False)
+    assert os.getpriority(os.PRIO_PROCESS, arm.pid) == 0
 
 
 def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:

@@ -49,8 +49,15 @@ class SimulatedArm:
     def decode(self, steps: int) -> Timing:
         return Timing([self.machine.spend(self.step_ms) for _ in range(steps)], 0.0)
 
-    def settle(self) -> None:
-        self.machine.now += 0.03
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def hurry(self, first: bool) -> bool:
+        self.first = first
+        return True
 
 
 def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
@@ -116,9 +123,11 @@ def test_every_sample_is_kept() -> None:
     found = measure(2, 1.0, 1.0)
     protocol = found["tpot_ms"].protocol
     rounds = protocol["rounds"]
-    assert len(protocol["samples"]["base_step_ms"]) == rounds
-    assert all(len(steps) == protocol["steps_per_round"] for steps in protocol["samples"]["step_ms"])
+    visits, steps = protocol["visits_per_round"], protocol["cold_steps"] + protocol["counted_steps"]
+    assert len(protocol["samples"]["base_step_ms"]) == rounds * visits
+    assert all(len(visit) == steps for visit in protocol["samples"]["step_ms"])
     assert len(found["ttft_ms"].samples) == len(found["ttft_speedup"].samples) == rounds
+    assert len(found["tpot_speedup"].samples) == rounds * visits
     json.dumps([m.to_dict() for m in found.values()])
 
 

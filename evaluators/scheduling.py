@@ -1,0 +1,60 @@
+"""How the kernel treats a model's process while it is timed: where its memory lies, who waits, who goes first.
+
+Three things made two processes of one model differ, measured on a shared machine with 2 cores
+(results/latency-noise.md):
+
+1. Memory. A process gets the pages that others freed last, scattered ones first; the translation of their
+   addresses costs 2 to 5 % of decode for as long as the process lives. Weights on huge pages do not differ.
+2. The other model. Its threads spin after their last work and take the cores; a stopped process takes none.
+3. Other programs. A process of higher priority is rarely interrupted by them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+#: Puts all of a process's heap, weights included, on huge pages where the kernel has them on request: glibc then
+#: asks for them (madvise), and takes no small mappings of their own for single weights, which would not fill any.
+#: One arena, since each keeps freed memory to itself. Source: glibc manual, "Memory Allocation Tunables".
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1"}
+#: As nice(2) has it: a process of this niceness gets 68 times the time of a usual one.
+FIRST = -19
+USUAL = 0
+_PR_SET_PDEATHSIG = 1
+
+
+def stop(pid: int) -> None:
+    """Let a process and those it started stand still, spinning threads too."""
+    os.killpg(pid, signal.SIGSTOP)
+
+
+def go_on(pid: int) -> None:
+    """Let them run again from where they stopped."""
+    os.killpg(pid, signal.SIGCONT)
+
+
+def set_niceness(pid: int, niceness: int) -> bool:
+    """Set the niceness of all threads of a process; False where that needs rights that we don't have.
+
+    A process that leads a session is weighed against others by its session's niceness where the kernel groups
+    by session (sched(7), "The autogroup feature"), so that is set as well.
+    """
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(ProcessLookupError):  # a thread that has just ended
+                os.setpriority(os.PRIO_PROCESS, int(task), niceness)
+        autogroup = Path(f"/proc/{pid}/autogroup")
+        if autogroup.exists():
+            autogroup.write_text(str(niceness))
+    except OSError:  # no right to it, or no such process any more
+        return False
+    return True
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the thread that started it ends, also while it stands still."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
