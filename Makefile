@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test check typecheck bench schema reference clean
+.PHONY: demo install test check typecheck bench bench-front schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -39,6 +39,9 @@ typecheck: .venv/.development
 
 bench: .venv/.development  ## speed and memory as ratios measured side by side, into results/benchmarks.md
 	$(BIN)/python tests/benchmarks/bench.py --to results/benchmarks.md
+
+bench-front: .venv/.development  ## what mixing formats gains over one for all layers, into results/front.md
+	$(BIN)/python tests/benchmarks/front.py --to results/front.md
 
 schema: .venv/.development  ## the JSON schema that editors complete study files from
 	$(BIN)/python -m olivine.search.schema
