@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 
 from olivine.evaluators import scheduling
 from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
+from olivine.evaluators.bootstrap import child_command
 from olivine.evaluators.procfs import peak_rss_bytes
 from olivine.passes.errors import OlivineError
 
@@ -31,16 +32,6 @@ EXIT_PROVIDER = 3
 #: How often the child's memory is read while it works.
 POLL_S = 0.05
 TAIL_CHARACTERS = 2000
-
-# The child may be another interpreter, without olivine: it gets this folder alone, as olivine.evaluators, and
-# imports nothing but the standard library, numpy, onnxruntime and onnxruntime_genai from elsewhere.
-_BOOTSTRAP = """
-import runpy, sys, types
-for name, path in (("olivine", []), ("olivine.evaluators", [sys.argv[1]])):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = path
-runpy.run_module("olivine.evaluators.arm_server", run_name="__main__")
-"""
 
 
 class ArmFailed(OlivineError):
@@ -91,7 +82,7 @@ class Arm:
         """
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the arm; closed in close()
         process = subprocess.Popen(
-            [str(python), "-P", "-c", _BOOTSTRAP, str(Path(__file__).parent)],
+            child_command(python, "arm_server"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -1,8 +1,8 @@
 """The execution provider that a model folder asks for, and whether it really runs here.
 
-ONNX Runtime only warns when a provider is missing or fails to start, and then runs on the CPU; a number taken
-there would be a number of something else. CPU needs no proof; every other provider has to show itself in a
-plain session before the model is loaded.
+ONNX Runtime only warns when a provider is missing, fails to start or lacks a kernel, and then runs on the CPU; a
+number taken there would be a number of something else. CPU needs no proof; every other provider has to show itself
+in a plain session before the model is loaded, with all that computes on it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 
 #: genai_config.json's short names that do not become ONNX Runtime's by appending "ExecutionProvider".
 _NAMES = {
-    "cuda": "CUDAExecutionProvider",
+    "cuda": CUDA,
     "rocm": "ROCMExecutionProvider",
     "dml": "DmlExecutionProvider",
     "webgpu": "WebGpuExecutionProvider",
@@ -23,6 +24,21 @@ _NAMES = {
     "nvtensorrtrtx": "NvTensorRTRTXExecutionProvider",
     "vitisai": "VitisAIExecutionProvider",
 }
+
+#: Operators that providers leave to the CPU on purpose: a decoder graph has them for arithmetic on lengths and
+#: shapes, a few integers that the host needs anyway. Everything else on the CPU is a fallback.
+_SHAPE_ARITHMETIC = frozenset(
+    {
+        *("Add", "Div", "Equal", "Mul", "Range", "ReduceMax", "ReduceSum", "Sub"),
+        *("Cast", "Concat", "Constant", "ConstantOfShape", "Gather", "Identity"),
+        *("Reshape", "Shape", "Slice", "Squeeze", "Unsqueeze"),
+    }
+)
+#: What a provider is known to leave to the CPU and may, because it computes on the same processor: OpenVINO 1.24 has
+#: no GroupQueryAttention and no quantized embedding, but the linear layers, which the choice is about, are its own.
+_MAY_LEAVE = {"OpenVINOExecutionProvider": frozenset({"GroupQueryAttention", "GatherBlockQuantized"})}
+#: Fallen nodes that a message names; the others are counted.
+_NAMED = 4
 
 
 class ProviderUnavailable(RuntimeError):
@@ -45,7 +61,7 @@ def prove_provider(folder: Path, config: dict[str, Any]) -> str:
     """The provider that runs the model in ``folder``.
 
     Raises:
-        ProviderUnavailable: when it is not the one that ``config`` asks for.
+        ProviderUnavailable: when it is not the one that ``config`` asks for, or leaves nodes that compute to the CPU.
     """
     provider, options = asked_provider(config)
     if provider == CPU:
@@ -59,14 +75,46 @@ def prove_provider(folder: Path, config: dict[str, Any]) -> str:
             f"{', '.join(available)}. Install the ONNX Runtime flavour that has it, name that interpreter, "
             "or ask for cpu."
         )
-    settings = ort.SessionOptions()
-    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     graph = folder / str(config["model"]["decoder"]["filename"])
-    session = ort.InferenceSession(str(graph), settings, providers=[(provider, options)])
+    session = open_session(ort, str(graph), provider, options)
     ran = session.get_providers()
     if ran[0] != provider:
         raise ProviderUnavailable(
             f"genai_config.json asks for {provider}, but a session on it fell back to {', '.join(ran)}: "
             "its libraries or its device are missing. `olivine doctor` shows which providers really work."
         )
+    if fallen := fallen_nodes(session, provider, _MAY_LEAVE.get(provider, frozenset())):
+        more = f" and {len(fallen) - _NAMED} more" if len(fallen) > _NAMED else ""
+        raise ProviderUnavailable(
+            f"{provider} has no kernel for {len(fallen)} of the model's nodes, which would run on the CPU: "
+            f"{', '.join(fallen[:_NAMED])}{more}. Choose a precision or a form that it has kernels for."
+        )
     return provider
+
+
+def open_session(ort: Any, graph: str | bytes, provider: str, options: dict[str, str]) -> Any:
+    """A plain session that remembers which provider each node was given to; unoptimized, so nodes keep their names.
+
+    Args:
+        ort: the module onnxruntime.
+        graph: path of a model, or a serialized one.
+        provider: ONNX Runtime's name of it.
+        options: of the provider.
+    """
+    if provider == CUDA:
+        ort.preload_dlls()  # CUDA's libraries may be Python packages, where the loader does not look
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return ort.InferenceSession(graph, settings, providers=[(provider, options)])
+
+
+def fallen_nodes(session: Any, provider: str, allowed: frozenset[str] = frozenset()) -> list[str]:
+    """Nodes that compute and were not given to ``provider``, as ``operator (name)``; ``allowed`` operators aside."""
+    return [
+        f"{node.op_type} ({node.name})"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider
+        for node in part.get_nodes()
+        if node.op_type not in _SHAPE_ARITHMETIC | allowed
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from olivine.passes.base import Axis, Pass
+from olivine.passes.cuda_options import CudaOptions
 from olivine.passes.export import Export
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
@@ -21,6 +22,7 @@ PASSES: dict[str, type[Pass]] = {
         MixedQuantize,
         QuantizeEmbedding,
         SessionOptions,
+        CudaOptions,
     )
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,48 +13,24 @@ from olivine.passes.base import Axis, Choice, ExportPass
 from olivine.passes.errors import PassRefused, did_you_mean
 from olivine.passes.fuse import FUSION_LEVELS
 from olivine.passes.genai_builder import run_builder, supported_architectures
+from olivine.passes.providers import PROVIDERS
 from olivine.passes.quantize.integers import MIXED, is_integer
-
-#: Provider -> float types whose exported graphs it has kernels for. CPU: tried with ONNX Runtime 1.31 on a
-#: real Llama; the bf16 graph does not load, the fp16 graph fails in its first decode step. The others follow
-#: the builder's table of valid combinations; OpenVINO and QNN take the CPU graph and convert it themselves.
-FLOAT_PRECISIONS: dict[str, tuple[str, ...]] = {
-    "cpu": ("fp32",),
-    "cuda": ("fp32", "fp16", "bf16"),
-    "dml": ("fp16", "fp32"),
-    "webgpu": ("fp16", "fp32"),
-    "trt-rtx": ("fp16", "bf16"),
-    "qnn": ("fp32",),
-    "openvino": ("fp32",),
-}
-_WHY_NOT: dict[tuple[str, str], str] = {
-    (
-        "cpu",
-        "fp16",
-    ): "ONNX Runtime's CPU provider computes fp16 through casts and fails in the first decode step",
-    (
-        "cpu",
-        "bf16",
-    ): "ONNX Runtime's CPU provider has no bf16 kernels (Where, among others): such a graph does not load",
-}
-#: The float type below integer weights.
-_FLOAT_BELOW_INTEGER = {"cpu": "fp32", "qnn": "fp32", "openvino": "fp32"}
-#: Providers that run the builder's CPU graph -> their entry in genai_config.json.
-_ON_CPU_GRAPH = {"openvino": {"OpenVINO": {"device_type": "CPU"}}, "qnn": {"qnn": {}}}
 
 
 def float_type(provider: str, precision: str) -> str:
     """The float type of a graph: ``precision`` itself, or what lies below int8 and int4 weights."""
-    return _FLOAT_BELOW_INTEGER.get(provider, "fp16") if is_integer({"precision": precision}) else precision
+    return PROVIDERS[provider].floats[0] if is_integer({"precision": precision}) else precision
 
 
 def float_refusal(provider: str, precision: str) -> str | None:
-    """Why ``provider`` can't run a graph of this precision; None where it can."""
-    fits = FLOAT_PRECISIONS[provider]
-    if float_type(provider, precision) in fits:
+    """Why ``provider`` can't run a graph of this precision, as a sentence with what it runs; None where it can."""
+    found = PROVIDERS[provider]
+    why = found.refusal(precision)
+    if why is None:
         return None
-    why = _WHY_NOT.get((provider, precision), "the model builder makes no such graph for it")
-    return f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(fits)}."
+    return (
+        f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(found.floats)}."
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +59,7 @@ class Export(ExportPass):
         "onnx-ir",
     )
     axes: ClassVar[tuple[Axis, ...]] = (
-        Axis("provider", "choice", "cpu", "execution provider the model is built for", tuple(FLOAT_PRECISIONS)),
+        Axis("provider", "choice", "cpu", "execution provider the model is built for", tuple(PROVIDERS)),
         Axis(
             "precision",
             "choice",
@@ -102,8 +79,8 @@ class Export(ExportPass):
         return cls(precision, provider, str(choice["fusion_level"]))
 
     def usual(self) -> Export:
-        """The same export at the default fusion level."""
-        return replace(self, fusion_level=Export.fusion_level)
+        """The CPU's float32 export at the default fusion level: activations are named alike in all of them."""
+        return Export()
 
     def apply(self, checkpoint: Path, to: Path) -> None:
         """Write model.onnx, its data, genai_config.json and the tokenizer to the empty folder ``to``.
@@ -124,14 +101,14 @@ class Export(ExportPass):
         options = [*FUSION_LEVELS[self.fusion_level], "windowed_kv_cache=false"]
         if any(checkpoint.glob("*.py")):  # a source writes code only where trust_remote_code was given
             options.append("hf_remote=true")
-        provider = "cpu" if self.provider in _ON_CPU_GRAPH else self.provider
-        run_builder(checkpoint, to, self.precision, provider, options)
-        if self.provider in _ON_CPU_GRAPH:
-            _set_provider(to / GENAI_CONFIG, self.provider)
+        provider = PROVIDERS[self.provider]
+        run_builder(checkpoint, to, self.precision, provider.layout, options)
+        if provider.entry is not None:
+            _set_provider(to / GENAI_CONFIG, provider.entry)
 
 
-def _set_provider(path: Path, provider: str) -> None:
+def _set_provider(path: Path, entry: Mapping[str, Mapping[str, str]]) -> None:
     """Name a provider that the builder has no word for in genai_config.json."""
     config = json.loads(path.read_text())
-    config["model"]["decoder"]["session_options"]["provider_options"] = [_ON_CPU_GRAPH[provider]]
+    config["model"]["decoder"]["session_options"]["provider_options"] = [{k: dict(v) for k, v in entry.items()}]
     path.write_text(json.dumps(config, indent=4))

@@ -134,7 +134,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path)
     sub.add_argument("--prompt", help="one prompt instead of a conversation")
     sub.add_argument("--max-new-tokens", type=int, default=256)
-    command("doctor", doctor, "what works here: versions, providers, memory, disk, hub")
+    sub = command("doctor", doctor, "what works here: versions, providers, memory, disk, hub")
+    sub.add_argument("--python", default=sys.executable, help="the interpreter whose ONNX Runtime is asked")
     return root
 
 
@@ -174,8 +175,12 @@ def _load(options: argparse.Namespace, **more: object) -> StudyConfig:
 
 def validate(options: argparse.Namespace) -> None:
     """``olivine validate CONFIG``."""
+    from olivine.search.provider_check import absent_providers
+
     config = _load(options)
     OUT.print(f"{options.config} is a valid study of {config.model}", markup=False)
+    for sentence in absent_providers(config):
+        OUT.print(sentence, style="yellow", markup=False)
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -187,10 +192,12 @@ def plan(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``olivine run CONFIG``."""
+    from olivine.search.provider_check import require_providers
     from olivine.search.run import run_study
 
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = _load(options, **more)
+    require_providers(config)
     return run_study(config, options.out or Path("results") / config.name, options.storage, options.config, OUT, ERR)
 
 
@@ -339,7 +346,7 @@ def doctor(options: argparse.Namespace) -> int:
     """``olivine doctor``."""
     from olivine.search.doctor import doctor as examine
 
-    return examine(OUT)
+    return examine(OUT, options.python)
 
 
 if __name__ == "__main__":

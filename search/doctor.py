@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import psutil
 from rich import box
@@ -15,131 +15,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.session import CPU, asked_provider
+from olivine.evaluators.session import CPU
 from olivine.passes.cache import DEFAULT_MAX_BYTES, cache_root
-from olivine.passes.export import FLOAT_PRECISIONS
+from olivine.passes.providers import PROVIDERS
 from olivine.passes.session_options import available_cores
 from olivine.search.environment import PACKAGES, cpu_name, installed
-
-State = Literal["works", "broken", "missing"]
+from olivine.search.provider_state import ProviderState, provider_state
 
 HUB_TIMEOUT_S = 3.0
 _STYLE = {"works": "green", "broken": "red", "missing": "dim"}
 _APART = (
-    "One flavour of ONNX Runtime replaces another: install each in an environment of its own, and name its interpreter."
+    "One flavour of ONNX Runtime replaces another: install each in an environment of its own, and ask it with "
+    "olivine doctor --python ENVIRONMENT/bin/python."
 )
-#: Provider -> what brings it.
-INSTALL = {
-    "cpu": "pip install onnxruntime onnxruntime-genai",
-    "cuda": "an NVIDIA GPU, and pip install onnxruntime-gpu onnxruntime-genai-cuda",
-    "dml": "Windows, and pip install onnxruntime-directml onnxruntime-genai-directml",
-    "webgpu": "a GPU, and pip install onnxruntime-webgpu onnxruntime-genai",
-    "trt-rtx": "an NVIDIA RTX GPU, and pip install onnxruntime-trt-rtx onnxruntime-genai-cuda",
-    "qnn": "a Qualcomm NPU, and pip install onnxruntime-qnn onnxruntime-genai",
-    "openvino": "pip install onnxruntime-openvino onnxruntime-genai",
-}
-#: genai_config.json's words where they differ from ours.
-_GENAI_NAMES = {"trt-rtx": "NvTensorRtRtx"}
-#: What a provider needs to run on any machine that has its libraries.
-_OPTIONS = {"openvino": {"device_type": "CPU"}}
 
 
-@dataclass(frozen=True)
-class ProviderState:
-    """One execution provider as it is found here.
-
-    Attributes:
-        provider: our word for it, such as ``cuda``.
-        name: ONNX Runtime's, such as ``CUDAExecutionProvider``.
-        state: ``works`` (a graph ran on it), ``broken`` (listed, but nothing runs on it) or ``missing``.
-        detail: why it does not work, or what would bring it; empty where it works.
-    """
-
-    provider: str
-    name: str
-    state: State
-    detail: str = ""
-
-
-def doctor(console: Console) -> int:
+def doctor(console: Console, python: str | Path = sys.executable) -> int:
     """Print what is here, what works and what to install; builds and downloads nothing.
+
+    Args:
+        console: where it is printed.
+        python: the interpreter whose ONNX Runtime is asked for its providers.
 
     Returns:
         The exit code: 0 when the CPU provider works, else 1.
+
+    Raises:
+        UsageError: when ``python`` is no interpreter.
     """
-    providers = [probe(provider) for provider in FLOAT_PRECISIONS]
+    providers = [provider_state(provider, python) for provider in PROVIDERS]
     console.print(_machine_table())
     console.print(_version_table())
     console.print(provider_table(providers))
     return 0 if any(p.name == CPU and p.state == "works" for p in providers) else 1
-
-
-def ort_name(provider: str) -> str:
-    """ONNX Runtime's name of one of our providers."""
-    if provider == "cpu":
-        return CPU
-    entry: dict[str, dict[str, str]] = {_GENAI_NAMES.get(provider, provider): {}}
-    name, _ = asked_provider({"model": {"decoder": {"session_options": {"provider_options": [entry]}}}})
-    return name
-
-
-def probe(provider: str) -> ProviderState:
-    """Run a tiny graph on a provider, with every way back to the CPU closed."""
-    import onnxruntime as ort
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    name = ort_name(provider)
-    if name not in ort.get_available_providers():
-        return ProviderState(provider, name, "missing", f"needs {INSTALL[provider]}")
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if name != CPU:  # ONNX Runtime refuses the option where the CPU is what was asked for
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    asked = [(name, _OPTIONS.get(provider, {}))]
-    try:
-        session = ort.InferenceSession(probe_graph(), options, providers=asked, enable_fallback=0)
-        (product,) = session.run(None, {"x": [[1.0, 2.0], [3.0, 4.0]]})
-    except (
-        errors.Fail,
-        errors.EPFail,
-        errors.NotImplemented,
-        errors.InvalidArgument,
-        errors.InvalidGraph,
-        errors.RuntimeException,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        return ProviderState(provider, name, "broken", f"{error}; it needs {INSTALL[provider]}")
-    ran = session.get_providers()[0]
-    if ran != name:
-        return ProviderState(provider, name, "broken", f"{ran} ran instead; it needs {INSTALL[provider]}")
-    if product.tolist() != [[7.0, 10.0], [15.0, 22.0]]:
-        return ProviderState(provider, name, "broken", f"it computed a wrong product: {product.tolist()}")
-    return ProviderState(provider, name, "works", _genai_gap(provider))
-
-
-def probe_graph() -> bytes:
-    """A serialized graph that squares a 2 x 2 matrix."""
-    from onnx import TensorProto, helper
-
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "x"], ["y"])],
-        "probe",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
-def _genai_gap(provider: str) -> str:
-    """What ONNX Runtime GenAI lacks for a provider that works in ONNX Runtime; it says so for some."""
-    import onnxruntime_genai as genai
-
-    asked = getattr(genai, f"is_{provider}_available", None)
-    if asked is None or asked():
-        return ""
-    return f"but this ONNX Runtime GenAI was built without it; it needs {INSTALL[provider]}"
 
 
 def hub_state() -> str:
@@ -202,15 +110,21 @@ def _version_table() -> Table:
     return table
 
 
-def provider_table(providers: list[ProviderState]) -> Table:
-    """The providers with their states, and what to do about those that do not work."""
-    table = _table("execution providers")
+def provider_table(providers: Sequence[ProviderState]) -> Table:
+    """The providers with their states, their devices, what they lack, and what to do about those that do not work."""
+    runtimes = sorted({provider.runtime for provider in providers if provider.runtime})
+    table = _table(f"execution providers of ONNX Runtime {' and '.join(runtimes)}")
     if any(provider.state != "works" for provider in providers):
         table.caption, table.caption_justify = Text(_APART, style="not italic dim"), "left"
     for provider in providers:
         words = Text(provider.state, style=_STYLE[provider.state])
+        if provider.devices:
+            words.append(f" on {', '.join(provider.devices)}", style="")
         if provider.detail:
             words.append(f": {provider.detail}", style="")
+        if provider.lacking:
+            words.append(f"; kernels: {', '.join(provider.lacking)}", style="yellow")
+        words.append(f"\nolivine has run {PROVIDERS[provider.provider].ran}", style="dim")
         table.add_row(provider.provider, words)
     return table
 

@@ -24,6 +24,7 @@ from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig
 from olivine.search.doctor import free_disk_bytes
 from olivine.search.formatting import duration_text, value_text
+from olivine.search.provider_check import absent_providers
 from olivine.search.sampling import ENUMERABLE, count_candidates
 from olivine.search.space import Domain, Space
 from olivine.search.study import base_choice
@@ -90,6 +91,7 @@ class Plan:
         sampler: the one that proposes them; what ``auto`` stands for here.
         estimate: memory, disk and time; None where the model could not be looked at.
         unknown: what could not be estimated, and why.
+        absent: providers that do not run on this machine, and what would bring them.
         assumptions: what the estimate rests on.
         free_ram_bytes: memory that is free now.
         free_disk_bytes: disk that is free at the cache.
@@ -105,6 +107,7 @@ class Plan:
     sampler: str
     estimate: Estimate | None
     unknown: tuple[str, ...]
+    absent: tuple[str, ...]
     assumptions: tuple[str, ...]
     free_ram_bytes: int
     free_disk_bytes: int
@@ -155,6 +158,7 @@ def make_plan(config: StudyConfig) -> Plan:
         sampler=sampler,
         estimate=estimate,
         unknown=unknown,
+        absent=absent_providers(config),
         assumptions=() if estimate is None else _assumptions(config),
         free_ram_bytes=psutil.virtual_memory().available,
         free_disk_bytes=free_disk_bytes(cache),
@@ -332,6 +336,8 @@ def plan_table(plan: Plan) -> RenderableType:
         facts.add_row("fits", _verdict(estimate, plan))
     for reason in plan.unknown:
         facts.add_row("not estimated", Text(reason, style="yellow"))
+    for reason in plan.absent:
+        facts.add_row("not here", Text(reason, style="yellow"))
     for assumption in plan.assumptions:
         facts.add_row("assuming", Text(assumption, style="dim"))
     return Group(axes, facts)

@@ -120,7 +120,7 @@ class MixedQuantize(GraphPass):
             algorithm=str(choice["algorithm"]),
             block_size=int(choice["block_size"]),
             symmetric=bool(choice.get("symmetric", False)),
-            accuracy_level=int(choice["accuracy_level"]),
+            accuracy_level=int(choice.get("accuracy_level", 0)),
             lm_head=str(choice["lm_head"]),
             dynamic_layers=LAYER_GROUPS[str(choice["dynamic_layers"])] if share else "",
             dynamic_share=share,

@@ -86,7 +86,8 @@ class WeightOnlyQuantize(GraphPass):
             4,
             "least precision of the integer kernels: 4 int8 (fast), 1 fp32, 0 the kernel's own choice",
             ACCURACY_LEVELS,
-            applies=is_integer,
+            # CUDA's kernels of ONNX Runtime 1.31 do not read it; later ones round activations at 4, in decoding alone.
+            applies=lambda choice: is_integer(choice) and choice.get("provider") != "cuda",
         ),
         Axis(
             "lm_head",
@@ -126,7 +127,7 @@ class WeightOnlyQuantize(GraphPass):
             algorithm=str(choice["algorithm"]),
             block_size=int(choice["block_size"]),
             symmetric=bool(choice.get("symmetric", False)),
-            accuracy_level=int(choice["accuracy_level"]),
+            accuracy_level=int(choice.get("accuracy_level", 0)),
             lm_head_bits=bits if head == "same" else INTEGER_BITS.get(head, 0),
         )
 

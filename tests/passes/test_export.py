@@ -11,7 +11,7 @@ from tiny import ARCHITECTURES
 
 from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import BuildFailed, PassRefused
-from olivine.passes.export import FLOAT_PRECISIONS, Export, float_refusal, float_type
+from olivine.passes.export import Export
 from olivine.passes.fuse import FUSION_LEVELS
 from olivine.passes.genai_builder import supported_architectures
 
@@ -140,13 +140,6 @@ def test_gemma_with_scaled_global_rope_is_refused(tmp_path: Path, make_tiny_chec
 def test_half_precision_on_the_cpu_is_refused_with_the_reason(precision: str, tmp_path: Path) -> None:
     with pytest.raises(PassRefused, match="What runs: fp32"):
         Export(precision=precision).apply(tmp_path, tmp_path)
-
-
-@pytest.mark.parametrize("provider", FLOAT_PRECISIONS)
-def test_integer_precisions_lie_on_a_float_type_that_runs(provider: str) -> None:
-    for precision in ("int8", "int4"):
-        assert float_type(provider, precision) in FLOAT_PRECISIONS[provider]
-        assert float_refusal(provider, precision) is None
 
 
 def test_integer_precision_exports_the_float_graph_below_it() -> None:

@@ -1,0 +1,119 @@
+"""Execution providers: what each one takes and needs, in one table.
+
+What the table says of precisions is what was tried on a CPU: every graph named here was built by the model builder
+0.18 and loads. Which providers a model has really run on is said in ``ran``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One execution provider.
+
+    Attributes:
+        floats: float precisions whose graphs it runs, the usual one first; integer weights lie on the first.
+        layout: whose graph the model builder makes for it.
+        machine: what it needs that pip can't install; empty where that is nothing.
+        packages: what pip installs; one flavour of ONNX Runtime replaces another in an environment.
+        entry: its entry in genai_config.json where it runs another provider's graph; else the builder writes one.
+        probe_options: what ONNX Runtime needs to start it on any machine that has its libraries.
+        refused: precision -> why it does not run; ``integers`` stands for int8, int4 and mixed.
+        ran: what has been run on it in this project, as the object of "olivine has run".
+    """
+
+    floats: tuple[str, ...]
+    layout: str
+    machine: str
+    packages: tuple[str, ...]
+    entry: Mapping[str, Mapping[str, str]] | None = None
+    probe_options: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    ran: str = "nothing on it so far"
+
+    def refusal(self, precision: str) -> str | None:
+        """Why it can't run a graph of this precision, in words; None where it can."""
+        integers = precision not in ("fp32", "fp16", "bf16")
+        if "integers" in self.refused if integers else precision not in self.floats:
+            return self.refused.get(
+                "integers" if integers else precision, "the model builder makes no such graph for it"
+            )
+        return None
+
+    @property
+    def needs(self) -> str:
+        """What would bring it, in words."""
+        machine = f"{self.machine}, and " if self.machine else ""
+        return f"{machine}pip install {' '.join(self.packages)}"
+
+
+_NO_PRESENT = (
+    "the model builder's float32 graph for it does not load: its cache outputs (present.0.key) are given by no node"
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType(
+    {
+        "cpu": Provider(
+            floats=("fp32",),
+            layout="cpu",
+            machine="",
+            packages=("onnxruntime", "onnxruntime-genai"),
+            refused={
+                "fp16": "ONNX Runtime's CPU provider computes fp16 through casts and fails in the first decode step",
+                "bf16": "ONNX Runtime's CPU provider has no bf16 kernels (Where, among others): such a graph does "
+                "not load",
+            },
+            ran="whole studies on it",
+        ),
+        "cuda": Provider(
+            floats=("fp16", "bf16"),
+            layout="cuda",
+            machine="an NVIDIA GPU of compute capability 7.5 (bf16: 8.0) or later with a driver for CUDA 13",
+            packages=("'onnxruntime-gpu[cuda,cudnn]'", "onnxruntime-genai-cuda"),
+            refused={"fp32": _NO_PRESENT},
+            ran="nothing on it so far: its graphs are built in tests, without a GPU",
+        ),
+        "dml": Provider(
+            floats=("fp16",),
+            layout="dml",
+            machine="Windows with a DirectX 12 GPU",
+            packages=("onnxruntime-directml", "onnxruntime-genai-directml"),
+            refused={"fp32": _NO_PRESENT},
+        ),
+        "webgpu": Provider(
+            floats=("fp16", "fp32"),
+            layout="webgpu",
+            machine="a GPU with Vulkan, Metal or DirectX 12",
+            packages=("onnxruntime-webgpu", "onnxruntime-genai"),
+        ),
+        "trt-rtx": Provider(
+            floats=("fp16", "bf16"),
+            layout="trt-rtx",
+            machine="Windows with an NVIDIA RTX GPU",
+            packages=("onnxruntime-trt-rtx", "onnxruntime-genai-cuda"),
+            refused={
+                "integers": "it takes integer weights behind DequantizeLinear, and the passes here write MatMulNBits"
+            },
+        ),
+        "qnn": Provider(
+            floats=("fp32",),
+            layout="cpu",
+            machine="a Qualcomm NPU",
+            packages=("onnxruntime-qnn", "onnxruntime-genai"),
+            entry={"qnn": {}},
+        ),
+        "openvino": Provider(
+            floats=("fp32",),
+            layout="cpu",
+            machine="",
+            packages=("onnxruntime-openvino", "onnxruntime-genai"),
+            entry={"OpenVINO": {"device_type": "CPU"}},
+            probe_options={"device_type": "CPU"},
+            ran="the probe of olivine doctor on it; attention and quantized embeddings stay with the CPU provider",
+        ),
+    }
+)
