@@ -54,13 +54,18 @@ def entries(cache: Cache) -> set[str]:
 
 def choice_with(name: str) -> dict[str, Scalar]:
     """The choice of as many passes as go together, among them ``name``."""
-    return {**EVERYTHING, "precision": "mixed"} if name == "mixed" else EVERYTHING
+    special: dict[str, dict[str, Scalar]] = {
+        "mixed": {"precision": "mixed"},
+        "cuda_options": {"provider": "cuda", "graph_capture": True},
+    }
+    return {**EVERYTHING, **special.get(name, {})}
 
 
 def test_the_choices_take_every_pass() -> None:
     uniform, mixed = ([step.name for step in compose(choice_with(name)).steps] for name in ("weight_only", "mixed"))
-    assert uniform == [name for name in PASSES if name != "mixed"]
-    assert mixed == [name for name in PASSES if name not in ("weight_only", "dynamic_int8")]
+    assert uniform == [name for name in PASSES if name not in ("mixed", "cuda_options")]
+    assert mixed == [name for name in PASSES if name not in ("weight_only", "dynamic_int8", "cuda_options")]
+    assert "cuda_options" in [step.name for step in compose(choice_with("cuda_options")).steps]
 
 
 def test_the_same_recipe_gives_the_same_bytes_in_two_caches(source: Source, cache: Cache, tmp_path: Path) -> None:
