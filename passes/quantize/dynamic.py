@@ -1,6 +1,7 @@
 """Dynamic int8: activations are quantized as they come, and the product is taken in integers.
 
 Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor.
+With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v).
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
+from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.quantize.integers import is_integer, is_mixed
@@ -28,6 +30,8 @@ LAYER_GROUPS = {
     "mlp": r"layers\.\d+/(gate|up|gate_up|down)_proj",
     "mlp_in": r"layers\.\d+/(gate|up|gate_up)_proj",
 }
+#: The largest code of a weight, and that of 7 bits.
+TOP, REDUCED_TOP = 127, 63
 #: Codes, scale and zero point of a quantized activation.
 _Activation = tuple[ir.Value, ir.Value, ir.Value]
 
@@ -38,9 +42,11 @@ class DynamicQuantize(GraphPass):
 
     Attributes:
         layers: a regular expression matched against the whole path of a layer (``layers.3/down_proj``).
+        reduce_range: whether weights take 7 bits instead of 8.
     """
 
     layers: str = LAYER_GROUPS["not_down"]
+    reduce_range: bool = False
 
     name: ClassVar[str] = "dynamic_int8"
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
@@ -62,6 +68,14 @@ class DynamicQuantize(GraphPass):
             tuple(LAYER_GROUPS),
             applies=lambda choice: choice.get("activations") == "int8",
         ),
+        Axis(
+            "reduce_range",
+            "bool",
+            False,
+            "7 bits for weights beside int8 activations; the default on x86 without VNNI, where 8 would saturate",
+            applies=lambda choice: choice.get("activations") == "int8",
+            default_of=lambda choice: int8_sums_saturate(),
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -73,18 +87,23 @@ class DynamicQuantize(GraphPass):
         """The pass for ``activations: int8``."""
         if choice.get("activations", "float") == "float" or is_mixed(choice):
             return None  # mixed precision chooses these layers itself
-        return cls(layers=LAYER_GROUPS[str(choice["dynamic_layers"])])
+        return cls(LAYER_GROUPS[str(choice["dynamic_layers"])], bool(choice["reduce_range"]))
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""
         chosen = [layer for layer in linears(model) if re.fullmatch(self.layers, layer.path)]
         if not chosen:
             raise PassRefused(f"dynamic_int8: no layer matches '{self.layers}'")
-        quantize_activations(model, chosen)
+        quantize_activations(model, chosen, top_code(self.reduce_range))
 
 
-def quantize_activations(model: ir.Model, layers: Sequence[Linear]) -> None:
+def quantize_activations(model: ir.Model, layers: Sequence[Linear], top: int) -> None:
     """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
+
+    Args:
+        model: the graph to change.
+        layers: linear layers of it.
+        top: the largest code of a weight.
 
     Raises:
         PassRefused: when a layer reads nothing.
@@ -96,7 +115,7 @@ def quantize_activations(model: ir.Model, layers: Sequence[Linear]) -> None:
             raise PassRefused(f"dynamic_int8: {layer.path} reads no activation")
         if activation not in quantized:
             quantized[activation] = _quantized(model, activation, before=layer.node)
-        _replace(model, layer, quantized[activation])
+        _replace(model, layer, quantized[activation], top)
     model.opset_imports.setdefault(MICROSOFT, 1)
     drop_unused(model)
 
@@ -110,30 +129,35 @@ def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activ
     return node.outputs[0], node.outputs[1], node.outputs[2]
 
 
-def _replace(model: ir.Model, layer: Linear, activation: _Activation) -> None:
+def _replace(model: ir.Model, layer: Linear, activation: _Activation, top: int) -> None:
     codes, scale, zero_point = activation
     k, n = layer.shape
     stem = f"{layer.weight.name}_I8"
     inputs = [
         codes,
-        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array())),
+        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array(), top)),
         scale,
-        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array())),
+        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array(), top)),
         zero_point,
     ]
     name = f"{layer.node.name}_I8"
     replace_node(model, layer.node, ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=name))
 
 
-def channel_scales(weight: np.ndarray) -> np.ndarray:
-    """Scale of each output channel: float [K, N] -> float32 [N], the largest weight takes code 127."""
-    scales: np.ndarray = np.abs(weight).max(axis=0) / np.float32(127)
+def top_code(reduce_range: bool) -> int:
+    """The largest code of a weight."""
+    return REDUCED_TOP if reduce_range else TOP
+
+
+def channel_scales(weight: np.ndarray, top: int = TOP) -> np.ndarray:
+    """Scale of each output channel: float [K, N] -> float32 [N], the largest weight takes code ``top``."""
+    scales: np.ndarray = np.abs(weight).max(axis=0) / np.float32(top)
     return scales.astype(np.float32)
 
 
-def channel_codes(weight: np.ndarray) -> np.ndarray:
-    """Codes of each output channel: float [K, N] -> int8 [K, N] in -127 .. 127."""
-    scales = channel_scales(weight)
+def channel_codes(weight: np.ndarray, top: int = TOP) -> np.ndarray:
+    """Codes of each output channel: float [K, N] -> int8 [K, N] in ``-top .. top``."""
+    scales = channel_scales(weight, top)
     inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
     codes: np.ndarray = np.rint(weight * inverse)
     return codes.astype(np.int8)

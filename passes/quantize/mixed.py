@@ -23,7 +23,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import Linear, linears
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
-from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations
+from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, top_code
 from olivine.passes.quantize.integers import is_mixed
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.layer_pattern import check_pattern
@@ -52,6 +52,7 @@ class MixedQuantize(GraphPass):
         lm_head: ``same`` as any other layer, or its own ``fp32``, ``int8`` or ``int4``.
         dynamic_layers: a regular expression for the paths of layers that may be dynamic int8; empty for none.
         dynamic_share: share of the weights of those that are, 0 to 1.
+        reduce_range: whether weights of those take 7 bits instead of 8.
     """
 
     int8_share: float = 0.3
@@ -63,6 +64,7 @@ class MixedQuantize(GraphPass):
     lm_head: str = "same"
     dynamic_layers: str = ""
     dynamic_share: float = 0.0
+    reduce_range: bool = False
 
     name: ClassVar[str] = "mixed"
     version: ClassVar[int] = 2
@@ -124,6 +126,7 @@ class MixedQuantize(GraphPass):
             lm_head=str(choice["lm_head"]),
             dynamic_layers=LAYER_GROUPS[str(choice["dynamic_layers"])] if share else "",
             dynamic_share=share,
+            reduce_range=bool(share and choice["reduce_range"]),
         )
 
     @property
@@ -150,7 +153,8 @@ class MixedQuantize(GraphPass):
             some = [layers[path] for path, found in formats.items() if found == form]
             codes = layer_codes(some, form, calibrated) if some else []
             stored += [Stored(layer, form, compute) for layer, compute in zip(some, codes, strict=True)]
-        quantize_activations(model, [layers[path] for path, found in formats.items() if found == DYNAMIC])
+        dynamic = [layers[path] for path, found in formats.items() if found == DYNAMIC]
+        quantize_activations(model, dynamic, top_code(self.reduce_range))
         store_in_blocks(model, stored, self.accuracy_level)
 
     def allocate(self, layers: list[Linear], calibrated: Calibrated) -> dict[str, BlockFormat | str | None]:
@@ -162,7 +166,7 @@ class MixedQuantize(GraphPass):
         at_four = block_sensitivities(self._four(), calibrated)
         dynamic: frozenset[str] = frozenset()
         if self.dynamic_layers:
-            lost = dynamic_sensitivities(calibrated)
+            lost = dynamic_sensitivities(calibrated, top_code(self.reduce_range))
             fitting = {p: at_four[p] - lost[p] for p in free if re.fullmatch(self.dynamic_layers, p)}
             dynamic = worth_most(fitting, sizes, self.dynamic_share)
         lost = block_sensitivities(self._eight(), calibrated)

@@ -67,20 +67,25 @@ def block_sensitivities(form: BlockFormat, calibrated: Calibrated) -> dict[str, 
     return _kept(["blocks", form.params()], calibrated, predict)
 
 
-def dynamic_sensitivities(calibrated: Calibrated) -> dict[str, float]:
-    """Path of every linear layer of a graph -> predicted divergence of dynamic int8 (see ``dynamic.py``)."""
+def dynamic_sensitivities(calibrated: Calibrated, top: int) -> dict[str, float]:
+    """Path of every linear layer of a graph -> predicted divergence of dynamic int8 (see ``dynamic.py``).
+
+    Args:
+        calibrated: the float graph and what was seen of it.
+        top: the largest code of a weight.
+    """
 
     def predict(layers: Sequence[Linear]) -> dict[str, float]:
         found = {}
         for layer in layers:
             weight = layer.array()
-            stored = channel_codes(weight) * channel_scales(weight)
+            stored = channel_codes(weight, top) * channel_scales(weight, top)
             power = calibrated.gradients.of(layer)
             rounding = activation_sensitivity(weight, calibrated.step_power(layer), power)
             found[layer.path] = _of_weight(layer, stored, calibrated) + rounding
         return found
 
-    return _kept(["dynamic"], calibrated, predict)
+    return _kept(["dynamic", top], calibrated, predict)
 
 
 def _of_weight(layer: Linear, stored: np.ndarray, calibrated: Calibrated) -> float:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import PassRefused, UsageError
-from olivine.passes.quantize.dynamic import LAYER_GROUPS, DynamicQuantize, channel_codes, channel_scales
+from olivine.passes.quantize.dynamic import (
+    LAYER_GROUPS,
+    REDUCED_TOP,
+    TOP,
+    DynamicQuantize,
+    channel_codes,
+    channel_scales,
+)
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 
 Rewrite = Callable[..., Any]
@@ -30,22 +37,26 @@ def quantized_linear(x: np.ndarray) -> tuple[np.ndarray, np.float32, np.uint8]:
     return codes, scale, zero
 
 
-def dynamic_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def dynamic_product(x: np.ndarray, weight: np.ndarray, top: int = REDUCED_TOP) -> np.ndarray:
     """x @ weight as dynamic int8 computes it: an integer product, scaled."""
     codes, scale, zero = quantized_linear(x)
-    product = (codes.astype(np.int32) - np.int32(zero)) @ channel_codes(weight).astype(np.int32)
-    out: np.ndarray = product.astype(np.float32) * (scale * channel_scales(weight))
+    product = (codes.astype(np.int32) - np.int32(zero)) @ channel_codes(weight, top).astype(np.int32)
+    out: np.ndarray = product.astype(np.float32) * (scale * channel_scales(weight, top))
     return out
 
 
-@given(seed=st.integers(0, 2**32 - 1), features=st.integers(1, 40), scale=st.sampled_from((1e-6, 1.0, 1e6)))
-def test_weights_err_by_half_a_step_of_their_channel(seed: int, features: int, scale: float) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    features=st.integers(1, 40),
+    scale=st.sampled_from((1e-6, 1.0, 1e6)),
+    top=st.sampled_from((REDUCED_TOP, TOP)),
+)
+def test_weights_err_by_half_a_step_of_their_channel(seed: int, features: int, scale: float, top: int) -> None:
     weight = (scale * np.random.default_rng(seed).normal(size=(features, 5))).astype(np.float32)
-    codes, scales = channel_codes(weight), channel_scales(weight)
+    codes, scales = channel_codes(weight, top), channel_scales(weight, top)
     assert codes.dtype == np.int8
-    assert codes.min() >= -127
     assert (np.abs(weight - codes * scales) <= scales * 0.5001).all()
-    assert (np.abs(codes).max(axis=0) == 127).all()
+    assert (np.abs(codes.astype(int)).max(axis=0) == top).all()
 
 
 def test_a_channel_of_zeros_has_codes_of_zeros() -> None:
@@ -61,8 +72,26 @@ def test_the_kernel_takes_the_product_in_integers(rewrite: Rewrite, single_matmu
     random = np.random.default_rng(features)
     weight = random.normal(size=(features, 24)).astype(np.float32)
     x = (random.normal(size=(5, features)) + 0.5).astype(np.float32)
-    found = rewrite(single_matmul(weight), DynamicQuantize(LAYER_GROUPS["all"])).run(x=x)
+    found = rewrite(single_matmul(weight), DynamicQuantize(LAYER_GROUPS["all"], reduce_range=True)).run(x=x)
     expected = dynamic_product(x, weight)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_sums_of_7_bit_weights_fit_into_16_bits_and_those_of_8_do_not() -> None:
+    assert 2 * 255 * REDUCED_TOP < 2**15 <= 2 * 255 * TOP
+
+
+@pytest.mark.parametrize("features", [32, 576])
+def test_8_bits_are_exact_where_no_sum_of_two_products_saturates(
+    rewrite: Rewrite, single_matmul: Make, features: int
+) -> None:
+    """Every other activation is 0, so that any CPU's sums of neighbours fit."""
+    random = np.random.default_rng(features)
+    weight = random.normal(size=(features, 24)).astype(np.float32)
+    x = random.uniform(0, 3, size=(5, features)).astype(np.float32)
+    x[:, 1::2] = 0
+    found = rewrite(single_matmul(weight), DynamicQuantize(LAYER_GROUPS["all"])).run(x=x)
+    expected = dynamic_product(x, weight, TOP)
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
@@ -88,7 +117,7 @@ def test_gate_and_up_share_one_quantization_of_their_input(rewrite: Rewrite, dec
 def test_a_group_names_its_layers(
     rewrite: Rewrite, decoder: Make, decoder_weights: Weights, group: str, chosen: set[str]
 ) -> None:
-    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS[group]))
+    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS[group], reduce_range=True))
     found = {n.name for n in done.nodes().values() if n.op_type == "MatMulIntegerToFloat"}
     assert found == {f"/model/layers.0/mlp/{name}_proj/MatMul_I8" for name in chosen}
 

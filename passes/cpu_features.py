@@ -1,0 +1,28 @@
+"""What the kernels of ONNX Runtime make of this machine's instructions."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+_X86 = ("x86_64", "amd64", "i686", "i386")
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+@cache
+def int8_sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether a product of uint8 and int8 loses sums beyond 16 bits.
+
+    Without the VNNI instructions, x86 adds two such products in 16 bits with saturation (VPMADDUBSW), and
+    ``2 * 255 * 127`` does not fit. Weights of 7 bits do. True for an x86 whose instructions can't be read.
+
+    Source: ONNX Runtime's documentation, "Quantize ONNX models", on ``reduce_range``.
+    """
+    if platform.machine().lower() not in _X86:
+        return False
+    try:
+        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return True
+    return _VNNI.isdisjoint(flags.split())
