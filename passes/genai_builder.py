@@ -8,7 +8,7 @@ import importlib.util
 import io
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -69,6 +69,33 @@ def run_builder(checkpoint: Path, to: Path, precision: str, provider: str, optio
         PassRefused: when the builder refuses the model.
         BuildFailed: when it fails; the message ends with its own last lines.
     """
+    try:
+        with _weights_stay_in_files():
+            _run_once(checkpoint, to, precision, provider, options)
+    except BuildFailed as error:
+        LOG.warning("the model builder can't stream this checkpoint, so it loads it whole: %s", error)
+        for left in to.iterdir():
+            left.unlink()
+        _run_once(checkpoint, to, precision, provider, options)
+    _drop_commit(to / "model.onnx")
+
+
+@contextlib.contextmanager
+def _weights_stay_in_files() -> Iterator[None]:
+    """Let transformers load checkpoints as deferred tensors: each weight is read when it is written."""
+    from transformers import modeling_utils
+
+    from olivine.passes.deferred import DeferredFile
+
+    opened = modeling_utils.safe_open
+    modeling_utils.safe_open = DeferredFile
+    try:
+        yield
+    finally:
+        modeling_utils.safe_open = opened
+
+
+def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options: Sequence[str]) -> None:
     where = ("", str(checkpoint), str(to), precision, provider)
     said = io.StringIO()
     try:
@@ -92,7 +119,6 @@ def run_builder(checkpoint: Path, to: Path, precision: str, provider: str, optio
         ) from error
     finally:
         LOG.debug("model builder:\n%s", said.getvalue())
-    _drop_commit(to / "model.onnx")
 
 
 def _flatten_rope(config: Any) -> None:

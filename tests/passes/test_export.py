@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 from tiny import ARCHITECTURES
 
+from olivine.passes import genai_builder
 from olivine.passes.artifact import sha256_file
+from olivine.passes.deferred import DeferredFile, WrittenInPlace
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.export import Export
 from olivine.passes.fuse import FUSION_LEVELS
@@ -61,6 +65,41 @@ def test_export_agrees_with_transformers(
     assert np.isfinite(logits).all()
     np.testing.assert_allclose(logits, transformers_logits(checkpoint, ids), atol=1e-3)
     assert len(sequence) > len(ids)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_streamed_weights_are_the_builders_own_bytes(
+    architecture: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", architecture, tied=False, max_shard_size="100KB")
+    read: list[str] = []
+    plain, save = DeferredFile._read, onnx_ir.save
+    monkeypatch.setattr(DeferredFile, "_read", lambda self, name: (read.append(name), plain(self, name))[1])
+
+    def saved(*given: object, **options: object) -> None:
+        assert not [name for name in read if not name.endswith("bias")]  # qwen2's are looked at
+        save(*given, **options)
+
+    monkeypatch.setattr(onnx_ir, "save", saved)
+    streamed = exported(checkpoint, tmp_path / "streamed", fusion_level="full")
+    assert read
+    monkeypatch.setattr(genai_builder, "_weights_stay_in_files", contextlib.nullcontext)
+    monkeypatch.setattr(onnx_ir, "save", save)
+    whole = exported(checkpoint, tmp_path / "whole", fusion_level="full")
+    assert {p.name: sha256_file(p) for p in streamed.iterdir()} == {p.name: sha256_file(p) for p in whole.iterdir()}
+
+
+def test_a_checkpoint_that_does_not_stream_is_loaded_whole_and_that_is_said(
+    tiny_llama: Path, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(self: DeferredFile, name: str) -> None:
+        raise WrittenInPlace("add_ writes into a tensor")
+
+    monkeypatch.setattr(DeferredFile, "_read", refused)
+    folder = exported(tiny_llama, tmp_path / "onnx")
+    assert {p.name: sha256_file(p) for p in folder.iterdir()} == {p.name: sha256_file(p) for p in tiny_onnx.iterdir()}
+    assert "loads it whole" in caplog.text
+    assert "add_ writes into a tensor" in caplog.text
 
 
 def test_head_of_its_own_is_exported(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:

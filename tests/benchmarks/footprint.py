@@ -1,0 +1,92 @@
+"""What a command takes: its time, and the peak memory of all its processes together.
+
+Anonymous memory is what a process has written to and only swapping could take from it. Resident memory also has the
+pages of mapped files, which the kernel drops when it needs the room; pages that two processes share count twice.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+POLL_S = 0.03
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a command took; memory is the largest sum over processes that was seen."""
+
+    seconds: float
+    anonymous_bytes: int
+    resident_bytes: int
+
+
+class Watch:
+    """Polls the memory of a process and all below it while the ``with`` block runs."""
+
+    def __init__(self, pid: int, more: Callable[[], bool] = lambda: True) -> None:
+        self._root, self._more = psutil.Process(pid), more
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self.anonymous_bytes = self.resident_bytes = 0
+
+    def _poll(self) -> None:
+        while not self._end.wait(POLL_S) and self._more():
+            try:
+                family = [self._root, *self._root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            found = [memory(process.pid) for process in family]
+            self.anonymous_bytes = max(self.anonymous_bytes, sum(anonymous for anonymous, _ in found))
+            self.resident_bytes = max(self.resident_bytes, sum(resident for _, resident in found))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def memory(pid: int) -> tuple[int, int]:
+    """(anonymous, resident) bytes of a process now; nothing where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    fields = dict(line.split(":", 1) for line in lines)
+    if "VmRSS" not in fields:  # it has ended and is not waited for yet
+        return 0, 0
+    return tuple(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "VmRSS"))  # type: ignore[return-value]
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Footprint:
+    """Run a command to its end.
+
+    Raises:
+        subprocess.CalledProcessError: when it fails, with what it said.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env=None if environment is None else dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    with Watch(process.pid) as watch:
+        said, _ = process.communicate()
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, said)
+    return Footprint(seconds, watch.anonymous_bytes, watch.resident_bytes)
