@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,9 @@ from typing import Any, Literal, Self
 from olivine.evaluators import scheduling
 from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
 from olivine.evaluators.bootstrap import child_command
+from olivine.evaluators.child_process import end_group, how_it_ended
 from olivine.evaluators.procfs import peak_rss_bytes
+from olivine.passes.durable import aside
 from olivine.passes.errors import OlivineError
 
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
@@ -61,6 +62,7 @@ class Arm:
         self._buffer = b""
         self._requests = 0
         self._paused = False
+        self._closed = False
         self.folder: Path | None = None
         self.loaded: Loaded | None = None
 
@@ -183,7 +185,8 @@ class Arm:
         """
         plain = [[list(tokens), scored] for tokens, scored in windows]
         seconds = self._timeout_s * max(1, len(plain))
-        self._ask("reference", timeout_s=seconds, windows=plain, path=str(path), top_k=top_k)
+        with aside(path) as temporary:
+            self._ask("reference", timeout_s=seconds, windows=plain, path=str(temporary), top_k=top_k)
 
     def score(self, path: Path, window: int) -> WindowScore:
         """Score one window of a file that :meth:`reference` wrote."""
@@ -199,9 +202,10 @@ class Arm:
 
     def close(self) -> None:
         """Kill the process and everything it started; nothing is left behind."""
-        if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        if self._closed:
+            return
+        self._closed = True
+        end_group(self._process)
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             if stream is not None and not stream.closed:
                 try:
@@ -278,12 +282,10 @@ class Arm:
         code = self._process.wait()
         tail = self._tail()
         self.close()
-        if code < 0:
-            return ArmFailed("crash", f"{self._name()} died of {_signal_name(code)} in '{command}'", tail)
-        kind: ArmFailure = "provider" if code == EXIT_PROVIDER else "error"
+        kind: ArmFailure = "crash" if code < 0 else "provider" if code == EXIT_PROVIDER else "error"
         if "MemoryError" in tail or "bad_alloc" in tail or "bad allocation" in tail:
             kind = "memory"
-        return ArmFailed(kind, f"{self._name()} ended with exit code {code} in '{command}'", tail)
+        return ArmFailed(kind, f"{self._name()} {how_it_ended(code)} in '{command}'", tail)
 
     def _tail(self) -> str:
         if self._stderr.closed:
@@ -294,9 +296,3 @@ class Arm:
 
     def _name(self) -> str:
         return f"The process of model '{self.folder}'" if self.folder else "A model process without a model"
-
-
-def _signal_name(code: int) -> str:
-    name = signal.Signals(-code).name
-    hint = " (killed from outside: by hand, or by the kernel for want of memory)" if name == "SIGKILL" else ""
-    return name + hint

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import platform
-import resource
 import sys
 import threading
 import time
@@ -22,8 +21,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from olivine.evaluators.child_process import begin
 from olivine.evaluators.procfs import busy_s
-from olivine.evaluators.scheduling import die_with_parent
 from olivine.evaluators.scoring import TopK, score, top_k
 from olivine.evaluators.session import ProviderUnavailable, prove_provider
 
@@ -87,7 +86,7 @@ class Server:
         return {"text": tokenizer.decode(generator.get_sequence(0)[len(ids) :])}
 
     def reference(self, windows: list[tuple[list[int], int]], path: str, top_k: int) -> dict[str, Any]:
-        """Run the windows as the base; write what candidates are compared with aside, then rename it."""
+        """Run the windows as the base, and write what candidates are compared with."""
         self.scored = True
         arrays: dict[str, Any] = {}
         for number, (tokens, scored) in enumerate(windows):
@@ -101,13 +100,8 @@ class Server:
                 f"nll_{number}": base.nll,
                 f"best_{number}": base.best,
             }
-        aside = Path(f"{path}.{os.getpid()}.tmp")
-        try:
-            with aside.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **arrays)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with Path(path).open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
         return {}
 
     def score(self, path: str, window: int) -> dict[str, Any]:
@@ -221,8 +215,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, server: Server) -> None:
 
 def main() -> int:
     """Keep stdout for answers alone, import the libraries, serve."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    die_with_parent()
+    begin()
     threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the protocol

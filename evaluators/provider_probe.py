@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from olivine.evaluators.child_process import begin
 from olivine.evaluators.session import CPU, CUDA, fallen_nodes, open_session
 
 #: Largest difference from the CPU's result that rounding to half precision explains, relative to the largest value.
@@ -112,6 +113,7 @@ def genai_has(word: str) -> bool | None:
 
 
 if __name__ == "__main__":
+    begin()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
     answers.write(json.dumps(probe(json.load(sys.stdin))) + "\n")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olivine.passes.durable import aside
+
 GENAI_CONFIG = "genai_config.json"
 
 
@@ -59,17 +61,9 @@ def digest(value: Any, length: int = 32) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write aside, sync, rename: a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write aside, sync, rename, sync the folder: there is the old file or the new one, never half of it."""
+    with aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,8 +1,9 @@
 """Content-addressed store of pass outputs, safe for several processes, evicted by size.
 
-An entry is a folder named by its key. It is built aside and renamed into place, so an entry is whole or absent;
-a build that failed leaves nothing behind. Entries are touched when used, and the least recently used go first
-when the store outgrows its limit.
+An entry is a folder named by its key. It is built aside, synced and renamed into place, so an entry is whole or
+absent; a build that failed leaves nothing behind, and what a killed one left goes with the next. An entry whose files
+are no longer those that were written counts as absent, and is built anew. Entries are touched when used, and the least
+recently used go first when the store outgrows its limit.
 """
 
 from __future__ import annotations
@@ -14,20 +15,28 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from olivine.passes.artifact import ModelArtifact, write_atomic
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.durable import scratch, sweep_aside, sync, sync_tree
 
 DEFAULT_MAX_BYTES = 12_000_000_000
 #: An entry used this recently is never evicted: a study may hold it open.
 IN_USE_S = 3600.0
+_BUILDING, _EVICTED = ".building-", ".evicted-"
 
 
 def cache_root() -> Path:
     """``$OLIVINE_CACHE``, or ``~/.cache/olivine``."""
     return Path(os.environ.get("OLIVINE_CACHE") or Path.home() / ".cache" / "olivine")
+
+
+def scratch_folder(name: str) -> AbstractContextManager[Path]:
+    """An empty folder below :func:`cache_root` that is gone after the block, or after a kill with the next sweep."""
+    return scratch(cache_root() / "scratch", name)
 
 
 @dataclass(frozen=True)
@@ -38,13 +47,15 @@ class Cache:
     max_bytes: int = DEFAULT_MAX_BYTES
 
     def get(self, key: str) -> ModelArtifact | None:
-        """The entry under ``key``, or None."""
+        """The entry under ``key``, or None where there is none or it is damaged."""
         entry = self.root / "artifacts" / key
         try:
             about = json.loads((entry / "artifact.json").read_text())
-        except FileNotFoundError:
+            if not _whole(entry, about):
+                return None
+            os.utime(entry / "artifact.json")
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None
-        os.utime(entry / "artifact.json")
         return ModelArtifact(entry / "model", key, frozenset(about["holds"]))
 
     def put(self, key: str, build: Callable[[Path], frozenset[str]]) -> ModelArtifact:
@@ -59,12 +70,16 @@ class Cache:
                 return found
             self.evict()
             home = self.root / "artifacts"
-            aside = Path(tempfile.mkdtemp(prefix=".building-", dir=home))
+            self._discard(key)
+            aside = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key}.", dir=home))
             try:
                 (aside / "model").mkdir()
                 holds = build(aside / "model")
-                write_atomic(aside / "artifact.json", json.dumps({"key": key, "holds": sorted(holds)}, indent=1))
+                about = {"key": key, "holds": sorted(holds), "files": _states(aside / "model")}
+                (aside / "artifact.json").write_text(json.dumps(about, indent=1))
+                sync_tree(aside)
                 aside.rename(home / key)
+                sync(home)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return ModelArtifact(home / key / "model", key, holds)
@@ -72,14 +87,11 @@ class Cache:
     def evict(self) -> None:
         """Drop least recently used entries until the store fits ``max_bytes``; recently used ones stay.
 
-        An entry is renamed before it is deleted, so that nobody ever sees half of one; what a killed process was
-        building goes too.
+        An entry is renamed before it is deleted, so that nobody ever sees half of one.
         """
+        self.sweep()
         home = self.root / "artifacts"
         with self._lock("evict"):
-            for left in [*home.glob(".building-*"), *home.glob(".evicted-*")]:
-                if time.time() - left.stat().st_mtime > IN_USE_S:
-                    shutil.rmtree(left)
             entries = []
             for about in home.glob("*/artifact.json"):
                 size = sum(p.stat().st_size / p.stat().st_nlink for p in about.parent.rglob("*") if p.is_file())
@@ -88,16 +100,59 @@ class Cache:
             for used, size, folder in sorted(entries):
                 if total <= self.max_bytes or time.time() - used < IN_USE_S:
                     break
-                gone = folder.rename(folder.with_name(f".evicted-{folder.name}"))
-                shutil.rmtree(gone)
+                self._discard(folder.name)
                 total -= size
 
+    def sweep(self) -> None:
+        """Delete what processes that were killed had been building, evicting or keeping for themselves."""
+        for part in ("scratch", "sha256"):
+            sweep_aside(self.root / part)
+        home = self.root / "artifacts"
+        with self._lock("evict"):
+            for left in home.glob(f"{_EVICTED}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        for left in home.glob(f"{_BUILDING}*"):
+            key = left.name.removeprefix(_BUILDING).rpartition(".")[0]
+            try:
+                with self._lock(key, wait=False):  # held by whoever builds it, and by nobody once that process is gone
+                    shutil.rmtree(left, ignore_errors=True)
+            except BlockingIOError:
+                continue
+
+    def _discard(self, key: str) -> None:
+        """Delete an entry, if it is there."""
+        folder = self.root / "artifacts" / key
+        gone = folder.with_name(f"{_EVICTED}{key}.{os.getpid()}")
+        try:
+            folder.rename(gone)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
     @contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
+    def _lock(self, key: str, wait: bool = True) -> Iterator[None]:
         """One builder per key; the lock file stays, since removing it would race."""
         home = self.root / "locks"
         home.mkdir(parents=True, exist_ok=True)
         (self.root / "artifacts").mkdir(parents=True, exist_ok=True)
         with (home / key).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+
+
+def _states(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of every file in an entry, by which :func:`_whole` knows them again."""
+    return {
+        str(path.relative_to(folder)): [stat.st_size, stat.st_mtime_ns]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (stat := path.stat())
+    }
+
+
+def _whole(entry: Path, about: dict[str, Any]) -> bool:
+    """Whether an entry's files are those that were written; entries of olivine 0.1.0's first days list none."""
+    for name, state in about.get("files", {}).items():
+        stat = (entry / "model" / name).stat()
+        if [stat.st_size, stat.st_mtime_ns] != state:
+            return False
+    return True

@@ -100,7 +100,7 @@ def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options
     said = io.StringIO()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="olivine-builder-") as scratch,
+            tempfile.TemporaryDirectory(prefix=".builder-", dir=to.parent) as scratch,
             contextlib.redirect_stdout(said),
             contextlib.redirect_stderr(said),
         ):

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.child_process import begin
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache
 from olivine.passes.errors import OlivineError
@@ -24,6 +25,7 @@ from olivine.passes.source import resolve
 def main(arguments: list[str]) -> None:
     """Run one build request."""
     if not arguments:
+        begin()
         import torch  # noqa: F401 - imported while there is time
 
         arguments = sys.stdin.readline().rstrip("\n").split("\t")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from olivine.evaluators.base import Measurement
 from olivine.evaluators.quality import Quality
 from olivine.evaluators.text import SPLITS, TextSource, splits, tokenize
 from olivine.evaluators.windows import PROTOCOLS, TextProtocol, TokenizedText, Window, draw, total_tokens
+from olivine.passes.cache import scratch_folder
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.search.bench import (
     Results,
@@ -140,8 +140,8 @@ def _vocabulary(folder: Path) -> Any:
 
 def _alone(folder: Path, windows: tuple[Window, ...], about: Mapping[str, Any]) -> list[Measurement]:
     """Perplexity and bits per byte: the model is its own reference, of which next to nothing is kept."""
-    with tempfile.TemporaryDirectory() as store, Arm.open(folder) as arm:
-        quality = Quality(windows, Path(store), str(folder), top_k=1, protocol=about)
+    with scratch_folder("eval") as store, Arm.open(folder) as arm:
+        quality = Quality(windows, store, str(folder), top_k=1, protocol=about)
         return [stamped(m, arm) for m in quality.evaluate(arm, arm) if m.metric in ALONE]
 
 
@@ -149,8 +149,8 @@ def _beside(
     reference: Path, others: Sequence[Path], windows: tuple[Window, ...], about: Mapping[str, Any]
 ) -> dict[str, list[Measurement]]:
     _check_memory(windows)
-    with tempfile.TemporaryDirectory() as store:
-        quality = Quality(windows, Path(store), str(reference), top_k=TOP_K, protocol=about)
+    with scratch_folder("eval") as store:
+        quality = Quality(windows, store, str(reference), top_k=TOP_K, protocol=about)
         with Arm.open(reference) as base:
             results = {str(reference): [stamped(m, base) for m in quality.evaluate(base, base)]}
         # What the reference predicts is stored by now: its process has ended and is asked nothing more.

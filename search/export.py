@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from olivine.evaluators.arm import Arm
 from olivine.evaluators.text import tokenize
 from olivine.passes.artifact import ModelArtifact, sha256_file
 from olivine.passes.base import Scalar
+from olivine.passes.cache import scratch_folder
 from olivine.passes.catalog import AXES
+from olivine.passes.durable import put_folder, scratch
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import canonical
 from olivine.search.calibration import Calibration
@@ -64,8 +65,7 @@ def export_model(artifact: ModelArtifact, to: Path, about: Mapping[str, Any], fo
     """
     check_target(to, force)
     to.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
-    try:
+    with scratch(to.parent, to.name) as aside:
         for file in artifact.files():
             target = aside / file.relative_to(artifact.path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,16 +78,7 @@ def export_model(artifact: ModelArtifact, to: Path, about: Mapping[str, Any], fo
             "files": file_table(aside),
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        aside.chmod(0o755)
-        if to.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{to.name}.old.", dir=to.parent))
-            to.rename(retired / to.name)
-            aside.rename(to)
-            shutil.rmtree(retired)
-        else:
-            aside.rename(to)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        put_folder(aside, to)
     return to
 
 
@@ -119,8 +110,8 @@ def check_tokens(folder: Path) -> list[int]:
 
 def negative_log_likelihood(folder: Path, tokens: list[int]) -> float:
     """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process."""
-    with tempfile.TemporaryDirectory() as scratch, Arm.open(folder) as arm:
-        stored = Path(scratch) / "check.npz"
+    with scratch_folder("check") as store, Arm.open(folder) as arm:
+        stored = store / "check.npz"
         arm.reference([(tokens, len(tokens) - 1)], stored, 1)
         with np.load(stored) as found:
             return float(found["nll_0"].mean(dtype=np.float64))

@@ -15,7 +15,9 @@ from optuna.trial import TrialState
 from olivine.evaluators.base_pool import BasePool
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache, cache_root
+from olivine.passes.durable import sweep_aside
 from olivine.passes.errors import UsageError
+from olivine.passes.recipe import canonical
 from olivine.passes.source import resolve
 from olivine.search.config import StudyConfig, load_config
 from olivine.search.environment import describe_environment
@@ -24,7 +26,7 @@ from olivine.search.metrics import METRICS
 from olivine.search.objective import Objective
 from olivine.search.protocol import make_evaluators
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.study import Search, tell
+from olivine.search.study import Search, ask, tell
 from olivine.search.workers import Builder
 
 STUDY_NAME = "olivine"
@@ -41,20 +43,18 @@ def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watc
     """
     folder.root.mkdir(parents=True, exist_ok=True)
     with _exclusive(folder.root):
+        folder.check_format()
         _check_same_study(config, folder)
         watcher.phase_started("source")
         source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())
         write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
         cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
-        records = folder.trials()
-        study = open_storage(folder, storage, config.objectives)
-        if not records and study.trials and not any(trial.values for trial in study.trials):
-            # Stopped within the base: nothing was measured, and trial 0 has to be the base.
-            optuna.delete_study(study_name=study.study_name, storage=study._storage)
-            study = open_storage(folder, storage, config.objectives)
-        reap(study, records, config.objectives)
-        pool = BasePool(folder.root / "base_times.json", pinned=1)
+        sweep_aside(folder.root)
+        cache.sweep()
+        study, records = _reopen(config, folder, storage)
+        pool = BasePool(folder.base_times_path, pinned=1)
         builder = Builder(source, cache, folder.root / "requests", config.children.timeout, config.children.memory)
         options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
         constraints = config.parsed_constraints()
@@ -72,6 +72,23 @@ def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watc
                 objective.close()
 
 
+def _reopen(config: StudyConfig, folder: StudyDir, storage: str | None) -> tuple[optuna.Study, list[TrialRecord]]:
+    """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
+    records = folder.trials()
+    if records and records[-1].number == 0 and records[0].state != "complete":
+        records = []  # the base did not run: it is tried again
+    study = open_storage(folder, storage, config.objectives)
+    if not records and study.trials and not any(trial.values for trial in study.trials):
+        # Stopped within the base: nothing was measured, and trial 0 has to be the base.
+        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        folder.base_times_path.unlink(missing_ok=True)
+        study = open_storage(folder, storage, config.objectives)
+    if records:
+        restore(study, records, config)
+    reap(study, records, config.objectives)
+    return study, records
+
+
 def open_storage(folder: StudyDir, storage: str | None, objectives: Sequence[str]) -> optuna.Study:
     """The Optuna study: SQLite in the study folder, or the storage URL that was given."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -87,14 +104,28 @@ def open_storage(folder: StudyDir, storage: str | None, objectives: Sequence[str
     return study
 
 
+def restore(study: optuna.Study, records: Sequence[TrialRecord], config: StudyConfig) -> None:
+    """Give a study whose database was lost the trials of its records; :func:`reap` tells how they ended."""
+    by_number = {record.number: record for record in records}
+    space = config.search_space()
+    for number in range(len(study.trials), records[-1].number + 1):
+        record = by_number.get(number)
+        params = {}
+        if record is not None and space.contains(canonical({**space.usual(), **record.params})):
+            params = {name: value for name, value in record.params.items() if name in space.searched}
+        ask(study, space, params)
+
+
 def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequence[str]) -> None:
     """End the trials that an interrupted process left running: from their record, or as failed without one."""
     by_number = {record.number: record for record in records}
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        trial = optuna.Trial(study, frozen._trial_id)
         if frozen.number in by_number:
-            tell(study, optuna.Trial(study, frozen._trial_id), by_number[frozen.number], objectives)
+            tell(study, trial, by_number[frozen.number], objectives)
         else:
-            study.tell(frozen.number, state=TrialState.FAIL)
+            trial.set_user_attr("reason", "its process ended before it was measured; it is proposed again")
+            study.tell(trial, state=TrialState.FAIL)
 
 
 def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
+
+#: Of a study folder; raised whenever an older olivine could misread what a newer one writes.
+FORMAT = 1
 
 State = Literal["complete", "infeasible", "failed"]
 
@@ -86,17 +90,43 @@ class StudyDir:
         """An existing study folder.
 
         Raises:
-            UsageError: when the folder is none.
+            UsageError: when the folder is none, or of a version that this one can't read.
         """
         study = cls(root)
         if not study.config_path.is_file():
             raise UsageError(f"{root} is no study folder: it has no config.yaml. 'olivine run CONFIG' makes one.")
+        study.check_format()
         return study
+
+    def check_format(self) -> None:
+        """Refuse a folder that a newer olivine wrote; the first versions wrote format 1 without saying so.
+
+        Raises:
+            UsageError: naming the version that reads it.
+        """
+        if not self.format_path.is_file():
+            return
+        found = _parsed(self.format_path)
+        if int(found["format"]) > FORMAT:
+            raise UsageError(
+                f"{self.root} is a study of format {found['format']}, written by olivine {found['olivine']}; this "
+                f"olivine {version('olivine')} reads formats up to {FORMAT}. Open it with olivine {found['olivine']} "
+                "or newer."
+            )
+
+    def write_format(self) -> None:
+        """Say which version reads this folder."""
+        write_atomic(self.format_path, json.dumps({"format": FORMAT, "olivine": version("olivine")}))
 
     @property
     def config_path(self) -> Path:
         """The resolved config."""
         return self.root / "config.yaml"
+
+    @property
+    def format_path(self) -> Path:
+        """The format of the folder, and the version that wrote it: {format, olivine}."""
+        return self.root / "format.json"
 
     @property
     def environment_path(self) -> Path:
@@ -107,6 +137,11 @@ class StudyDir:
     def database_path(self) -> Path:
         """Optuna's RDB storage."""
         return self.root / "study.db"
+
+    @property
+    def base_times_path(self) -> Path:
+        """The base's own times over the study."""
+        return self.root / "base_times.json"
 
     @property
     def front_path(self) -> Path:
@@ -148,9 +183,7 @@ class StudyDir:
 
     def trials(self) -> list[TrialRecord]:
         """All records, by number."""
-        return [
-            TrialRecord(**json.loads(path.read_text())) for path in sorted((self.root / "trials").glob("[0-9]*.json"))
-        ]
+        return [TrialRecord(**_parsed(path)) for path in sorted((self.root / "trials").glob("[0-9]*.json"))]
 
     def environment(self) -> dict[str, Any]:
         """The parsed environment.json."""
@@ -163,3 +196,18 @@ class StudyDir:
             return {}
         selection: dict[str, Any] = json.loads(self.selection_path.read_text())
         return selection
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of the study.
+
+    Raises:
+        UsageError: when it is damaged.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text at all
+        raise UsageError(
+            f"{path} is damaged ({error}). Move it out of the study folder; what it held is measured again."
+        ) from error
+    return found

@@ -83,7 +83,7 @@ class Proposer:
 
         Args:
             study: the study so far; it is only read.
-            number: the number that the trial will have.
+            number: its place in the sequence; in a study that was never interrupted, the number of the trial.
             measured: recipe keys that need no second measurement.
         """
         if self.sampler == "exhaustive":

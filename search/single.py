@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 
 from olivine.passes.base import Scalar
-from olivine.passes.cache import Cache, cache_root
+from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
@@ -122,8 +121,8 @@ def _build_and_export(
 ) -> Path:
     calibration = None
     with (
-        tempfile.TemporaryDirectory() as scratch,
-        Builder(source, cache, Path(scratch), TIMEOUT_S, None) as builder,
+        scratch_folder("build") as requests,
+        Builder(source, cache, requests, TIMEOUT_S, None) as builder,
     ):
         if recipe.needs_calibration:
             # The float graph, which the recipe goes through anyway, brings the tokenizer that cuts the text.

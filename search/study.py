@@ -28,6 +28,7 @@ from olivine.search.objective import Objective
 from olivine.search.pareto import front, hypervolume_history
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal, Proposer, count_candidates
+from olivine.search.space import Space
 
 
 class Interrupted(Exception):
@@ -71,7 +72,7 @@ class Search:
             while (reason := self._enough(started)) is None:
                 if interrupted():
                     raise Interrupted
-                proposal = self._enqueued() or proposer.propose(self.study, len(self.study.trials), self._measured())
+                proposal = self._enqueued() or proposer.propose(self.study, self._position(), self._measured())
                 if proposal is None:
                     reason = "every candidate of the space is measured"
                     break
@@ -93,6 +94,10 @@ class Search:
 
     def _done(self) -> int:
         return sum(record.number > 0 for record in self.records)
+
+    def _position(self) -> int:
+        """Where the study is in its sequence of proposals: trials that were interrupted don't count."""
+        return sum(trial.state != TrialState.FAIL for trial in self.study.get_trials(deepcopy=False))
 
     def _measured(self) -> set[str]:
         return {record.recipe_key for record in self.records}
@@ -159,12 +164,7 @@ class Search:
         return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default_for(choice)}
 
     def _ask(self, proposal: Proposal) -> optuna.Trial:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
-        trial = self.study.ask()
-        if proposal.params:
-            self.config.search_space().suggest(trial)
+        trial = ask(self.study, self.config.search_space(), proposal.params)
         for name, value in proposal.sampler_attrs.items():
             trial.storage.set_trial_system_attr(trial._trial_id, name, value)
         return trial
@@ -176,6 +176,17 @@ class Search:
         tell(self.study, trial, record, self.config.objectives)
         self.records.append(record)
         self.watcher.trial_ended(record, self.front())
+
+
+def ask(study: optuna.Study, space: Space, params: Mapping[str, Scalar]) -> optuna.Trial:
+    """A new trial of these values; without any, one that tells the sampler nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = PartialFixedSampler(dict(params), RandomSampler(seed=0))
+    trial = study.ask()
+    if params:
+        space.suggest(trial)
+    return trial
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectives: Sequence[str]) -> None:

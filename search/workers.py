@@ -7,9 +7,6 @@ libraries while the previous candidate is being measured, so no trial waits for 
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -18,10 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from olivine.evaluators.child_process import end_group, how_it_ended
 from olivine.evaluators.procfs import peak_rss_bytes
 from olivine.passes import errors
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.cache import Cache
+from olivine.passes.durable import aside_name
 from olivine.passes.errors import BuildFailed, OlivineError
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import Source
@@ -120,7 +119,7 @@ class _Child:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._log_path = folder / f"build-{os.getpid()}-{time.monotonic_ns()}.log"
+        self._log_path = aside_name(folder / f"build-{time.monotonic_ns()}.log")
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "olivine.search.build_child"],
@@ -128,7 +127,6 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_no_core_dumps,
             )
 
     def run(self, request: Path, response: Path, timeout_s: float, limit: int | None) -> None:
@@ -149,16 +147,13 @@ class _Child:
             time.sleep(POLL_S)
         if self._process.returncode != 0 or not response.is_file():
             code = self._process.returncode
-            how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise BuildFailed(f"the build {how}", self._tail())
+            raise BuildFailed(f"the build {how_it_ended(code)}", self._tail())
 
     def _tail(self) -> str:
         return self._log_path.read_bytes()[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        end_group(self._process)
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         self._log_path.unlink(missing_ok=True)
@@ -170,7 +165,3 @@ class _Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _no_core_dumps() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
