@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.durable import scratch, sweep_aside, sync, sync_tree
+from olivine.passes.durable import make_folder, scratch, sweep_aside, sync, sync_tree
 
 DEFAULT_MAX_BYTES = 12_000_000_000
 #: An entry used this recently is never evicted: a study may hold it open.
@@ -134,7 +134,7 @@ class Cache:
         """One builder per key; the lock file stays, since removing it would race."""
         home = self.root / "locks"
         home.mkdir(parents=True, exist_ok=True)
-        (self.root / "artifacts").mkdir(parents=True, exist_ok=True)
+        make_folder(self.root / "artifacts")
         with (home / key).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield

@@ -29,7 +29,7 @@ def aside(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half of one, and after a power loss as well.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = aside_name(path)
     try:
         yield temporary
@@ -38,6 +38,14 @@ def aside(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there; after a power loss they still are."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 @contextmanager

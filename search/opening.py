@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from olivine.evaluators.base_pool import BasePool
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache, cache_root
-from olivine.passes.durable import sweep_aside
+from olivine.passes.durable import make_folder, sweep_aside
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import canonical
 from olivine.passes.source import resolve
@@ -41,7 +41,7 @@ def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watc
             is running it.
         SourceError: when the model can't be found or exported.
     """
-    folder.root.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.root)
     with _exclusive(folder.root):
         folder.check_format()
         _check_same_study(config, folder)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -138,3 +140,44 @@ def test_root_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_
     assert cache_root() == tmp_path
     monkeypatch.delenv("OLIVINE_CACHE")
     assert cache_root() == Path.home() / ".cache" / "olivine"
+
+
+def test_an_entry_whose_file_was_cut_changed_or_deleted_is_built_anew(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    weights = cache.put("k", filled(5)).path / "model.onnx"
+    for damage in (
+        lambda: weights.write_bytes(b"xx"),
+        lambda: weights.write_bytes(b"yyyyy"),
+        weights.unlink,
+        (tmp_path / "artifacts" / "k" / "artifact.json").unlink,
+        lambda: (tmp_path / "artifacts" / "k" / "artifact.json").write_bytes(b"\0" * 40),
+    ):
+        damage()
+        assert cache.get("k") is None
+        assert (cache.put("k", filled(5)).path / "model.onnx").read_bytes() == b"xxxxx"
+    assert keys(cache) == {"k"}
+
+
+def test_what_a_killed_process_was_building_goes_and_what_is_being_built_stays(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from olivine.passes.cache import Cache\n"
+        "Cache(Path(sys.argv[1])).put('k', lambda to: os.kill(os.getpid(), 9))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert [name.split(".")[1] for name in keys(Cache(tmp_path))] == ["building-k"]
+
+    def build(to: Path) -> frozenset[str]:
+        Cache(tmp_path).sweep()
+        assert len(keys(Cache(tmp_path))) == 1
+        return filled(1)(to)
+
+    Cache(tmp_path).put("other", build)
+    assert keys(Cache(tmp_path)) == {"other"}
+
+
+def test_a_clock_that_jumps_back_evicts_nothing_in_use_and_breaks_nothing(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=10)
+    cache.put("k", filled(1000))
+    age(cache, "k", -1_000_000)
+    cache.evict()
+    assert cache.get("k") is not None

@@ -12,6 +12,7 @@ goes on where an earlier call stopped, so that a long campaign can be run in sli
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import random
@@ -40,6 +41,8 @@ KILLS_A_LIFE = 8
 KILLS_EACH = 4
 #: Share of lives that begin with an empty cache; the others find the float graph of the life before.
 FRESH_SHARE = 0.34
+#: What ONNX Runtime and torch make once a machine and user, and keep.
+LIBRARIES_OWN = (".ses", f"torchinductor_{getpass.getuser()}")
 #: Processes of a killed study have to be gone after this long.
 GONE_S = 10.0
 #: A study that shows nothing new for this long hangs.
@@ -75,7 +78,8 @@ class Life:
         try:
             self._read(folder)
         except Exception as error:  # whatever it is, the folder can't be read: that is the finding
-            self.violations.append(f"unreadable: {type(error).__name__}: {error}")
+            cause = error.__cause__ or error.__context__
+            self.violations.append(f"unreadable: {type(error).__name__}: {error} ({cause!r})")
 
     def _read(self, folder: Any) -> None:
         from olivine.search.config import load_config
@@ -123,7 +127,7 @@ class Life:
         for place in ("study", "cache", "tmp"):
             for path in sorted((self.home / place).rglob("*")):
                 name = path.name
-                if name == ".ses":  # ONNX Runtime's own, one a machine
+                if name in LIBRARIES_OWN:
                     continue
                 hidden = name.startswith(".") and name != ".lock"
                 if place == "tmp" or hidden or name.endswith((".tmp", "-journal", "-wal", ".log")):
