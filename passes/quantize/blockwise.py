@@ -146,7 +146,7 @@ def k_quant(
         inverse = span * (levels + offset)
         shift = (-low * inverse).round_().clamp_(0, levels)
         torch.mul(x, inverse[:, None], out=steps)
-        torch.maximum(torch.minimum(steps.round_(), (levels - shift)[:, None], out=steps), -shift[:, None], out=steps)
+        torch.clamp(steps.round_(), -shift[:, None], (levels - shift)[:, None], out=steps)
         # With codes fixed, scale = sum(w x q) / sum(w q^2) lowers the error by sum(w x q)^2 / sum(w q^2).
         cross = torch.mul(weighted, steps, out=product).sum(dim=1)
         square = torch.mul(importance, steps.square_(), out=product).sum(dim=1)

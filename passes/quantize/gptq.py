@@ -7,7 +7,9 @@ through the Hessian ``X^T X`` alone. Beside the paper:
 2. scale and zero point of each block are fixed beforehand, from the original weights, so that the order needs no
    index of groups in the kernel ("static groups"); where the zero point is free they are searched as k-quant does, an
    error counting by the root of its input feature's power (by the power itself, blocks fit their loudest feature only);
-3. updates are delayed twice: within batches of 16 rows, which stay in the cache, and of 128, as the paper's are.
+3. what a row has to make good is computed from the Cholesky factor of the Hessian itself: rounding in order is Babai's
+   nearest-plane walk (arXiv 2507.18553, theorem 3.1), which needs no inverse, and layers that read the same share it;
+4. updates are delayed twice: within batches of 16 rows, which stay in the cache, and of 128, as the paper's are.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ BATCH = 128
 SMALL_BATCH = 16
 #: Output features worked on at a time: a batch of them stays in the second-level cache.
 COLUMNS = 2048
+#: Weights whose grid is searched at a time.
+GRID_WEIGHTS = 262144
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,30 @@ class Job:
 
 
 def gptq_all(jobs: Sequence[Job]) -> list[BlockCodes]:
-    """The codes of every job, in order; one job a core, largest first.
+    """The codes of every job, in order; jobs of one Hessian (the same array) together, one such group a core.
 
     Matrix products are small, and whole jobs side by side keep cores busier than products that are split. The
     result does not depend on the number of cores.
     """
     from threadpoolctl import threadpool_limits
 
-    largest_first = sorted(range(len(jobs)), key=lambda i: -jobs[i].weight.size)
+    groups: dict[int, list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(id(job.hessian), []).append(index)
+    largest_first = sorted(groups.values(), key=lambda group: -sum(jobs[i].weight.size for i in group))
+    codes: dict[int, BlockCodes] = {}
     with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
-        running = {i: pool.submit(_run, jobs[i]) for i in largest_first}
-        return [running[i].result() for i in range(len(jobs))]
+        for group, found in zip(
+            largest_first, pool.map(lambda group: _together([jobs[i] for i in group]), largest_first), strict=True
+        ):
+            codes |= dict(zip(group, found, strict=True))
+    return [codes[index] for index in range(len(jobs))]
 
 
-def _run(job: Job) -> BlockCodes:
-    return gptq(job.weight, job.hessian, job.bits, job.block_size, job.symmetric)
+def _together(jobs: Sequence[Job]) -> list[BlockCodes]:
+    order, feedback = _feedback(jobs[0].hessian)
+    importance = np.sqrt(np.diagonal(jobs[0].hessian))
+    return [_codes(job.weight, importance, order, feedback, job.bits, job.block_size, job.symmetric) for job in jobs]
 
 
 def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, symmetric: bool = False) -> BlockCodes:
@@ -79,8 +92,19 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, sy
     Raises:
         BuildFailed: when the Hessian is not finite.
     """
+    return _together([Job(weight, hessian, bits, block_size, symmetric)])[0]
+
+
+def _codes(
+    weight: np.ndarray,
+    importance: np.ndarray,
+    order: np.ndarray,
+    feedback: np.ndarray,
+    bits: int,
+    block_size: int,
+    symmetric: bool,
+) -> BlockCodes:
     k, n = weight.shape
-    order, feedback = _feedback(hessian)
     blocks = -(-k // block_size)
     codes = np.empty((n, blocks * block_size), np.uint8)
     scales = np.empty((n, blocks), np.float32)
@@ -88,7 +112,7 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, sy
     for left in range(0, n, COLUMNS):
         columns = slice(left, left + COLUMNS)
         rows = np.asarray(weight[:, columns], np.float32)
-        grid = _Grid.of(rows, np.sqrt(np.diagonal(hessian)), bits, block_size, symmetric)
+        grid = _Grid.of(rows, importance, bits, block_size, symmetric)
         steps = np.empty_like(rows)
         steps[order] = _round(rows[order], feedback, grid, (order // block_size).tolist())
         zero = grid.zero[np.arange(blocks * block_size) // block_size]
@@ -121,15 +145,22 @@ class _Grid:
 
         blocks = partial(_blocks, block_size=block_size)
         grouped = torch.from_numpy(blocks(weight))
-        if symmetric:
-            _, scales, zeros = rtn_symmetric(grouped, bits)
-        elif importance.any():
-            each = torch.from_numpy(blocks(importance[:, None].astype(np.float32)))
-            _, scales, zeros = k_quant(grouped, bits, each.expand_as(grouped))
-        else:
-            _, scales, zeros = rtn_asymmetric(grouped, bits)
-        scale = scales.numpy()
-        zero = np.full_like(scale, 2 ** (bits - 1)) if zeros is None else zeros.numpy().astype(np.float32)
+        each = torch.from_numpy(blocks(importance[:, None].astype(np.float32)))
+        scale = np.empty((len(grouped), weight.shape[1]), np.float32)
+        zeros = None if symmetric else np.empty_like(scale)
+        depth = max(1, GRID_WEIGHTS // max(1, grouped[0].numel()))
+        for top in range(0, len(grouped), depth):
+            some = slice(top, top + depth)
+            if symmetric:
+                _, scales, zero_points = rtn_symmetric(grouped[some], bits)
+            elif importance.any():
+                _, scales, zero_points = k_quant(grouped[some], bits, each[some].expand_as(grouped[some]))
+            else:
+                _, scales, zero_points = rtn_asymmetric(grouped[some], bits)
+            scale[some] = scales.numpy()
+            if zeros is not None and zero_points is not None:
+                zeros[some] = zero_points.numpy()
+        zero = np.full_like(scale, 2 ** (bits - 1)) if zeros is None else zeros
         inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
         return cls(scale, inverse, -zero, 2**bits - 1 - zero, zero)
 
@@ -140,26 +171,25 @@ def _blocks(rows: np.ndarray, block_size: int) -> np.ndarray:
 
 
 def _feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order of input features, int64 [K], and how far each one's error moves the later ones, float32 [K, K].
+    """The order of input features, int64 [K], and how far the errors of earlier ones move each one, float32 [K, K].
 
-    Row i of the second, right of the diagonal, is ``[H^-1]_ij / [H^-1]_ii`` of the features from i on (paper,
-    equation 2). It comes from the triangular U of ``H^-1 = U^T U``; U is the inverse of R in ``H = R R^T``, and R is
-    the Cholesky factor of H with rows and columns reversed, itself reversed: H is never inverted.
+    With ``H = M^T M`` and M lower triangular, the error of an output is the sum of ``(sum_j M_ij e_j)^2`` over i, and
+    the i-th term vanishes where ``e_i = - sum_{j<i} M_ij / M_ii e_j``: row i of the second result holds
+    ``M_ij / M_ii``. M is the Cholesky factor of H with rows and columns reversed, transposed and itself reversed.
     """
-    from scipy.linalg.lapack import spotrf, strtri
+    from scipy.linalg.lapack import spotrf
 
     power = np.diagonal(hessian).astype(np.float64)
     order = np.argsort(-power, kind="stable")
     backward = order[::-1]
-    damped = np.asfortranarray(hessian[np.ix_(backward, backward)], dtype=np.float32)
+    damped = hessian.take(backward, 0).take(backward, 1).astype(np.float32, copy=False).T  # symmetric: .T is its order
     # Without any input at all the features are independent of each other: rounding to nearest remains.
     damped[np.diag_indices_from(damped)] += DAMPING * power.mean() or 1.0
     factor, failed = spotrf(damped, lower=1, clean=1, overwrite_a=1)
     if failed or not np.isfinite(factor).all():
         raise BuildFailed("gptq: the Hessian is not positive definite: it is no sum of squares, or not finite")
-    inverse, _ = strtri(factor, lower=1, overwrite_c=1)
-    upper = inverse[::-1, ::-1]
-    return order, upper / np.diagonal(upper)[:, None]
+    m = factor.T[::-1, ::-1]
+    return order, np.divide(m, np.diagonal(m)[:, None], order="C")
 
 
 def _round(rows: np.ndarray, feedback: np.ndarray, grid: _Grid, blocks: Sequence[int]) -> np.ndarray:
@@ -168,28 +198,28 @@ def _round(rows: np.ndarray, feedback: np.ndarray, grid: _Grid, blocks: Sequence
     Plain numpy: rows are short, so what a library adds to each call is most of what the loop costs.
 
     Args:
-        rows: weights float32 [K, N] in the order of rounding; changed in place.
+        rows: weights float32 [K, N] in the order of rounding.
         feedback: float32 [K, K], see :func:`_feedback`.
         grid: of these output features.
         blocks: of each row, the block that it lies in.
     """
     count = len(blocks)
     steps, errors = np.empty_like(rows), np.empty_like(rows[:BATCH])
-    moves = np.ascontiguousarray(feedback.T)
+    targets = rows.copy()  # weights, and what makes good the errors of earlier ones
     for top in range(0, count, BATCH):
         bottom = min(top + BATCH, count)
         for start in range(top, bottom, SMALL_BATCH):
             stop = min(start + SMALL_BATCH, bottom)
             for i in range(start, stop):
-                row, step, error, block = rows[i], steps[i], errors[i - top], blocks[i]
+                target, step, error, block = targets[i], steps[i], errors[i - top], blocks[i]
                 if i > start:
-                    row -= moves[i, start:i] @ errors[start - top : i - top]
-                np.multiply(row, grid.inverse[block], out=step)
+                    target += feedback[i, start:i] @ errors[start - top : i - top]
+                np.multiply(target, grid.inverse[block], out=step)
                 np.rint(step, out=step)
                 np.maximum(step, grid.low[block], out=step)
                 np.minimum(step, grid.high[block], out=step)
                 np.multiply(step, grid.scale[block], out=error)
-                np.subtract(row, error, out=error)
-            rows[stop:bottom] -= moves[stop:bottom, start:stop] @ errors[start - top : stop - top]
-        rows[bottom:] -= moves[bottom:, top:bottom] @ errors[: bottom - top]
+                np.subtract(rows[i], error, out=error)
+            targets[stop:bottom] += feedback[stop:bottom, start:stop] @ errors[start - top : stop - top]
+        targets[bottom:] += feedback[bottom:, top:bottom] @ errors[: bottom - top]
     return steps

@@ -22,7 +22,7 @@ from olivine.passes.quantize.gptq import Job, gptq_all
 from olivine.passes.quantize.packing import BlockCodes
 
 #: Raised whenever the same format and text would give other codes.
-VERSION = 2
+VERSION = 3
 _LIBRARIES = ("numpy", "scipy", "torch")
 
 Compute = Callable[[], BlockCodes]

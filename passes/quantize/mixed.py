@@ -67,7 +67,7 @@ class MixedQuantize(GraphPass):
     reduce_range: bool = False
 
     name: ClassVar[str] = "mixed"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})
