@@ -63,6 +63,8 @@ class Arm:
         self._requests = 0
         self._paused = False
         self._closed = False
+        self._options: dict[str, Any] = {}
+        self.load_seconds = 0.0
         self.folder: Path | None = None
         self.loaded: Loaded | None = None
 
@@ -91,7 +93,9 @@ class Arm:
             start_new_session=True,
             env={**os.environ, **scheduling.HUGE_PAGES},
         )
-        return cls(process, stderr, timeout_s, memory_limit_bytes)
+        arm = cls(process, stderr, timeout_s, memory_limit_bytes)
+        arm._options = {"python": python, "timeout_s": timeout_s, "memory_limit_bytes": memory_limit_bytes}
+        return arm
 
     @classmethod
     def open(cls, folder: Path, **options: Any) -> Arm:
@@ -128,8 +132,30 @@ class Arm:
             ArmFailed: of kind ``provider`` when the provider that genai_config.json asks for would not run.
         """
         self.folder = Path(folder)
+        started = time.monotonic()
         self.loaded = Loaded(**self._ask("load", folder=str(self.folder.resolve())))
+        self.load_seconds = time.monotonic() - started
         return self.loaded
+
+    def restart(self) -> None:
+        """Start a fresh process in place of this one; :meth:`reload` gives it the model back.
+
+        A process has luck with where its memory and its code lie, for as long as it lives; a fresh one has new luck.
+        """
+        self.close()
+        fresh = Arm.start(**self._options)
+        self._process, self._stderr, self._buffer = fresh._process, fresh._stderr, b""
+        self._requests, self._paused, self._closed = 0, False, False
+
+    def reload(self) -> None:
+        """Load the folder of the process before :meth:`restart`.
+
+        Raises:
+            ArmFailed: as :meth:`load`; also when there was no folder.
+        """
+        if self.folder is None:
+            raise ArmFailed("error", "A model process that never held a model can't load it again")
+        self.load(self.folder)
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first new token, on a fresh cache; one time.

@@ -2,125 +2,43 @@
 
 A round is one prefill of each arm, then a few short visits of decode to each; in every pair of visits a coin says
 who is first. While one arm runs the other one stands still. The first steps of a visit fill the caches and wake
-the threads, and do not count. The speedup is estimated from the faster half of the readings, its interval by
-swapping the arms within pairs (:func:`olivine.evaluators.stats.paired_speedup`).
+the threads, and do not count. After some seconds both arms go on in fresh processes: each process has luck of its
+own. :mod:`olivine.evaluators.paired` makes speedups and intervals of the readings.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
-from olivine.evaluators.stats import Floats, Interval, hodges_lehmann, lower_half_mean, paired_speedup
+from olivine.evaluators.paired import decode_speedup, prefill_speedup
+from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
+from olivine.evaluators.turns import Readings, TimedArm, Turns, Visits
 
 #: Rounds below this can't give a 95 % interval that is not just the extremes.
 MIN_ROUNDS = 8
 MIN_WARMUP_ROUNDS, MAX_WARMUP_ROUNDS = 2, 5
 #: Share of the time budget after which warm-up ends, steady or not.
 WARMUP_SHARE = 0.15
-#: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
-COLD_MS, COUNTED_MS = 10.0, 15.0
-MIN_COUNTED = 2
 #: Decode steps of a warm-up round.
-WARMUP_STEPS = 8
-#: Time that a round spends in decode, relative to its prefills: pairs of prefills are the scarce ones.
-DECODE_SHARE = 0.5
+WARMUP_STEPS = 4
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
-
-
-class TimedArm(Protocol):
-    """What latency needs of an arm: :class:`olivine.evaluators.arm.Arm`, or a simulated one in tests."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of token ids."""
-        ...
-
-    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
-        """Run a prompt to its first token."""
-        ...
-
-    def decode(self, steps: int) -> Timing:
-        """Generate further tokens."""
-        ...
-
-    def pause(self) -> None:
-        """Let the arm stand still until it is asked something, or resumed."""
-        ...
-
-    def resume(self) -> None:
-        """Let it run again."""
-        ...
-
-    def hurry(self, first: bool) -> bool:
-        """Let the arm go before other programs, or no longer; whether the system let us."""
-        ...
-
-
-@dataclass(frozen=True)
-class Visits:
-    """How a round visits an arm for decode.
-
-    Attributes:
-        count: visits after each prefill.
-        cold: steps at a visit's start that do not count.
-        counted: steps that do.
-    """
-
-    count: int
-    cold: int
-    counted: int
-
-    @property
-    def steps(self) -> int:
-        """Steps of one visit."""
-        return self.cold + self.counted
-
-    @classmethod
-    def fit(cls, prefill_ms: float, step_ms: Sequence[float], room: int) -> Visits:
-        """Visits for arms of these times, in which no arm generates more than ``room`` tokens after a prefill."""
-        fastest = min(step_ms)
-        cold = min(math.ceil(COLD_MS / fastest), room // 3)
-        counted = min(max(MIN_COUNTED, math.ceil(COUNTED_MS / fastest)), room - cold)
-        fitting = DECODE_SHARE * prefill_ms / ((cold + counted) * sum(step_ms))
-        return cls(max(1, min(round(fitting), room // (cold + counted))), cold, counted)
-
-
-@dataclass
-class Readings:
-    """Every sample of one arm, in milliseconds.
-
-    Attributes:
-        visits: how a round visits the arm.
-        ttft_ms: [rounds].
-        step_ms: [rounds * visits][steps], cold steps included.
-        foreign_cores: [rounds] cores that other programs kept busy during prefill.
-    """
-
-    visits: Visits
-    ttft_ms: list[float] = field(default_factory=list)
-    step_ms: list[list[float]] = field(default_factory=list)
-    foreign_cores: list[float] = field(default_factory=list)
-
-    def tpot_ms(self) -> Floats:
-        """[rounds * visits] mean of the faster half of the steps that count."""
-        return np.array([float(lower_half_mean(np.array(steps[self.visits.cold :]))) for steps in self.step_ms])
-
-    def e2e_ms(self, new_tokens: int) -> Floats:
-        """[rounds] time to ``new_tokens`` tokens, by a round's prefill and its visits."""
-        per_round = self.tpot_ms().reshape(-1, self.visits.count).mean(axis=1)
-        e2e: Floats = np.array(self.ttft_ms) + (new_tokens - 1) * per_round
-        return e2e
+ESTIMATOR = (
+    "prefill: lower-half means of paired log times, randomisation interval; decode: Hodges-Lehmann of paired log "
+    "ratios, signed-rank interval; both 95 %, the luck of processes included"
+)
+#: Seconds that a pair of processes is timed before fresh ones take over, and how many pairs there are at most.
+PROCESS_SECONDS = 2.5
+MAX_PROCESSES = 10
+#: Processes are timed at least this many times as long as it takes to load their models.
+PER_LOAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +49,8 @@ class PairedLatency:
         prompt_tokens: length of the prompt.
         new_tokens: tokens a user asks for; decode is timed at these depths and ``e2e_ms`` is for all of them.
         half_width: stop when the 95 % intervals of both log ratios are at most this on either side.
-        max_seconds: stop when measuring (warm-up included) has taken this long, but not before 8 rounds.
+        max_seconds: stop when measuring (warm-up included, but not the starts of processes) has taken this long, but
+            not before 8 rounds.
         seed: of prompt and order.
         base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the
             ratio.
@@ -166,23 +85,15 @@ class PairedLatency:
         ``candidate is reference`` is allowed: its speedups are exactly 1, its times are its own readings.
         """
         rng = np.random.default_rng(self.seed)
-        arms = [reference] if candidate is reference else [reference, candidate]
-        vocab_size = min(arm.vocab_size for arm in arms)
+        turns = Turns([reference] if candidate is reference else [reference, candidate])
+        vocab_size = min(arm.vocab_size for arm in turns.arms)
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
-        started = self.clock()
-        with _ahead_of_others(arms) as hurried:
-            visits, warmup, steady = self._warm_up(arms, prompt)
-            readings = [Readings(visits) for _ in arms]
-            ended_by = "max_seconds"
-            while self.clock() - started < self.max_seconds or len(readings[0].ttft_ms) < MIN_ROUNDS:
-                self._round(arms, prompt, readings, rng)
-                rounds = len(readings[0].ttft_ms)
-                if rounds >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
-                    ended_by = "half_width"
-                    break
-                if self.max_rounds is not None and rounds >= self.max_rounds:
-                    ended_by = "max_rounds"
-                    break
+        processes = self._processes(turns.arms)
+        with turns.ahead_of_others():
+            started = self.clock()
+            visits, warmup, steady = self._warm_up(turns, prompt)
+            readings = [Readings(visits) for _ in turns.arms]
+            ended_by = self._rounds(turns, prompt, readings, rng, started, processes)
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
         protocol = {
@@ -194,29 +105,72 @@ class PairedLatency:
             "counted_steps": visits.counted,
             "warmup_rounds": warmup,
             "warmed_up": steady,
+            "processes": readings[0].process[-1] + 1,
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
-            "estimator": "lower-half means of paired log times, 95 % randomisation interval",
-            "milliseconds": "own readings" if len(arms) == 1 else "base's pooled median / speedup",
-            "priority": "raised" if hurried else "usual",
+            "estimator": ESTIMATOR,
+            "milliseconds": "own readings" if len(turns.arms) == 1 else "base's pooled median / speedup",
+            "priority": "raised" if turns.hurried else "usual",
             "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
         }
         return self._summarise(readings, protocol)
 
+    def _processes(self, arms: Sequence[TimedArm]) -> int:
+        """How many processes each arm gets: new ones every few seconds, unless the models take long to load."""
+        if len(arms) == 1:
+            return 1
+        seconds = max(PROCESS_SECONDS, PER_LOAD * sum(arm.load_seconds for arm in arms))
+        return max(1, min(round(self.max_seconds / seconds), MAX_PROCESSES))
+
+    def _rounds(
+        self,
+        turns: Turns,
+        prompt: Sequence[int],
+        readings: Sequence[Readings],
+        rng: np.random.Generator,
+        started: float,
+        processes: int,
+    ) -> str:
+        """Rounds until the half-width is reached or time or rounds are spent; returns which it was."""
+        spent = 0.0
+        for process in range(processes):
+            if process:
+                turns.restart()
+                started = self.clock()
+                self._round(turns, prompt, [Readings(readings[0].visits) for _ in turns.arms], rng, process)
+            share = (process + 1) / processes
+            while spent + self.clock() - started < share * self.max_seconds or (
+                len(readings[0].ttft_ms) < share * MIN_ROUNDS
+            ):
+                self._round(turns, prompt, readings, rng, process)
+                rounds = len(readings[0].ttft_ms)
+                if rounds >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
+                    return "half_width"
+                if self.max_rounds is not None and rounds >= self.max_rounds:
+                    return "max_rounds"
+            spent += self.clock() - started
+        return "max_seconds"
+
     def _round(
-        self, arms: Sequence[TimedArm], prompt: Sequence[int], readings: Sequence[Readings], rng: np.random.Generator
+        self,
+        turns: Turns,
+        prompt: Sequence[int],
+        readings: Sequence[Readings],
+        rng: np.random.Generator,
+        process: int,
     ) -> None:
         """A prefill of each arm, then visits of decode, the order of each pair left to chance."""
-        for index in rng.permutation(len(arms)):
-            timing = _alone(arms, index).prefill(prompt, self.new_tokens)
+        for index in rng.permutation(len(readings)):
+            timing = turns.prefill(index, prompt, self.new_tokens)
             readings[index].ttft_ms.append(timing.ms[0])
             readings[index].foreign_cores.append(timing.foreign_cores)
+            readings[index].process.append(process)
         visits = readings[0].visits
         for _ in range(visits.count):
-            for index in rng.permutation(len(arms)):
-                readings[index].step_ms.append(_alone(arms, index).decode(visits.steps).ms)
+            for index in rng.permutation(len(readings)):
+                readings[index].step_ms.append(turns.decode(index, visits.steps).ms)
 
-    def _warm_up(self, arms: Sequence[TimedArm], prompt: Sequence[int]) -> tuple[Visits, int, bool]:
+    def _warm_up(self, turns: Turns, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
         """Run rounds that do not count until no arm is still getting faster, by its own times.
 
         Returns:
@@ -230,10 +184,9 @@ class PairedLatency:
         while rounds < MAX_WARMUP_ROUNDS:
             rounds += 1
             prefills, decodes = [], []
-            for index in range(len(arms)):
-                arm = _alone(arms, index)
-                prefills += arm.prefill(prompt, self.new_tokens).ms
-                decodes.append(arm.decode(steps).ms)
+            for index in range(len(turns.arms)):
+                prefills += turns.prefill(index, prompt, self.new_tokens).ms
+                decodes.append(turns.decode(index, steps).ms)
             now = [prefill + sum(decode) for prefill, decode in zip(prefills, decodes, strict=True)]
             steady = bool(last) and all(new > 0.95 * old for new, old in zip(now, last, strict=True))
             late = rounds >= MIN_WARMUP_ROUNDS and self.clock() - started > WARMUP_SHARE * self.max_seconds
@@ -277,26 +230,6 @@ class PairedLatency:
         ]
 
 
-def _alone(arms: Sequence[TimedArm], index: int) -> TimedArm:
-    """The arm whose turn it is; the others stand still."""
-    for other, arm in enumerate(arms):
-        if other != index:
-            arm.pause()
-    return arms[index]
-
-
-@contextmanager
-def _ahead_of_others(arms: Sequence[TimedArm]) -> Iterator[bool]:
-    """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before."""
-    hurried = all([arm.hurry(True) for arm in arms])
-    try:
-        yield hurried
-    finally:
-        for arm in arms:
-            arm.resume()
-            arm.hurry(False)
-
-
 def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Floats:
     ratio: Floats = np.log(np.asarray(base) / np.asarray(own))
     return ratio
@@ -307,10 +240,11 @@ def _log_speedups(readings: Sequence[Readings], new_tokens: int = 1) -> tuple[In
     base, own = readings[0], readings[-1]
     if len(readings) == 1:
         return (Interval(0.0, 0.0, 0.0),) * 3
+    processes = len(set(base.process))
     return (
-        paired_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms)),
-        paired_speedup(base.tpot_ms(), own.tpot_ms()),
-        paired_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens)),
+        prefill_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms), processes),
+        decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
+        prefill_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens), processes),
     )
 
 

@@ -12,9 +12,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LEVEL = 0.95
-#: Random swaps behind a randomisation interval, and steps in which its ends are found.
-SWAPS = 400
-BISECTIONS = 12
 #: Prior precision of the anytime-valid t interval, chosen so that three windows can end an evaluation.
 PRIOR_PRECISION = 0.05
 
@@ -74,59 +71,6 @@ def _signed_rank_critical(n: int, tail: float) -> int:
         counts[rank:] = counts[rank:] + counts[:-rank]
         counts /= 2.0
     return int(np.searchsorted(np.cumsum(counts), tail, side="right"))
-
-
-def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Log of how much faster the candidate is, from times taken side by side, with a randomisation interval.
-
-    The statistic is the difference of the arms' :func:`lower_half_mean` of log times. Other programs only
-    ever add time, so the faster half of the rounds tells more than their middle. The interval holds every
-    shift d for which base and candidate + d can't be told apart when the two are swapped at random within
-    rounds: exact for any number of rounds and any noise, as the order within a round is drawn at random and
-    noise multiplies both alike. Fewer than six rounds can't give 95 %: the interval is then unbounded.
-
-    Args:
-        base: [rounds] times of the base.
-        candidate: [rounds] times of the candidate in the same rounds.
-        level: coverage asked for.
-        seed: of the swaps.
-
-    Source: Fisher's randomisation test, inverted as in Garthwaite (1996), Biometrics 52(4); for one-sided
-    noise Chen and Revels (2016), arXiv 1608.04295.
-    """
-    ours, theirs = np.log(candidate), np.log(base)
-    value = float(lower_half_mean(theirs) - lower_half_mean(ours))
-    tail = (1 - level) / 2
-    if 0.5 ** len(base) > tail:
-        return Interval(value, -math.inf, math.inf)
-    swaps = np.random.default_rng(seed).integers(0, 2, (SWAPS, len(base))).astype(bool)
-    swaps[0] = False  # what was seen is one of the outcomes
-
-    def extreme(shift: float, sign: int) -> float:
-        """Share of swaps whose difference is at least what was seen, with the candidate ``shift`` slower."""
-        moved = ours + shift
-        difference = lower_half_mean(np.where(swaps, moved, theirs)) - lower_half_mean(np.where(swaps, theirs, moved))
-        return float((sign * (difference - difference[0]) >= -1e-12).mean())
-
-    reach = float(np.ptp(theirs - ours)) + 1e-9
-    ends = []
-    for sign in (1, -1):
-        outside, inside = value - sign * reach, value
-        for _ in range(BISECTIONS):
-            middle = (outside + inside) / 2
-            if extreme(middle, sign) > tail:
-                inside = middle
-            else:
-                outside = middle
-        ends.append(outside)
-    return Interval(value, ends[0], ends[1])
-
-
-def lower_half_mean(samples: Floats) -> Floats:
-    """Mean of the smaller half of ``samples`` along the last axis, the middle one included."""
-    half = (samples.shape[-1] + 1) // 2
-    mean: Floats = np.partition(samples, half - 1, axis=-1)[..., :half].mean(axis=-1)
-    return mean
 
 
 def student(samples: Floats, level: float = LEVEL) -> Interval:

@@ -14,7 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.latency import DECODE_SHARE, MIN_COUNTED, MIN_ROUNDS, MIN_WARMUP_ROUNDS
+from olivine.evaluators.latency import MIN_ROUNDS, MIN_WARMUP_ROUNDS
+from olivine.evaluators.turns import DECODE_SHARE, MIN_COUNTED
 from olivine.passes.base import Scalar
 from olivine.passes.cache import cache_root
 from olivine.passes.errors import SourceError

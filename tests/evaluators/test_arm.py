@@ -174,6 +174,24 @@ def test_a_hurried_arm_has_all_its_threads_ahead_where_we_may(open_arm: OpenArm,
     assert os.getpriority(os.PRIO_PROCESS, arm.pid) == 0
 
 
+def test_a_restarted_arm_is_a_fresh_process_with_the_same_model(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder, timeout_s=99.0)
+    before = arm.pid
+    arm.restart()
+    assert gone(before)
+    assert arm.pid != before
+    arm.reload()
+    assert len(arm.prefill([1, 2]).ms) == 1
+    assert arm.folder == base_folder
+    assert arm._timeout_s == 99.0
+
+
+def test_an_arm_without_a_model_cannot_load_it_again() -> None:
+    with Arm.start() as arm, pytest.raises(ArmFailed, match="never held a model"):
+        arm.restart()
+        arm.reload()
+
+
 def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((1000, 8000), dtype=np.float32))
     arm = open_arm(folder)

@@ -18,7 +18,8 @@ from olivine.evaluators.latency import MIN_ROUNDS, PairedLatency
 class Machine:
     """Simulated time: slow drift by tens of percent, and interference that only ever adds time."""
 
-    def __init__(self, seed: int, noise: float = 1.0) -> None:
+    def __init__(self, seed: int, noise: float = 1.0, luck: float = 0.0) -> None:
+        self.luck = luck  # standard deviation of what a process keeps for its life
         self.rng = np.random.default_rng(seed)
         self.now = 0.0
         self.noise = noise
@@ -39,15 +40,18 @@ class SimulatedArm:
     def __init__(self, machine: Machine, prefill_ms: float, step_ms: float) -> None:
         self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
         self.prompts: list[list[int]] = []
+        self.processes = 0
+        self.load_seconds = 0.5
+        self.restart()
         self.cold = 3.0
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         self.prompts.append(list(tokens))
         self.cold = max(1.0, self.cold - 1.0)  # the first visits of a process are slower
-        return Timing([self.machine.spend(self.prefill_ms * self.cold)], 0.0)
+        return Timing([self.machine.spend(self.prefill_ms * self.cold * self.luck)], 0.0)
 
     def decode(self, steps: int) -> Timing:
-        return Timing([self.machine.spend(self.step_ms) for _ in range(steps)], 0.0)
+        return Timing([self.machine.spend(self.step_ms * self.luck) for _ in range(steps)], 0.0)
 
     def pause(self) -> None:
         self.paused = True
@@ -58,6 +62,14 @@ class SimulatedArm:
     def hurry(self, first: bool) -> bool:
         self.first = first
         return True
+
+    def restart(self) -> None:
+        self.processes += 1
+        self.cold = 1.5
+        self.luck = float(np.exp(self.machine.luck * self.machine.rng.normal()))
+
+    def reload(self) -> None:
+        self.machine.now += self.load_seconds
 
 
 def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
@@ -96,6 +108,29 @@ def test_a_planted_difference_of_5_percent_is_found_on_its_side() -> None:
     runs = [measure(seed, 1.05, 1.05, half_width=0.0, max_seconds=20.0) for seed in range(20)]
     assert sum(run["tpot_speedup"].low > 1 for run in runs) >= 19
     assert sum(run["tpot_speedup"].value > 1 for run in runs) == 20
+
+
+def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
+    def processes(load_seconds: float) -> tuple[int, int]:
+        machine = Machine(0)
+        arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+        arms[0].load_seconds = load_seconds
+        latency = PairedLatency(half_width=0.0, max_seconds=20.0, clock=lambda: machine.now)
+        found = latency.evaluate(arms[1], arms[0])
+        return found[0].protocol["processes"], arms[0].processes
+
+    assert processes(0.5) == (8, 8)
+    assert processes(60.0) == (1, 1)
+
+
+def test_luck_of_processes_is_within_the_interval() -> None:
+    runs = []
+    for seed in range(40):
+        machine = Machine(seed, noise=0.3, luck=0.009)
+        base, candidate = SimulatedArm(machine, 100.0, 10.0), SimulatedArm(machine, 100.0, 10.0)
+        latency = PairedLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
+        runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
+    assert sum(run.low <= 1 <= run.high for run in runs) >= 36
 
 
 def test_the_time_budget_ends_a_noisy_measurement_and_says_so() -> None:

@@ -1,0 +1,172 @@
+"""Turns: one arm runs, the others stand still; and how a round of paired timing visits each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from olivine.evaluators.answers import Timing
+from olivine.evaluators.paired import lower_half_mean
+from olivine.evaluators.scheduling import prompt_thread
+from olivine.evaluators.stats import Floats
+
+#: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
+COLD_MS, COUNTED_MS = 10.0, 15.0
+MIN_COUNTED = 2
+#: Time that a round spends in decode, relative to its prefills: pairs of prefills are the scarce ones.
+DECODE_SHARE = 0.5
+
+
+class TimedArm(Protocol):
+    """What latency needs of an arm: :class:`olivine.evaluators.arm.Arm`, or a simulated one in tests."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        ...
+
+    @property
+    def load_seconds(self) -> float:
+        """How long the model took to load."""
+        ...
+
+    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
+        """Run a prompt to its first token."""
+        ...
+
+    def decode(self, steps: int) -> Timing:
+        """Generate further tokens."""
+        ...
+
+    def restart(self) -> None:
+        """Start a fresh process, without the model."""
+        ...
+
+    def reload(self) -> None:
+        """Load the model into it."""
+        ...
+
+    def pause(self) -> None:
+        """Let the arm stand still until it is asked something, or resumed."""
+        ...
+
+    def resume(self) -> None:
+        """Let it run again."""
+        ...
+
+    def hurry(self, first: bool) -> bool:
+        """Let the arm go before other programs, or no longer; whether the system let us."""
+        ...
+
+
+@dataclass
+class Turns:
+    """Arms of which one runs at a time.
+
+    Attributes:
+        arms: the reference first.
+        hurried: whether the system let all arms go before other programs.
+    """
+
+    arms: Sequence[TimedArm]
+    hurried: bool = False
+
+    @contextmanager
+    def ahead_of_others(self) -> Iterator[None]:
+        """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before."""
+        self._hurry()
+        try:
+            with prompt_thread():
+                yield
+        finally:
+            for arm in self.arms:
+                arm.resume()
+                arm.hurry(False)
+
+    def restart(self) -> None:
+        """Every arm goes on in a fresh process; their libraries load at the same time."""
+        for arm in self.arms:
+            arm.restart()
+        for arm in self.arms:
+            arm.reload()
+        self._hurry()
+
+    def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
+        """A prompt on the arm of this index."""
+        return self._alone(index).prefill(tokens, room)
+
+    def decode(self, index: int, steps: int) -> Timing:
+        """Further tokens on the arm of this index."""
+        return self._alone(index).decode(steps)
+
+    def _hurry(self) -> None:
+        self.hurried = all([arm.hurry(True) for arm in self.arms])
+
+    def _alone(self, index: int) -> TimedArm:
+        for other, arm in enumerate(self.arms):
+            if other != index:
+                arm.pause()
+        return self.arms[index]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """How a round visits an arm for decode.
+
+    Attributes:
+        count: visits after each prefill.
+        cold: steps at a visit's start that do not count.
+        counted: steps that do.
+    """
+
+    count: int
+    cold: int
+    counted: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of one visit."""
+        return self.cold + self.counted
+
+    @classmethod
+    def fit(cls, prefill_ms: float, step_ms: Sequence[float], room: int) -> Visits:
+        """Visits for arms of these times, in which no arm generates more than ``room`` tokens after a prefill."""
+        fastest = min(step_ms)
+        cold = min(math.ceil(COLD_MS / fastest), room // 3)
+        counted = min(max(MIN_COUNTED, math.ceil(COUNTED_MS / fastest)), room - cold)
+        fitting = DECODE_SHARE * prefill_ms / ((cold + counted) * sum(step_ms))
+        return cls(max(1, min(round(fitting), room // (cold + counted))), cold, counted)
+
+
+@dataclass
+class Readings:
+    """Every sample of one arm, in milliseconds.
+
+    Attributes:
+        visits: how a round visits the arm.
+        ttft_ms: [rounds].
+        step_ms: [rounds * visits][steps], cold steps included.
+        foreign_cores: [rounds] cores that other programs kept busy during prefill.
+        process: [rounds] which of the arm's processes it was, from 0.
+    """
+
+    visits: Visits
+    ttft_ms: list[float] = field(default_factory=list)
+    step_ms: list[list[float]] = field(default_factory=list)
+    foreign_cores: list[float] = field(default_factory=list)
+    process: list[int] = field(default_factory=list)
+
+    def tpot_ms(self) -> Floats:
+        """[rounds * visits] mean of the faster half of the steps that count."""
+        return np.array([float(lower_half_mean(np.array(steps[self.visits.cold :]))) for steps in self.step_ms])
+
+    def e2e_ms(self, new_tokens: int) -> Floats:
+        """[rounds] time to ``new_tokens`` tokens, by a round's prefill and its visits."""
+        per_round = self.tpot_ms().reshape(-1, self.visits.count).mean(axis=1)
+        e2e: Floats = np.array(self.ttft_ms) + (new_tokens - 1) * per_round
+        return e2e
