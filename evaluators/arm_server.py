@@ -162,7 +162,7 @@ class Server:
         if len(logits) != len(ids):
             raise ValueError(
                 f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph can't be "
-                "scored; export it without prune_lm_head"
+                "scored; score its unpruned twin"
             )
         first = len(ids) - scored
         return logits[first - 1 : -1].astype(np.float32, copy=False), ids[first:]

@@ -1,11 +1,12 @@
 """What a pass is: its axes, its parameters, what it requires, what it ensures.
 
-A pass takes one of four forms, told apart by what it reads and writes:
+A pass takes one of five forms, told apart by what it reads and writes:
 
 * ``CheckpointPass``: Hugging Face checkpoint folder -> checkpoint folder (``rotate``);
 * ``ExportPass``: checkpoint folder -> ONNX Runtime GenAI folder (``export``);
 * ``GraphPass``: rewrites the ONNX graph in memory; tensors stay memory-mapped until they are written;
-* ``ConfigPass``: edits genai_config.json only, so the weights of its output are hard links.
+* ``ConfigPass``: edits genai_config.json only, so the weights of its output are hard links;
+* ``WiringPass``: changes how a finished graph is wired; the weights of its output are hard links too.
 
 The catalog (``catalog.py``) lists all passes in pipeline order.
 """
@@ -42,6 +43,7 @@ class Axis:
         default_of: where the default depends on the values of the axes before it, how; ``default`` is the usual one.
         calibrated: values of a ``choice`` whose pass learns from calibration text.
         plain: the value that leaves the axis's ingredient out; None where the default does.
+        shared: whether the float base takes the value over, so that a study has one value of it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Axis:
     default_of: Callable[[Choice], Scalar] | None = None
     calibrated: tuple[Scalar, ...] = ()
     plain: Scalar | None = None
+    shared: bool = False
 
     def default_for(self, choice: Choice) -> Scalar:
         """The value when a YAML does not name the axis, given the values of the axes before it."""
@@ -156,6 +159,18 @@ class ConfigPass(Pass):
     @abstractmethod
     def edit(self, config: dict[str, Any]) -> None:
         """Change the parsed genai_config.json in place."""
+
+
+class WiringPass(Pass):
+    """Changes how a finished graph is wired, and none of its weights."""
+
+    @abstractmethod
+    def rewire(self, model: ir.Model) -> None:
+        """Change ``model`` in place; its weights are not even read.
+
+        Raises:
+            PassRefused: when the graph has a structure that this pass does not know.
+        """
 
 
 @dataclass(frozen=True)

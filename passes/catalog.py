@@ -5,6 +5,7 @@ from __future__ import annotations
 from olivine.passes.base import Axis, Pass
 from olivine.passes.cuda_options import CudaOptions
 from olivine.passes.export import Export
+from olivine.passes.prune_head import PruneHead
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.mixed import MixedQuantize
@@ -23,6 +24,7 @@ PASSES: dict[str, type[Pass]] = {
         QuantizeEmbedding,
         SessionOptions,
         CudaOptions,
+        PruneHead,
     )
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from olivine.passes.artifact import link_or_copy
 from olivine.passes.errors import BuildFailed
 
 MICROSOFT = "com.microsoft"
@@ -130,3 +131,17 @@ def save_graph(model: ir.Model, path: Path) -> None:
     """Write the graph and, one tensor at a time, its weights to ``<name>.data`` beside it."""
     model.graph.sort()
     ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=256)
+
+
+def save_wiring(model: ir.Model, folder: Path, name: str, to: Path) -> None:
+    """Write a graph whose weights were not touched since ``ir.load``, beside hard links to all else in its folder.
+
+    Args:
+        model: the graph.
+        folder: where it was read from.
+        name: of its file in both folders.
+        to: the folder to fill.
+    """
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != name):
+        link_or_copy(file, to / file.relative_to(folder))
+    ir.save(model, to / name)

@@ -7,7 +7,8 @@ Built in stages, each cached under a hash of its inputs, parameters, pass versio
 3. the export: the float graph, once per model, precision and fusion level;
 4. all graph passes together: the graph is read once, rewritten in memory and written once; passes that learn from
    text get the Hessians of the float graph;
-5. all config passes together: weights are hard links to stage 4.
+5. all config passes together: weights are hard links to stage 4;
+6. all wiring passes together: likewise. What goes into this stage is the twin that quality is scored on.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from typing import Any
 import onnx_ir as ir
 
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
-from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult
+from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult, WiringPass
 from olivine.passes.cache import Cache
 from olivine.passes.calibrated import Calibrated
 from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
-from olivine.passes.graph import load_graph, save_graph
+from olivine.passes.graph import load_graph, save_graph, save_wiring
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import Source
 
@@ -94,7 +95,7 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
     export: _Export | None = None
     for kind, group in groupby(passes, key=_stage):
         together = list(group)
-        for stage in [together] if kind in (GraphPass, ConfigPass) else [[p] for p in together]:
+        for stage in [together] if kind in (GraphPass, ConfigPass, WiringPass) else [[p] for p in together]:
             first = stage[0]
             if isinstance(first, ExportPass):
                 export = _Export(artifact, first)
@@ -128,7 +129,7 @@ def _learns(passes: Sequence[Pass]) -> list[GraphPass]:
 
 
 def _stage(p: Pass) -> type[Pass]:
-    return next(kind for kind in (CheckpointPass, ExportPass, GraphPass, ConfigPass) if isinstance(p, kind))
+    return next(kind for kind in (CheckpointPass, ExportPass, GraphPass, ConfigPass, WiringPass) if isinstance(p, kind))
 
 
 def _run(
@@ -166,6 +167,9 @@ def _apply(
             check_model(to)
     elif isinstance(first, GraphPass):
         _rewrite(stage, artifact, to, seconds, calibrated)
+        check_model(to)
+    elif isinstance(first, WiringPass):
+        _rewire(stage, artifact, to, seconds)
         check_model(to)
     else:
         _edit(stage, artifact, to, seconds)
@@ -208,6 +212,15 @@ def _edit(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: lis
         if file.name != GENAI_CONFIG:
             link_or_copy(file, to / file.relative_to(artifact.path))
     (to / GENAI_CONFIG).write_text(json.dumps(config, indent=4))
+
+
+def _rewire(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:
+    graph = artifact.onnx_path()
+    model = ir.load(graph)
+    for index, p in enumerate(stage):
+        assert isinstance(p, WiringPass)
+        seconds[index] = _timed(partial(p.rewire, model))
+    save_wiring(model, artifact.path, graph.name, to)
 
 
 def _timed(work: Callable[[], None]) -> float:

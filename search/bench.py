@@ -22,6 +22,7 @@ from olivine.evaluators.memory import Memory
 from olivine.evaluators.session import CPU
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
+from olivine.passes.prune_head import is_pruned
 from olivine.passes.session_options import available_cores
 from olivine.search.comparison import verdict
 from olivine.search.formatting import measured_text, title
@@ -75,7 +76,8 @@ def bench_folders(
     def measure(arm: Arm, beside: Arm) -> list[Measurement]:
         found = memory.evaluate(arm, beside)
         found += latency.evaluate(arm, beside)
-        return [stamped(measurement, arm) for measurement in found]
+        assert arm.folder is not None
+        return [stamped(measurement, arm, pruned_head=is_pruned(arm.folder)) for measurement in found]
 
     with Arm.open(base) as resident:
         results = {str(base): measure(resident, resident)}
@@ -174,6 +176,19 @@ def thread_warnings(results: Results, reference: Path | None) -> list[str]:
     return warnings
 
 
+def head_warnings(results: Results, reference: Path | None) -> list[str]:
+    """One sentence, with the cure, for every folder that computes the logits of other positions than the reference."""
+    base = _reference_name(results, reference)
+    pruned = {name: found[0].protocol.get("pruned_head") for name, found in results.items() if found}
+    words = {True: "computes the last position's logits only", False: "computes the logits of every position"}
+    return [
+        f"{name} {words[bool(pruned[name])]}, the reference {base} {words[bool(pruned[base])]}: the prefill speedup is "
+        "one of pruning as well. For a fair comparison build both with the same --set prune_head."
+        for name in pruned
+        if base in pruned and pruned[name] != pruned[base]
+    ]
+
+
 def noise_warnings(results: Results) -> list[str]:
     """One sentence, with the cure, for every folder with an interval much wider than was asked for."""
     warnings = []
@@ -197,7 +212,7 @@ def _threads(count: int) -> str:
 
 def bench_table(results: Results, reference: Path | None) -> Table:
     """Every folder's measurements with their intervals, and what they say against the reference, in words."""
-    warnings = thread_warnings(results, reference) + noise_warnings(results)
+    warnings = thread_warnings(results, reference) + head_warnings(results, reference) + noise_warnings(results)
     return comparison_table(results, _reference_name(results, reference), warnings)
 
 

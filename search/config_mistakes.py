@@ -14,7 +14,7 @@ from olivine.passes.errors import UsageError, did_you_mean, nearest
 from olivine.passes.source import DEMO, DEMOS
 from olivine.search.metrics import METRICS, contradictions, parse_constraint
 from olivine.search.quantities import describe
-from olivine.search.space_mistakes import Mistake, choice_mistakes, no_axis, space_mistakes
+from olivine.search.space_mistakes import Mistake, choice_mistakes, differing_from_base, no_axis, space_mistakes
 
 TEXTS = ("demo:news",)
 #: A list of valid words longer than this many characters is not repeated in one message.
@@ -149,6 +149,7 @@ def meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
         if isinstance(choice, dict):
             others = space if isinstance(space, dict) else {}
             found += choice_mistakes(choice, place, others) if choice else [(place, no_axis())]
+            found += differing_from_base(choice, place, others)
     found += _demo_mistakes(raw)
     objectives = _strings(raw.get("objectives"))
     found += _metric_mistakes(objectives, "objectives")

@@ -10,13 +10,14 @@ from typing import Any
 import psutil
 from rich.table import Table
 
-from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.quality import Quality
 from olivine.evaluators.text import SPLITS, TextSource, splits, tokenize
+from olivine.evaluators.twin import GRAPH, open_scored
 from olivine.evaluators.windows import PROTOCOLS, TextProtocol, TokenizedText, Window, draw, total_tokens
 from olivine.passes.cache import scratch_folder
 from olivine.passes.errors import UsageError, did_you_mean
+from olivine.passes.prune_head import is_pruned
 from olivine.search.bench import (
     Results,
     check_context,
@@ -140,9 +141,9 @@ def _vocabulary(folder: Path) -> Any:
 
 def _alone(folder: Path, windows: tuple[Window, ...], about: Mapping[str, Any]) -> list[Measurement]:
     """Perplexity and bits per byte: the model is its own reference, of which next to nothing is kept."""
-    with scratch_folder("eval") as store, Arm.open(folder) as arm:
+    with scratch_folder("eval") as store, open_scored(folder) as arm:
         quality = Quality(windows, store, str(folder), top_k=1, protocol=about)
-        return [stamped(m, arm) for m in quality.evaluate(arm, arm) if m.metric in ALONE]
+        return [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, arm) if m.metric in ALONE]
 
 
 def _beside(
@@ -151,13 +152,19 @@ def _beside(
     _check_memory(windows)
     with scratch_folder("eval") as store:
         quality = Quality(windows, store, str(reference), top_k=TOP_K, protocol=about)
-        with Arm.open(reference) as base:
-            results = {str(reference): [stamped(m, base) for m in quality.evaluate(base, base)]}
+        with open_scored(reference) as base:
+            graph = _graph(reference)
+            results = {str(reference): [stamped(m, base, graph=graph) for m in quality.evaluate(base, base)]}
         # What the reference predicts is stored by now: its process has ended and is asked nothing more.
         for folder in others:
-            with Arm.open(folder) as arm:
-                results[str(folder)] = [stamped(m, arm) for m in quality.evaluate(arm, base)]
+            with open_scored(folder) as arm:
+                results[str(folder)] = [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, base)]
     return results
+
+
+def _graph(folder: Path) -> str | None:
+    """What was scored in the place of a model with a pruned head."""
+    return GRAPH if is_pruned(folder) else None
 
 
 def _check_memory(windows: Sequence[Window]) -> None:

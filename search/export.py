@@ -13,12 +13,14 @@ import numpy as np
 
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.text import tokenize
+from olivine.evaluators.twin import open_scored
 from olivine.passes.artifact import ModelArtifact, sha256_file
 from olivine.passes.base import Scalar
 from olivine.passes.cache import scratch_folder
 from olivine.passes.catalog import AXES
 from olivine.passes.durable import put_folder, scratch
 from olivine.passes.errors import UsageError
+from olivine.passes.prune_head import is_pruned
 from olivine.passes.recipe import canonical
 from olivine.search.calibration import Calibration
 
@@ -109,8 +111,14 @@ def check_tokens(folder: Path) -> list[int]:
 
 
 def negative_log_likelihood(folder: Path, tokens: list[int]) -> float:
-    """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process."""
-    with scratch_folder("check") as store, Arm.open(folder) as arm:
+    """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process.
+
+    A model with a pruned head runs the prompt itself, and is scored by its unpruned twin.
+    """
+    if is_pruned(folder):
+        with Arm.open(folder) as arm:
+            arm.prefill(tokens, 1)
+    with scratch_folder("check") as store, open_scored(folder) as arm:
         stored = store / "check.npz"
         arm.reference([(tokens, len(tokens) - 1)], stored, 1)
         with np.load(stored) as found:

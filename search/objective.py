@@ -19,6 +19,7 @@ from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.quality import Quality, WindowSums
+from olivine.evaluators.twin import run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError
@@ -118,7 +119,7 @@ class Objective:
         artifact = self.build(Recipe.from_json(record.recipe), f"{record.number:04d}-confirm")
         with Arm.open(artifact.path, **self._arm_options) as arm:
             found = evaluators.memory.evaluate(arm, self._base())
-            found += evaluators.quality.evaluate(arm, self._base())
+            found += run_quality(evaluators.quality, arm, self._base(), self._arm_options).measurements
             found += evaluators.latency.evaluate(arm, self._base())
         return {m.metric: m for m in found}
 
@@ -184,7 +185,7 @@ class Objective:
                 draft.provider = arm.load(artifact.path).provider
                 draft.add(self.evaluators.memory.evaluate(arm, self._base()))
             with self._phase("quality", draft):
-                result = self.evaluators.quality.run(arm, self._base())
+                result = run_quality(self.evaluators.quality, arm, self._base(), self._arm_options)
                 draft.add(result.measurements)
             draft.stopped = result.stopped
             if number and (result.stopped or self._broken(draft.metrics)):

@@ -229,10 +229,11 @@ def _estimate(config: StudyConfig, source: Source, choices: Sequence[Mapping[str
     evaluation, latency = config.evaluation, config.evaluation.latency
     logits = 2 * 4 * evaluation.window_tokens * weights.vocabulary
     resident = float_bytes + _LIBRARIES_BYTES
+    twin = largest + _LIBRARIES_BYTES if base.get("prune_head") else 0.0
     ram = max(
         2 * float_bytes + _BUILD_BYTES,
         resident + float_bytes + _BUILD_BYTES,
-        resident + largest + _LIBRARIES_BYTES + _TORCH_BYTES + logits,
+        resident + largest + _LIBRARIES_BYTES + _TORCH_BYTES + logits + twin,
     )
     graphs = len({_float_graph(choice) for choice in [base, *choices]})
     kept = source.weight_bytes + graphs * float_bytes + trials * mean

@@ -34,6 +34,18 @@ def choice_mistakes(raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any]
     return _combination_mistakes({**parse_space(space).usual(), **raw}, list(raw), place)
 
 
+def differing_from_base(raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any]) -> list[Mistake]:
+    """Values of one choice that the study's base, which ``space`` describes, would not have."""
+    if _axes_mistakes(space, "space", fixed=False):
+        return []
+    usual = parse_space(space).usual()
+    return [
+        (f"{place}.{name}", f"is not the study's: the float base has it too. Write space.{name}: {_spelled(value)}.")
+        for name, value in raw.items()
+        if (axis := AXES.get(str(name))) is not None and axis.shared and value != usual.get(axis.name, axis.default)
+    ]
+
+
 def no_axis() -> str:
     """What to say where no axis is named."""
     return f"names no axis. Available: {', '.join(AXES)}."
@@ -60,6 +72,9 @@ def _axis_mistakes(axis: Axis, given: Any, fixed: bool) -> list[str]:
             return [f"is an empty list. {_fits(axis)}"]
         twice = [value for index, value in enumerate(given) if value in given[:index]]
         found = [message for value in given for message in _value_mistakes(axis, value)]
+        if axis.shared and len(given) > 1 and not found and not twice:
+            word = _spelled(given[0])
+            return [f"takes one value in a study, because the float base takes it over. Write {axis.name}: {word}."]
         return found + [f"names {_spelled(value)} twice" for value in twice]
     return _value_mistakes(axis, given)
 

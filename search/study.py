@@ -213,10 +213,14 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectiv
 
 
 def base_choice(config: StudyConfig) -> dict[str, Scalar]:
-    """The float base: the provider's float type and the builder's own fusions, with the threads candidates get."""
+    """The float base: the provider's float type and the builder's own fusions, with the threads candidates get.
+
+    Its head is pruned where theirs is: speedups compare like with like.
+    """
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
-    shared: dict[str, Scalar] = {name: fixed[name] for name in ("threads", "spinning", "rotate") if name in fixed}
+    taken = ["threads", "spinning", "rotate", *(axis.name for axis in AXES.values() if axis.shared)]
+    shared: dict[str, Scalar] = {name: fixed[name] for name in taken if name in fixed}
     return canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
 
 

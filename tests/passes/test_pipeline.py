@@ -12,7 +12,7 @@ import pytest
 
 from olivine.passes import pipeline
 from olivine.passes.artifact import ModelArtifact, sha256_file
-from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar
+from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar, WiringPass
 from olivine.passes.cache import Cache
 from olivine.passes.calibration import store_tokens
 from olivine.passes.catalog import AXES, PASSES
@@ -30,6 +30,7 @@ EVERYTHING: dict[str, Scalar] = {
     "embedding": "int8",
     "lm_head": "int8",
     "threads": 1,
+    "prune_head": True,
 }
 
 
@@ -178,9 +179,9 @@ def test_parameters_survive_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_a_pass_has_one_of_the_four_forms_and_is_frozen(name: str) -> None:
+def test_a_pass_has_one_of_the_five_forms_and_is_frozen(name: str) -> None:
     one = instance(name)
-    assert sum(isinstance(one, form) for form in (CheckpointPass, ExportPass, GraphPass, ConfigPass)) == 1
+    assert sum(isinstance(one, form) for form in (CheckpointPass, ExportPass, GraphPass, ConfigPass, WiringPass)) == 1
     assert hash(one) == hash(instance(name))
     assert one.name == name
     assert type(one).__doc__
