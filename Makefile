@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test check typecheck bench bench-front schema reference clean
+.PHONY: demo install test check typecheck bench bench-front bench-workers schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -42,6 +42,9 @@ bench: .venv/.development  ## speed and memory as ratios measured side by side, 
 
 bench-front: .venv/.development  ## what mixing formats gains over one for all layers, into results/front.md
 	$(BIN)/python tests/benchmarks/front.py --to results/front.md
+
+bench-workers: .venv/.development  ## what more workers bring, and what the storage costs, into results/workers.md
+	$(BIN)/python tests/benchmarks/workers.py --to results/workers.md
 
 schema: .venv/.development  ## the JSON schema that editors complete study files from
 	$(BIN)/python -m olivine.search.schema

@@ -34,6 +34,11 @@ class BasePool:
             stored = json.loads(self.path.read_text())
             self._ttft_ms, self._tpot_ms = stored["ttft_ms"], stored["tpot_ms"]
 
+    @classmethod
+    def of_reading(cls, ttft_ms: float, tpot_ms: float) -> BasePool:
+        """A pool whose reading was taken elsewhere, on the same hardware, and stays."""
+        return cls(None, 1, [ttft_ms], [tpot_ms])
+
     def add(self, ttft_ms: Sequence[float], tpot_ms: Sequence[float]) -> None:
         """Add the rounds of one evaluation."""
         self._ttft_ms.append(median(ttft_ms))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from olivine.search.config import StudyConfig
 
 INTERRUPTED = 130
+STORAGES = "where workers meet: postgresql://, mysql://, sqlite:/// or grpc://HOST:PORT"
+ARTIFACTS = "URL, such as s3://bucket/path, where records meet if workers share no study folder"
 #: Tables keep their columns in logs and pipes, which have no width of their own.
 OUT = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -76,8 +78,22 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--timeout", help="wall-clock time of the search, such as 30m (stop.timeout)")
     sub.add_argument("--seed", type=int, help="seed of the study")
     sub.add_argument("--out", type=Path, help="the study folder; results/NAME by default")
-    sub.add_argument("--storage", help="Optuna storage URL; SQLite in the study folder by default")
+    sub.add_argument("--storage", metavar="URL", help=f"{STORAGES}; SQLite in the study folder by default")
+    sub.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
     _overrides(sub)
+    sub = command("worker", worker, "join a study that 'olivine run' leads, from another process or machine")
+    sub.add_argument("config", type=Path)
+    sub.add_argument("--storage", metavar="URL", required=True, help=STORAGES)
+    what = "what to do of each trial: build, quality, latency or all; repeatable"
+    sub.add_argument("--role", action="append", choices=("build", "quality", "latency", "all"), help=what)
+    sub.add_argument("--out", type=Path, help="the study folder, or one of its own with the same name; results/NAME")
+    sub.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
+    sub.add_argument("--wait", default="30m", help="longest wait for the study's base, such as 30m")
+    _overrides(sub)
+    sub = command("proxy", proxy, "serve Optuna's gRPC proxy in front of a database, for many workers")
+    sub.add_argument("--storage", metavar="URL", required=True, help="the database, such as postgresql://...")
+    sub.add_argument("--host", default="localhost", help="address to listen on; anybody who reaches it is let in")
+    sub.add_argument("--port", type=int, default=13000)
     sub = command("trials", trials, "table of a study's trials")
     sub.add_argument("study", type=Path)
     sub.add_argument("--json", action="store_true", help="the records as JSON")
@@ -198,7 +214,32 @@ def run(options: argparse.Namespace) -> int:
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = _load(options, **more)
     require_providers(config)
-    return run_study(config, options.out or Path("results") / config.name, options.storage, options.config, OUT, ERR)
+    root = options.out or Path("results") / config.name
+    return run_study(config, root, options.storage, options.config, OUT, ERR, options.artifacts)
+
+
+def worker(options: argparse.Namespace) -> int:
+    """``olivine worker CONFIG --storage URL``."""
+    from olivine.search.quantities import parse_duration
+    from olivine.search.worker import run_worker
+
+    config = _load(options)
+    root = options.out or Path("results") / config.name
+    try:
+        wait_s = parse_duration(options.wait)
+    except ValueError as error:
+        raise UsageError(f"--wait {error}") from None
+    return run_worker(config, root, options.storage, options.role or ["all"], options.artifacts, wait_s, OUT)
+
+
+def proxy(options: argparse.Namespace) -> None:
+    """``olivine proxy --storage URL``."""
+    from olivine.search.storage import serve_proxy, shown
+
+    OUT.print(
+        f"grpc://{options.host}:{options.port} in front of {shown(options.storage)} (Ctrl-C ends it)", markup=False
+    )
+    serve_proxy(options.storage, options.host, options.port)
 
 
 def trials(options: argparse.Namespace) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,16 @@ def installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs, as their driver tells them; empty where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    said = subprocess.run(
+        ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"), capture_output=True, text=True, check=False
+    )
+    return tuple(line.strip() for line in said.stdout.splitlines() if line.strip()) if said.returncode == 0 else ()
 
 
 def cpu_name() -> str:

@@ -7,7 +7,7 @@ stopped where that shows, with the reason; a crash costs its own trial.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,8 @@ from olivine.search.metrics import Constraint
 from olivine.search.records import State, TrialRecord
 from olivine.search.workers import Builder, BuildOutcome
 
+#: The parts of a trial, in their order; a worker may do only some of them.
+STAGES = ("build", "quality", "latency")
 LIBRARIES = ("olivine", "onnxruntime", "onnxruntime-genai", "onnx-ir", "torch", "transformers", "optuna")
 
 
@@ -47,9 +49,24 @@ class _Draft:
 
     metrics: dict[str, Measurement] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
-    built: BuildOutcome | None = None
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    build_seconds: float = 0.0
+    build_peak_rss_bytes: int = 0
     provider: str = "cpu"
     stopped: str | None = None
+
+    @classmethod
+    def after(cls, earlier: TrialRecord | None) -> _Draft:
+        """A draft that begins with what an earlier part of the trial found."""
+        if earlier is None:
+            return cls()
+        metrics = {name: Measurement(**found) for name, found in earlier.metrics.items()}
+        return cls(metrics, dict(earlier.phases), earlier.passes, earlier.build_seconds, earlier.build_peak_rss_bytes)
+
+    def built(self, outcome: BuildOutcome) -> None:
+        """Note what the build took."""
+        self.passes, self.build_seconds = outcome.passes, outcome.seconds
+        self.build_peak_rss_bytes = outcome.peak_rss_bytes
 
     def add(self, measurements: Iterable[Measurement]) -> None:
         self.metrics.update((m.metric, m) for m in measurements)
@@ -64,6 +81,7 @@ class Objective:
         constraints: what a candidate has to keep.
         watcher: told of each phase.
         arm_options: limits of the model processes, as :meth:`Arm.start` takes them.
+        stages: the parts of a trial that this process does; one that only builds loads no model.
     """
 
     def __init__(
@@ -73,7 +91,9 @@ class Objective:
         constraints: tuple[Constraint, ...],
         watcher: Watcher,
         arm_options: Mapping[str, Any],
+        stages: Sequence[str] = STAGES,
     ) -> None:
+        self.stages = tuple(stages)
         self._builder, self._make_evaluators, self._constraints = builder, evaluators, constraints
         self._evaluators: Evaluators | None = None
         self._watcher, self._arm_options = watcher, dict(arm_options)
@@ -93,7 +113,8 @@ class Objective:
         artifact = self._builder.build(compose(choice), "base").artifact
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         self.close()
-        self.base = Arm.open(artifact.path, **self._arm_options)
+        if self._runs_models:
+            self.base = Arm.open(artifact.path, **self._arm_options)
         return artifact
 
     def base_artifact(self) -> ModelArtifact:
@@ -129,15 +150,35 @@ class Objective:
         with Arm.open(artifact.path, **self._arm_options) as arm:
             return self.evaluators.latency.evaluate(arm, self._base())
 
-    def measure(self, number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
-        """Build and measure one candidate; trial 0 is the base, which stays loaded for the others."""
+    @property
+    def _runs_models(self) -> bool:
+        return self.stages != ("build",)
+
+    def measure(
+        self,
+        number: int,
+        choice: Mapping[str, Scalar],
+        stages: Sequence[str] | None = None,
+        earlier: TrialRecord | None = None,
+    ) -> TrialRecord:
+        """Build and measure one candidate; trial 0 is the base, which stays loaded for the others.
+
+        Args:
+            number: of the trial.
+            choice: its axis values.
+            stages: the parts to do now; by default all that this process does.
+            earlier: what other workers found in the parts before.
+
+        Returns:
+            The record; one that is ``complete`` without the last stage waits for a worker that does it.
+        """
         recipe = compose(choice)
-        draft = _Draft()
+        draft = _Draft.after(earlier)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         state: State = "complete"
         reason = tail = ""
         try:
-            self._run(number, recipe, draft)
+            self._run(number, recipe, draft, self.stages if stages is None else tuple(stages))
         except OlivineError as error:
             state, reason, tail = "failed", str(error), getattr(error, "tail", "")
         violations = self._violations(draft.metrics)
@@ -150,10 +191,10 @@ class Objective:
             params=dict(choice),
             recipe=recipe.to_json(),
             recipe_key=recipe.key,
-            passes=draft.built.passes if draft.built else [],
-            build_seconds=draft.built.seconds if draft.built else draft.phases.get("build", 0.0),
-            build_peak_rss_bytes=draft.built.peak_rss_bytes if draft.built else 0,
-            evaluate_seconds=sum(s for phase, s in draft.phases.items() if phase != "build"),
+            passes=draft.passes,
+            build_seconds=draft.build_seconds or draft.phases.get("build", 0.0),
+            build_peak_rss_bytes=draft.build_peak_rss_bytes,
+            evaluate_seconds=sum(s for phase, s in draft.phases.items() if phase not in ("build", "fetch")),
             metrics={name: asdict(m) for name, m in draft.metrics.items()},
             constraints=violations,
             provider=draft.provider,
@@ -163,16 +204,20 @@ class Objective:
             stderr_tail=tail,
         )
 
-    def _run(self, number: int, recipe: Recipe, draft: _Draft) -> None:
-        with self._phase("build", draft):
+    def _run(self, number: int, recipe: Recipe, draft: _Draft, stages: Sequence[str]) -> None:
+        with self._phase("build" if "build" in stages else "fetch", draft):
             self.prepare()
-            draft.built = self._builder.build(recipe, f"{number:04d}")
-        artifact = draft.built.artifact
+            outcome = self._builder.build(recipe, f"{number:04d}")
+        if "build" in stages:
+            draft.built(outcome)
+        artifact = outcome.artifact
         if number == 0:
             self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         draft.add([Measurement.exact("model_bytes", "bytes", artifact.model_bytes())])
         if number and (reason := self._broken(draft.metrics)):
             draft.stopped = reason
+            return
+        if not {"quality", "latency"} & set(stages):
             return
         with ExitStack() as stack:
             with self._phase("load", draft):
@@ -183,12 +228,14 @@ class Objective:
                     self.close()
                     self.base = arm
                 draft.provider = arm.load(artifact.path).provider
-                draft.add(self.evaluators.memory.evaluate(arm, self._base()))
-            with self._phase("quality", draft):
-                result = run_quality(self.evaluators.quality, arm, self._base(), self._arm_options)
-                draft.add(result.measurements)
-            draft.stopped = result.stopped
-            if number and (result.stopped or self._broken(draft.metrics)):
+                if "latency" in stages:  # memory, as time, is that of the hardware that the study compares
+                    draft.add(self.evaluators.memory.evaluate(arm, self._base()))
+            if "quality" in stages:
+                with self._phase("quality", draft):
+                    result = run_quality(self.evaluators.quality, arm, self._base(), self._arm_options)
+                    draft.add(result.measurements)
+                draft.stopped = result.stopped
+            if "latency" not in stages or (number and (draft.stopped or self._broken(draft.metrics))):
                 return
             with self._phase("latency", draft):
                 draft.add(self.evaluators.latency.evaluate(arm, self._base()))
@@ -198,7 +245,7 @@ class Objective:
     def prepare(self) -> None:
         """Start the processes of the next candidate."""
         self._builder.prepare()
-        if self._spare is None:
+        if self._spare is None and self._runs_models:
             self._spare = Arm.start(**self._arm_options)
 
     def _take_arm(self) -> Arm:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from olivine.evaluators.base_pool import BasePool
@@ -18,22 +19,25 @@ from olivine.passes.cache import Cache, cache_root
 from olivine.passes.durable import make_folder, sweep_aside
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import canonical
-from olivine.passes.source import resolve
+from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig, load_config
 from olivine.search.environment import describe_environment
 from olivine.search.live import Watcher
 from olivine.search.metrics import METRICS
-from olivine.search.objective import Objective
+from olivine.search.objective import STAGES, Objective
 from olivine.search.protocol import make_evaluators
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.study import Search, ask, tell
+from olivine.search.shared_opening import create_shared, refuse_second_leader, restart_if_empty
+from olivine.search.shared_study import SharedStudy
+from olivine.search.study import Search, ask
+from olivine.search.telling import tell
 from olivine.search.workers import Builder
 
 STUDY_NAME = "olivine"
 
 
 @contextmanager
-def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watcher: Watcher) -> Iterator[Search]:
+def open_search(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Search]:
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
@@ -41,6 +45,39 @@ def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watc
             is running it.
         SourceError: when the model can't be found or exported.
     """
+    with _folder_of(config, folder, watcher) as source:
+        study, records = _reopen(config, folder)
+        pool = BasePool(folder.base_times_path, pinned=1)
+        with ready(config, folder, study, source, watcher, records, pool, folder.root / "requests") as search:
+            yield search
+
+
+@contextmanager
+def lead_search(
+    config: StudyConfig, folder: StudyDir, storage: BaseStorage, watcher: Watcher
+) -> Iterator[tuple[Search, SharedStudy]]:
+    """Create the shared study of a folder's name in a storage, or resume it, as the one that leads it.
+
+    Raises:
+        UsageError: as :func:`open_search`; also when another process leads it, or its records are elsewhere.
+        SourceError: when the model can't be found or exported.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with _folder_of(config, folder, watcher) as source:
+        shared = create_shared(storage, folder.root.resolve().name, config.objectives, {"leads": True})
+        refuse_second_leader(shared)
+        records = _records(folder)
+        if not records:
+            shared = restart_if_empty(shared, config.objectives, folder)
+        pool = BasePool(folder.base_times_path, pinned=1)
+        requests = folder.root / "requests"
+        with shared.roster, ready(config, folder, shared.study, source, watcher, records, pool, requests) as search:
+            yield search, shared
+
+
+@contextmanager
+def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Source]:
+    """The study folder, for this process alone, with what stands in it before any trial."""
     make_folder(folder.root)
     with _exclusive(folder.root):
         folder.check_format()
@@ -50,51 +87,68 @@ def open_search(config: StudyConfig, folder: StudyDir, storage: str | None, watc
         folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())
         write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
-        cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
         sweep_aside(folder.root)
-        cache.sweep()
-        study, records = _reopen(config, folder, storage)
-        pool = BasePool(folder.base_times_path, pinned=1)
-        builder = Builder(source, cache, folder.root / "requests", config.children.timeout, config.children.memory)
-        options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
-        constraints = config.parsed_constraints()
-        with builder:
-            objective = Objective(
-                builder,
-                lambda base: make_evaluators(config, base, folder, "select", pool),
-                constraints,
-                watcher,
-                options,
-            )
-            try:
-                yield Search(config, folder, study, objective, watcher, records, pool, cache)
-            finally:
-                objective.close()
+        yield source
 
 
-def _reopen(config: StudyConfig, folder: StudyDir, storage: str | None) -> tuple[optuna.Study, list[TrialRecord]]:
-    """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
+@contextmanager
+def ready(
+    config: StudyConfig,
+    folder: StudyDir,
+    study: optuna.Study,
+    source: Source,
+    watcher: Watcher,
+    records: list[TrialRecord],
+    pool: BasePool,
+    requests: Path,
+    stages: Sequence[str] = STAGES,
+) -> Iterator[Search]:
+    """A search with its builder and its objective, whose processes end with the block."""
+    cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
+    cache.sweep()
+    options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
+    with Builder(source, cache, requests, config.children.timeout, config.children.memory) as builder:
+        objective = Objective(
+            builder,
+            lambda base: make_evaluators(config, base, folder, "select", pool),
+            config.parsed_constraints(),
+            watcher,
+            options,
+            stages,
+        )
+        try:
+            yield Search(config, folder, study, objective, watcher, records, pool, cache)
+        finally:
+            objective.close()
+
+
+def _records(folder: StudyDir) -> list[TrialRecord]:
+    """The records of a folder; none where its base did not run, which is tried again then."""
     records = folder.trials()
-    if records and records[-1].number == 0 and records[0].state != "complete":
-        records = []  # the base did not run: it is tried again
-    study = open_storage(folder, storage, config.objectives)
+    return [] if records and records[-1].number == 0 and records[0].state != "complete" else records
+
+
+def _reopen(config: StudyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
+    """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
+    records = _records(folder)
+    study = open_storage(folder, config.objectives)
     if not records and study.trials and not any(trial.values for trial in study.trials):
         # Stopped within the base: nothing was measured, and trial 0 has to be the base.
         optuna.delete_study(study_name=study.study_name, storage=study._storage)
         folder.base_times_path.unlink(missing_ok=True)
-        study = open_storage(folder, storage, config.objectives)
+        study = open_storage(folder, config.objectives)
     if records:
         restore(study, records, config)
     reap(study, records, config.objectives)
     return study, records
 
 
-def open_storage(folder: StudyDir, storage: str | None, objectives: Sequence[str]) -> optuna.Study:
-    """The Optuna study: SQLite in the study folder, or the storage URL that was given."""
+def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
+    """The Optuna study in the study folder, in SQLite."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        study_name=STUDY_NAME if storage is None else folder.root.resolve().name,
-        storage=storage or f"sqlite:///{folder.database_path.resolve()}",
+        study_name=STUDY_NAME,
+        storage=f"sqlite:///{folder.database_path.resolve()}",
         directions=[METRICS[name].direction for name in objectives],
         load_if_exists=True,
     )
@@ -120,12 +174,12 @@ def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequen
     """End the trials that an interrupted process left running: from their record, or as failed without one."""
     by_number = {record.number: record for record in records}
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-        trial = optuna.Trial(study, frozen._trial_id)
         if frozen.number in by_number:
-            tell(study, trial, by_number[frozen.number], objectives)
+            tell(study, frozen._trial_id, by_number[frozen.number], objectives)
         else:
-            trial.set_user_attr("reason", "its process ended before it was measured; it is proposed again")
-            study.tell(trial, state=TrialState.FAIL)
+            why = "its process ended before it was measured; it is proposed again"
+            study._storage.set_trial_user_attr(frozen._trial_id, "reason", why)
+            study.tell(frozen.number, state=TrialState.FAIL)
 
 
 def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:

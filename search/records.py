@@ -45,6 +45,7 @@ class TrialRecord:
         started: ISO 8601, UTC.
         phases: seconds of each phase of the trial, for the report's timing.
         stderr_tail: the last that a failed child process said.
+        workers: part of the trial -> the worker of a shared study that did it; empty where one process did all.
     """
 
     number: int
@@ -64,6 +65,7 @@ class TrialRecord:
     started: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
     stderr_tail: str = ""
+    workers: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, metric: str) -> float:
         """The value of one metric.

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
 from olivine.search.config import StudyConfig
 from olivine.search.dashboard import command, publish
+from olivine.search.exchange import Exchange
 from olivine.search.finish import finish
-from olivine.search.live import watcher_for
-from olivine.search.opening import open_search
+from olivine.search.leading import lead
+from olivine.search.live import Watcher, watcher_for
+from olivine.search.opening import lead_search, open_search
 from olivine.search.records import StudyDir
 from olivine.search.report import write_report
 from olivine.search.selection import NoCandidate, Selection
+from olivine.search.storage import connect, shown
 from olivine.search.study import Interrupted, Search
 from olivine.search.tables import front_table
 
@@ -22,9 +27,24 @@ INTERRUPTED = 130
 
 
 def run_study(
-    config: StudyConfig, root: Path, storage: str | None, config_path: Path, out: Console, err: Console
+    config: StudyConfig,
+    root: Path,
+    storage: str | None,
+    config_path: Path,
+    out: Console,
+    err: Console,
+    artifacts: str = "",
 ) -> int:
     """Run or resume the study in ``root``; returns the exit code.
+
+    Args:
+        config: the study.
+        root: its folder.
+        storage: URL of a storage that workers share; None for SQLite in the folder, and this process alone.
+        config_path: where the config was read.
+        out: where the progress is printed.
+        err: where it is said why it stopped.
+        artifacts: URL where workers that do not share the folder leave their records; empty for none.
 
     Raises:
         NoCandidate: when no candidate meets the constraints (exit code 3).
@@ -33,16 +53,16 @@ def run_study(
     folder = StudyDir(root)
     watcher = watcher_for(out)
     try:
-        with open_search(config, folder, storage, watcher) as search:
+        with _opened(config, folder, storage, artifacts, watcher) as (search, begin):
             try:
-                search.run()
+                begin()
                 chosen = finish(search)
             except (Interrupted, KeyboardInterrupt):
                 _show(search)
                 watcher.study_ended()
                 err.print(
                     f"olivine: stopped; every finished trial is kept. Resume with:\n"
-                    f"  olivine run {config_path} --out {root}",
+                    f"  olivine run {config_path} --out {root}{f' --storage {shown(storage)}' if storage else ''}",
                     markup=False,
                 )
                 return INTERRUPTED
@@ -54,6 +74,19 @@ def run_study(
         watcher.study_ended()
     _summary(folder, chosen, out)
     return 0
+
+
+@contextmanager
+def _opened(
+    config: StudyConfig, folder: StudyDir, storage: str | None, artifacts: str, watcher: Watcher
+) -> Iterator[tuple[Search, Callable[[], None]]]:
+    """The search, and what runs it: this process alone, or with whoever joins."""
+    if storage is None:
+        with open_search(config, folder, watcher) as search:
+            yield search, search.run
+    else:
+        with lead_search(config, folder, connect(storage), watcher) as (search, shared):
+            yield search, lambda: lead(search, shared, Exchange(folder, artifacts))
 
 
 def _show(search: Search) -> None:

@@ -10,15 +10,17 @@ Each proposal is drawn in a scratch copy of the study with a sampler seeded by (
 
 from __future__ import annotations
 
+import copy
 import random
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import compose
@@ -71,12 +73,14 @@ class Proposer:
         sampler: ``tpe``, ``random``, ``nsga2``, ``nsga3``, ``gp`` or ``exhaustive``.
         seed: of the whole study.
         startup_trials: random trials before a sampler that learns starts to.
+        key: the identity of a choice's recipe.
     """
 
     space: Space
     sampler: str
     seed: int
     startup_trials: int
+    key: Callable[[Mapping[str, Scalar]], str] = lambda choice: compose(choice).key
 
     def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
         """The next candidate that is not among ``measured`` (recipe keys), or None when none is left.
@@ -91,15 +95,17 @@ class Proposer:
         scratch = self._scratch(study)
         for attempt in range(ATTEMPTS.get(self.sampler, DEFAULT_ATTEMPTS)):
             proposal = self._draw(scratch, hash_seed(self.seed, number, attempt))
-            if compose(proposal.choice).key not in measured:
+            if self.key(proposal.choice) not in measured:
                 return proposal
         return self._unmeasured(number, measured, in_order=False)
 
     def _scratch(self, study: optuna.Study) -> optuna.Study:
-        """A copy in memory of the trials that have ended, without the base."""
-        scratch = optuna.create_study(directions=study.directions)
-        ended = (TrialState.COMPLETE, TrialState.PRUNED)
-        scratch.add_trials([t for t in study.get_trials(deepcopy=False, states=ended) if t.number > 0])
+        """A copy in memory of the trials that have ended, without the base; those under way steer TPE away."""
+        storage = InMemoryStorage()
+        scratch = optuna.create_study(directions=study.directions, storage=storage)
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        known = [t for t in study.get_trials(deepcopy=False, states=states) if t.number > 0]
+        _fill(storage, scratch._study_id, [t for t in known if t.state.is_finished() or t.params])
         return scratch
 
     def _draw(self, scratch: optuna.Study, seed: int) -> Proposal:
@@ -115,11 +121,24 @@ class Proposer:
         choices = self.space.enumerate()
         if choices is None:
             return None
-        rest = [c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if compose(c).key not in measured]
+        rest = [c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if self.key(c) not in measured]
         if not rest:
             return None
         choice = rest[0] if in_order else random.Random(hash_seed(self.seed, number, -1)).choice(rest)
         return Proposal(choice, {name: choice[name] for name in self.space.searched if name in choice}, {})
+
+
+def _fill(storage: InMemoryStorage, study_id: int, trials: Sequence[FrozenTrial]) -> None:
+    """Put trials into an empty study, numbered anew.
+
+    As ``Study.add_trials`` does, which checks and copies each of them: at 5,000 trials that took a second a proposal.
+    """
+    for number, trial in enumerate(trials):
+        own = copy.copy(trial)
+        own.number = own._trial_id = number
+        storage._studies[study_id].trials.append(own)
+        storage._trial_id_to_study_id_and_number[number] = (study_id, number)
+    storage._max_trial_id = len(trials) - 1
 
 
 def hash_seed(*parts: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -29,6 +29,7 @@ from olivine.search.pareto import front, hypervolume_history
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal, Proposer, count_candidates
 from olivine.search.space import Space
+from olivine.search.telling import tell
 
 
 class Interrupted(Exception):
@@ -58,18 +59,12 @@ class Search:
         """
         config = self.config
         space = config.search_space()
-        proposer = Proposer(space, self._sampler(), config.seed, config.sampler.startup_trials)
-        self.watcher.study_started(
-            config.name,
-            config.model,
-            max(0, config.stop.trials - self._done()),
-            config.stop.timeout,
-            config.objectives,
-        )
+        proposer = Proposer(space, self.sampler(), config.seed, config.sampler.startup_trials)
+        self.announce()
         started = time.monotonic()
         with finish_trial_on_interrupt() as interrupted:
-            self._baseline()
-            while (reason := self._enough(started)) is None:
+            self.baseline()
+            while (reason := self.enough(started)) is None:
                 if interrupted():
                     raise Interrupted
                 proposal = self._enqueued() or proposer.propose(self.study, self._position(), self._measured())
@@ -81,11 +76,18 @@ class Search:
                 raise Interrupted
         self.watcher.note(f"search ended: {reason}")
 
+    def announce(self) -> None:
+        """Say what is about to run."""
+        config = self.config
+        trials = max(0, config.stop.trials - self._done())
+        self.watcher.study_started(config.name, config.model, trials, config.stop.timeout, config.objectives)
+
     def front(self) -> list[TrialRecord]:
         """The front of the search so far, without the base."""
         return front([r for r in self.records if r.number > 0], self.config.objectives)
 
-    def _sampler(self) -> str:
+    def sampler(self) -> str:
+        """The sampler, once ``auto`` is decided."""
         name = self.config.sampler.name
         if name != "auto":
             return name
@@ -102,7 +104,8 @@ class Search:
     def _measured(self) -> set[str]:
         return {record.recipe_key for record in self.records}
 
-    def _enough(self, started: float) -> str | None:
+    def enough(self, started: float) -> str | None:
+        """The stop rule that says enough, in words; None while none does."""
         stop = self.config.stop
         if self._done() >= stop.trials:
             return f"{stop.trials} trials"
@@ -118,12 +121,17 @@ class Search:
         grown = [i for i, area in enumerate(history) if area > (history[i - 1] if i else 0.0) * (1 + 1e-9)]
         return grown[-1] + 1 if grown else 0
 
-    def _baseline(self) -> None:
+    def baseline(self) -> None:
+        """Measure the base, or load it where it was measured already.
+
+        Raises:
+            BuildFailed: when it can't be built or measured.
+        """
         choice = base_choice(self.config)
         if self.records:
             self.watcher.phase_started("base")
             self.objective.load_base(choice)
-            self._calibrate()
+            self.calibrate()
             return
         trial = self.study.ask()
         self.watcher.trial_started(trial.number, {"base": choice["precision"]})
@@ -131,9 +139,9 @@ class Search:
         self._end(trial, record)
         if record.state != "complete":
             raise BuildFailed(f"the float base can't be measured, so nothing can be compared with it: {record.reason}")
-        self._calibrate()
+        self.calibrate()
 
-    def _calibrate(self) -> None:
+    def calibrate(self) -> None:
         """Keep the text that candidates may learn from, where the space has such candidates."""
         if may_calibrate(self.config):
             self.watcher.phase_started("calibration text")
@@ -158,7 +166,7 @@ class Search:
         self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
         self._end(trial, self.objective.measure(trial.number, proposal.choice))
 
-    def _shown(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def shown(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The values worth showing: of searched axes, and those that differ from an axis's default."""
         searched = self.config.search_space().searched
         return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default_for(choice)}
@@ -171,9 +179,9 @@ class Search:
 
     def _end(self, trial: optuna.Trial, record: TrialRecord) -> None:
         """Write the record, then tell Optuna: after a crash between the two the record is told again."""
-        record = replace(record, params=self._shown(record.params))
+        record = replace(record, params=self.shown(record.params))
         self.folder.write_trial(record)
-        tell(self.study, trial, record, self.config.objectives)
+        tell(self.study, trial._trial_id, record, self.config.objectives)
         self.records.append(record)
         self.watcher.trial_ended(record, self.front())
 
@@ -187,29 +195,6 @@ def ask(study: optuna.Study, space: Space, params: Mapping[str, Scalar]) -> optu
     if params:
         space.suggest(trial)
     return trial
-
-
-def tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord, objectives: Sequence[str]) -> None:
-    """Tell Optuna how a trial ended.
-
-    Measured trials are COMPLETE with their constraints; a candidate that was stopped, or did not build, is PRUNED
-    with a violated constraint: FAIL would teach the sampler nothing, and it would come back to the same corner.
-    """
-    trial.set_user_attr("recipe_key", record.recipe_key)
-    trial.set_user_attr("state", record.state)
-    if record.reason:
-        trial.set_user_attr("reason", record.reason)
-    for name, metric in record.metrics.items():
-        trial.set_user_attr(name, metric["value"])
-    for name, violation in record.constraints.items():
-        trial.set_constraint(name, violation)
-    trial.set_constraint("builds and runs", 1.0 if record.state == "failed" else 0.0)
-    if record.state != "failed" and all(name in record.metrics for name in objectives):
-        study.tell(trial, [record.value(name) for name in objectives])
-        return
-    if record.state == "infeasible" and not any(v > 0 for v in record.constraints.values()):
-        trial.set_constraint("surely kept", 1.0)
-    study.tell(trial, state=TrialState.PRUNED)
 
 
 def base_choice(config: StudyConfig) -> dict[str, Scalar]:

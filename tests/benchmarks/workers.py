@@ -1,0 +1,253 @@
+"""What more workers bring, and what the storage costs: ``make bench-workers`` writes results/workers.md.
+
+PostgreSQL runs as it would in production (every commit reaches the disk), alone and behind ``olivine proxy``. Trials
+only sleep, so that 2 cores can hold 4 workers and what is left is what olivine adds: claims, turns, proposals, records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from postgres import postgres_server
+from sleepy_worker import OBJECTIVES, SPACE, Sleepy
+
+from olivine.passes.artifact import write_atomic
+from olivine.passes.recipe import compose
+from olivine.passes.session_options import available_cores
+from olivine.search.crew import Crew
+from olivine.search.distributions import distributions_of
+from olivine.search.environment import cpu_name, installed
+from olivine.search.exchange import Exchange
+from olivine.search.live import watcher_for
+from olivine.search.records import StudyDir
+from olivine.search.roster import Roster
+from olivine.search.sampling import Proposer, hash_seed, make_sampler
+from olivine.search.shared_opening import create_shared
+from olivine.search.shared_study import SharedStudy
+from olivine.search.storage import connect
+
+WORKER = Path(__file__).parents[1] / "sleepy_worker.py"
+CALLS = (
+    "create_new_trial",
+    "get_all_trials",
+    "get_trial",
+    "get_study_system_attrs",
+    "get_study_user_attrs",
+    "set_study_user_attr",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "set_trial_state_values",
+)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--to", type=Path, default=Path("results/workers.md"))
+    options.add_argument("--seconds", type=float, default=3.0, help="that a trial takes")
+    options.add_argument("--rounds", type=int, default=8, help="trials per worker")
+    options.add_argument("--history", type=int, default=5000, help="trials that the study has when storage is timed")
+    options.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4])
+    given = options.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with postgres_server() as url, proxy(url) as proxied:
+        rates = {
+            where: {n: trials_per_hour(place, n, given.seconds, given.rounds) for n in given.counts}
+            for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))
+        }
+        costs = {
+            where: storage_cost(place, given.history) for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))
+        }
+    write_atomic(given.to, report(rates, costs, given))
+    print(given.to.read_text())
+
+
+@contextmanager
+def proxy(url: str) -> Iterator[str]:
+    """``olivine proxy`` in front of a database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "olivine.search.cli", "proxy", "--storage", url, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        connect(f"grpc://localhost:{port}")
+        yield f"grpc://localhost:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def trials_per_hour(url: str, workers: int, seconds: float, rounds: int) -> float:
+    """Trials an hour of ``workers`` processes, from the moment when all of them work."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / f"rate-{workers}-{time.time():.0f}"
+        command = [sys.executable, str(WORKER), url, str(folder), "--seconds", str(seconds)]
+        command += ["--trials", str(workers * (rounds + 4)), "--lease", "60"]
+        crew = [
+            subprocess.Popen([*command, *(["--lead"] if n == 0 else [])], stdout=subprocess.DEVNULL)
+            for n in range(workers)
+        ]
+        for process in crew:
+            if process.wait():
+                raise SystemExit(f"a worker ended with exit code {process.returncode}")
+        lines = [line.split() for line in (folder / "measured.txt").read_text().splitlines()]
+    begun = [(float(at), pid) for _, number, pid, at in lines if number != "0"]
+    counts = Counter(pid for _, pid in begun)
+    if len(counts) < workers:
+        raise SystemExit(f"only {len(counts)} of {workers} workers took part; ask for more --rounds")
+    start = max(min(at for at, who in begun if who == pid) for pid in counts)
+    end = min(max(at for at, who in begun if who == pid) for pid in counts)
+    return 3600 * sum(start < at <= end for at, _ in begun) / (end - start)
+
+
+def storage_cost(url: str, history: int) -> dict[str, float]:
+    """Seconds in the storage per trial, and for a proposal, in a study of ``history`` trials."""
+    name = f"cost-{time.time():.0f}"
+    made = create_shared(connect(url), name, OBJECTIVES, {})
+    made.study.tell(made.study.ask(), [30.0, 1.0])
+    started = time.perf_counter()
+    made.study.add_trials([past(number) for number in range(history)])
+    filled = time.perf_counter() - started
+
+    storage = connect(url)  # as a worker that joins now
+    found = create_shared(storage, name, OBJECTIVES, {})
+    shared = SharedStudy(found.study, found.side, found.parts, Roster(storage, found.side))
+    started = time.perf_counter()
+    shared.trials()
+    first_read = time.perf_counter() - started
+    spent: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for call in CALLS:
+        _watch(storage, call, spent, calls)
+    trials = 20
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = StudyDir(Path(scratch))
+        budget = history + trials
+        proposer = _TimedProposer(Proposer(SPACE, "tpe", 0, 10))
+        shared.publish({"budget": budget, "ended": ""})
+        crew = Crew(
+            shared,
+            SPACE,
+            proposer,
+            (),
+            OBJECTIVES,
+            Sleepy(folder.root, 0.0),
+            Exchange(folder),
+            watcher_for(_quiet()),
+            budget=budget,
+        )  # type: ignore[arg-type]
+        crew.ended = lambda: None
+        with shared.roster:
+            crew.work()
+    return {
+        "filled": filled,
+        "first_read": first_read,
+        "storage_ms": 1e3 * sum(spent.values()) / trials,
+        "calls": sum(calls.values()) / trials,
+        "proposal_ms": 1e3 * proposer.seconds / trials,
+    }
+
+
+class _TimedProposer:
+    def __init__(self, proposer: Proposer) -> None:
+        self._proposer, self.seconds = proposer, 0.0
+
+    def propose(self, *arguments: Any) -> Any:
+        started = time.perf_counter()
+        found = self._proposer.propose(*arguments)
+        self.seconds += time.perf_counter() - started
+        return found
+
+
+def _watch(storage: Any, call: str, spent: Counter[str], calls: Counter[str]) -> None:
+    plain = getattr(storage, call)
+
+    def timed(*arguments: Any, **more: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return plain(*arguments, **more)
+        finally:
+            spent[call] += time.perf_counter() - started
+            calls[call] += 1
+
+    setattr(storage, call, timed)
+
+
+def past(number: int) -> optuna.trial.FrozenTrial:
+    """An ended trial with everything that a real one leaves in the storage."""
+    scratch = optuna.create_study(directions=["minimize", "minimize"])
+    scratch.sampler = make_sampler("random", hash_seed(7, number), 1)
+    choice = SPACE.suggest(scratch.ask())
+    params = {name: choice[name] for name in SPACE.searched if name in choice}
+    record = Sleepy.record(0, choice)
+    return optuna.trial.create_trial(
+        values=[record.value(name) for name in OBJECTIVES],
+        params=params,
+        distributions=distributions_of(SPACE, params),
+        user_attrs={
+            "recipe_key": compose(choice).key,
+            "state": "complete",
+            "metrics": dict.fromkeys(map(str, range(20)), 1.5),
+        },
+        system_attrs={"worker": "past", "choice": str(choice), "constraints:builds and runs": 0.0},
+    )
+
+
+def _quiet() -> Any:
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def report(rates: dict[str, dict[int, float]], costs: dict[str, dict[str, float]], given: argparse.Namespace) -> str:
+    """results/workers.md."""
+    lines = [
+        "# Several workers on one study",
+        "",
+        f"`make bench-workers` on {cpu_name()}, {available_cores()} cores; Optuna "
+        f"{installed('optuna')}, PostgreSQL 16 on the same machine with every commit on disk.",
+        "",
+        f"Trials an hour, with trials that sleep {given.seconds:g} s, counted from when all workers work:",
+        "",
+        "| workers | " + " | ".join(rates) + " |",
+        "|---|" + "---|" * len(rates),
+    ]
+    for count in given.counts:
+        cells = [f"{by[count]:.0f} ({by[count] / by[given.counts[0]]:.2f}x)" for by in rates.values()]
+        lines.append(f"| {count} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"What a trial costs when the study has {given.history} trials already, mean of 20:",
+        "",
+        "| | " + " | ".join(costs) + " |",
+        "|---|" + "---|" * len(costs),
+    ]
+    rows = (
+        ("storage calls, together", "storage_ms", "{:.0f} ms"),
+        ("their number", "calls", "{:.0f}"),
+        ("proposal (TPE)", "proposal_ms", "{:.0f} ms"),
+        ("first look of a worker that joins, once", "first_read", "{:.1f} s"),
+    )
+    for title, key, form in rows:
+        lines.append(f"| {title} | " + " | ".join(form.format(cost[key]) for cost in costs.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A worker whose trials only sleep: real storage, real processes, real claims, and no model.
+
+    python tests/sleepy_worker.py URL FOLDER --trials 60 --seconds 0.05 [--lead]
+
+Every measurement leaves a line in ``measured.txt`` of the folder when it begins, whatever becomes of it afterwards:
+recipe key, trial number, process, time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from olivine.evaluators.base import Measurement
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import compose
+from olivine.search.crew import Crew
+from olivine.search.exchange import Exchange
+from olivine.search.live import watcher_for
+from olivine.search.objective import STAGES
+from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.roster import Roster
+from olivine.search.sampling import Proposer
+from olivine.search.shared_opening import create_shared, wait_for_facts
+from olivine.search.shared_study import SharedStudy
+from olivine.search.space import parse_space
+from olivine.search.storage import connect
+from olivine.search.telling import tell
+
+#: 2 * 5 * 3 * 3 * 4 = 360 candidates at most; some axes leave one precision out.
+SPACE = parse_space(
+    {
+        "precision": ["int8", "int4"],
+        "algorithm": ["rtn", "k_quant"],
+        "block_size": [16, 32, 64, 128],
+        "lm_head": ["same", "fp32", "int8"],
+        "fusion_level": ["none", "qkv", "full"],
+        "threads": {"low": 1, "high": 200},
+    }
+)
+OBJECTIVES = ("tpot_ms", "perplexity_ratio")
+
+
+class Sleepy:
+    """Takes its time, and finds numbers that depend on the choice alone."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self._folder, self._seconds = folder, seconds
+
+    def measure(
+        self, number: int, choice: Mapping[str, Scalar], stages: Sequence[str], earlier: TrialRecord | None
+    ) -> TrialRecord:
+        recipe = compose(choice)
+        with (self._folder / "measured.txt").open("a") as lines:
+            lines.write(f"{recipe.key} {number} {os.getpid()} {time.time():.3f}\n")
+        time.sleep(self._seconds)
+        return self.record(number, choice)
+
+    @staticmethod
+    def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
+        """What is found of a choice."""
+        recipe = compose(choice)
+        bits = 4.0 if choice.get("precision") == "int4" else 8.0
+        found = {
+            "tpot_ms": bits + 16 / float(choice.get("block_size", 16)) + float(choice.get("threads", 1)) / 100,
+            "perplexity_ratio": 1 + 1 / bits + float(choice.get("block_size", 16)) / 1000,
+        }
+        metrics = {name: Measurement.exact(name, "1", value).to_dict() for name, value in found.items()}
+        return TrialRecord(number, "complete", "", dict(choice), recipe.to_json(), recipe.key, metrics=metrics)
+
+
+def base(shared: SharedStudy, exchange: Exchange, sleepy: Sleepy) -> None:
+    """Trial 0, and the facts that the others wait for."""
+    trial = shared.study.ask()
+    record = sleepy.measure(0, {"precision": "fp32"}, STAGES, None)
+    exchange.write(record)
+    tell(shared.study, trial._trial_id, record, OBJECTIVES, compact=True)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("url")
+    options.add_argument("folder", type=Path)
+    options.add_argument("--trials", type=int, default=60)
+    options.add_argument("--seconds", type=float, default=0.05)
+    options.add_argument("--lead", action="store_true")
+    options.add_argument("--lease", type=float, default=1.5)
+    options.add_argument("--stages", nargs="+", default=list(STAGES))
+    given = options.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage, name = connect(given.url), given.folder.name
+    about = {"leads": given.lead}
+    if given.lead:
+        given.folder.mkdir(exist_ok=True)
+        made = create_shared(storage, name, OBJECTIVES, about)
+    else:
+        made, _ = wait_for_facts(storage, name, about, 60.0)
+    roster = Roster(storage, made.side, about=about, beat_s=given.lease / 5, lease_s=given.lease)
+    shared = SharedStudy(made.study, made.side, made.parts, roster)
+    exchange, sleepy = Exchange(StudyDir(given.folder)), Sleepy(given.folder, given.seconds)
+    proposer = Proposer(SPACE, "tpe", 0, 10)
+    watcher = watcher_for(Console(width=160))
+    stages = tuple(given.stages)
+    with roster:
+        crew = Crew(shared, SPACE, proposer, (), OBJECTIVES, sleepy, exchange, watcher, stages, budget=given.trials)
+        if given.lead:
+            base(shared, exchange, sleepy)
+            shared.publish({"budget": given.trials, "ended": ""})
+            crew.ended = lambda: None
+        reason = crew.work()
+        if given.lead:
+            shared.publish(shared.facts() | {"ended": reason})
+
+
+if __name__ == "__main__":
+    main()
