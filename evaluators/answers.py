@@ -23,6 +23,11 @@ class Loaded:
     vocab_size: int
     versions: dict[str, str]
 
+    @property
+    def runtime(self) -> str:
+        """The flavours of ONNX Runtime that ran it, with their versions: ``onnxruntime 1.31.1``."""
+        return ", ".join(f"{name} {found}" for name, found in sorted(self.versions.items()) if name != "python")
+
 
 @dataclass(frozen=True)
 class ArmStats:

@@ -26,6 +26,8 @@ from olivine.evaluators.procfs import peak_rss_bytes
 from olivine.passes.durable import aside
 from olivine.passes.errors import OlivineError
 
+#: What runs a model; see :meth:`Arm.start`.
+Loop = Literal["genai", "session"]
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
 
 #: Exit code of the child when the asked provider is not the one that would run; see arm_server.
@@ -74,6 +76,7 @@ class Arm:
         python: str | Path = sys.executable,
         timeout_s: float = 300.0,
         memory_limit_bytes: int | None = None,
+        loop: Loop = "genai",
     ) -> Arm:
         """Start a process that imports its libraries at once and waits for a model.
 
@@ -83,10 +86,12 @@ class Arm:
             python: the interpreter; each flavour of ONNX Runtime needs an environment of its own.
             timeout_s: longest wait for the answer to one request; the process is killed after it.
             memory_limit_bytes: the process is killed when its resident set outgrows this.
+            loop: what runs the model: ONNX Runtime GenAI, or the same loop in a plain session where the interpreter
+                can't hold GenAI beside its ONNX Runtime.
         """
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the arm; closed in close()
         process = subprocess.Popen(
-            child_command(python, "arm_server"),
+            child_command(python, "arm_server", *(["session"] if loop == "session" else [])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

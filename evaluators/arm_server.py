@@ -22,16 +22,19 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from olivine.evaluators.child_process import begin
+from olivine.evaluators.plain_session import PlainSession
 from olivine.evaluators.procfs import busy_s
 from olivine.evaluators.scoring import TopK, score, top_k
 from olivine.evaluators.session import ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
+#: Argument that asks for a plain session.
+SESSION = "session"
 PARENT_CHECK_S = 2.0
 
 
 class Server:
-    """The commands; each method's keyword arguments are those of the request, its dict is the answer."""
+    """The commands, by GenAI; each method's keyword arguments are those of the request, its dict is the answer."""
 
     def __init__(self, genai: Any) -> None:
         self.genai = genai
@@ -39,12 +42,16 @@ class Server:
         self.generator: Any = None
         self.scored = False
 
+    def open(self, folder: str, config: dict[str, Any]) -> None:
+        """Load the model of a folder."""
+        self.model = self.genai.Model(folder)
+
     def load(self, folder: str) -> dict[str, Any]:
         """Load the model, once its provider has shown itself."""
         config = json.loads((Path(folder) / "genai_config.json").read_text())
         provider = prove_provider(Path(folder), config)
         started = time.perf_counter()
-        self.model = self.genai.Model(folder)
+        self.open(folder, config)
         load_ms = (time.perf_counter() - started) * 1e3
         options = config["model"]["decoder"].get("session_options", {})
         return {
@@ -153,12 +160,16 @@ class Server:
             raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
         return top_k(logits, targets, k)
 
-    def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:
-        """Float32 logits before, and token ids at, the last ``scored`` positions of a window."""
+    def prompt_logits(self, ids: Any) -> Any:
+        """[tokens, vocabulary] logits of a prompt on a fresh cache."""
         self.generator = None
         generator = self._generator(len(ids) + 1)
         generator.append_tokens(ids)
-        logits = np.asarray(generator.get_output("logits"))[0]
+        return np.asarray(generator.get_output("logits"))[0]
+
+    def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:
+        """Float32 logits before, and token ids at, the last ``scored`` positions of a window."""
+        logits = self.prompt_logits(ids)
         if len(logits) != len(ids):
             raise ValueError(
                 f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph can't be "
@@ -168,12 +179,35 @@ class Server:
         return logits[first - 1 : -1].astype(np.float32, copy=False), ids[first:]
 
 
+class SessionServer(Server):
+    """The commands in a plain ONNX Runtime session, where GenAI can't be: text stays with the parent."""
+
+    def open(self, folder: str, config: dict[str, Any]) -> None:
+        """Load the model of a folder."""
+        import onnxruntime as ort
+
+        self.model = PlainSession(ort, Path(folder), config)
+
+    def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:
+        """Time a prompt on a fresh cache, to its first token."""
+        ids = np.array(tokens, dtype=np.int64)
+        return timed(lambda: self.model.start(ids), 1)
+
+    def decode(self, steps: int) -> dict[str, Any]:
+        """Time further tokens."""
+        return timed(self.model.step, steps)
+
+    def prompt_logits(self, ids: Any) -> Any:
+        """[tokens, vocabulary] logits of a prompt on a fresh cache."""
+        return self.model.start(ids)
+
+
 def finite(logits: Any) -> bool:
     """Whether all logits are finite; a sum shows it without an array of flags."""
     return bool(np.isfinite(logits.sum(axis=1, dtype=np.float64)).all())
 
 
-def timed(work: Callable[[], None], times: int) -> dict[str, Any]:
+def timed(work: Callable[[], object], times: int) -> dict[str, Any]:
     """Milliseconds of each call, and the cores that other programs kept busy meanwhile."""
     busy, own = busy_s(), time.process_time()
     marks = [time.perf_counter_ns()]
@@ -194,6 +228,14 @@ def versions() -> dict[str, str]:
         if name.startswith("onnxruntime"):
             found[name] = package.version
     return found
+
+
+def _genai() -> Any:
+    import onnxruntime_genai as genai
+
+    if hasattr(genai, "disable_telemetry_events"):
+        genai.disable_telemetry_events()
+    return genai
 
 
 def watch_parent(parent: int) -> None:
@@ -219,12 +261,8 @@ def main() -> int:
     threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the protocol
-    import onnxruntime_genai as genai
-
-    if hasattr(genai, "disable_telemetry_events"):
-        genai.disable_telemetry_events()
     try:
-        serve(sys.stdin.buffer, answers, Server(genai))
+        serve(sys.stdin.buffer, answers, SessionServer(None) if SESSION in sys.argv else Server(_genai()))
     except ProviderUnavailable as error:
         print(error, file=sys.stderr)
         return EXIT_PROVIDER

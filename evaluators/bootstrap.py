@@ -15,6 +15,7 @@ runpy.run_module(sys.argv[2], run_name="__main__")
 """
 
 
-def child_command(python: str | Path, module: str) -> list[str]:
-    """The command that runs ``olivine.evaluators.<module>`` under the interpreter ``python``."""
-    return [str(python), "-P", "-c", _BOOTSTRAP, str(Path(__file__).parent), f"olivine.evaluators.{module}"]
+def child_command(python: str | Path, module: str, *arguments: str) -> list[str]:
+    """The command that runs ``olivine.evaluators.<module>`` with ``arguments`` under the interpreter ``python``."""
+    place = str(Path(__file__).parent)
+    return [str(python), "-P", "-c", _BOOTSTRAP, place, f"olivine.evaluators.{module}", *arguments]

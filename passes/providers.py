@@ -20,6 +20,8 @@ class Provider:
         layout: whose graph the model builder makes for it.
         machine: what it needs that pip can't install; empty where that is nothing.
         packages: what pip installs; one flavour of ONNX Runtime replaces another in an environment.
+        environment: what ``olivine provider add`` installs for it into an environment of its own, pinned.
+        genai: whether that environment can hold ONNX Runtime GenAI; else models run in a plain session.
         entry: its entry in genai_config.json where it runs another provider's graph; else the builder writes one.
         probe_options: what ONNX Runtime needs to start it on any machine that has its libraries.
         refused: precision -> why it does not run; ``integers`` stands for int8, int4 and mixed.
@@ -34,6 +36,8 @@ class Provider:
     probe_options: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     ran: str = "nothing on it so far"
+    environment: tuple[str, ...] = ()
+    genai: bool = True
 
     def refusal(self, precision: str) -> str | None:
         """Why it can't run a graph of this precision, in words; None where it can."""
@@ -76,12 +80,14 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             packages=("'onnxruntime-gpu[cuda,cudnn]'", "onnxruntime-genai-cuda"),
             refused={"fp32": _NO_PRESENT},
             ran="nothing on it so far: its graphs are built in tests, without a GPU",
+            environment=("onnxruntime-gpu[cuda,cudnn]==1.31.1", "onnxruntime-genai-cuda==0.18.0", "numpy==2.4.6"),
         ),
         "dml": Provider(
             floats=("fp16",),
             layout="dml",
             machine="Windows with a DirectX 12 GPU",
             packages=("onnxruntime-directml", "onnxruntime-genai-directml"),
+            environment=("onnxruntime-directml==1.24.4", "onnxruntime-genai-directml==0.14.1", "numpy==2.4.6"),
             refused={"fp32": _NO_PRESENT},
         ),
         "webgpu": Provider(
@@ -89,12 +95,16 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             layout="webgpu",
             machine="a GPU with Vulkan, Metal or DirectX 12",
             packages=("onnxruntime-webgpu", "onnxruntime-genai"),
+            environment=("onnxruntime-webgpu==1.27.0", "numpy==2.4.6"),
+            genai=False,  # onnxruntime-genai 0.18 asks for ONNX Runtime 1.31
         ),
         "trt-rtx": Provider(
             floats=("fp16", "bf16"),
             layout="trt-rtx",
             machine="Windows with an NVIDIA RTX GPU",
             packages=("onnxruntime-trt-rtx", "onnxruntime-genai-cuda"),
+            environment=("onnxruntime-trt-rtx==1.23.2", "numpy==2.4.6"),
+            genai=False,  # onnxruntime-genai-cuda 0.18 asks for ONNX Runtime 1.31
             refused={
                 "integers": "it takes integer weights behind DequantizeLinear, and the passes here write MatMulNBits"
             },
@@ -104,13 +114,16 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             layout="cpu",
             machine="a Qualcomm NPU",
             packages=("onnxruntime-qnn", "onnxruntime-genai"),
+            environment=("onnxruntime-qnn==2.7.0", "onnxruntime==1.31.1", "onnxruntime-genai==0.18.0", "numpy==2.4.6"),
             entry={"qnn": {}},
         ),
         "openvino": Provider(
             floats=("fp32",),
             layout="cpu",
             machine="",
-            packages=("onnxruntime-openvino", "onnxruntime-genai"),
+            packages=("onnxruntime-openvino",),
+            environment=("onnxruntime-openvino==1.24.1", "numpy==2.4.6"),
+            genai=False,  # onnxruntime-genai 0.18 asks for ONNX Runtime 1.31 and its API, which 1.24 lacks
             entry={"OpenVINO": {"device_type": "CPU"}},
             probe_options={"device_type": "CPU"},
             ran="the probe of olivine doctor on it; attention and quantized embeddings stay with the CPU provider",

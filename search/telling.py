@@ -29,14 +29,15 @@ def tell(
         trial_id: of the trial in the storage.
         record: how it ended.
         objectives: the metrics that are the study's values.
-        compact: keep all metrics in one attribute, for storages across a network.
+        compact: for storages across a network: all metrics in one attribute, and no recipe key, which the claim of a
+            shared study has set.
 
     Raises:
         UpdateFinishedTrialError: when the trial was ended by somebody else meanwhile.
     """
     storage = study._storage
     metrics = {name: metric["value"] for name, metric in record.metrics.items()}
-    notes = {"recipe_key": record.recipe_key, "state": record.state}
+    notes = {"state": record.state} if compact else {"recipe_key": record.recipe_key, "state": record.state}
     if record.reason:
         notes["reason"] = record.reason
     for name, value in {**notes, **({METRICS_KEY: metrics} if compact else metrics)}.items():
