@@ -1,4 +1,4 @@
-"""A decoder run in a plain ONNX Runtime session: the loop that GenAI has, for providers whose environment can't hold it.
+"""A decoder in a plain ONNX Runtime session: the loop that GenAI has, for providers whose environment can't hold it.
 
 Greedy, batch 1: a prompt on an empty cache, then one token after the other, each step's ``present`` the next one's
 ``past``. Both arms of a comparison run it, so that like is compared with like. Imports only the standard library,
@@ -51,7 +51,7 @@ class PlainSession:
         self._next = 0
 
     def start(self, ids: Any) -> Any:
-        """Run a prompt on an empty cache; returns its logits [tokens, vocabulary] and keeps the likeliest next token."""
+        """Run a prompt on an empty cache and keep the likeliest next token; returns its logits [tokens, vocabulary]."""
         self._cache = [self._ort.OrtValue.ortvalue_from_numpy(self._empty) for _ in self._past]
         self._length = 0
         return self._run(np.asarray(ids, dtype=np.int64))

@@ -37,7 +37,9 @@ def tell(
     """
     storage = study._storage
     metrics = {name: metric["value"] for name, metric in record.metrics.items()}
-    notes = {"state": record.state} if compact else {"recipe_key": record.recipe_key, "state": record.state}
+    notes: dict[str, str] = (
+        {"state": record.state} if compact else {"recipe_key": record.recipe_key, "state": record.state}
+    )
     if record.reason:
         notes["reason"] = record.reason
     for name, value in {**notes, **({METRICS_KEY: metrics} if compact else metrics)}.items():
