@@ -1,8 +1,9 @@
-"""What the kernels of ONNX Runtime make of this machine's instructions."""
+"""What the kernels of ONNX Runtime make of this machine's processor and its instructions."""
 
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -26,3 +27,17 @@ def int8_sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except (OSError, StopIteration):
         return True
     return _VNNI.isdisjoint(flags.split())
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's marketing name."""
+    if cpuinfo.is_file() and (found := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
+        return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_identity(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name and instructions: on virtual machines the name alone says little."""
+    if cpuinfo.is_file() and (found := re.search(r"^(?:flags|Features)\s*:\s*(.+)", cpuinfo.read_text(), re.MULTILINE)):
+        return f"{cpu_name(cpuinfo)}: {found[1].strip()}"
+    return cpu_name(cpuinfo)

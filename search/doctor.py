@@ -17,9 +17,10 @@ from rich.text import Text
 
 from olivine.evaluators.session import CPU
 from olivine.passes.cache import DEFAULT_MAX_BYTES, cache_root
+from olivine.passes.cpu_features import cpu_name
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.session_options import available_cores
-from olivine.search.environment import PACKAGES, cpu_name, installed
+from olivine.search.environment import PACKAGES, installed
 from olivine.search.provider_state import ProviderState, provider_state
 
 HUB_TIMEOUT_S = 3.0

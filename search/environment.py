@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from olivine.passes.cpu_features import cpu_name
 from olivine.passes.session_options import available_cores
 from olivine.passes.source import Source
 
@@ -69,11 +68,3 @@ def gpu_names() -> tuple[str, ...]:
         ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"), capture_output=True, text=True, check=False
     )
     return tuple(line.strip() for line in said.stdout.splitlines() if line.strip()) if said.returncode == 0 else ()
-
-
-def cpu_name() -> str:
-    """The processor's marketing name."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
-        return found[1].strip()
-    return platform.processor() or platform.machine()

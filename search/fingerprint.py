@@ -8,9 +8,10 @@ from typing import Any
 
 import psutil
 
+from olivine.passes.cpu_features import cpu_name
 from olivine.passes.session_options import available_cores
 from olivine.search.config import StudyConfig
-from olivine.search.environment import cpu_name, gpu_names, installed
+from olivine.search.environment import gpu_names, installed
 from olivine.search.provider_check import asked_providers
 
 #: Packages whose version changes how fast a model runs.

@@ -26,11 +26,12 @@ from postgres import postgres_server
 from sleepy_worker import OBJECTIVES, SPACE, Sleepy
 
 from olivine.passes.artifact import write_atomic
+from olivine.passes.cpu_features import cpu_name
 from olivine.passes.recipe import compose
 from olivine.passes.session_options import available_cores
 from olivine.search.crew import Crew
 from olivine.search.distributions import distributions_of
-from olivine.search.environment import cpu_name, installed
+from olivine.search.environment import installed
 from olivine.search.exchange import Exchange
 from olivine.search.live import watcher_for
 from olivine.search.records import StudyDir

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from olivine.passes.cpu_features import int8_sums_saturate
+from olivine.passes.cpu_features import cpu_identity, cpu_name, int8_sums_saturate
 from olivine.passes.recipe import canonical
 
 
@@ -34,3 +34,10 @@ def test_the_default_range_is_what_this_cpu_sums_exactly(saturates: bool, monkey
     monkeypatch.setattr("olivine.passes.quantize.dynamic.int8_sums_saturate", lambda: saturates)
     assert canonical({"precision": "int8", "activations": "int8"})["reduce_range"] is saturates
     assert "reduce_range" not in canonical({"precision": "int8"})
+
+
+def test_a_processor_is_told_by_its_name_and_instructions(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\nbugs\t\t:\n")
+    assert (cpu_name(cpuinfo), cpu_identity(cpuinfo)) == ("AMD EPYC", "AMD EPYC: fpu avx2")
+    assert cpu_identity(tmp_path / "nothing") == cpu_name(tmp_path / "nothing")
