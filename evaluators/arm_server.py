@@ -118,9 +118,9 @@ class Server:
             ids = stored[f"tokens_{window}"]
             base = TopK(*(stored[f"{part}_{window}"] for part in ("ids", "logp", "tail", "nll", "best")))
         logits, targets = self._logits(ids, len(base.nll))
-        if not finite(logits):
-            return {"nll": 0.0, "tokens": len(targets), "kl": 0.0, "agree": 0, "finite": False}
         scores = score(logits, targets, base)
+        if not scores.finite.all():
+            return {"nll": 0.0, "tokens": len(targets), "kl": 0.0, "agree": 0, "finite": False}
         return {
             "nll": float(scores.nll.sum()),
             "tokens": len(targets),

@@ -1,11 +1,17 @@
-"""From logits to what quality is summed from: pure numpy, in row chunks, float32 in and float64 sums out.
+"""From logits to what quality is summed from: pure numpy, in row chunks on all cores, float32 in and float64 sums out.
 
-A vocabulary of 200,000 and a window of 512 make logits of 400 MB; nothing here copies them whole.
+A vocabulary of 200,000 and a window of 512 make logits of 400 MB; nothing here copies them whole. A chunk stays in a
+core's cache while all that is asked of it is computed.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +20,8 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 
-CHUNK_ROWS = 32
+#: Logits worked on at a time by a core: a megabyte.
+CHUNK_LOGITS = 262144
 #: A tail below this is rounding: it counts as this much on both sides.
 LEAST_TAIL = 1e-12
 
@@ -40,11 +47,15 @@ class TopK:
 
 @dataclass(frozen=True)
 class Scores:
-    """Per scored position: negative log-likelihood and KL(base || candidate) in nats, top-1 agreement."""
+    """Per scored position: negative log-likelihood and KL(base || candidate) in nats, top-1 agreement.
+
+    Where ``finite`` is false a logit was not, and the others mean nothing.
+    """
 
     nll: Float64
     kl: Float64
     agree: npt.NDArray[np.bool_]
+    finite: npt.NDArray[np.bool_]
 
 
 def top_k(logits: Float32, targets: Int32, k: int) -> TopK:
@@ -53,17 +64,16 @@ def top_k(logits: Float32, targets: Int32, k: int) -> TopK:
     ``targets`` [positions] are the tokens that came next.
     """
     k = min(k, logits.shape[1])
-    ids, logp, tail, nll, best = [], [], [], [], []
-    for start in range(0, len(logits), CHUNK_ROWS):
-        rows = logits[start : start + CHUNK_ROWS]
+
+    def cut(chunk: slice) -> tuple[Int32, Float32, Float64, Float32, Int32]:
+        rows = logits[chunk]
         likely = np.argpartition(rows, -k, axis=1)[:, -k:].astype(np.int32)
-        kept, rest, normalizer = _split(rows, likely)
-        ids.append(likely)
-        logp.append(kept.astype(np.float32))
-        tail.append(rest)
-        nll.append((normalizer - _picked(rows, targets[start : start + CHUNK_ROWS])).astype(np.float32))
-        best.append(rows.argmax(axis=1).astype(np.int32))
-    return TopK(*(np.concatenate(part) for part in (ids, logp, tail, nll, best)))
+        best = rows.argmax(axis=1)
+        kept, rest, normalizer = _split(rows, likely, best)
+        nll = (normalizer - _picked(rows, targets[chunk])).astype(np.float32)
+        return likely, kept.astype(np.float32), rest, nll, best.astype(np.int32)
+
+    return TopK(*(np.concatenate(part) for part in zip(*_in_chunks(cut, logits), strict=True)))
 
 
 def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
@@ -73,15 +83,31 @@ def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
     bucket: a lower bound of the full one (log-sum inequality), and equal to it where both spread the tail
     alike.
     """
-    nll, kl, agree = [], [], []
-    for start in range(0, len(logits), CHUNK_ROWS):
-        chunk = slice(start, start + CHUNK_ROWS)
+
+    def compare(chunk: slice) -> tuple[Float64, Float64, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         rows = logits[chunk]
-        kept, rest, normalizer = _split(rows, base.ids[chunk])
-        kl.append(bucketed_kl(base.logp[chunk], base.tail[chunk], kept, rest))
-        nll.append(normalizer - _picked(rows, targets[chunk]))
-        agree.append(rows.argmax(axis=1) == base.best[chunk])
-    return Scores(np.concatenate(nll), np.concatenate(kl), np.concatenate(agree))
+        finite = np.isfinite(rows.sum(axis=1))
+        best = rows.argmax(axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is told by ``finite``
+            kept, rest, normalizer = _split(rows, base.ids[chunk], best)
+            kl = bucketed_kl(base.logp[chunk], base.tail[chunk], kept, rest)
+            return normalizer - _picked(rows, targets[chunk]), kl, best == base.best[chunk], finite
+
+    return Scores(*(np.concatenate(part) for part in zip(*_in_chunks(compare, logits), strict=True)))
+
+
+_Part = TypeVar("_Part")
+
+
+def _in_chunks(work: Callable[[slice], _Part], logits: Float32) -> Sequence[_Part]:
+    """What ``work`` gives for each chunk of rows, in order."""
+    rows = max(1, CHUNK_LOGITS // logits.shape[1])
+    return list(_cores().map(work, [slice(start, start + rows) for start in range(0, len(logits), rows)]))
+
+
+@cache
+def _cores() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
 
 def bucketed_kl(base: Float32, base_tail: Float64, ours: Float64, our_tail: Float64) -> Float64:
@@ -100,18 +126,22 @@ def bucketed_kl(base: Float32, base_tail: Float64, ours: Float64, our_tail: Floa
     return total
 
 
-def _split(rows: Float32, ids: Int32) -> tuple[Float64, Float64, Float64]:
+def _split(rows: Float32, ids: Int32, best: npt.NDArray[np.intp]) -> tuple[Float64, Float64, Float64]:
     """Log-probabilities of the tokens ``ids``, the probability of all others, and log(sum(exp(rows))).
 
-    The tail is a difference of float64 sums over the same exponentials, so it keeps its digits when it is small.
+    The others are summed by themselves, so their probability keeps its digits when it is small. ``best`` is the
+    likeliest token of each row.
     """
-    peak = rows.max(axis=1, keepdims=True)
-    weights = np.exp(rows - peak)
-    total = weights.sum(axis=1, dtype=np.float64)
+    peak = np.take_along_axis(rows, best[:, None], axis=1)
+    weights = np.subtract(rows, peak)
+    np.exp(weights, out=weights)
     inside = np.take_along_axis(weights, ids, axis=1).sum(axis=1, dtype=np.float64)
+    np.put_along_axis(weights, ids, np.float32(0), axis=1)
+    outside = weights.sum(axis=1).astype(np.float64)
+    total = inside + outside
     normalizer = np.log(total) + peak[:, 0].astype(np.float64)
     kept = np.take_along_axis(rows, ids, axis=1) - normalizer[:, None]
-    return kept, np.maximum(total - inside, 0.0) / total, normalizer
+    return kept, outside / total, normalizer
 
 
 def _picked(rows: Float32, targets: Int32) -> Float32:

@@ -12,6 +12,7 @@ import pytest
 from bigram import bigram_folder
 
 from olivine.evaluators.arm import Arm, ArmFailed
+from olivine.passes.export import Export
 
 OpenArm = Callable[..., Arm]
 
@@ -233,3 +234,25 @@ def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> N
     with pytest.raises(ArmFailed, match="no JSON") as caught:
         arm.stats()
     assert caught.value.kind == "error"
+
+
+def test_scoring_holds_one_window_of_a_huge_vocabulary(
+    tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
+) -> None:
+    vocabulary, length = 262144, 65  # Gemma's
+    checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", vocab=vocabulary)
+    (tmp_path / "onnx").mkdir()
+    Export().apply(checkpoint, tmp_path / "onnx")
+    logits = vocabulary * length * 4
+    windows = [(list(range(start, start + length)), length - 1) for start in range(0, 600, 100)]
+    stored = tmp_path / "reference.npz"
+    with Arm.open(tmp_path / "onnx") as arm:
+        arm.reference(windows, stored, 512)
+        if not arm.reset_peak():
+            pytest.skip("this kernel does not let a peak start anew")
+        before = arm.stats().rss_bytes
+        scores = [arm.score(stored, number) for number in range(len(windows))]
+        held = arm.stats().peak_rss_bytes - before
+    assert all(score.finite and score.kl < 1e-3 for score in scores)
+    # ONNX Runtime's logits, the array of them, and what each core works on; never another window's.
+    assert held < 2.5 * logits + 20e6
