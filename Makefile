@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test check typecheck bench bench-front bench-workers schema reference clean
+.PHONY: demo install test check typecheck bench bench-study bench-front bench-workers schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -39,6 +39,9 @@ typecheck: .venv/.development
 
 bench: .venv/.development  ## speed and memory as ratios measured side by side, into results/benchmarks.md
 	$(BIN)/python tests/benchmarks/bench.py --to results/benchmarks.md
+
+bench-study: .venv/.development  ## candidates decided in ten minutes from a cold start, into results/study-rate.md
+	$(BIN)/python tests/benchmarks/study_rate.py --to results/study-rate.md
 
 bench-front: .venv/.development  ## what mixing formats gains over one for all layers, into results/front.md
 	$(BIN)/python tests/benchmarks/front.py --to results/front.md

@@ -1,12 +1,14 @@
 """The child process of a build: ``python -m olivine.search.build_child REQUEST RESPONSE``.
 
-A request file alone reproduces its build. Without arguments the child imports its libraries first and then waits
-for one line on standard input, ``REQUEST<tab>RESPONSE``: a spare child that is ready when the next build comes.
+A request file alone reproduces its build. Without arguments the process stays: it imports its libraries, takes lines
+``REQUEST<tab>RESPONSE`` on standard input and forks for each. On standard output it says ``started PID`` and, when
+that process has ended, ``ended CODE``, as :attr:`subprocess.Popen.returncode` counts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import traceback
@@ -23,15 +25,58 @@ from olivine.passes.source import resolve
 
 
 def main(arguments: list[str]) -> None:
-    """Run one build request."""
-    if not arguments:
-        begin()
-        import torch  # noqa: F401 - imported while there is time
-
-        arguments = sys.stdin.readline().rstrip("\n").split("\t")
+    """Run one build request, or stay for many."""
     if len(arguments) == 2:
-        request, response = map(Path, arguments)
-        write_atomic(response, json.dumps(answer(json.loads(request.read_text())), indent=1))
+        build_request(*map(Path, arguments))
+    else:
+        serve()
+
+
+def build_request(request: Path, response: Path) -> None:
+    """Build what the file ``request`` asks for and write the answer to ``response``."""
+    write_atomic(response, json.dumps(answer(json.loads(request.read_text())), indent=1))
+
+
+def serve() -> None:
+    """Fork for every request, until standard input ends."""
+    begin()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print goes to the log and can't break the protocol
+    _import_ahead()
+    for line in sys.stdin:
+        request, response = map(Path, line.rstrip("\n").split("\t"))
+        child = os.fork()
+        if child == 0:
+            _build_and_exit(request, response)
+        answers.write(f"started {child}\n")
+        _, status = os.waitpid(child, 0)
+        answers.write(f"ended {os.waitstatus_to_exitcode(status)}\n")
+
+
+def _import_ahead() -> None:
+    """Import what builds use. None of it may run yet: threads that it starts would be missing after a fork."""
+    import onnxruntime  # noqa: F401
+    import safetensors  # noqa: F401
+    import scipy.linalg.lapack  # noqa: F401
+    import threadpoolctl  # noqa: F401
+    import torch  # noqa: F401
+
+    from olivine.passes.quantize import layer_codes  # noqa: F401
+
+
+def _build_and_exit(request: Path, response: Path) -> None:
+    """The whole life of a forked process: whatever goes wrong is printed, and told by the exit code."""
+    code = 1
+    try:
+        begin()
+        build_request(request, response)
+        code = 0
+    except BaseException:  # it must not go on as a second server
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
 from olivine.search.records import State, TrialRecord
 from olivine.search.workers import Builder, BuildOutcome
+
+#: Tells the choice of the trial that follows, where it is known already.
+Ahead = Callable[[], Mapping[str, Scalar] | None]
 
 #: The parts of a trial, in their order; a worker may do only some of them.
 STAGES = ("build", "quality", "latency")
@@ -100,6 +104,8 @@ class Objective:
         self.base: Arm | None = None
         self._base_artifact: ModelArtifact | None = None
         self._spare: Arm | None = None
+        #: Name, recipe key and result of the build that runs ahead.
+        self._following: tuple[str, str, Future[BuildOutcome]] | None = None
 
     @property
     def evaluators(self) -> Evaluators:
@@ -160,6 +166,7 @@ class Objective:
         choice: Mapping[str, Scalar],
         stages: Sequence[str] | None = None,
         earlier: TrialRecord | None = None,
+        ahead: Ahead = lambda: None,
     ) -> TrialRecord:
         """Build and measure one candidate; trial 0 is the base, which stays loaded for the others.
 
@@ -168,6 +175,7 @@ class Objective:
             choice: its axis values.
             stages: the parts to do now; by default all that this process does.
             earlier: what other workers found in the parts before.
+            ahead: tells the choice of the next trial, which is built while this one is scored; not while it is timed.
 
         Returns:
             The record; one that is ``complete`` without the last stage waits for a worker that does it.
@@ -178,7 +186,7 @@ class Objective:
         state: State = "complete"
         reason = tail = ""
         try:
-            self._run(number, recipe, draft, self.stages if stages is None else tuple(stages))
+            self._run(number, recipe, draft, self.stages if stages is None else tuple(stages), ahead)
         except OlivineError as error:
             state, reason, tail = "failed", str(error), getattr(error, "tail", "")
         violations = self._violations(draft.metrics)
@@ -204,10 +212,10 @@ class Objective:
             stderr_tail=tail,
         )
 
-    def _run(self, number: int, recipe: Recipe, draft: _Draft, stages: Sequence[str]) -> None:
+    def _run(self, number: int, recipe: Recipe, draft: _Draft, stages: Sequence[str], ahead: Ahead) -> None:
         with self._phase("build" if "build" in stages else "fetch", draft):
             self.prepare()
-            outcome = self._builder.build(recipe, f"{number:04d}")
+            outcome = self._take_build(recipe, f"{number:04d}")
         if "build" in stages:
             draft.built(outcome)
         artifact = outcome.artifact
@@ -230,6 +238,8 @@ class Objective:
                 draft.provider = arm.load(artifact.path).provider
                 if "latency" in stages:  # memory, as time, is that of the hardware that the study compares
                     draft.add(self.evaluators.memory.evaluate(arm, self._base()))
+            if (following := ahead()) is not None:
+                self._build_ahead(compose(following), f"{number + 1:04d}")
             if "quality" in stages:
                 with self._phase("quality", draft):
                     result = run_quality(self.evaluators.quality, arm, self._base(), self._arm_options)
@@ -237,10 +247,29 @@ class Objective:
                 draft.stopped = result.stopped
             if "latency" not in stages or (number and (draft.stopped or self._broken(draft.metrics))):
                 return
-            with self._phase("latency", draft):
+            with self._phase("latency", draft), self._builder.standing_still():
                 draft.add(self.evaluators.latency.evaluate(arm, self._base()))
-            # The next candidate's children import their libraries only now: nothing disturbs the timing.
+            # The next candidate's process imports its libraries only now: nothing disturbs the timing.
             self.prepare()
+
+    def _build_ahead(self, recipe: Recipe, name: str) -> None:
+        self._following = (name, recipe.key, self._builder.start(recipe, name))
+
+    def _take_build(self, recipe: Recipe, name: str) -> BuildOutcome:
+        """The build of this trial, which may have been started during the last one."""
+        started, self._following = self._following, None
+        if started is None:
+            return self._builder.build(recipe, name)
+        if started[:2] == (name, recipe.key):
+            return started[2].result()
+        self._builder.abandon()  # another trial came between
+        return self._builder.build(recipe, name)
+
+    def abandon_build(self) -> None:
+        """End the build of a trial that will not come."""
+        if self._following is not None:
+            self._following = None
+            self._builder.abandon()
 
     def prepare(self) -> None:
         """Start the processes of the next candidate."""

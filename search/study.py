@@ -49,6 +49,8 @@ class Search:
     base_times: BasePool
     cache: Cache
     calibration: Calibration | None = None
+    #: What was proposed during a trial for the one after it.
+    _following: Proposal | None = None
 
     def run(self) -> None:
         """Measure the base, then candidates until a stop rule says enough.
@@ -59,7 +61,7 @@ class Search:
         """
         config = self.config
         space = config.search_space()
-        proposer = Proposer(space, self.sampler(), config.seed, config.sampler.startup_trials)
+        proposer = Proposer(space, self.sampler(), config.seed, config.sampler.startup_trials, one_behind=True)
         self.announce()
         started = time.monotonic()
         with finish_trial_on_interrupt() as interrupted:
@@ -67,11 +69,12 @@ class Search:
             while (reason := self.enough(started)) is None:
                 if interrupted():
                     raise Interrupted
-                proposal = self._enqueued() or proposer.propose(self.study, self._position(), self._measured())
+                proposal, self._following = self._following or self._propose(proposer), None
                 if proposal is None:
                     reason = "every candidate of the space is measured"
                     break
-                self._trial(proposal)
+                self._trial(proposal, proposer)
+            self.objective.abandon_build()
             if interrupted():
                 raise Interrupted
         self.watcher.note(f"search ended: {reason}")
@@ -148,10 +151,14 @@ class Search:
             self.calibration = CalibrationText.of_study(self.config).store(self.objective.base_artifact(), self.cache)
             self.objective.calibrate(self.calibration.key)
 
-    def _enqueued(self) -> Proposal | None:
+    def _propose(self, proposer: Proposer, running: str | None = None) -> Proposal | None:
+        """The next candidate; ``running`` is the recipe key of the trial that has not ended yet."""
+        taken = self._measured() | ({running} if running else set())
+        return self._enqueued(taken) or proposer.propose(self.study, self._position(), taken)
+
+    def _enqueued(self, measured: set[str]) -> Proposal | None:
         """The next choice of ``enqueue:`` that is not measured yet."""
         space = self.config.search_space()
-        measured = self._measured()
         for given in self.config.enqueue:
             choice = canonical({**space.usual(), **given})
             if compose(choice).key in measured:
@@ -161,10 +168,17 @@ class Search:
             return Proposal(choice, {name: choice[name] for name in searched if name in choice}, {})
         return None
 
-    def _trial(self, proposal: Proposal) -> None:
+    def _trial(self, proposal: Proposal, proposer: Proposer) -> None:
         trial = self._ask(proposal)
         self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
-        self._end(trial, self.objective.measure(trial.number, proposal.choice))
+
+        def ahead() -> Mapping[str, Scalar] | None:
+            if self._done() + 1 >= self.config.stop.trials:
+                return None
+            self._following = self._propose(proposer, compose(proposal.choice).key)
+            return self._following.choice if self._following else None
+
+        self._end(trial, self.objective.measure(trial.number, proposal.choice, ahead=ahead))
 
     def shown(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The values worth showing: of searched axes, and those that differ from an axis's default."""

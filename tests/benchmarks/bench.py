@@ -1,7 +1,7 @@
 """``make bench``: speed and memory as ratios measured side by side in one run, on the demo model.
 
 Each job runs in a process of its own, in turn, several times; what is compared differs only in the job. Times start
-after the imports. Writes the table to the file that is given.
+after the imports. Writes the page to the file that is given; with ``--parts``, only these parts of it are replaced.
 """
 
 from __future__ import annotations
@@ -10,27 +10,34 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+import footprint
+import synthetic
+
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.latency import PairedLatency
-from olivine.evaluators.procfs import peak_rss_bytes
 from olivine.evaluators.text import TextSource, tokenize
 from olivine.evaluators.windows import TextProtocol, draw
 from olivine.passes.artifact import digest
 from olivine.passes.cache import Cache, cache_root
+from olivine.passes.calibration import capture_hessians, hessians_key
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
+from olivine.search.calibration import CalibrationText
 from olivine.search.environment import describe_environment
 
 MODEL = "demo:smollm2-135m-instruct"
@@ -46,20 +53,44 @@ BUILDER = {
 }
 
 
-def job_olivine(name: str) -> float:
-    """Seconds of a warm candidate: the float graph is there, the candidate is not."""
-    import torch  # noqa: F401 - a spare build process has it imported
+GPTQ = "int4 gptq, block 32"
 
+
+def job_olivine(name: str) -> float:
+    """Seconds of a warm candidate: the float graph is there (for GPTQ the Hessians too), the candidate is not."""
+    import torch  # noqa: F401 - a resident build process has it imported
+
+    source, shared, cache = resolve(MODEL), cache_root() / "artifacts", Cache(cache_root())
+    base = build(source, compose({}), cache).artifact
+    # The base is two stages: the export and its session options; both are linked into an otherwise empty cache.
+    keys = [digest(["source", source.key]), *_stages_of(base.key, shared)]
+    text = None
+    choice = CANDIDATES.get(name, {"precision": "int4", "algorithm": "gptq"})
+    if name == GPTQ:
+        text = CalibrationText(windows=8).store(base, cache).key
+        graph = build(source, compose({}).float_part(), cache).artifact
+        capture_hessians(graph, text, cache)
+        keys += [text, hessians_key(graph.key, text)]
+    return _seconds_of(choice, keys, text)
+
+
+def job_cold(name: str) -> float:
+    """Seconds of a first candidate: the checkpoint is there, and nothing made of it."""
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    return _seconds_of(CANDIDATES[name], [digest(["source", resolve(MODEL).key])], None)
+
+
+def _seconds_of(choice: dict[str, str], keys: list[str], text: str | None) -> float:
     source, shared = resolve(MODEL), cache_root() / "artifacts"
-    base = build(source, compose({}), Cache(cache_root())).artifact
     with tempfile.TemporaryDirectory(dir=cache_root()) as scratch:
         cache = Cache(Path(scratch))
         (cache.root / "artifacts").mkdir()
-        # The base is two stages: the export and its session options; both are linked into an otherwise empty cache.
-        for key in (digest(["source", source.key]), *_stages_of(base.key, shared)):
+        for key in keys:
             shutil.copytree(shared / key, cache.root / "artifacts" / key, copy_function=os.link)
         start = time.perf_counter()
-        build(source, compose(CANDIDATES[name]), cache)
+        build(source, compose(choice), cache, text)
         return time.perf_counter() - start
 
 
@@ -83,31 +114,94 @@ def job_builder(name: str) -> float:
         return time.perf_counter() - start
 
 
-JOBS: dict[str, Callable[[str], float]] = {"olivine": job_olivine, "builder": job_builder}
+JOBS: dict[str, Callable[[str], float]] = {"olivine": job_olivine, "builder": job_builder, "cold": job_cold}
 
 
-def run_job(kind: str, name: str) -> tuple[float, float]:
-    """(seconds, peak RSS in MB) of one job in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--job", kind, name], capture_output=True, text=True, check=True, stdin=None
+@dataclass(frozen=True)
+class Cost:
+    """Seconds, and peak memory in MB: anonymous, and resident with the pages of mapped files."""
+
+    seconds: float
+    anonymous: float
+    resident: float
+
+
+def run_job(kind: str, name: str) -> Cost:
+    """What one job takes in a fresh process."""
+    command = [sys.executable, __file__, "--job", kind, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with footprint.Watch(process.pid) as watch:
+            said, wrong = process.communicate()
+        if process.returncode:
+            raise RuntimeError(wrong)
+    seconds = json.loads(said.splitlines()[-1])["seconds"]
+    return Cost(seconds, watch.anonymous_bytes / 1e6, watch.resident_bytes / 1e6)
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
+    return Cost(*(statistics.median(part) for part in zip(*map(astuple, costs), strict=True)))
+
+
+COMPARED = [
+    "| candidate | builder s | olivine s | times faster | builder MB (anonymous / resident) | olivine MB | memory |",
+    "|---|---|---|---|---|---|---|",
+]
+
+
+def _compared(name: str, pairs: Sequence[tuple[Cost, Cost]]) -> str:
+    theirs, ours = (_median([pair[i] for pair in pairs]) for i in (0, 1))
+    faster = statistics.median(their.seconds / our.seconds for their, our in pairs)
+    cells = (
+        name,
+        f"{theirs.seconds:.1f}",
+        f"{ours.seconds:.1f}",
+        f"{faster:.1f}x",
+        f"{theirs.anonymous:.0f} / {theirs.resident:.0f}",
+        f"{ours.anonymous:.0f} / {ours.resident:.0f}",
+        f"{ours.anonymous / theirs.anonymous:.2f}x / {ours.resident / theirs.resident:.2f}x",
     )
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return answer["seconds"], answer["peak_rss_bytes"] / 1e6
+    return f"| {' | '.join(cells)} |"
 
 
 def builds(repeat: int) -> list[str]:
-    """Rows: candidate builds against the model builder, in turn."""
-    rows = [
-        "| candidate | builder s | olivine s | times faster | builder MB | olivine MB | memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """Rows: warm candidates against the model builder, in turn."""
+    rows = list(COMPARED)
     for name in CANDIDATES:
-        pairs = [(run_job("builder", name), run_job("olivine", name)) for _ in range(repeat)]
-        theirs, ours = (statistics.median(p[i][0] for p in pairs) for i in (0, 1))
-        their_mb, our_mb = (statistics.median(p[i][1] for p in pairs) for i in (0, 1))
-        faster = statistics.median(p[0][0] / p[1][0] for p in pairs)
-        cells = (f"{theirs:.1f}", f"{ours:.1f}", f"{faster:.1f}x", f"{their_mb:.0f}", f"{our_mb:.0f}")
-        rows.append(f"| {name} | {' | '.join(cells)} | {our_mb / their_mb:.2f}x |")
+        rows.append(_compared(name, [(run_job("builder", name), run_job("olivine", name)) for _ in range(repeat)]))
+    gptq = _median([run_job("olivine", GPTQ) for _ in range(repeat)])
+    alone = f"{gptq.seconds:.1f} | | | {gptq.anonymous:.0f} / {gptq.resident:.0f} | |"
+    return [*rows, f"| {GPTQ}, Hessians there | | {alone}"]
+
+
+def cold(repeat: int) -> list[str]:
+    """Rows: a first candidate, export included, against the model builder."""
+    name = "int4 rtn, block 32"
+    return [*COMPARED, _compared(name, [(run_job("builder", name), run_job("cold", name)) for _ in range(repeat)])]
+
+
+def streaming(repeat: int) -> list[str]:
+    """Rows: from checkpoint to int4 folder by the command, for models of several sizes; once each."""
+    demo = cache_root() / "artifacts" / digest(["source", resolve(MODEL).key]) / "model"
+    rows = [
+        "| model | parameters | s | s a billion | anonymous MB | resident MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory(dir=cache_root()) as scratch:
+        for name, size in [("the demo's, float32", None), *synthetic.SIZES.items()]:
+            here = Path(scratch) / "one"
+            checkpoint = demo if size is None else here / "checkpoint"
+            if size is not None:
+                synthetic.write_checkpoint(size, checkpoint)
+                label, count = f"random Llama, float16, {name}", size.parameters
+            else:
+                label, count = name, (checkpoint / "model.safetensors").stat().st_size // 4
+            command = [sys.executable, "-m", "olivine.search.cli", "build", str(checkpoint)]
+            command += ["--to", str(here / "out"), "--set", "precision=int4"]
+            took = footprint.run(command, {**os.environ, "OLIVINE_CACHE": str(here / "cache")})
+            cells = (label, f"{count / 1e6:.0f}M", f"{took.seconds:.1f}", f"{took.seconds / count * 1e9:.0f}")
+            memory = (f"{took.anonymous_bytes / 1e6:.0f}", f"{took.resident_bytes / 1e6:.0f}")
+            rows.append(f"| {' | '.join((*cells, *memory))} |")
+            shutil.rmtree(here)
     return rows
 
 
@@ -152,48 +246,78 @@ def scoring(repeat: int) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A section of the page: its title, what a reader has to know, and what measures its rows."""
+
+    title: str
+    about: str
+    rows: Callable[[int], list[str]]
+
+
+PARTS = {
+    "builds": Part(
+        "A warm candidate against ONNX Runtime GenAI's model builder, in-process",
+        "The float graph is cached, as it is from the second trial of a study on; the builder reads the same "
+        "checkpoint. olivine's time includes the check that the result loads and gives finite logits. Resident memory "
+        "holds the pages of the memory-mapped float graph, which the kernel drops when it needs the room.",
+        builds,
+    ),
+    "cold": Part(
+        "A first candidate, export included, against the model builder",
+        "Nothing but the checkpoint is there; olivine also keeps the float graph, from which the next ones are made.",
+        cold,
+    ),
+    "streaming": Part(
+        "From checkpoint to int4 folder, by model size",
+        "The command `olivine build`, in an empty cache: a copy of the checkpoint, the float32 graph, the int4 "
+        "graph and the checks of both. Memory is that of all processes together.",
+        streaming,
+    ),
+    "same": Part(
+        "The base against itself: speedups that should be 1, at 10 seconds a pair",
+        "",
+        lambda repeat: same_against_itself(repeat, 10.0),
+    ),
+    "scoring": Part("Scoring a text against running it as a prompt", "", scoring),
+}
+
+
 def main() -> None:
-    """Run every benchmark, print and write the page."""
+    """Run the benchmarks, print and write the page."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--job", nargs=2, metavar=("KIND", "NAME"))
     arguments.add_argument("--to", type=Path)
     arguments.add_argument("--repeat", type=int, default=3)
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = arguments.parse_args()
     if options.job:
-        seconds = JOBS[options.job[0]](options.job[1])
-        print(json.dumps({"seconds": seconds, "peak_rss_bytes": peak_rss_bytes("self")}))
+        print(json.dumps({"seconds": JOBS[options.job[0]](options.job[1])}))
         return
     np.set_printoptions(precision=3)
     machine = describe_environment()
     versions = ", ".join(
         f"{name} {machine['versions'][name]}" for name in ("onnxruntime", "onnxruntime-genai", "torch")
     )
-    page = [
-        "# Benchmarks",
-        "",
-        f"`make bench` on {machine['cpu']}, {machine['cores']} cores; {versions}.",
-        f"The demo model (135M parameters); medians of {options.repeat} runs in turn; times start after the imports.",
-        "",
-        "## A warm candidate against ONNX Runtime GenAI's model builder, in-process",
-        "",
-        "The float graph is cached, as from the second trial of a study on; the builder reads the same checkpoint.",
-        "olivine's time includes the check that the result loads and gives finite logits. Memory is peak RSS, of which",
-        "olivine's holds the memory-mapped float graph.",
-        "",
-        *builds(options.repeat),
-        "",
-        "## The base against itself: speedups that should be 1, at 10 seconds a pair",
-        "",
-        *same_against_itself(options.repeat, 10.0),
-        "",
-        "## Scoring a text against running it as a prompt",
-        "",
-        *scoring(options.repeat),
-        "",
-    ]
-    print("\n".join(page))
+    where = f"Measured on {machine['cpu']}, {machine['cores']} cores; {versions}; medians of {options.repeat} in turn."
+    sections = _sections(options.to)
+    for name in options.parts:
+        part = PARTS[name]
+        about = f"{part.about} {where}".strip()
+        sections[part.title] = "\n".join([f"## {part.title}", "", about, "", *part.rows(options.repeat), ""])
+        print(sections[part.title])
     if options.to:
-        options.to.write_text("\n".join(page), encoding="utf-8")
+        intro = "`make bench`; the demo model has 135M parameters. Times of jobs start after their imports."
+        kept = [sections[part.title] for part in PARTS.values() if part.title in sections]
+        options.to.write_text("\n".join(["# Benchmarks", "", intro, "", *kept]), encoding="utf-8")
+
+
+def _sections(page: Path | None) -> dict[str, str]:
+    """The sections of an earlier page, by title."""
+    if page is None or not page.exists():
+        return {}
+    found = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return {text.splitlines()[0].removeprefix("## "): text for text in found}
 
 
 if __name__ == "__main__":

@@ -17,16 +17,24 @@ from typing import Self
 
 import psutil
 
-POLL_S = 0.03
+POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a command took; memory is the largest sum over processes that was seen."""
+    """What a command took; memory is the largest sum over processes that was seen.
+
+    Attributes:
+        seconds: from start to end.
+        anonymous_bytes: memory that belongs to no file.
+        resident_bytes: all that was resident, as each process counts it.
+        shared_bytes: the same, with pages that several processes map counted once.
+    """
 
     seconds: float
     anonymous_bytes: int
     resident_bytes: int
+    shared_bytes: int
 
 
 class Watch:
@@ -36,7 +44,7 @@ class Watch:
         self._root, self._more = psutil.Process(pid), more
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
-        self.anonymous_bytes = self.resident_bytes = 0
+        self.anonymous_bytes = self.resident_bytes = self.shared_bytes = 0
 
     def _poll(self) -> None:
         while not self._end.wait(POLL_S) and self._more():
@@ -45,8 +53,10 @@ class Watch:
             except psutil.NoSuchProcess:
                 return
             found = [memory(process.pid) for process in family]
-            self.anonymous_bytes = max(self.anonymous_bytes, sum(anonymous for anonymous, _ in found))
-            self.resident_bytes = max(self.resident_bytes, sum(resident for _, resident in found))
+            totals = [sum(column) for column in zip(*found, strict=True)]
+            self.anonymous_bytes = max(self.anonymous_bytes, totals[0])
+            self.resident_bytes = max(self.resident_bytes, totals[1])
+            self.shared_bytes = max(self.shared_bytes, totals[2])
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -59,16 +69,20 @@ class Watch:
         self._thread.join()
 
 
-def memory(pid: int) -> tuple[int, int]:
-    """(anonymous, resident) bytes of a process now; nothing where it has ended."""
+def memory(pid: int) -> tuple[int, int, int]:
+    """(anonymous, resident, proportional) bytes of a process now; nothing where it has ended.
+
+    The proportional set size divides each page by the processes that map it (proc(5), smaps_rollup). Anonymous pages
+    that a fork shares with its parent are divided as well, so that they count once.
+    """
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
-    fields = dict(line.split(":", 1) for line in lines)
-    if "VmRSS" not in fields:  # it has ended and is not waited for yet
-        return 0, 0
-    return tuple(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "VmRSS"))  # type: ignore[return-value]
+        return 0, 0, 0
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    if not sizes:  # it has ended and is not waited for yet
+        return 0, 0, 0
+    return sizes["Pss_Anon"], sizes["Rss"], sizes["Pss"]
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Footprint:
@@ -89,4 +103,4 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     seconds = time.perf_counter() - start
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, said)
-    return Footprint(seconds, watch.anonymous_bytes, watch.resident_bytes)
+    return Footprint(seconds, watch.anonymous_bytes, watch.resident_bytes, watch.shared_bytes)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -62,13 +63,51 @@ def test_a_refusal_keeps_its_kind_and_reason(source: Source, tmp_path: Path) -> 
 
 def test_a_killed_build_says_by_what(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        work.prepare()
-        (child,) = children()
-        os.kill(child.pid, signal.SIGKILL)
+        started = work.start(compose({}), "killed")
+        while len(found := children()) < 2:
+            assert not started.done()
+        os.kill(found[-1].pid, signal.SIGKILL)
         with pytest.raises(BuildFailed, match="died of SIGKILL"):
-            work.build(compose({}), "killed")
+            started.result()
         assert work.build(compose({}), "next").artifact.onnx_path().is_file()
     assert children() == []
+
+
+def test_builds_are_forked_from_one_process_that_stays(source: Source, tmp_path: Path) -> None:
+    with builder(source, tmp_path) as work:
+        work.build(compose({}), "first")
+        (resident,) = children()
+        work.build(compose({"precision": "int8"}), "second")
+        assert children() == [resident]
+
+
+def test_a_resident_process_that_died_is_replaced(source: Source, tmp_path: Path) -> None:
+    with builder(source, tmp_path) as work:
+        work.prepare()
+        (resident,) = children()
+        os.kill(resident.pid, signal.SIGKILL)
+        resident.wait()
+        assert work.build(compose({}), "first").artifact.onnx_path().is_file()
+
+
+def test_a_build_stands_still_while_something_is_timed(source: Source, tmp_path: Path) -> None:
+    with builder(source, tmp_path) as work:
+        started = work.start(compose({"precision": "int8"}), "slow")
+        with work.standing_still():
+            deadline = time.monotonic() + 10  # a signal takes a moment to arrive
+            while {process.status() for process in children()} != {psutil.STATUS_STOPPED}:
+                assert time.monotonic() < deadline
+            with pytest.raises(TimeoutError):
+                started.result(timeout=0.3)
+        assert started.result().artifact.onnx_path().is_file()
+
+
+def test_an_abandoned_build_leaves_nothing_and_the_next_one_runs(source: Source, tmp_path: Path) -> None:
+    with builder(source, tmp_path) as work:
+        work.start(compose({"precision": "int8"}), "abandoned")
+        work.abandon()
+        assert children() == []
+        assert work.build(compose({}), "next").artifact.onnx_path().is_file()
 
 
 def test_a_build_that_takes_too_long_is_ended(source: Source, tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""The process that builds: resident, with its libraries imported, and forked for every build.
+
+A build has a process of its own, which starts in milliseconds: whatever it does to itself (crash, hang, eat the
+memory) ends that process, its memory goes with it, and nothing is imported twice.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from olivine.evaluators.child_process import end_group, how_it_ended
+from olivine.evaluators.procfs import peak_rss_bytes
+from olivine.passes.durable import aside_name
+from olivine.passes.errors import BuildFailed
+
+POLL_S = 0.05
+TAIL_CHARACTERS = 2000
+
+
+class BuildProcess:
+    """One resident process, the leader of a process group; see :mod:`olivine.search.build_child` for its side.
+
+    It ends with the thread that makes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log_path = aside_name(folder / f"build-{time.monotonic_ns()}.log")
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "olivine.search.build_child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._buffer = b""
+        self._log_start = 0
+        self._stopped_at: float | None = None
+        self._stood_still_s = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a build."""
+        return self._process.poll() is None
+
+    def pause(self) -> None:
+        """Let it and the build stand still; the time does not count."""
+        if self.alive and self._stopped_at is None:
+            os.killpg(self._process.pid, signal.SIGSTOP)
+            self._stopped_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        if self._stopped_at is not None:
+            self._stood_still_s += time.monotonic() - self._stopped_at
+            self._stopped_at = None
+            if self.alive:
+                os.killpg(self._process.pid, signal.SIGCONT)
+
+    def run(self, request: Path, response: Path, timeout_s: float, limit: int | None) -> float:
+        """Build what ``request`` asks for; returns the seconds that it ran.
+
+        Raises:
+            BuildFailed: when it died, hung or outgrew its memory.
+        """
+        assert self._process.stdin is not None
+        self._log_start = self._log_path.stat().st_size
+        self._stood_still_s = 0.0
+        started = time.monotonic()
+        try:
+            self._process.stdin.write(f"{request}\t{response}\n".encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has died already; how is told below
+        builder: int | None = None
+        while (said := self._said()) is None or said[0] != "ended":
+            if said is not None:
+                builder = int(said[1])
+            if not self.alive:
+                raise BuildFailed(f"the build {how_it_ended(self._process.wait())}", self._tail())
+            if self._ran_s(started) > timeout_s:
+                raise BuildFailed(f"the build did not end within {timeout_s:g} s", self._tail())
+            if limit is not None and builder is not None and (peak := peak_rss_bytes(builder)) > limit:
+                raise BuildFailed(
+                    f"the build held {peak / 1e6:.0f} MB, its limit is {limit / 1e6:.0f} MB (children.memory)"
+                )
+        if int(said[1]) != 0 or not response.is_file():
+            raise BuildFailed(f"the build {how_it_ended(int(said[1]))}", self._tail())
+        return self._ran_s(started)
+
+    def _ran_s(self, started: float) -> float:
+        still = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
+        return time.monotonic() - started - self._stood_still_s - still
+
+    def _said(self) -> list[str] | None:
+        """The next line of the process in words, or None where none came in a while."""
+        assert self._process.stdout is not None
+        if b"\n" not in self._buffer:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._process.stdout, selectors.EVENT_READ)
+                if not selector.select(POLL_S):
+                    return None
+            chunk = os.read(self._process.stdout.fileno(), 1 << 12)
+            if not chunk:
+                self._process.wait()
+                return None
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode().split()
+
+    def _tail(self) -> str:
+        said = self._log_path.read_bytes()[self._log_start :]
+        return said[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """Kill it and the build; nothing is left behind."""
+        end_group(self._process)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue  # a request that never left: its reader is dead
+        self._log_path.unlink(missing_ok=True)
