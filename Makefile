@@ -43,7 +43,7 @@ bench: .venv/.development  ## speed and memory as ratios measured side by side, 
 bench-study: .venv/.development  ## candidates decided in ten minutes from a cold start, into results/study-rate.md
 	$(BIN)/python tests/benchmarks/study_rate.py --to results/study-rate.md
 
-bench-front: .venv/.development  ## what mixing formats gains over one for all layers, into results/front.md
+bench-front: .venv/.development  ## what mixed formats gain over one for all layers at equal bytes, into results/front.md
 	$(BIN)/python tests/benchmarks/front.py --to results/front.md
 
 bench-workers: .venv/.development  ## what more workers bring, and what the storage costs, into results/workers.md
