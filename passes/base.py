@@ -23,6 +23,8 @@ import onnx_ir as ir
 
 if TYPE_CHECKING:
     from olivine.passes.calibrated import Calibrated
+    from olivine.passes.quantize.expected_loss import LayerLoss
+    from olivine.passes.quantize.layer_format import Format
 
 Scalar = str | int | float | bool
 Choice = Mapping[str, Scalar]
@@ -133,6 +135,17 @@ class GraphPass(Pass):
         Raises:
             PassRefused: when no node fits.
         """
+
+    def formats(self, losses: Mapping[str, LayerLoss]) -> Mapping[str, Format]:
+        """How the linear layers that this pass stores would be stored; none by default.
+
+        Args:
+            losses: path of every linear layer that no earlier pass has stored -> what formats are expected to cost it.
+
+        Returns:
+            Path -> format, None for a layer that stays float.
+        """
+        return {}
 
     @property
     def needs_calibration(self) -> bool:

@@ -32,6 +32,7 @@ from olivine.passes.calibrated import Calibrated
 from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import load_graph, save_graph, save_wiring
+from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import Source
 
@@ -89,8 +90,7 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
     passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
-    key = digest(["source", source.key])
-    artifact = cache.get(key) or cache.put(key, source.materialize)
+    artifact = _materialized(source, cache)
     results: list[PassResult] = []
     export: _Export | None = None
     for kind, group in groupby(passes, key=_stage):
@@ -102,6 +102,34 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
             calibrated = None if calibration is None else _calibrated(artifact, export, calibration, cache)
             artifact = _run(stage, artifact, cache, results, calibrated)
     return Built(artifact, tuple(results))
+
+
+def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
+    """What each linear layer of a model is expected to lose in every format, by its path.
+
+    Args:
+        source: the model.
+        recipe: of a candidate; its float graph is the one whose layers are looked at.
+        cache: where every stage is kept, and the result.
+        calibration: key of the text that is learned from.
+
+    Raises:
+        PassRefused: when the source is a graph: sensitivity needs a backward pass of its checkpoint.
+        BuildFailed: when the float graph does not run.
+        SourceError: when the source can't be read.
+    """
+    artifact = _materialized(source, cache)
+    export: _Export | None = None
+    for p in recipe.float_part().passes() if source.kind != "onnx" else ():
+        if isinstance(p, ExportPass):
+            export = _Export(artifact, p)
+        artifact = _run([p], artifact, cache, [], None)
+    return expected_losses(_calibrated(artifact, export, calibration, cache))
+
+
+def _materialized(source: Source, cache: Cache) -> ModelArtifact:
+    key = digest(["source", source.key])
+    return cache.get(key) or cache.put(key, source.materialize)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from olivine.evaluators.child_process import begin
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache
 from olivine.passes.errors import OlivineError
-from olivine.passes.pipeline import build
+from olivine.passes.pipeline import build, forecast
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import resolve
 
@@ -84,7 +85,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]))
     try:
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
-        built = build(source, Recipe.from_json(request["recipe"]), cache, request.get("calibration"))
+        recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")
+        if request.get("forecast"):
+            losses = forecast(source, recipe, cache, request["calibration"])
+            return {"losses": [asdict(loss) for loss in losses.values()], "peak_rss_bytes": peak_rss_bytes()}
+        built = build(source, recipe, cache, calibration)
     except OlivineError as error:
         traceback.print_exc()
         return {"error": type(error).__name__, "message": str(error), "peak_rss_bytes": peak_rss_bytes()}

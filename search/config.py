@@ -92,9 +92,9 @@ class CalibrationConfig(_Section):
 class SamplerConfig(_Section):
     """How Optuna proposes candidates."""
 
-    name: Literal["auto", "tpe", "random", "nsga2", "nsga3", "gp", "exhaustive"] = Field(
+    name: Literal["auto", "forecast", "tpe", "random", "nsga2", "nsga3", "gp", "exhaustive"] = Field(
         default="auto",
-        description="auto enumerates a space that fits the budget and takes multi-objective TPE otherwise",
+        description="auto enumerates a space that fits the budget; else a forecast guides TPE, where one can be made",
     )
     startup_trials: Count = Field(default=8, description="random trials before TPE and GP start to learn")
 

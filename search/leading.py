@@ -11,6 +11,7 @@ from olivine.search.crew import Crew
 from olivine.search.exchange import Exchange
 from olivine.search.fingerprint import Fingerprint
 from olivine.search.machine_axes import machine_values, pinned
+from olivine.search.proposing import shared_sampler_name
 from olivine.search.records import TrialRecord
 from olivine.search.sampling import Proposer
 from olivine.search.shared_opening import digest_of
@@ -65,7 +66,7 @@ def crew_of(search: Search, shared: SharedStudy, exchange: Exchange, machine: di
     named = {domain.axis.name for domain in space.domains}
     proposer = Proposer(
         space,
-        search.sampler(),
+        shared_sampler_name(config),
         config.seed,
         config.sampler.startup_trials,
         lambda choice: compose(pinned(choice, machine, named)).key,

@@ -24,6 +24,7 @@ from olivine.evaluators.twin import run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError
+from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe, compose
 from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
@@ -136,6 +137,14 @@ class Objective:
     def build(self, recipe: Recipe, name: str) -> ModelArtifact:
         """Build a recipe, or take it from the cache."""
         return self._builder.build(recipe, name).artifact
+
+    def forecast(self, recipe: Recipe) -> dict[str, LayerLoss]:
+        """What each linear layer of the float graph is expected to lose in every format, by its path.
+
+        Raises:
+            PassRefused: when sensitivities can't be learned from the source.
+        """
+        return self._builder.forecast(recipe)
 
     def remeasure(self, record: TrialRecord, evaluators: Evaluators) -> dict[str, Measurement]:
         """Every metric of a measured candidate anew, with other evaluators, in a fresh process.

@@ -25,6 +25,7 @@ from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig
 from olivine.search.doctor import free_disk_bytes
 from olivine.search.formatting import duration_text, value_text
+from olivine.search.proposing import sampler_name
 from olivine.search.provider_check import absent_providers
 from olivine.search.sampling import ENUMERABLE, count_candidates
 from olivine.search.space import Domain, Space
@@ -130,10 +131,6 @@ def make_plan(config: StudyConfig) -> Plan:
     """
     space = config.search_space()
     candidates = count_candidates(space)
-    fits_budget = candidates is not None and candidates <= config.stop.trials
-    sampler = config.sampler.name
-    if sampler == "auto":
-        sampler = "exhaustive" if fits_budget else "tpe"
     trials = config.stop.trials if candidates is None else min(candidates, config.stop.trials)
     choices = _choices(space)
     model, estimate = config.model, None
@@ -156,7 +153,7 @@ def make_plan(config: StudyConfig) -> Plan:
         endless=any(not domain.values for domain in space.domains),
         trials=trials,
         timeout_s=config.stop.timeout,
-        sampler=sampler,
+        sampler=sampler_name(config),
         estimate=estimate,
         unknown=unknown,
         absent=absent_providers(config),

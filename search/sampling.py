@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import random
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,12 @@ class Proposer:
             if self.key(proposal.choice) not in measured:
                 return proposal
         return self._unmeasured(number, measured, in_order=False)
+
+    def draws(self, study: optuna.Study, number: int, count: int) -> Iterator[Proposal]:
+        """``count`` of the sampler's own proposals for one trial, measured ones among them."""
+        scratch = self._scratch(study)
+        for attempt in range(count):
+            yield self._draw(scratch, hash_seed(self.seed, number, attempt))
 
     def _scratch(self, study: optuna.Study) -> optuna.Study:
         """A copy in memory of the trials that have ended, without the base; those under way steer TPE away."""

@@ -26,8 +26,9 @@ from olivine.search.config import StudyConfig
 from olivine.search.live import Watcher
 from olivine.search.objective import Objective
 from olivine.search.pareto import front, hypervolume_history
+from olivine.search.proposing import AnyProposer, make_proposer
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.sampling import Proposal, Proposer, count_candidates
+from olivine.search.sampling import Proposal
 from olivine.search.space import Space
 from olivine.search.telling import tell
 
@@ -59,13 +60,11 @@ class Search:
             BuildFailed: when the base itself can't be built or measured: nothing can be compared then.
             Interrupted: after Ctrl-C; the running trial is finished first.
         """
-        config = self.config
-        space = config.search_space()
-        proposer = Proposer(space, self.sampler(), config.seed, config.sampler.startup_trials, one_behind=True)
         self.announce()
         started = time.monotonic()
         with finish_trial_on_interrupt() as interrupted:
             self.baseline()
+            proposer = make_proposer(self)
             while (reason := self.enough(started)) is None:
                 if interrupted():
                     raise Interrupted
@@ -88,14 +87,6 @@ class Search:
     def front(self) -> list[TrialRecord]:
         """The front of the search so far, without the base."""
         return front([r for r in self.records if r.number > 0], self.config.objectives)
-
-    def sampler(self) -> str:
-        """The sampler, once ``auto`` is decided."""
-        name = self.config.sampler.name
-        if name != "auto":
-            return name
-        candidates = count_candidates(self.config.search_space())
-        return "exhaustive" if candidates is not None and candidates <= self.config.stop.trials else "tpe"
 
     def _done(self) -> int:
         return sum(record.number > 0 for record in self.records)
@@ -146,12 +137,12 @@ class Search:
 
     def calibrate(self) -> None:
         """Keep the text that candidates may learn from, where the space has such candidates."""
-        if may_calibrate(self.config):
+        if may_calibrate(self.config) or self.config.sampler.name == "forecast":
             self.watcher.phase_started("calibration text")
             self.calibration = CalibrationText.of_study(self.config).store(self.objective.base_artifact(), self.cache)
             self.objective.calibrate(self.calibration.key)
 
-    def _propose(self, proposer: Proposer, running: str | None = None) -> Proposal | None:
+    def _propose(self, proposer: AnyProposer, running: str | None = None) -> Proposal | None:
         """The next candidate; ``running`` is the recipe key of the trial that has not ended yet."""
         taken = self._measured() | ({running} if running else set())
         return self._enqueued(taken) or proposer.propose(self.study, self._position(), taken)
@@ -168,7 +159,7 @@ class Search:
             return Proposal(choice, {name: choice[name] for name in searched if name in choice}, {})
         return None
 
-    def _trial(self, proposal: Proposal, proposer: Proposer) -> None:
+    def _trial(self, proposal: Proposal, proposer: AnyProposer) -> None:
         trial = self._ask(proposal)
         self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
 

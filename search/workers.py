@@ -7,7 +7,7 @@ does something else, and stand still while that is being timed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from olivine.passes import errors
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.cache import Cache
 from olivine.passes.errors import OlivineError
+from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import Source
 from olivine.search.build_process import BuildProcess
@@ -84,25 +85,43 @@ class Builder:
 
     def start(self, recipe: Recipe, name: str) -> Future[BuildOutcome]:
         """Begin to build one candidate; the result is what :meth:`build` returns or raises. One runs at a time."""
+        return self._watchers.submit(self._run, self._ready(), self.request(recipe), name)
+
+    def forecast(self, recipe: Recipe) -> dict[str, LayerLoss]:
+        """What each linear layer is expected to lose in every format, by its path.
+
+        Raises:
+            OlivineError: as :meth:`build`.
+        """
+        request = {**self.request(recipe), "calibration": self.calibration, "forecast": True}
+        answer, _ = self._answer(self._ready(), request, "forecast")
+        return {one["path"]: LayerLoss(**one) for one in answer["losses"]}
+
+    def _ready(self) -> BuildProcess:
         self.prepare()
         assert self._process is not None
-        request, response = self._folder / f"{name}.request.json", self._folder / f"{name}.response.json"
-        response.unlink(missing_ok=True)
-        write_atomic(request, json.dumps(self.request(recipe), indent=1))
-        return self._watchers.submit(self._run, self._process, request, response)
+        return self._process
 
-    def _run(self, process: BuildProcess, request: Path, response: Path) -> BuildOutcome:
+    def _run(self, process: BuildProcess, request: Mapping[str, Any], name: str) -> BuildOutcome:
+        answer, seconds = self._answer(process, request, name)
+        artifact = ModelArtifact(Path(answer["path"]), answer["key"], frozenset(answer["holds"]))
+        return BuildOutcome(artifact, answer["passes"], seconds, answer["peak_rss_bytes"])
+
+    def _answer(self, process: BuildProcess, request: Mapping[str, Any], name: str) -> tuple[dict[str, Any], float]:
+        """What the process answers to a request, and the seconds that it took."""
+        asked, answered = self._folder / f"{name}.request.json", self._folder / f"{name}.response.json"
+        answered.unlink(missing_ok=True)
+        write_atomic(asked, json.dumps(request, indent=1))
         try:
-            seconds = process.run(request, response, self._timeout_s, self._limit)
+            seconds = process.run(asked, answered, self._timeout_s, self._limit)
         except OlivineError:
             process.close()
             raise
-        answer = json.loads(response.read_text())
+        answer: dict[str, Any] = json.loads(answered.read_text())
         if "error" in answer:
             kind = getattr(errors, answer["error"], OlivineError)
             raise kind(answer["message"])
-        artifact = ModelArtifact(Path(answer["path"]), answer["key"], frozenset(answer["holds"]))
-        return BuildOutcome(artifact, answer["passes"], seconds, answer["peak_rss_bytes"])
+        return answer, seconds
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:

@@ -8,9 +8,9 @@ One DynamicQuantizeLinear serves all the layers that read the same activation (g
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +20,11 @@ from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.quantize.integers import is_integer, is_mixed
+from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
+
+if TYPE_CHECKING:
+    from olivine.passes.quantize.expected_loss import LayerLoss
 
 #: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.
 LAYER_GROUPS = {
@@ -88,6 +92,10 @@ class DynamicQuantize(GraphPass):
         if choice.get("activations", "float") == "float" or is_mixed(choice):
             return None  # mixed precision chooses these layers itself
         return cls(LAYER_GROUPS[str(choice["dynamic_layers"])], bool(choice["reduce_range"]))
+
+    def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
+        """Dynamic int8 for every layer that the pattern matches."""
+        return {path: DynamicInt8(top_code(self.reduce_range)) for path in losses if re.fullmatch(self.layers, path)}
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""

@@ -71,9 +71,9 @@ def gptq_all(jobs: Sequence[Job]) -> list[BlockCodes]:
 
 
 def _together(jobs: Sequence[Job]) -> list[BlockCodes]:
-    order, feedback = _feedback(jobs[0].hessian)
+    order, moves, _ = feedback(jobs[0].hessian)
     importance = np.sqrt(np.diagonal(jobs[0].hessian))
-    return [_codes(job.weight, importance, order, feedback, job.bits, job.block_size, job.symmetric) for job in jobs]
+    return [_codes(job.weight, importance, order, moves, job.bits, job.block_size, job.symmetric) for job in jobs]
 
 
 def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, symmetric: bool = False) -> BlockCodes:
@@ -99,7 +99,7 @@ def _codes(
     weight: np.ndarray,
     importance: np.ndarray,
     order: np.ndarray,
-    feedback: np.ndarray,
+    moves: np.ndarray,
     bits: int,
     block_size: int,
     symmetric: bool,
@@ -114,7 +114,7 @@ def _codes(
         rows = np.asarray(weight[:, columns], np.float32)
         grid = _Grid.of(rows, importance, bits, block_size, symmetric)
         steps = np.empty_like(rows)
-        steps[order] = _round(rows[order], feedback, grid, (order // block_size).tolist())
+        steps[order] = _round(rows[order], moves, grid, (order // block_size).tolist())
         zero = grid.zero[np.arange(blocks * block_size) // block_size]
         codes[columns] = zero.T  # what pads the last block stands for 0
         codes[columns, :k] = (steps + zero[:k]).T
@@ -170,12 +170,23 @@ def _blocks(rows: np.ndarray, block_size: int) -> np.ndarray:
     return np.pad(rows, ((0, -len(rows) % block_size), (0, 0))).reshape(-1, block_size, rows.shape[1])
 
 
-def _feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order of input features, int64 [K], and how far the errors of earlier ones move each one, float32 [K, K].
+def feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How GPTQ goes through the input features of a layer.
 
     With ``H = M^T M`` and M lower triangular, the error of an output is the sum of ``(sum_j M_ij e_j)^2`` over i, and
-    the i-th term vanishes where ``e_i = - sum_{j<i} M_ij / M_ii e_j``: row i of the second result holds
-    ``M_ij / M_ii``. M is the Cholesky factor of H with rows and columns reversed, transposed and itself reversed.
+    the i-th term vanishes where ``e_i = - sum_{j<i} M_ij / M_ii e_j``; what rounding leaves of it is ``M_ii^2`` times
+    the square of the rounding error. M is the Cholesky factor of H with rows and columns reversed, transposed and
+    itself reversed.
+
+    Args:
+        hessian: float32 [K, K].
+
+    Returns:
+        The order of input features, int64 [K]; how far the errors of earlier ones move each one, ``M_ij / M_ii``,
+        float32 [K, K]; and ``M_ii^2``, float32 [K], both in that order.
+
+    Raises:
+        BuildFailed: when the Hessian is not positive definite.
     """
     from scipy.linalg.lapack import spotrf
 
@@ -189,17 +200,18 @@ def _feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if failed or not np.isfinite(factor).all():
         raise BuildFailed("gptq: the Hessian is not positive definite: it is no sum of squares, or not finite")
     m = factor.T[::-1, ::-1]
-    return order, np.divide(m, np.diagonal(m)[:, None], order="C")
+    diagonal = np.diagonal(m)
+    return order, np.divide(m, diagonal[:, None], order="C"), np.square(diagonal)
 
 
-def _round(rows: np.ndarray, feedback: np.ndarray, grid: _Grid, blocks: Sequence[int]) -> np.ndarray:
+def _round(rows: np.ndarray, moves: np.ndarray, grid: _Grid, blocks: Sequence[int]) -> np.ndarray:
     """Whole steps for every weight, float32 [K, N].
 
     Plain numpy: rows are short, so what a library adds to each call is most of what the loop costs.
 
     Args:
         rows: weights float32 [K, N] in the order of rounding.
-        feedback: float32 [K, K], see :func:`_feedback`.
+        moves: float32 [K, K], see :func:`feedback`.
         grid: of these output features.
         blocks: of each row, the block that it lies in.
     """
@@ -213,13 +225,13 @@ def _round(rows: np.ndarray, feedback: np.ndarray, grid: _Grid, blocks: Sequence
             for i in range(start, stop):
                 target, step, error, block = targets[i], steps[i], errors[i - top], blocks[i]
                 if i > start:
-                    target += feedback[i, start:i] @ errors[start - top : i - top]
+                    target += moves[i, start:i] @ errors[start - top : i - top]
                 np.multiply(target, grid.inverse[block], out=step)
                 np.rint(step, out=step)
                 np.maximum(step, grid.low[block], out=step)
                 np.minimum(step, grid.high[block], out=step)
                 np.multiply(step, grid.scale[block], out=error)
                 np.subtract(rows[i], error, out=error)
-            targets[stop:bottom] += feedback[stop:bottom, start:stop] @ errors[start - top : stop - top]
-        targets[bottom:] += feedback[bottom:, top:bottom] @ errors[: bottom - top]
+            targets[stop:bottom] += moves[stop:bottom, start:stop] @ errors[start - top : stop - top]
+        targets[bottom:] += moves[bottom:, top:bottom] @ errors[: bottom - top]
     return steps

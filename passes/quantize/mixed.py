@@ -21,21 +21,21 @@ import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
-from olivine.passes.graph import Linear, linears
+from olivine.passes.graph import linears
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, top_code
+from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
 from olivine.passes.quantize.integers import is_mixed
 from olivine.passes.quantize.layer_codes import layer_codes
+from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
-from olivine.passes.quantize.sensitivity import block_sensitivities, dynamic_sensitivities
 
 if TYPE_CHECKING:
     from olivine.passes.calibrated import Calibrated
 
 HEAD = "lm_head"
 HEADS = ("same", "fp32", "int8", "int4")
-DYNAMIC = "dynamic"
 
 
 @dataclass(frozen=True)
@@ -143,41 +143,40 @@ class MixedQuantize(GraphPass):
         raise PassRefused("mixed: sensitivities are learned from calibration text, and none was given")
 
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
-        """Store every linear layer in the format that :meth:`allocate` gives it."""
+        """Store every linear layer in the format that :meth:`formats` gives it."""
         layers = {layer.path: layer for layer in linears(model)}
         if not layers:
             raise PassRefused("mixed: no MatMul with a constant weight is left to quantize")
-        formats = self.allocate(list(layers.values()), calibrated)
+        losses = expected_losses(calibrated)
+        formats = self.formats({path: losses[path] for path in layers})
         stored = []
         for form in (self._four(), self._eight()):
             some = [layers[path] for path, found in formats.items() if found == form]
             codes = layer_codes(some, form, calibrated) if some else []
             stored += [Stored(layer, form, compute) for layer, compute in zip(some, codes, strict=True)]
-        dynamic = [layers[path] for path, found in formats.items() if found == DYNAMIC]
+        dynamic = [layers[path] for path, found in formats.items() if isinstance(found, DynamicInt8)]
         quantize_activations(model, dynamic, top_code(self.reduce_range))
         store_in_blocks(model, stored, self.accuracy_level)
 
-    def allocate(self, layers: list[Linear], calibrated: Calibrated) -> dict[str, BlockFormat | str | None]:
-        """Path of each layer -> its format, ``dynamic``, or None where it stays float."""
-        sizes = {layer.path: layer.shape[0] * layer.shape[1] for layer in layers}
-        heads = {"fp32": None, "int8": self._eight(), "int4": self._four()}
+    def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
+        """The allocation: by what each layer is expected to lose in each format."""
+        four, eight, narrow = self._four(), self._eight(), DynamicInt8(top_code(self.reduce_range))
+        sizes = {path: loss.weights for path, loss in losses.items()}
+        heads: dict[str, Format] = {"fp32": None, "int8": eight, "int4": four}
         fixed = {} if self.lm_head == "same" else {HEAD: heads[self.lm_head]}
-        free = [path for path in sizes if path not in fixed]
-        at_four = block_sensitivities(self._four(), calibrated)
-        dynamic: frozenset[str] = frozenset()
-        if self.dynamic_layers:
-            lost = dynamic_sensitivities(calibrated, top_code(self.reduce_range))
-            fitting = {p: at_four[p] - lost[p] for p in free if re.fullmatch(self.dynamic_layers, p)}
-            dynamic = worth_most(fitting, sizes, self.dynamic_share)
-        lost = block_sensitivities(self._eight(), calibrated)
-        eight = worth_most({p: at_four[p] - lost[p] for p in free if p not in dynamic}, sizes, self.int8_share)
+        free = {path: loss for path, loss in losses.items() if path not in fixed}
+        fitting = {p for p in free if self.dynamic_layers and re.fullmatch(self.dynamic_layers, p)}
+        saved = {p: free[p].of(four) - free[p].of_dynamic(narrow.top) for p in fitting}
+        dynamic = worth_most(saved, sizes, self.dynamic_share)
+        saved = {p: loss.of(four) - loss.of(eight) for p, loss in free.items() if p not in dynamic}
+        at_eight = worth_most(saved, sizes, self.int8_share)
 
-        def choose(path: str) -> BlockFormat | str | None:
+        def choose(path: str) -> Format:
             if path in fixed:
                 return fixed[path]
-            return DYNAMIC if path in dynamic else self._eight() if path in eight else self._four()
+            return narrow if path in dynamic else eight if path in at_eight else four
 
-        return {path: choose(path) for path in sizes}
+        return {path: choose(path) for path in losses}
 
     def _four(self) -> BlockFormat:
         return BlockFormat(4, self.algorithm, self.block_size, self.symmetric)

@@ -11,7 +11,7 @@ An embedding that shares its weight with the head (``tie_word_embeddings``) keep
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,15 +19,17 @@ import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
-from olivine.passes.graph import Linear, linears
+from olivine.passes.graph import linears
 from olivine.passes.quantize.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
 from olivine.passes.quantize.integers import INTEGER_BITS, is_integer
 from olivine.passes.quantize.layer_codes import layer_codes
+from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
 if TYPE_CHECKING:
     from olivine.passes.calibrated import Calibrated
+    from olivine.passes.quantize.expected_loss import LayerLoss
 
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 
@@ -131,12 +133,16 @@ class WeightOnlyQuantize(GraphPass):
             lm_head_bits=bits if head == "same" else INTEGER_BITS.get(head, 0),
         )
 
-    def width(self, layer: Linear) -> int:
-        """Bits of one layer; 0 leaves it float."""
+    def width(self, path: str) -> int:
+        """Bits of the layer of this path; 0 leaves it float."""
         for pattern, bits in self.overrides:
-            if re.fullmatch(pattern, layer.path):
+            if re.fullmatch(pattern, path):
                 return bits
-        return self.lm_head_bits if layer.role == "lm_head" else self.bits
+        return self.lm_head_bits if path == "lm_head" else self.bits
+
+    def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
+        """The width of each layer, all else alike."""
+        return {path: self._form(bits) if (bits := self.width(path)) else None for path in losses}
 
     @property
     def needs_calibration(self) -> bool:
@@ -159,8 +165,11 @@ class WeightOnlyQuantize(GraphPass):
 
     def _stored(self, model: ir.Model, bits: int, calibrated: Calibrated | None) -> Iterator[Stored]:
         """The layers of one width."""
-        layers = [layer for layer in linears(model) if self.width(layer) == bits]
-        form = BlockFormat(bits, self.algorithm, self.block_size, self.symmetric)
+        layers = [layer for layer in linears(model) if self.width(layer.path) == bits]
+        form = self._form(bits)
         if layers:
             for layer, codes in zip(layers, layer_codes(layers, form, calibrated), strict=True):
                 yield Stored(layer, form, codes)
+
+    def _form(self, bits: int) -> BlockFormat:
+        return BlockFormat(bits, self.algorithm, self.block_size, self.symmetric)

@@ -1,0 +1,173 @@
+"""Expected loss: the KL divergence that storing a layer in a format should cost, before any code is computed.
+
+Rounding to multiples of a step s leaves an error with the mean square s^2 / 12 (Bennett 1948). What of it reaches the
+layer's output depends on how the codes are chosen, with H the second moment of the layer's input:
+
+1. each weight for itself (rtn, k_quant): ``s^2 / 12 * H_kk`` of input feature k;
+2. gptq: what the features that are rounded later can make good is made good, and ``s^2 / 12 * M_kk^2`` is left, with
+   M the triangular factor of H in the order of rounding (``gptq.py``).
+
+An activation that becomes uint8 with one scale a tensor adds ``s^2 / 12 * |w|^2`` to every output feature. Where an
+output's error has the mean square e, the divergence grows by about half of ``e * E[g^2]``, with g the output's gradient
+(see ``gradients.py``). Only a block's range enters: all formats of a model take seconds, where codes take seconds each.
+
+Errors of different layers are taken as independent. That holds for small ones; for a whole model at 4 bits the sum
+is half of the true divergence. It ranks layers and candidates; the real divergence is measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from olivine.passes.artifact import digest
+from olivine.passes.calibrated import Calibrated
+from olivine.passes.gradients import gradients_key
+from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
+from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, channel_scales
+from olivine.passes.quantize.gptq import feedback
+from olivine.passes.session_options import available_cores
+
+#: Raised whenever the same format and text would give other predictions.
+VERSION = 1
+#: Squared step of a searched scale, relative to that of a block's whole range: what k-quant's search gains.
+SEARCHED = 0.9
+_FILE = "losses.json"
+_ROUNDING = 1 / 12
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """What storing one layer costs, in nats per token.
+
+    Attributes:
+        path: of the layer, as in :attr:`Linear.path`.
+        k: input features.
+        n: output features.
+        blocks: ``"block size/sym|asym/learned|alone"`` -> loss if a block's whole range were one step.
+        dynamic: largest code of a weight -> loss of dynamic int8.
+    """
+
+    path: str
+    k: int
+    n: int
+    blocks: Mapping[str, float]
+    dynamic: Mapping[str, float]
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        return self.k * self.n
+
+    def of(self, form: BlockFormat) -> float:
+        """Expected divergence of storing the weight in ``form``."""
+        symmetric = not form.zero_points
+        levels: int = 2 ** (form.bits - 1) if symmetric else 2**form.bits - 1
+        searched = SEARCHED if form.algorithm == "k_quant" or (form.learns and not symmetric) else 1.0
+        return searched * self.blocks[_key(form.block_size, symmetric, form.learns)] / levels**2
+
+    def of_dynamic(self, top: int) -> float:
+        """Expected divergence of dynamic int8 with weights up to the code ``top``."""
+        return self.dynamic[str(top)]
+
+
+def expected_losses(calibrated: Calibrated) -> dict[str, LayerLoss]:
+    """Path of every linear layer of the float graph -> its losses; computed once and kept in the cache.
+
+    Raises:
+        PassRefused: when the source is a graph: sensitivity needs a backward pass of its checkpoint.
+    """
+    checkpoint = calibrated.checkpoint
+    gradients = gradients_key(checkpoint.key, calibrated.text) if checkpoint else None
+    libraries = {name: version(name) for name in ("numpy", "scipy")}
+    key = digest(["expected loss", VERSION, calibrated.graph.key, calibrated.key, gradients, libraries])
+
+    def write(to: Path) -> frozenset[str]:
+        found = [asdict(loss) for loss in _computed(calibrated)]
+        (to / _FILE).write_text(json.dumps(found, indent=1))
+        return frozenset({"expected loss"})
+
+    entry = calibrated.cache.get(key) or calibrated.cache.put(key, write)
+    return {raw["path"]: LayerLoss(**raw) for raw in json.loads((entry.path / _FILE).read_text())}
+
+
+def _computed(calibrated: Calibrated) -> Iterator[LayerLoss]:
+    from threadpoolctl import threadpool_limits
+
+    layers = list(linears(load_graph(calibrated.graph.onnx_path())))
+    calibrated.hessians, calibrated.gradients  # noqa: B018 - measured once, before threads ask for them
+    with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
+        yield from pool.map(lambda layer: _of_layer(layer, calibrated), layers)
+
+
+def _of_layer(layer: Linear, calibrated: Calibrated) -> LayerLoss:
+    k, n = layer.shape
+    weight = layer.array().astype(np.float32, copy=False)
+    hessian, gradient = calibrated.hessian(layer), calibrated.gradients.of(layer)
+    dynamic = {}
+    for top in (TOP, REDUCED_TOP):
+        steps = np.square(channel_scales(weight, top), dtype=np.float64)
+        of_weights = 0.5 * _ROUNDING * float(np.trace(hessian, dtype=np.float64) * (steps @ gradient))
+        dynamic[str(top)] = of_weights + activation_loss(weight, calibrated.step_power(layer), gradient)
+    return LayerLoss(layer.path, k, n, losses_of_blocks(weight, hessian, gradient), dynamic)
+
+
+def losses_of_blocks(weight: np.ndarray, hessian: np.ndarray, gradient_power: np.ndarray) -> dict[str, float]:
+    """Loss of a weight in blocks of every size if a block's whole range were one step; see :class:`LayerLoss`.
+
+    Args:
+        weight: float32 [K, N].
+        hessian: second moment of the input, float32 [K, K].
+        gradient_power: of the output features, float32 [N].
+    """
+    heard = {"alone": np.diagonal(hessian), "learned": heard_of_gptq(hessian)}
+    losses = {}
+    low = high = weight
+    for size, factor in zip(BLOCK_SIZES, (min(BLOCK_SIZES), *(2 for _ in BLOCK_SIZES[1:])), strict=True):
+        low, high = block_ranges(low, factor)[0], block_ranges(high, factor)[1]
+        spans = {"asym": np.maximum(high, 0) - np.minimum(low, 0), "sym": np.maximum(high, -low)}
+        starts = np.arange(0, len(weight), size)
+        for (how, span), (learned, power) in product(spans.items(), heard.items()):
+            of_blocks = np.add.reduceat(power, starts, dtype=np.float64) @ np.square(span, dtype=np.float64)
+            losses[f"{size}/{how}/{learned}"] = 0.5 * _ROUNDING * float(of_blocks @ gradient_power)
+    return losses
+
+
+def activation_loss(weight: np.ndarray, step_power: float, gradient_power: np.ndarray) -> float:
+    """Expected divergence of rounding the input [n, K] to one uint8 tensor.
+
+    Args:
+        weight: float32 [K, N].
+        step_power: mean squared rounding error of an input feature.
+        gradient_power: of the output features, float32 [N].
+    """
+    return 0.5 * step_power * float(np.square(weight).sum(0, dtype=np.float64) @ gradient_power)
+
+
+def heard_of_gptq(hessian: np.ndarray) -> np.ndarray:
+    """How much of each input feature's rounding error reaches the output after GPTQ, float32 [K].
+
+    What later features can't make good: never more than ``H_kk``, but for the damping.
+    """
+    order, _, left = feedback(hessian)
+    heard = np.empty(len(order), np.float32)
+    heard[order] = left
+    return heard
+
+
+def block_ranges(weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest weight of each block, float32 [blocks, N] of a weight [K, N]; K may be no multiple."""
+    starts = np.arange(0, len(weight), size)
+    return np.minimum.reduceat(weight, starts, axis=0), np.maximum.reduceat(weight, starts, axis=0)
+
+
+def _key(size: int, symmetric: bool, learned: bool) -> str:
+    return f"{size}/{'sym' if symmetric else 'asym'}/{'learned' if learned else 'alone'}"

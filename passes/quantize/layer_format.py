@@ -1,0 +1,22 @@
+"""Format: how one linear layer is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from olivine.passes.quantize.block_format import BlockFormat
+
+
+@dataclass(frozen=True)
+class DynamicInt8:
+    """int8 for the weight, one scale an output channel, and uint8 for the activation, as it comes.
+
+    Attributes:
+        top: the largest code of a weight: 127, or 63 in 7 bits.
+    """
+
+    top: int
+
+
+#: A block format, dynamic int8, or None for float.
+Format = BlockFormat | DynamicInt8 | None

@@ -1,0 +1,167 @@
+"""Guide: which of many proposals should add most to the front, by forecasts that the study's own trials correct.
+
+For every metric, a small Bayesian linear regression (Bishop 2006, section 3.3) predicts by how much a forecast is off,
+on a logarithmic scale: by a constant, by the forecast itself, and by the value of each axis. Its prior trusts the
+forecast to a few tens of percent. One draw from the posterior says how all proposals would come out (Thompson
+sampling); the proposal with the largest gain in hypervolume in that draw is next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import canonical, compose
+from olivine.search.forecast import Forecast
+from olivine.search.metrics import Constraint, directed
+from olivine.search.pareto import Floats, hypervolume, nondominated
+from olivine.search.records import TrialRecord
+
+#: Prior standard deviations: of a constant offset, of the slope, of what one value of an axis adds (log scale).
+OFFSET, SLOPE, AXIS = 0.5, 0.3, 0.2
+#: Noise of a measured value around the corrected forecast before there are residuals, and how many it counts for.
+NOISE, NOISE_COUNT = 0.05, 4
+#: Trials before the reference point is taken from what was measured rather than from forecasts.
+ENOUGH = 5
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Picks proposals.
+
+    Attributes:
+        forecast: of the model and machine.
+        objectives: metric names.
+        constraints: that candidates have to keep.
+    """
+
+    forecast: Forecast
+    objectives: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+
+    def __post_init__(self) -> None:
+        """Nothing is forecast twice."""
+        object.__setattr__(self, "_known", {})
+
+    def expected(self, choice: Mapping[str, Scalar]) -> dict[str, float]:
+        """Metric -> forecast of a choice."""
+        known: dict[str, dict[str, float]] = self._known  # type: ignore[attr-defined]
+        recipe = compose(choice)
+        if recipe.key not in known:
+            known[recipe.key] = self.forecast.metrics(recipe)
+        return known[recipe.key]
+
+    def best(self, pool: Sequence[Mapping[str, Scalar]], records: Sequence[TrialRecord], seed: int) -> int | None:
+        """Index of the proposal in ``pool`` that should add most to the front; None where none should add anything.
+
+        Args:
+            pool: canonical choices.
+            records: of the ended candidates, without the base.
+            seed: of the draw.
+        """
+        rng = np.random.default_rng(seed)
+        watched = [*self.objectives, *(c.metric for c in self.constraints if c.metric not in self.objectives)]
+        drawn = {name: self._draw(name, pool, records, rng) for name in watched}
+        points = np.stack([_directed(name, drawn[name]) for name in self.objectives], axis=1)
+        allowed = np.ones(len(pool), dtype=bool)
+        for constraint in self.constraints:
+            allowed &= np.array([constraint.holds(value) for value in drawn[constraint.metric]])
+        measured = self._measured(records)
+        reference = self._reference(measured, points)
+        front = measured[nondominated(measured)] if len(measured) else measured
+        have = hypervolume(front, reference)
+        gains = [
+            hypervolume(np.vstack([front, point]), reference) - have if fits else 0.0
+            for point, fits in zip(points, allowed, strict=True)
+        ]
+        index = int(np.argmax(gains))
+        return index if gains[index] > 0 else None
+
+    def _measured(self, records: Sequence[TrialRecord]) -> Floats:
+        """[records, objectives] of the feasible ones, to be minimized."""
+        rows = [[directed(n, r.value(n)) for n in self.objectives] for r in records if r.feasible]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
+
+    def _reference(self, measured: Floats, expected: Floats) -> Floats:
+        """Worst values that still count: of what was measured, once there is enough; of most forecasts before."""
+        worst = measured.max(axis=0) if len(measured) >= ENOUGH else np.quantile(expected, 0.75, axis=0)
+        best = np.vstack([measured, expected]).min(axis=0)
+        reference: Floats = worst + 0.1 * np.maximum(worst - best, 1e-9)
+        return reference
+
+    def _draw(
+        self,
+        metric: str,
+        pool: Sequence[Mapping[str, Scalar]],
+        records: Sequence[TrialRecord],
+        rng: np.random.Generator,
+    ) -> Floats:
+        """One draw of how all proposals would come out in one metric."""
+        known = [r for r in records if metric in r.metrics]
+        tried = [canonical(r.params) for r in known]
+        names = sorted(
+            {pair for choice in (*pool, *tried) for pair in choice.items() if not isinstance(pair[1], float)}, key=str
+        )
+        forecasts = _logs(metric, [self.expected(choice)[metric] for choice in pool])
+        centre = float(forecasts.mean())
+        seen = _logs(metric, [self.expected(choice)[metric] for choice in tried])
+        found = _logs(metric, [r.value(metric) for r in known])
+        x = _features(seen - centre, tried, names)
+        weights, noise = posterior(x, found - seen, len(names), rng)
+        drawn = forecasts + _features(forecasts - centre, pool, names) @ weights
+        return _unlog(metric, drawn + noise * rng.standard_normal(len(pool)))
+
+
+def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> tuple[Floats, float]:
+    """Weights [features] drawn from their posterior, and the standard deviation of the noise.
+
+    Args:
+        features: [trials, 2 + values]: a one, the forecast, one for each axis value that a trial has.
+        residuals: [trials] log of measured over forecast.
+        values: how many axis values there are.
+        rng: draws.
+    """
+    prior = 1 / np.square([OFFSET, SLOPE, *[AXIS] * values])
+    variance = NOISE**2
+    mean: Floats = np.zeros(len(prior))
+    for _ in range(3):  # the noise from the residuals, the weights from the noise
+        precision = np.diag(prior) + features.T @ features / variance
+        mean = np.asarray(np.linalg.solve(precision, features.T @ residuals / variance), dtype=np.float64)
+        left = residuals - features @ mean
+        variance = (NOISE_COUNT * NOISE**2 + float(left @ left)) / (NOISE_COUNT + len(residuals))
+    factor = np.linalg.cholesky(np.diag(prior) + features.T @ features / variance)
+    drawn: Floats = mean + np.linalg.solve(factor.T, rng.standard_normal(len(prior)))
+    return drawn, math.sqrt(variance)
+
+
+def _features(
+    forecasts: Floats, choices: Sequence[Mapping[str, Scalar]], names: Sequence[tuple[str, Scalar]]
+) -> Floats:
+    values = [[float(choice.get(axis) == value) for axis, value in names] for choice in choices]
+    return np.column_stack([np.ones(len(choices)), forecasts, np.reshape(values, (len(choices), len(names)))])
+
+
+def _logs(metric: str, values: Sequence[float]) -> Floats:
+    """A metric on the scale on which its forecasts are off by a constant."""
+    found: Floats = np.array(values, dtype=np.float64)
+    if metric == "perplexity_ratio":
+        found = np.maximum(found - 1, 1e-4)
+    elif metric == "top1_agreement":
+        found = np.maximum(1 - found, 1e-4)
+    logs: Floats = np.log(np.maximum(found, 1e-9))
+    return logs
+
+
+def _unlog(metric: str, logs: Floats) -> Floats:
+    values: Floats = np.exp(np.minimum(logs, 50.0))
+    if metric == "perplexity_ratio":
+        return 1 + values
+    return 1 - values if metric == "top1_agreement" else values
+
+
+def _directed(metric: str, values: Floats) -> Floats:
+    return np.array([directed(metric, value) for value in values])

@@ -1,0 +1,124 @@
+"""Guided proposals: of many candidates that could be next, the one that a forecast says adds most to the front.
+
+Three sources fill the pool: TPE's own proposals, neighbours of the front (one axis changed), and chance. In a study's
+first trials, before there is a front, this walks along the forecast's own front: its warm start.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import compose
+from olivine.search.guide import Guide
+from olivine.search.pareto import front
+from olivine.search.records import TrialRecord
+from olivine.search.sampling import Proposal, Proposer, hash_seed
+from olivine.search.space import Space
+
+#: Proposals of each kind in a pool; neighbours are per member of the front.
+DRAWN, CHANCE, NEIGHBOURS = 4, 200, 12
+
+
+@dataclass(frozen=True)
+class GuidedProposer:
+    """Draws candidates for a study by forecast.
+
+    Attributes:
+        proposer: draws TPE's proposals, and stands in where the forecast sees no gain anywhere.
+        guide: picks.
+        records: of the study, the base's among them; the study appends to it.
+    """
+
+    proposer: Proposer
+    guide: Guide
+    records: Sequence[TrialRecord]
+
+    def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
+        """The next candidate that is not among ``measured`` (recipe keys), or None when none is left.
+
+        The arguments are those of :meth:`Proposer.propose`.
+        """
+        records = self._known(study)
+        pool = list(self._pool(study, number, measured, records))
+        best = (
+            self.guide.best([p.choice for p in pool], records, hash_seed(self.proposer.seed, number)) if pool else None
+        )
+        return self.proposer.propose(study, number, measured) if best is None else pool[best]
+
+    def _known(self, study: optuna.Study) -> list[TrialRecord]:
+        """The candidates whose results count: all, or all but the study's last (:attr:`Proposer.one_behind`)."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        last = max((t.number for t in study.get_trials(deepcopy=False, states=states)), default=0)
+        behind = last if self.proposer.one_behind else -1
+        return [record for record in self.records if record.number > 0 and record.number != behind]
+
+    def _pool(
+        self, study: optuna.Study, number: int, measured: Collection[str], records: Sequence[TrialRecord]
+    ) -> Iterator[Proposal]:
+        """Distinct candidates that are not measured yet."""
+        seen = set(measured)
+        for proposal in self._candidates(study, number, records):
+            key = compose(proposal.choice).key
+            if key not in seen:
+                seen.add(key)
+                yield proposal
+
+    def _candidates(self, study: optuna.Study, number: int, records: Sequence[TrialRecord]) -> Iterator[Proposal]:
+        space, seed = self.proposer.space, self.proposer.seed
+        if len(records) >= self.proposer.startup_trials:
+            yield from self.proposer.draws(study, number, DRAWN)
+        rng = random.Random(hash_seed(seed, number, -2))
+        for member in front(records, self.guide.objectives):
+            for _ in range(NEIGHBOURS):
+                yield _proposal(space, Lots(rng, _but_one(member.params, space, rng)))
+        for _ in range(CHANCE):
+            yield _proposal(space, Lots(rng, {}))
+
+
+def chance_choices(space: Space, count: int, seed: int) -> Iterator[dict[str, Scalar]]:
+    """Choices drawn from a space, every value with the same chance."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        yield space.suggest(Lots(rng, {}))
+
+
+def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> dict[str, Scalar]:
+    """The searched values of a candidate, one of them forgotten."""
+    known = {name: params[name] for name in space.searched if name in params}
+    if known:
+        del known[rng.choice(sorted(known))]
+    return known
+
+
+def _proposal(space: Space, lots: Lots) -> Proposal:
+    choice = space.suggest(lots)
+    return Proposal(choice, {name: choice[name] for name in space.searched if name in choice}, {})
+
+
+class Lots:
+    """Suggests what is wanted where that is possible, and draws the rest, every value with the same chance."""
+
+    def __init__(self, rng: random.Random, wanted: Mapping[str, Scalar]) -> None:
+        self._rng, self._wanted = rng, wanted
+
+    def suggest_categorical(self, name: str, choices: tuple[Scalar, ...]) -> Any:
+        """One of the choices."""
+        return self._wanted[name] if self._wanted.get(name) in choices else self._rng.choice(choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
+        """A whole number."""
+        return int(self._wanted.get(name, self._rng.randrange(low, high + 1, step)))
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None) -> float:
+        """A number."""
+        drawn = self._rng.uniform(low, high)
+        if step is not None:
+            drawn = low + step * self._rng.randrange(int((high - low) / step + 1e-9) + 1)
+        return float(self._wanted.get(name, drawn))
