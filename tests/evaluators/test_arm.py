@@ -254,5 +254,5 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
         scores = [arm.score(stored, number) for number in range(len(windows))]
         held = arm.stats().peak_rss_bytes - before
     assert all(score.finite and score.kl < 1e-3 for score in scores)
-    # ONNX Runtime's logits, the array of them, and what each core works on; never another window's.
-    assert held < 2.5 * logits + 20e6
+    # ONNX Runtime's logits, the array of them, and for a moment one of the two again; never those of six windows.
+    assert held < 3.5 * logits

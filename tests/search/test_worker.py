@@ -80,7 +80,9 @@ def test_a_study_that_nobody_leads_is_named_with_those_that_are_there(
 def test_a_worker_scores_what_the_study_times(tmp_path: Path, tiny_llama: Path) -> None:
     """Two real processes and a real model: one builds and scores, the other does the rest and ends the study."""
     config = tmp_path / "tiny.yaml"
-    config.write_text(yaml.safe_dump(tiny_yaml(tiny_llama, write_text(tmp_path / "text.txt"), stop={"trials": 4})))
+    space = {"precision": ["int8", "int4"], "block_size": [16, 32, 64, 128], "lm_head": ["same", "int8"]}
+    raw = tiny_yaml(tiny_llama, write_text(tmp_path / "text.txt"), space=space, stop={"trials": 12})
+    config.write_text(yaml.safe_dump(raw))  # long enough that the worker finds work, however late it comes
     common = [str(config), "--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--artifacts", f"file://{tmp_path}/meet"]
     command = [sys.executable, "-m", "olivine.search.cli", "worker", *common, "--role", "build", "--role", "quality"]
     command += ["--out", str(tmp_path / "elsewhere" / "study")]
@@ -92,8 +94,8 @@ def test_a_worker_scores_what_the_study_times(tmp_path: Path, tiny_llama: Path) 
         worker.kill()
     assert worker.returncode == 0, said
     records = StudyDir.open(tmp_path / "study").trials()
-    assert [record.number for record in records] == [0, 1, 2, 3, 4]
-    assert len({record.recipe_key for record in records}) == 5
+    assert [record.number for record in records] == list(range(13))
+    assert len({record.recipe_key for record in records}) == 13
     helped = [record for record in records if len(set(record.workers.values())) == 2]
     assert helped, said
     for record in helped:
