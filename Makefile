@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test check typecheck bench bench-study bench-front bench-workers schema reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-workers schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -25,6 +25,12 @@ install: .venv/.development  ## everything that development needs, in .venv
 
 test: .venv/.development  ## all tests; those that need a browser say so and skip where there is none
 	$(BIN)/python -m pytest
+
+test-cuda: .venv/.development  ## every check that needs an NVIDIA GPU, with its figures
+	$(BIN)/python -m pytest -m cuda -s tests/test_cuda.py
+
+envs/openvino: .venv/.development  ## an environment for the execution provider OpenVINO
+	$(BIN)/olivine provider add openvino
 
 check: .venv/.development typecheck  ## style, imports, types
 	$(BIN)/ruff check .

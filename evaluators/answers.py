@@ -37,11 +37,13 @@ class ArmStats:
         rss_bytes: resident now.
         peak_rss_bytes: the most it ever had resident (VmHWM), or since the last :meth:`Arm.reset_peak`.
         scored: whether quality was scored since the start: its logits are then part of the peak.
+        gpu_bytes: what the GPU holds more than before the model was loaded; None where it runs on none.
     """
 
     rss_bytes: int
     peak_rss_bytes: int
     scored: bool
+    gpu_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,12 @@ class Arm:
             env={**os.environ, **scheduling.HUGE_PAGES},
         )
         arm = cls(process, stderr, timeout_s, memory_limit_bytes)
-        arm._options = {"python": python, "timeout_s": timeout_s, "memory_limit_bytes": memory_limit_bytes}
+        arm._options = {
+            "python": python,
+            "timeout_s": timeout_s,
+            "memory_limit_bytes": memory_limit_bytes,
+            "loop": loop,
+        }
         return arm
 
     @classmethod

@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from olivine.evaluators.child_process import begin
+from olivine.evaluators.gpu_memory import used_bytes
 from olivine.evaluators.plain_session import PlainSession
 from olivine.evaluators.procfs import busy_s
 from olivine.evaluators.scoring import TopK, score, top_k
-from olivine.evaluators.session import ProviderUnavailable, prove_provider
+from olivine.evaluators.session import CUDA, ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
 #: Argument that asks for a plain session.
@@ -41,6 +42,8 @@ class Server:
         self.model: Any = None
         self.generator: Any = None
         self.scored = False
+        self.on_gpu = False
+        self.gpu_before: int | None = None
 
     def open(self, folder: str, config: dict[str, Any]) -> None:
         """Load the model of a folder."""
@@ -50,6 +53,8 @@ class Server:
         """Load the model, once its provider has shown itself."""
         config = json.loads((Path(folder) / "genai_config.json").read_text())
         provider = prove_provider(Path(folder), config)
+        self.on_gpu = provider == CUDA
+        self.gpu_before = used_bytes() if self.on_gpu else None
         started = time.perf_counter()
         self.open(folder, config)
         load_ms = (time.perf_counter() - started) * 1e3
@@ -70,13 +75,19 @@ class Server:
 
         def first_token() -> None:
             generator.append_tokens(ids)
-            generator.generate_next_token()
+            self.next_token()
 
         return timed(first_token, 1)
 
     def decode(self, steps: int) -> dict[str, Any]:
         """Time further tokens."""
-        return timed(self.generator.generate_next_token, steps)
+        return timed(self.next_token, steps)
+
+    def next_token(self) -> None:
+        """Generate a token; on a GPU, also fetch it: only then has the device done the work that is timed."""
+        self.generator.generate_next_token()
+        if self.on_gpu:
+            self.generator.get_next_tokens()
 
     def tokenize(self, text: str) -> dict[str, Any]:
         """Token ids, by GenAI's tokenizer."""
@@ -145,7 +156,13 @@ class Server:
             "rss_bytes": kilobytes["VmRSS"] * 1024,
             "peak_rss_bytes": kilobytes["VmHWM"] * 1024,
             "scored": self.scored,
+            "gpu_bytes": self.gpu_bytes(),
         }
+
+    def gpu_bytes(self) -> int | None:
+        """What the device holds more than before the model was loaded."""
+        now = used_bytes() if self.gpu_before is not None else None
+        return None if now is None or self.gpu_before is None else now - self.gpu_before
 
     def _generator(self, max_length: int, min_length: int | None = None) -> Any:
         """A greedy generator; by default it may not end before ``max_length``."""

@@ -33,7 +33,7 @@ class Memory:
     new_tokens: int = 4
 
     name: ClassVar[str] = "memory"
-    metrics: ClassVar[tuple[str, ...]] = ("model_bytes", "peak_rss_bytes", "load_ms")
+    metrics: ClassVar[tuple[str, ...]] = ("model_bytes", "peak_rss_bytes", "gpu_memory_bytes", "load_ms")
 
     def evaluate(self, candidate: Arm, reference: Arm) -> list[Measurement]:
         """Measure ``candidate``; ``reference`` is not used.
@@ -51,8 +51,12 @@ class Memory:
         prompt = rng.integers(0, candidate.loaded.vocab_size, self.prompt_tokens)
         candidate.prefill(prompt.tolist(), self.new_tokens)
         candidate.decode(self.new_tokens)
-        peak = candidate.stats().peak_rss_bytes
+        stats = candidate.stats()
+        peak = stats.peak_rss_bytes
+        held = [] if stats.gpu_bytes is None else [stats.gpu_bytes]
+        device = "all that it holds, less what it held before"
         return [
+            *(Measurement.exact("gpu_memory_bytes", "bytes", each, device=device) for each in held),
             Measurement.exact("model_bytes", "bytes", model_bytes(candidate.folder)),
             Measurement.exact("peak_rss_bytes", "bytes", peak, **protocol),
             Measurement.exact("load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"),

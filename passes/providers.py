@@ -126,7 +126,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             genai=False,  # onnxruntime-genai 0.18 asks for ONNX Runtime 1.31 and its API, which 1.24 lacks
             entry={"OpenVINO": {"device_type": "CPU"}},
             probe_options={"device_type": "CPU"},
-            ran="the probe of olivine doctor on it; attention and quantized embeddings stay with the CPU provider",
+            ran="studies of the demo model on it; attention and quantized embeddings stay with the CPU provider",
         ),
     }
 )

@@ -67,6 +67,11 @@ class Recipe:
         """Whether a pass of it learns from calibration text."""
         return any(isinstance(p, GraphPass) and p.needs_calibration for p in self.passes())
 
+    @property
+    def provider(self) -> str:
+        """The execution provider that it is built for."""
+        return next((str(s.params["provider"]) for s in self.steps if "provider" in s.params), "cpu")
+
     def float_part(self) -> Recipe:
         """The steps up to the float graph, which the graph passes start from."""
         before = (CheckpointPass, ExportPass)

@@ -26,6 +26,7 @@ from olivine.passes.prune_head import is_pruned
 from olivine.passes.session_options import available_cores
 from olivine.search.comparison import verdict
 from olivine.search.formatting import measured_text, title
+from olivine.search.interpreters import alike
 from olivine.search.metrics import METRICS
 
 Results = Mapping[str, Sequence[Measurement]]
@@ -79,10 +80,11 @@ def bench_folders(
         assert arm.folder is not None
         return [stamped(measurement, arm, pruned_head=is_pruned(arm.folder)) for measurement in found]
 
-    with Arm.open(base) as resident:
+    options = alike([base, *others])
+    with Arm.open(base, **options[base]) as resident:
         results = {str(base): measure(resident, resident)}
         for folder in others:
-            with Arm.open(folder) as arm:
+            with Arm.open(folder, **options[folder]) as arm:
                 results[str(folder)] = measure(arm, resident)
     return results
 

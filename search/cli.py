@@ -150,8 +150,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path)
     sub.add_argument("--prompt", help="one prompt instead of a conversation")
     sub.add_argument("--max-new-tokens", type=int, default=256)
+    sub = commands.add_parser("provider", help="environments of execution providers")
+    of = sub.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    sub = of.add_parser("add", help="make an environment of its own for a provider, with pinned packages")
+    sub.set_defaults(command=provider_add)
+    sub.add_argument("provider", help="openvino, cuda, ...")
+    sub.add_argument("--to", type=Path, metavar="DIR", help="the environment; envs/NAME by default")
+    sub.add_argument("--python", default=sys.executable, help="the interpreter that it is made from")
     sub = command("doctor", doctor, "what works here: versions, providers, memory, disk, hub")
-    sub.add_argument("--python", default=sys.executable, help="the interpreter whose ONNX Runtime is asked")
+    sub.add_argument("--python", help="the interpreter whose ONNX Runtime is asked; each provider's own by default")
     return root
 
 
@@ -381,6 +388,13 @@ def chat(options: argparse.Namespace) -> None:
     from olivine.search.chat import chat as talk
 
     talk(options.folder, options.prompt, options.max_new_tokens, OUT)
+
+
+def provider_add(options: argparse.Namespace) -> int:
+    """``olivine provider add NAME``."""
+    from olivine.search.provider_add import add_provider
+
+    return add_provider(options.provider, options.to, options.python, OUT)
 
 
 def doctor(options: argparse.Namespace) -> int:

@@ -25,13 +25,14 @@ _VERBS = {
     "e2e_ms": ("takes {} longer end to end", "takes {} less time end to end"),
     "model_bytes": ("is {} larger", "is {} smaller"),
     "peak_rss_bytes": ("needs {} more memory", "needs {} less memory"),
+    "gpu_memory_bytes": ("needs {} more GPU memory", "needs {} less GPU memory"),
     "load_ms": ("loads {} slower", "loads {} faster"),
 }
 #: Metrics near 0 or 1, of which a difference says more than a ratio.
 _DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte")
 
 #: Metrics of a single reading: an interval of no width is then no precision.
-_ONCE = ("load_ms", "peak_rss_bytes")
+_ONCE = ("load_ms", "peak_rss_bytes", "gpu_memory_bytes")
 
 
 def compared_metrics(a: TrialRecord, b: TrialRecord) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,8 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
+from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError
 from olivine.search.config_mistakes import meaning_mistakes, report, structure_mistakes
+from olivine.search.interpreters import interpreter
 from olivine.search.metrics import Constraint, parse_constraint
 from olivine.search.quantities import Bytes, Count, Seconds, Share, Switch, Text, Weight, Whole
 from olivine.search.space import Space, parse_space
@@ -143,6 +146,12 @@ class CacheConfig(_Section):
     max_bytes: Bytes = Field(default=12_000_000_000, description="least recently used builds go first above this")
 
 
+class ProviderConfig(_Section):
+    """Where an execution provider runs."""
+
+    python: Text = Field(description="interpreter of the environment that has its ONNX Runtime")
+
+
 class StudyConfig(_Section):
     """One study: one YAML file."""
 
@@ -169,10 +178,24 @@ class StudyConfig(_Section):
     confirm: ConfirmConfig = ConfirmConfig()
     children: ChildConfig = ChildConfig()
     cache: CacheConfig = CacheConfig()
+    providers: dict[str, ProviderConfig] = Field(
+        default_factory=dict, description="provider -> its environment; envs/NAME, where 'olivine provider add' made it"
+    )
 
     def search_space(self) -> Space:
         """The parsed search space."""
         return parse_space(self.space)
+
+    def asked_providers(self) -> tuple[str, ...]:
+        """The providers among the values of the space; the default where it names none."""
+        domains = [domain for domain in self.search_space().domains if domain.axis.name == "provider"]
+        return tuple(map(str, domains[0].values if domains else (AXES["provider"].default,)))
+
+    def pythons(self) -> dict[str, str]:
+        """Provider -> interpreter, for the providers of the space that run under another one than this."""
+        named = {name: given.python for name, given in self.providers.items()}
+        found = {name: interpreter(name, named) for name in self.asked_providers()}
+        return {name: python for name, python in found.items() if python != sys.executable}
 
     def parsed_constraints(self) -> tuple[Constraint, ...]:
         """The constraints that the search keeps."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError, did_you_mean, nearest
+from olivine.passes.providers import PROVIDERS
 from olivine.passes.source import DEMO, DEMOS
 from olivine.search.metrics import METRICS, contradictions, parse_constraint
 from olivine.search.quantities import describe
@@ -151,6 +154,7 @@ def meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
             found += choice_mistakes(choice, place, others) if choice else [(place, no_axis())]
             found += differing_from_base(choice, place, others)
     found += _demo_mistakes(raw)
+    found += _provider_mistakes(raw.get("providers"))
     objectives = _strings(raw.get("objectives"))
     found += _metric_mistakes(objectives, "objectives")
     found += [
@@ -162,6 +166,20 @@ def meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
     if isinstance(select := raw.get("select"), dict):
         names = [name for _, name in objectives] or ["tpot_ms", "perplexity_ratio"]
         found += _select_mistakes(select, names)
+    return found
+
+
+def _provider_mistakes(providers: object) -> list[Mistake]:
+    """Providers that nobody knows, and interpreters that are not there."""
+    found: list[Mistake] = []
+    for name, given in (providers if isinstance(providers, dict) else {}).items():
+        if name not in PROVIDERS:
+            found.append((f"providers.{name}", f"unknown provider '{name}'. {did_you_mean(name, PROVIDERS)}"))
+            continue
+        python = given.get("python") if isinstance(given, dict) else None
+        if isinstance(python, str) and shutil.which(str(Path(python).expanduser())) is None:
+            cure = f"'olivine provider add {name}' makes envs/{name}/bin/python"
+            found.append((f"providers.{name}.python", f"'{python}' is no program that runs here; {cure}"))
     return found
 
 

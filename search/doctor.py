@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,22 +20,24 @@ from olivine.passes.cpu_features import cpu_name
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.session_options import available_cores
 from olivine.search.environment import PACKAGES, installed
+from olivine.search.interpreters import interpreter
 from olivine.search.provider_state import ProviderState, provider_state
 
 HUB_TIMEOUT_S = 3.0
 _STYLE = {"works": "green", "broken": "red", "missing": "dim"}
 _APART = (
-    "One flavour of ONNX Runtime replaces another: install each in an environment of its own, and ask it with "
-    "olivine doctor --python ENVIRONMENT/bin/python."
+    "One flavour of ONNX Runtime replaces another: olivine provider add NAME makes an environment of its own for it, "
+    "envs/NAME, which is asked here; ask any other with olivine doctor --python ENVIRONMENT/bin/python."
 )
 
 
-def doctor(console: Console, python: str | Path = sys.executable) -> int:
+def doctor(console: Console, python: str | Path | None = None) -> int:
     """Print what is here, what works and what to install; builds and downloads nothing.
 
     Args:
         console: where it is printed.
-        python: the interpreter whose ONNX Runtime is asked for its providers.
+        python: the interpreter whose ONNX Runtime is asked for its providers; by default that of each provider's own
+            environment, where there is one, and this one.
 
     Returns:
         The exit code: 0 when the CPU provider works, else 1.
@@ -44,7 +45,7 @@ def doctor(console: Console, python: str | Path = sys.executable) -> int:
     Raises:
         UsageError: when ``python`` is no interpreter.
     """
-    providers = [provider_state(provider, python) for provider in PROVIDERS]
+    providers = [provider_state(provider, python or interpreter(provider, {})) for provider in PROVIDERS]
     console.print(_machine_table())
     console.print(_version_table())
     console.print(provider_table(providers))

@@ -26,6 +26,7 @@ from olivine.search.bench import (
     read_genai_config,
     stamped,
 )
+from olivine.search.interpreters import options_for
 
 #: What a model says of a text by itself; the other metrics need a reference.
 ALONE = ("perplexity", "bits_per_byte")
@@ -141,7 +142,7 @@ def _vocabulary(folder: Path) -> Any:
 
 def _alone(folder: Path, windows: tuple[Window, ...], about: Mapping[str, Any]) -> list[Measurement]:
     """Perplexity and bits per byte: the model is its own reference, of which next to nothing is kept."""
-    with scratch_folder("eval") as store, open_scored(folder) as arm:
+    with scratch_folder("eval") as store, open_scored(folder, **options_for(folder)) as arm:
         quality = Quality(windows, store, str(folder), top_k=1, protocol=about)
         return [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, arm) if m.metric in ALONE]
 
@@ -152,12 +153,12 @@ def _beside(
     _check_memory(windows)
     with scratch_folder("eval") as store:
         quality = Quality(windows, store, str(reference), top_k=TOP_K, protocol=about)
-        with open_scored(reference) as base:
+        with open_scored(reference, **options_for(reference)) as base:
             graph = _graph(reference)
             results = {str(reference): [stamped(m, base, graph=graph) for m in quality.evaluate(base, base)]}
         # What the reference predicts is stored by now: its process has ended and is asked nothing more.
         for folder in others:
-            with open_scored(folder) as arm:
+            with open_scored(folder, **options_for(folder)) as arm:
                 results[str(folder)] = [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, base)]
     return results
 

@@ -23,6 +23,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.prune_head import is_pruned
 from olivine.passes.recipe import canonical
 from olivine.search.calibration import Calibration
+from olivine.search.interpreters import options_for
 
 MANIFEST = "olivine.json"
 FORMAT = 1
@@ -52,7 +53,13 @@ def _yaml(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def export_model(artifact: ModelArtifact, to: Path, about: Mapping[str, Any], force: bool = False) -> Path:
+def export_model(
+    artifact: ModelArtifact,
+    to: Path,
+    about: Mapping[str, Any],
+    force: bool = False,
+    arm: Mapping[str, Any] | None = None,
+) -> Path:
     """Copy an artifact, load it in a fresh process, write its manifest, and rename it into place.
 
     Args:
@@ -60,6 +67,7 @@ def export_model(artifact: ModelArtifact, to: Path, about: Mapping[str, Any], fo
         to: the folder to make.
         about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
         force: whether an existing folder is replaced.
+        arm: how its model is run, as :meth:`Arm.start` takes it; by default as its provider asks for.
 
     Raises:
         UsageError: when ``to`` exists and ``force`` is not given.
@@ -76,7 +84,7 @@ def export_model(artifact: ModelArtifact, to: Path, about: Mapping[str, Any], fo
         manifest = {
             "format": FORMAT,
             **about,
-            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens)},
+            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens, arm)},
             "files": file_table(aside),
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -110,16 +118,17 @@ def check_tokens(folder: Path) -> list[int]:
     return [*text.bos, *text.ids][:CHECK_TOKENS]
 
 
-def negative_log_likelihood(folder: Path, tokens: list[int]) -> float:
+def negative_log_likelihood(folder: Path, tokens: list[int], arm: Mapping[str, Any] | None = None) -> float:
     """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process.
 
     A model with a pruned head runs the prompt itself, and is scored by its unpruned twin.
     """
+    options = options_for(folder) if arm is None else arm
     if is_pruned(folder):
-        with Arm.open(folder) as arm:
-            arm.prefill(tokens, 1)
-    with scratch_folder("check") as store, open_scored(folder) as arm:
+        with Arm.open(folder, **options) as own:
+            own.prefill(tokens, 1)
+    with scratch_folder("check") as store, open_scored(folder, **options) as scored:
         stored = store / "check.npz"
-        arm.reference([(tokens, len(tokens) - 1)], stored, 1)
+        scored.reference([(tokens, len(tokens) - 1)], stored, 1)
         with np.load(stored) as found:
             return float(found["nll_0"].mean(dtype=np.float64))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,7 +14,6 @@ from olivine.passes.cpu_features import cpu_name
 from olivine.passes.session_options import available_cores
 from olivine.search.config import StudyConfig
 from olivine.search.environment import gpu_names, installed
-from olivine.search.provider_check import asked_providers
 
 #: Packages whose version changes how fast a model runs.
 RUNTIMES = ("onnxruntime", "onnxruntime-genai")
@@ -47,8 +48,8 @@ class Fingerprint:
             cores=available_cores(),
             memory_gb=round(psutil.virtual_memory().total / _GB),
             gpus=gpu_names(),
-            providers=asked_providers(config),
-            versions={package: installed(package) for package in RUNTIMES},
+            providers=config.asked_providers(),
+            versions={package: installed(package) for package in RUNTIMES} | _of_environments(config.pythons()),
         )
 
     @classmethod
@@ -67,6 +68,17 @@ class Fingerprint:
         return [
             f"{name} {_words(mine[name])}, not {_words(theirs[name])}" for name in mine if mine[name] != theirs[name]
         ]
+
+
+def _of_environments(pythons: Mapping[str, str]) -> dict[str, str]:
+    """The flavours of ONNX Runtime in the environments of providers."""
+    found = {}
+    for python in pythons.values():
+        places = [str(place) for place in Path(python).parent.parent.glob("lib/python*/site-packages")]
+        for package in metadata.distributions(path=places):
+            if package.name.lower().startswith("onnxruntime"):
+                found[package.name.lower()] = package.version
+    return found
 
 
 def _words(value: Any) -> str:

@@ -17,6 +17,7 @@ from olivine.search.calibration import Calibration
 from olivine.search.confirm import Confirmation, confirm
 from olivine.search.environment import describe_environment
 from olivine.search.export import export_model, rebuild_command
+from olivine.search.interpreters import arm_options
 from olivine.search.records import TrialRecord
 from olivine.search.selection import NoCandidate, Selection, select
 from olivine.search.study import Search
@@ -33,6 +34,8 @@ FRONT_METRICS = (
     "model_bytes",
     "peak_rss_bytes",
 )
+#: Column with the flavours of ONNX Runtime that ran a member, with their versions.
+RUNTIME = "runtime"
 WITH_INTERVAL = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
 
 
@@ -58,7 +61,8 @@ def finish(search: Search) -> Selection:
         raise nothing
     search.watcher.phase_started("export")
     artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
-    export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True)
+    options = arm_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
+    export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True, arm=options)
     if search.config.confirm.ablation:
         said = search.folder.selection() | {"ablation": [one.to_json() for one in ablate(search, chosen.record)]}
         write_atomic(search.folder.selection_path, json.dumps(said, indent=1))
@@ -71,6 +75,7 @@ def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | No
     columns = ["trial", "selected", *axes]
     for metric in FRONT_METRICS:
         columns += [metric, f"{metric}_low", f"{metric}_high"] if metric in WITH_INTERVAL else [metric]
+    columns.append(RUNTIME)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -79,7 +84,7 @@ def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | No
             continue
         selected = chosen is not None and record.number == chosen.record.number
         row: dict[str, Any] = {"trial": record.number, "selected": selected}
-        row |= {axis: record.params.get(axis, "") for axis in axes}
+        row |= {axis: record.params.get(axis, "") for axis in axes} | {RUNTIME: record.runtime}
         for metric in FRONT_METRICS:
             found = metrics[metric]
             row[metric] = f"{found.value:.6g}" if found.unit != "bytes" else int(found.value)

@@ -6,13 +6,17 @@ names (``providers: {openvino: {python: ...}}``), or ``envs/openvino`` where ``o
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.arm import Loop
+from olivine.evaluators.session import asked_provider
+from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.providers import PROVIDERS
+from olivine.search.provider_state import ort_name
 
 ENVIRONMENTS = Path("envs")
 
@@ -38,6 +42,19 @@ def interpreter(provider: str, named: Mapping[str, str]) -> str:
 def loop_of(providers: Iterable[str]) -> Loop:
     """What runs the models of a study with these providers: one loop for all, so that like is compared with like."""
     return "genai" if all(PROVIDERS[provider].genai for provider in providers) else "session"
+
+
+def options_for(folder: Path) -> dict[str, Any]:
+    """How the model in an ONNX Runtime GenAI folder is run: as the provider that it names asks for."""
+    name, _ = asked_provider(json.loads((folder / GENAI_CONFIG).read_text(encoding="utf-8")))
+    return arm_options(next((provider for provider in PROVIDERS if ort_name(provider) == name), "cpu"))
+
+
+def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """How models that are compared are run: each by its interpreter, all by one loop."""
+    options = {folder: options_for(folder) for folder in folders}
+    plain = any(each["loop"] == "session" for each in options.values())
+    return {folder: each | ({"loop": "session"} if plain else {}) for folder, each in options.items()}
 
 
 def arm_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -51,6 +51,9 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric("bits/byte", "minimize", "negative log-likelihood in bits per byte of text"),
     "model_bytes": Metric("bytes", "minimize", "size of the graph and its weights"),
     "peak_rss_bytes": Metric("bytes", "minimize", "peak resident memory of the process that runs the model"),
+    "gpu_memory_bytes": Metric(
+        "bytes", "minimize", "what the GPU holds for the loaded model and its cache; measured on CUDA only"
+    ),
     "load_ms": Metric("ms", "minimize", "time to load the model"),
 }
 

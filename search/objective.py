@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from olivine.evaluators.answers import Loaded
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
@@ -58,6 +59,7 @@ class _Draft:
     build_seconds: float = 0.0
     build_peak_rss_bytes: int = 0
     provider: str = "cpu"
+    runtime: str = ""
     stopped: str | None = None
 
     @classmethod
@@ -85,7 +87,8 @@ class Objective:
         evaluators: makes what measures, once the base is built: its tokenizer cuts the text.
         constraints: what a candidate has to keep.
         watcher: told of each phase.
-        arm_options: limits of the model processes, as :meth:`Arm.start` takes them.
+        arm_options: limits and loop of the model processes, as :meth:`Arm.start` takes them.
+        pythons: provider -> interpreter that runs its models, where it is another one than this.
         stages: the parts of a trial that this process does; one that only builds loads no model.
     """
 
@@ -97,7 +100,9 @@ class Objective:
         watcher: Watcher,
         arm_options: Mapping[str, Any],
         stages: Sequence[str] = STAGES,
+        pythons: Mapping[str, str] | None = None,
     ) -> None:
+        self._pythons = dict(pythons or {})
         self.stages = tuple(stages)
         self._builder, self._make_evaluators, self._constraints = builder, evaluators, constraints
         self._evaluators: Evaluators | None = None
@@ -117,11 +122,12 @@ class Objective:
 
     def load_base(self, choice: Mapping[str, Scalar]) -> ModelArtifact:
         """Build and load the base without measuring it: a resumed study knows its numbers already."""
-        artifact = self._builder.build(compose(choice), "base").artifact
+        recipe = compose(choice)
+        artifact = self._builder.build(recipe, "base").artifact
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         self.close()
         if self._runs_models:
-            self.base = Arm.open(artifact.path, **self._arm_options)
+            self.base = Arm.open(artifact.path, **self._options(recipe))
         return artifact
 
     def base_artifact(self) -> ModelArtifact:
@@ -152,17 +158,19 @@ class Objective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        artifact = self.build(Recipe.from_json(record.recipe), f"{record.number:04d}-confirm")
-        with Arm.open(artifact.path, **self._arm_options) as arm:
+        recipe = Recipe.from_json(record.recipe)
+        artifact = self.build(recipe, f"{record.number:04d}-confirm")
+        with Arm.open(artifact.path, **self._options(recipe)) as arm:
             found = evaluators.memory.evaluate(arm, self._base())
-            found += run_quality(evaluators.quality, arm, self._base(), self._arm_options).measurements
+            found += run_quality(evaluators.quality, arm, self._base(), self._options(recipe)).measurements
             found += evaluators.latency.evaluate(arm, self._base())
         return {m.metric: m for m in found}
 
     def time_choice(self, choice: Mapping[str, Scalar]) -> list[Measurement]:
         """Latency alone of a choice, beside the base."""
-        artifact = self.build(compose(choice), "timing")
-        with Arm.open(artifact.path, **self._arm_options) as arm:
+        recipe = compose(choice)
+        artifact = self.build(recipe, "timing")
+        with Arm.open(artifact.path, **self._options(recipe)) as arm:
             return self.evaluators.latency.evaluate(arm, self._base())
 
     @property
@@ -215,6 +223,7 @@ class Objective:
             metrics={name: asdict(m) for name, m in draft.metrics.items()},
             constraints=violations,
             provider=draft.provider,
+            runtime=draft.runtime,
             versions={library: version(library) for library in LIBRARIES},
             started=started,
             phases=draft.phases,
@@ -238,20 +247,21 @@ class Objective:
             return
         with ExitStack() as stack:
             with self._phase("load", draft):
-                arm = self._take_arm()
+                arm = self._take_arm(recipe)
                 if number:
                     stack.callback(arm.close)
                 else:
                     self.close()
                     self.base = arm
-                draft.provider = arm.load(artifact.path).provider
+                loaded = arm.load(artifact.path)
+                draft.provider, draft.runtime = loaded.provider, self._runtime(loaded)
                 if "latency" in stages:  # memory, as time, is that of the hardware that the study compares
                     draft.add(self.evaluators.memory.evaluate(arm, self._base()))
             if (following := ahead()) is not None:
                 self._build_ahead(compose(following), f"{number + 1:04d}")
             if "quality" in stages:
                 with self._phase("quality", draft):
-                    result = run_quality(self.evaluators.quality, arm, self._base(), self._arm_options)
+                    result = run_quality(self.evaluators.quality, arm, self._base(), self._options(recipe))
                     draft.add(result.measurements)
                 draft.stopped = result.stopped
             if "latency" not in stages or (number and (draft.stopped or self._broken(draft.metrics))):
@@ -286,9 +296,20 @@ class Objective:
         if self._spare is None and self._runs_models:
             self._spare = Arm.start(**self._arm_options)
 
-    def _take_arm(self) -> Arm:
+    def _take_arm(self, recipe: Recipe) -> Arm:
+        """A process for a recipe's model: the spare one, unless its provider has an interpreter of its own."""
+        if recipe.provider in self._pythons:
+            return Arm.start(**self._options(recipe))
         arm, self._spare = self._spare or Arm.start(**self._arm_options), None
         return arm
+
+    def _runtime(self, loaded: Loaded) -> str:
+        plain = self._arm_options.get("loop") == "session"
+        return loaded.runtime + (", in a plain session" if plain else "")
+
+    def _options(self, recipe: Recipe) -> dict[str, Any]:
+        own = self._pythons.get(recipe.provider)
+        return self._arm_options if own is None else {**self._arm_options, "python": own}
 
     def _base(self) -> Arm:
         if self.base is None:

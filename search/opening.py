@@ -22,6 +22,7 @@ from olivine.passes.recipe import canonical
 from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig, load_config
 from olivine.search.environment import describe_environment
+from olivine.search.interpreters import loop_of
 from olivine.search.live import Watcher
 from olivine.search.metrics import METRICS
 from olivine.search.objective import STAGES, Objective
@@ -106,7 +107,11 @@ def ready(
     """A search with its builder and its objective, whose processes end with the block."""
     cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
     cache.sweep()
-    options = {"timeout_s": config.children.timeout, "memory_limit_bytes": config.children.memory}
+    options = {
+        "timeout_s": config.children.timeout,
+        "memory_limit_bytes": config.children.memory,
+        "loop": loop_of(config.asked_providers()),
+    }
     with Builder(source, cache, requests, config.children.timeout, config.children.memory) as builder:
         objective = Objective(
             builder,
@@ -115,6 +120,7 @@ def ready(
             watcher,
             options,
             stages,
+            config.pythons(),
         )
         try:
             yield Search(config, folder, study, objective, watcher, records, pool, cache)

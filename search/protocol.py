@@ -12,6 +12,7 @@ from olivine.evaluators.text import TextSource, splits, tokenize
 from olivine.evaluators.windows import TextProtocol, Window, draw
 from olivine.passes.artifact import ModelArtifact
 from olivine.search.config import StudyConfig, TextFileConfig
+from olivine.search.interpreters import loop_of
 from olivine.search.objective import Evaluators, stop_rule
 from olivine.search.records import StudyDir
 
@@ -34,6 +35,7 @@ def make_evaluators(
             "split": split,
             "window_tokens": evaluation.window_tokens,
             "seed": config.seed,
+            "loop": loop_of(config.asked_providers()),
         },
     )
     seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -66,8 +65,3 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         last = "\n  ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
         raise EnvironmentFailed(f"'{' '.join(command[:4])} ...' ended with exit code {done.returncode}:\n  {last}")
-
-
-def default_python() -> str:
-    """The interpreter that environments are made from."""
-    return sys.executable

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from olivine.passes.errors import UsageError
-from olivine.passes.export import Export
 from olivine.search.config import StudyConfig
 from olivine.search.provider_state import provider_state
 
-
-def asked_providers(config: StudyConfig) -> tuple[str, ...]:
-    """The providers among the values of the study's space; the default where it names none."""
-    default = next(axis.default for axis in Export.axes if axis.name == "provider")
-    domains = [domain for domain in config.search_space().domains if domain.axis.name == "provider"]
-    return tuple(map(str, domains[0].values if domains else (default,)))
+CURE = "'olivine provider add NAME' makes an environment for one; or take them out of space.provider."
 
 
 def absent_providers(config: StudyConfig) -> tuple[str, ...]:
@@ -20,7 +16,9 @@ def absent_providers(config: StudyConfig) -> tuple[str, ...]:
 
     The CPU is not asked: it is part of every ONNX Runtime, and a child process takes a third of a second.
     """
-    found = [provider_state(provider) for provider in asked_providers(config) if provider != "cpu"]
+    pythons = config.pythons()
+    asked = [provider for provider in config.asked_providers() if provider != "cpu" or provider in pythons]
+    found = [provider_state(provider, pythons.get(provider, sys.executable)) for provider in asked]
     return tuple(
         f"provider '{state.provider}' does not run here: {state.state}: {state.detail}"
         for state in found
@@ -35,4 +33,11 @@ def require_providers(config: StudyConfig) -> None:
         UsageError: naming every provider that does not run.
     """
     if absent := absent_providers(config):
-        raise UsageError("\n".join((*absent, "Take them out of space.provider, or run the study where they work.")))
+        raise UsageError(
+            "\n".join(
+                (
+                    *absent,
+                    CURE,
+                )
+            )
+        )

@@ -41,6 +41,7 @@ class TrialRecord:
         metrics: metric -> {value, low, high, unit, samples, protocol}.
         constraints: constraint -> violation; 0 or less keeps it.
         provider: the execution provider that truly ran.
+        runtime: the flavours of ONNX Runtime that ran it, with their versions.
         versions: package -> version.
         started: ISO 8601, UTC.
         phases: seconds of each phase of the trial, for the report's timing.
@@ -65,6 +66,7 @@ class TrialRecord:
     started: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
     stderr_tail: str = ""
+    runtime: str = ""
     workers: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, metric: str) -> float:

@@ -76,6 +76,8 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
     params.add_column(f"B: trial {b.number}")
     for axis in varying([a, b]):
         params.add_row(axis, *(scalar_text(r.params[axis]) if axis in r.params else "-" for r in (a, b)))
+    if a.runtime != b.runtime:
+        params.add_row("(runtime)", a.runtime or "-", b.runtime or "-")
     metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="measurements", title_justify="left")
     for column in ("metric", f"A: trial {a.number}", f"B: trial {b.number}"):
         metrics.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
@@ -118,7 +120,7 @@ def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns of front.csv that are axes of the search space."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     metrics = {f"{metric}{end}" for metric in METRICS for end in ("", *_ENDS)}
-    return [name for name in names if name not in metrics and name not in ("trial", "selected")]
+    return [name for name in names if name not in metrics and name not in ("trial", "selected", "runtime")]
 
 
 def is_selected(row: Mapping[str, Any]) -> bool:

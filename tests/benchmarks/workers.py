@@ -7,6 +7,8 @@ only sleep, so that 2 cores can hold 4 workers and what is left is what olivine 
 from __future__ import annotations
 
 import argparse
+import json
+import random
 import socket
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from postgres import postgres_server
 from sleepy_worker import OBJECTIVES, SPACE, Sleepy
 
 from olivine.passes.artifact import write_atomic
+from olivine.passes.base import Scalar
 from olivine.passes.cpu_features import cpu_name
 from olivine.passes.recipe import compose
 from olivine.passes.session_options import available_cores
@@ -36,11 +39,12 @@ from olivine.search.exchange import Exchange
 from olivine.search.live import watcher_for
 from olivine.search.records import StudyDir
 from olivine.search.roster import Roster
-from olivine.search.sampling import Proposer, hash_seed, make_sampler
+from olivine.search.sampling import Proposer
 from olivine.search.shared_opening import create_shared
-from olivine.search.shared_study import SharedStudy
+from olivine.search.shared_study import SharedStudy, counted
 from olivine.search.storage import connect
 
+KEPT = Path("build/bench-workers.json")
 WORKER = Path(__file__).parents[1] / "sleepy_worker.py"
 CALLS = (
     "create_new_trial",
@@ -62,18 +66,32 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=8, help="trials per worker")
     options.add_argument("--history", type=int, default=5000, help="trials that the study has when storage is timed")
     options.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4])
+    options.add_argument("--part", choices=("rates", "fill", "costs"), nargs="*", default=["rates", "costs"])
+    options.add_argument("--storage", help="a PostgreSQL server that is there already, instead of one of its own")
     given = options.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with postgres_server() as url, proxy(url) as proxied:
-        rates = {
-            where: {n: trials_per_hour(place, n, given.seconds, given.rounds) for n in given.counts}
-            for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))
-        }
-        costs = {
-            where: storage_cost(place, given.history) for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))
-        }
-    write_atomic(given.to, report(rates, costs, given))
-    print(given.to.read_text())
+    with nullcontext(given.storage) if given.storage else postgres_server() as url, proxy(url) as proxied:
+        if "rates" in given.part:
+            rates = {
+                where: {n: trials_per_hour(place, n, given.seconds, given.rounds) for n in given.counts}
+                for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))
+            }
+            keep("rates", {"seconds": given.seconds, "of": rates})
+        if {"fill", "costs"} & set(given.part):
+            name = fill(url, given.history)
+        if "costs" in given.part:
+            costs = {where: cost(place, name) for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))}
+            keep("costs", {"history": given.history, "of": costs})
+    if {"rates", "costs"} <= set(json.loads(KEPT.read_text())):
+        write_atomic(given.to, report())
+        print(given.to.read_text())
+
+
+def keep(part: str, found: dict[str, Any]) -> None:
+    """Figures of one part, so that the parts can be measured apart."""
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    write_atomic(KEPT, json.dumps({**before, part: found}))
 
 
 @contextmanager
@@ -117,29 +135,32 @@ def trials_per_hour(url: str, workers: int, seconds: float, rounds: int) -> floa
     return 3600 * sum(start < at <= end for at, _ in begun) / (end - start)
 
 
-def storage_cost(url: str, history: int) -> dict[str, float]:
-    """Seconds in the storage per trial, and for a proposal, in a study of ``history`` trials."""
-    name = f"cost-{time.time():.0f}"
-    made = create_shared(connect(url), name, OBJECTIVES, {})
-    made.study.tell(made.study.ask(), [30.0, 1.0])
-    started = time.perf_counter()
-    made.study.add_trials([past(number) for number in range(history)])
-    filled = time.perf_counter() - started
+def fill(url: str, history: int) -> str:
+    """A study with a base and at least ``history`` ended trials, made where it is not there yet; its name."""
+    name = f"history-{history}"
+    made = create_shared(connect(f"{url}?options=-csynchronous_commit%3Doff"), name, OBJECTIVES, {})
+    have = len(made.trials())
+    if have == 0:
+        made.study.tell(made.study.ask(), [30.0, 1.0])
+    made.study.add_trials([past(number) for number in range(have, history)])
+    return name
 
+
+def cost(url: str, name: str) -> dict[str, float]:
+    """Milliseconds in the storage per trial, and for a proposal, by one worker in a study that has many trials."""
+    trials = 20
     storage = connect(url)  # as a worker that joins now
     found = create_shared(storage, name, OBJECTIVES, {})
     shared = SharedStudy(found.study, found.side, found.parts, Roster(storage, found.side))
     started = time.perf_counter()
-    shared.trials()
+    budget = len(counted(shared.trials())) + trials
     first_read = time.perf_counter() - started
     spent: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for call in CALLS:
         _watch(storage, call, spent, calls)
-    trials = 20
     with tempfile.TemporaryDirectory() as scratch:
         folder = StudyDir(Path(scratch))
-        budget = history + trials
         proposer = _TimedProposer(Proposer(SPACE, "tpe", 0, 10))
         shared.publish({"budget": budget, "ended": ""})
         crew = Crew(
@@ -157,7 +178,6 @@ def storage_cost(url: str, history: int) -> dict[str, float]:
         with shared.roster:
             crew.work()
     return {
-        "filled": filled,
         "first_read": first_read,
         "storage_ms": 1e3 * sum(spent.values()) / trials,
         "calls": sum(calls.values()) / trials,
@@ -192,22 +212,33 @@ def _watch(storage: Any, call: str, spent: Counter[str], calls: Counter[str]) ->
 
 def past(number: int) -> optuna.trial.FrozenTrial:
     """An ended trial with everything that a real one leaves in the storage."""
-    scratch = optuna.create_study(directions=["minimize", "minimize"])
-    scratch.sampler = make_sampler("random", hash_seed(7, number), 1)
-    choice = SPACE.suggest(scratch.ask())
+    choice = SPACE.suggest(_Random(number))
     params = {name: choice[name] for name in SPACE.searched if name in choice}
     record = Sleepy.record(0, choice)
+    metrics = {f"metric_{index}": 1.5 for index in range(20)}
     return optuna.trial.create_trial(
         values=[record.value(name) for name in OBJECTIVES],
         params=params,
         distributions=distributions_of(SPACE, params),
-        user_attrs={
-            "recipe_key": compose(choice).key,
-            "state": "complete",
-            "metrics": dict.fromkeys(map(str, range(20)), 1.5),
-        },
-        system_attrs={"worker": "past", "choice": str(choice), "constraints:builds and runs": 0.0},
+        user_attrs={"recipe_key": compose(choice).key, "state": "complete", "metrics": metrics},
+        system_attrs={"worker": "past", "choice": json.dumps(choice), "constraints:builds and runs": 0.0},
     )
+
+
+class _Random:
+    """Suggests anything, by a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def suggest_categorical(self, name: str, choices: tuple[Scalar, ...]) -> Any:
+        return self._rng.choice(choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
+        return self._rng.randrange(low, high + 1, step)
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None) -> float:
+        return self._rng.uniform(low, high)
 
 
 def _quiet() -> Any:
@@ -216,25 +247,28 @@ def _quiet() -> Any:
     return Console(quiet=True)
 
 
-def report(rates: dict[str, dict[int, float]], costs: dict[str, dict[str, float]], given: argparse.Namespace) -> str:
-    """results/workers.md."""
+def report() -> str:
+    """results/workers.md, of the parts that were measured."""
+    kept = json.loads(KEPT.read_text())
+    rates, costs = kept["rates"]["of"], kept["costs"]["of"]
     lines = [
         "# Several workers on one study",
         "",
-        f"`make bench-workers` on {cpu_name()}, {available_cores()} cores; Optuna "
-        f"{installed('optuna')}, PostgreSQL 16 on the same machine with every commit on disk.",
+        f"`make bench-workers` on {cpu_name()}, {available_cores()} cores; Optuna {installed('optuna')}, PostgreSQL 16",
+        "on the same machine with every commit on disk.",
         "",
-        f"Trials an hour, with trials that sleep {given.seconds:g} s, counted from when all workers work:",
+        f"Trials an hour, with trials that sleep {kept['rates']['seconds']:g} s, from when all workers work; what is",
+        "missing to a whole multiple is claims, turns, proposals and records of all workers on these cores:",
         "",
         "| workers | " + " | ".join(rates) + " |",
         "|---|" + "---|" * len(rates),
     ]
-    for count in given.counts:
-        cells = [f"{by[count]:.0f} ({by[count] / by[given.counts[0]]:.2f}x)" for by in rates.values()]
+    for count in next(iter(rates.values())):
+        cells = [f"{by[count]:.0f} ({by[count] / by['1']:.2f}x)" for by in rates.values()]
         lines.append(f"| {count} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"What a trial costs when the study has {given.history} trials already, mean of 20:",
+        f"What a trial costs when the study has {kept['costs']['history']} trials already, mean of 20:",
         "",
         "| | " + " | ".join(costs) + " |",
         "|---|" + "---|" * len(costs),
@@ -246,7 +280,7 @@ def report(rates: dict[str, dict[int, float]], costs: dict[str, dict[str, float]
         ("first look of a worker that joins, once", "first_read", "{:.1f} s"),
     )
     for title, key, form in rows:
-        lines.append(f"| {title} | " + " | ".join(form.format(cost[key]) for cost in costs.values()) + " |")
+        lines.append(f"| {title} | " + " | ".join(form.format(each[key]) for each in costs.values()) + " |")
     return "\n".join(lines) + "\n"
 
 

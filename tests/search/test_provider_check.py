@@ -10,7 +10,7 @@ from olivine.passes.errors import UsageError
 from olivine.search import provider_check
 from olivine.search.cli import main
 from olivine.search.config import StudyConfig
-from olivine.search.provider_check import absent_providers, asked_providers, require_providers
+from olivine.search.provider_check import absent_providers, require_providers
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -23,14 +23,14 @@ def test_a_study_that_names_no_provider_asks_for_the_cpu_and_starts_no_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(provider_check, "provider_state", None)
-    assert asked_providers(study()) == ("cpu",)
+    assert study().asked_providers() == ("cpu",)
     require_providers(study())
     require_providers(study(provider="cpu"))
 
 
 def test_every_provider_that_does_not_run_here_is_named_with_its_remedy() -> None:
     config = study(provider=["cpu", "dml", "qnn"])
-    assert asked_providers(config) == ("cpu", "dml", "qnn")
+    assert config.asked_providers() == ("cpu", "dml", "qnn")
     first, second = absent_providers(config)
     assert first.startswith("provider 'dml' does not run here: missing: needs Windows")
     assert "pip install onnxruntime-qnn" in second
