@@ -22,6 +22,7 @@ from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.durable import make_folder, scratch, sweep_aside, sync, sync_tree
+from olivine.passes.shared_builds import SharedBuilds
 
 DEFAULT_MAX_BYTES = 12_000_000_000
 #: An entry used this recently is never evicted: a study may hold it open.
@@ -41,10 +42,11 @@ def scratch_folder(name: str) -> AbstractContextManager[Path]:
 
 @dataclass(frozen=True)
 class Cache:
-    """The store below ``root``; ``max_bytes`` bounds its size on disk."""
+    """The store below ``root``; ``max_bytes`` bounds its size on disk, ``shared`` is what other machines see of it."""
 
     root: Path
     max_bytes: int = DEFAULT_MAX_BYTES
+    shared: SharedBuilds | None = None
 
     def get(self, key: str) -> ModelArtifact | None:
         """The entry under ``key``, or None where there is none or it is damaged."""
@@ -74,7 +76,8 @@ class Cache:
             aside = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key}.", dir=home))
             try:
                 (aside / "model").mkdir()
-                holds = build(aside / "model")
+                fetched = self.shared.fetch(key, aside / "model") if self.shared is not None else None
+                holds = build(aside / "model") if fetched is None else fetched
                 about = {"key": key, "holds": sorted(holds), "files": _states(aside / "model")}
                 (aside / "artifact.json").write_text(json.dumps(about, indent=1))
                 sync_tree(aside)
@@ -82,6 +85,8 @@ class Cache:
                 sync(home)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
+            if self.shared is not None and fetched is None:
+                self.shared.leave(key, home / key / "model", holds)
         return ModelArtifact(home / key / "model", key, holds)
 
     def evict(self) -> None:

@@ -22,6 +22,7 @@ from olivine.passes.cache import Cache
 from olivine.passes.errors import OlivineError
 from olivine.passes.pipeline import build, forecast
 from olivine.passes.recipe import Recipe
+from olivine.passes.shared_builds import SharedBuilds
 from olivine.passes.source import resolve
 
 
@@ -82,7 +83,8 @@ def _build_and_exit(request: Path, response: Path) -> None:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Build what the request asks for; an error of ours is an answer, any other ends the process."""
-    cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]))
+    shared = SharedBuilds(request["cache_shared"]) if request.get("cache_shared") else None
+    cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared)
     try:
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
         recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")

@@ -144,6 +144,9 @@ class CacheConfig(_Section):
 
     folder: Text | None = Field(default=None, description="the default is $OLIVINE_CACHE or ~/.cache/olivine")
     max_bytes: Bytes = Field(default=12_000_000_000, description="least recently used builds go first above this")
+    shared: Text | None = Field(
+        default=None, description="URL, such as s3://bucket/builds, where workers leave builds for each other"
+    )
 
 
 class ProviderConfig(_Section):

@@ -19,6 +19,7 @@ from olivine.passes.cache import Cache, cache_root
 from olivine.passes.durable import make_folder, sweep_aside
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import canonical
+from olivine.passes.shared_builds import SharedBuilds
 from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig, load_config
 from olivine.search.environment import describe_environment
@@ -105,7 +106,9 @@ def ready(
     stages: Sequence[str] = STAGES,
 ) -> Iterator[Search]:
     """A search with its builder and its objective, whose processes end with the block."""
-    cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
+    shared = SharedBuilds(config.cache.shared) if config.cache.shared else None
+    home = Path(config.cache.folder) if config.cache.folder else cache_root()
+    cache = Cache(home, config.cache.max_bytes, shared)
     cache.sweep()
     options = {
         "timeout_s": config.children.timeout,

@@ -66,6 +66,7 @@ class Builder:
             "calibration": self.calibration if recipe.needs_calibration else None,
             "cache": str(self._cache.root),
             "cache_max_bytes": self._cache.max_bytes,
+            "cache_shared": self._cache.shared.url if self._cache.shared else None,
         }
 
     def prepare(self) -> None:

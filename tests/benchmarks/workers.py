@@ -62,36 +62,38 @@ CALLS = (
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--to", type=Path, default=Path("results/workers.md"))
-    options.add_argument("--seconds", type=float, default=3.0, help="that a trial takes")
-    options.add_argument("--rounds", type=int, default=8, help="trials per worker")
+    options.add_argument("--seconds", type=float, default=5.0, help="that a trial takes")
+    options.add_argument("--rounds", type=int, default=4, help="trials per worker")
     options.add_argument("--history", type=int, default=5000, help="trials that the study has when storage is timed")
     options.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4])
     options.add_argument("--part", choices=("rates", "fill", "costs"), nargs="*", default=["rates", "costs"])
+    places = ["PostgreSQL", "gRPC proxy"]
+    options.add_argument("--where", choices=places, nargs="+", default=places)
     options.add_argument("--storage", help="a PostgreSQL server that is there already, instead of one of its own")
     given = options.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with nullcontext(given.storage) if given.storage else postgres_server() as url, proxy(url) as proxied:
-        if "rates" in given.part:
-            rates = {
-                where: {n: trials_per_hour(place, n, given.seconds, given.rounds) for n in given.counts}
-                for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))
-            }
-            keep("rates", {"seconds": given.seconds, "of": rates})
+        places = {"PostgreSQL": url, "gRPC proxy": proxied}
+        asked = [where for where in places if where in given.where]
         if {"fill", "costs"} & set(given.part):
             name = fill(url, given.history)
-        if "costs" in given.part:
-            costs = {where: cost(place, name) for where, place in (("PostgreSQL", url), ("gRPC proxy", proxied))}
-            keep("costs", {"history": given.history, "of": costs})
-    if {"rates", "costs"} <= set(json.loads(KEPT.read_text())):
+        for where in asked:
+            if "rates" in given.part:
+                found = {n: trials_per_hour(places[where], n, given.seconds, given.rounds) for n in given.counts}
+                keep("rates", where, {"seconds": given.seconds, "of": found})
+            if "costs" in given.part:
+                keep("costs", where, {"history": given.history, "of": cost(places[where], name)})
+    if KEPT.exists() and {"rates", "costs"} <= set(json.loads(KEPT.read_text())):
         write_atomic(given.to, report())
         print(given.to.read_text())
 
 
-def keep(part: str, found: dict[str, Any]) -> None:
-    """Figures of one part, so that the parts can be measured apart."""
+def keep(part: str, where: str, found: dict[str, Any]) -> None:
+    """Figures of one part on one storage, so that each can be measured in a quiet moment."""
     KEPT.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    write_atomic(KEPT, json.dumps({**before, part: found}))
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept.setdefault(part, {})[where] = found
+    write_atomic(KEPT, json.dumps(kept))
 
 
 @contextmanager
@@ -250,14 +252,16 @@ def _quiet() -> Any:
 def report() -> str:
     """results/workers.md, of the parts that were measured."""
     kept = json.loads(KEPT.read_text())
-    rates, costs = kept["rates"]["of"], kept["costs"]["of"]
+    rates, costs = ({where: found["of"] for where, found in kept[part].items()} for part in ("rates", "costs"))
+    seconds = max(found["seconds"] for found in kept["rates"].values())
+    history = max(found["history"] for found in kept["costs"].values())
     lines = [
         "# Several workers on one study",
         "",
         f"`make bench-workers` on {cpu_name()}, {available_cores()} cores; Optuna {installed('optuna')}, PostgreSQL 16",
         "on the same machine with every commit on disk.",
         "",
-        f"Trials an hour, with trials that sleep {kept['rates']['seconds']:g} s, from when all workers work; what is",
+        f"Trials an hour, with trials that sleep {seconds:g} s, from when all workers work; what is",
         "missing to a whole multiple is claims, turns, proposals and records of all workers on these cores:",
         "",
         "| workers | " + " | ".join(rates) + " |",
@@ -268,7 +272,7 @@ def report() -> str:
         lines.append(f"| {count} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"What a trial costs when the study has {kept['costs']['history']} trials already, mean of 20:",
+        f"What a trial costs when the study has {history} trials already, mean of 20:",
         "",
         "| | " + " | ".join(costs) + " |",
         "|---|" + "---|" * len(costs),
