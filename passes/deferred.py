@@ -10,7 +10,8 @@ computes its operands first and goes on with ordinary tensors; writing in place 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,11 @@ class DeferredFile:
         found: dict[str, str] | None = self._metadata
         return found
 
-    def get_slice(self, name: str) -> Deferred:
+    def get_slice(self, name: str) -> torch.Tensor:
         """The whole tensor; slices of it are noted down like any other operation."""
         return Deferred(self._shapes[name], lambda: self._read(name))
 
-    def get_tensor(self, name: str) -> Deferred:
+    def get_tensor(self, name: str) -> torch.Tensor:
         """The whole tensor."""
         return self.get_slice(name)
 
@@ -134,6 +135,29 @@ class DeferredFile:
 
     def __exit__(self, *_: object) -> None:
         """Nothing is open."""
+
+
+class MappedFile(DeferredFile):
+    """A safetensors file whose tensors are pages of the file, read when they are used; nothing is copied."""
+
+    def get_slice(self, name: str) -> torch.Tensor:
+        """The whole tensor, mapped."""
+        return self._read(name)
+
+    get_tensor = get_slice
+
+
+@contextmanager
+def checkpoints_open_as(kind: type[DeferredFile]) -> Iterator[None]:
+    """Meanwhile transformers opens the files of a checkpoint as ``kind``."""
+    from transformers import modeling_utils
+
+    opened = modeling_utils.safe_open
+    modeling_utils.safe_open = kind
+    try:
+        yield
+    finally:
+        modeling_utils.safe_open = opened
 
 
 _TYPES = {

@@ -8,7 +8,7 @@ import importlib.util
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -80,19 +80,11 @@ def run_builder(checkpoint: Path, to: Path, precision: str, provider: str, optio
     _drop_commit(to / "model.onnx")
 
 
-@contextlib.contextmanager
-def _weights_stay_in_files() -> Iterator[None]:
+def _weights_stay_in_files() -> contextlib.AbstractContextManager[None]:
     """Let transformers load checkpoints as deferred tensors: each weight is read when it is written."""
-    from transformers import modeling_utils
+    from olivine.passes.deferred import DeferredFile, checkpoints_open_as
 
-    from olivine.passes.deferred import DeferredFile
-
-    opened = modeling_utils.safe_open
-    modeling_utils.safe_open = DeferredFile
-    try:
-        yield
-    finally:
-        modeling_utils.safe_open = opened
+    return checkpoints_open_as(DeferredFile)
 
 
 def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options: Sequence[str]) -> None:

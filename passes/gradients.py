@@ -94,8 +94,11 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from olivine.passes.deferred import MappedFile, checkpoints_open_as
+
     own_code = any(checkpoint.glob("*.py"))  # a source writes code only where trust_remote_code was given
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=own_code)
+    with checkpoints_open_as(MappedFile):  # weights that are float32 stay in their file
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=own_code)
     model.eval().requires_grad_(False)
     model.config.use_cache = False
     model.get_input_embeddings().register_forward_hook(lambda module, given, found: found.requires_grad_())
