@@ -15,8 +15,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from olivine.passes.durable import make_folder, scratch, sweep_aside, sync, sync
 from olivine.passes.shared_builds import SharedBuilds
 
 DEFAULT_MAX_BYTES = 12_000_000_000
-#: An entry used this recently is never evicted: a study may hold it open.
-IN_USE_S = 3600.0
+#: An entry used this recently is never evicted: whoever was just given it may not hold it yet.
+IN_USE_S = 60.0
 _BUILDING, _EVICTED = ".building-", ".evicted-"
 
 
@@ -42,15 +42,25 @@ def scratch_folder(name: str) -> AbstractContextManager[Path]:
 
 @dataclass(frozen=True)
 class Cache:
-    """The store below ``root``; ``max_bytes`` bounds its size on disk, ``shared`` is what other machines see of it."""
+    """The store below ``root``; ``max_bytes`` bounds its size on disk.
+
+    Attributes:
+        root: its folder.
+        max_bytes: when it is larger, entries that nobody holds are dropped before the next one is built.
+        shared: what other machines see of it.
+        holds: entries that are handed out stay until this is closed, or the process ends.
+    """
 
     root: Path
     max_bytes: int = DEFAULT_MAX_BYTES
     shared: SharedBuilds | None = None
+    holds: ExitStack | None = field(default=None, compare=False, repr=False)
 
     def get(self, key: str) -> ModelArtifact | None:
         """The entry under ``key``, or None where there is none or it is damaged."""
         entry = self.root / "artifacts" / key
+        if self.holds is not None and entry.exists():
+            self.holds.enter_context(self.hold(key))
         try:
             about = json.loads((entry / "artifact.json").read_text())
             if not _whole(entry, about):
@@ -87,10 +97,26 @@ class Cache:
                 shutil.rmtree(aside, ignore_errors=True)
             if self.shared is not None and fetched is None:
                 self.shared.leave(key, home / key / "model", holds)
-        return ModelArtifact(home / key / "model", key, holds)
+        return self.get(key) or ModelArtifact(home / key / "model", key, holds)
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        """Meanwhile no process evicts the entry; a process that is killed holds nothing any more."""
+        make_folder(self.root / "locks")
+        with (self.root / "locks" / f"{key}.used").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    def _held(self, key: str) -> bool:
+        try:
+            with (self.root / "locks" / f"{key}.used").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
     def evict(self) -> None:
-        """Drop least recently used entries until the store fits ``max_bytes``; recently used ones stay.
+        """Drop least recently used entries until the store fits ``max_bytes``; held and just used ones stay.
 
         An entry is renamed before it is deleted, so that nobody ever sees half of one.
         """
@@ -105,8 +131,9 @@ class Cache:
             for used, size, folder in sorted(entries):
                 if total <= self.max_bytes or time.time() - used < IN_USE_S:
                     break
-                self._discard(folder.name)
-                total -= size
+                if not self._held(folder.name):
+                    self._discard(folder.name)
+                    total -= size
 
     def sweep(self) -> None:
         """Delete what processes that were killed had been building, evicting or keeping for themselves."""

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import traceback
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,9 @@ def _build_and_exit(request: Path, response: Path) -> None:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Build what the request asks for; an error of ours is an answer, any other ends the process."""
+    holds = ExitStack()  # what the build reads stays in the cache until this process ends
     shared = SharedBuilds(request["cache_shared"]) if request.get("cache_shared") else None
-    cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared)
+    cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared, holds)
     try:
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
         recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")

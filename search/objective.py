@@ -124,6 +124,7 @@ class Objective:
         """Build and load the base without measuring it: a resumed study knows its numbers already."""
         recipe = compose(choice)
         artifact = self._builder.build(recipe, "base").artifact
+        self._builder.keep(artifact)
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         self.close()
         if self._runs_models:
@@ -238,6 +239,7 @@ class Objective:
             draft.built(outcome)
         artifact = outcome.artifact
         if number == 0:
+            self._builder.keep(artifact)
             self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         draft.add([Measurement.exact("model_bytes", "bytes", artifact.model_bytes())])
         if number and (reason := self._broken(draft.metrics)):

@@ -7,9 +7,10 @@ does something else, and stand still while that is being timed.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,9 @@ from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import Source
 from olivine.search.build_process import BuildProcess
+
+#: How many of the last artifacts stay in the cache: the candidate that is measured, its twins, and the one built ahead.
+HELD = 6
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class Builder:
         self._timeout_s, self._limit = timeout_s, memory_limit_bytes
         self._process: BuildProcess | None = None
         self._watchers = ThreadPoolExecutor(1, "build")
+        #: The last artifacts that were built, and those that are kept: they stay in the cache.
+        self._held: deque[ExitStack] = deque()
+        self._kept = ExitStack()
         #: Key of the calibration text, for recipes that learn from text; known once the base is built.
         self.calibration: str | None = None
 
@@ -106,6 +113,7 @@ class Builder:
     def _run(self, process: BuildProcess, request: Mapping[str, Any], name: str) -> BuildOutcome:
         answer, seconds = self._answer(process, request, name)
         artifact = ModelArtifact(Path(answer["path"]), answer["key"], frozenset(answer["holds"]))
+        self._hold(artifact)
         return BuildOutcome(artifact, answer["passes"], seconds, answer["peak_rss_bytes"])
 
     def _answer(self, process: BuildProcess, request: Mapping[str, Any], name: str) -> tuple[dict[str, Any], float]:
@@ -123,6 +131,17 @@ class Builder:
             kind = getattr(errors, answer["error"], OlivineError)
             raise kind(answer["message"])
         return answer, seconds
+
+    def _hold(self, artifact: ModelArtifact) -> None:
+        held = ExitStack()
+        held.enter_context(self._cache.hold(artifact.key))
+        self._held.append(held)
+        if len(self._held) > HELD:
+            self._held.popleft().close()
+
+    def keep(self, artifact: ModelArtifact) -> None:
+        """Hold an artifact in the cache as long as this builder lives: the base, which every candidate meets."""
+        self._kept.enter_context(self._cache.hold(artifact.key))
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
@@ -148,6 +167,8 @@ class Builder:
         """End the process that builds."""
         self._end_process()
         self._watchers.shutdown()
+        for held in (*self._held, self._kept):
+            held.close()
 
     def __enter__(self) -> Self:
         return self

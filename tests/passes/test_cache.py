@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,36 @@ def test_entry_in_use_stays_however_large(tmp_path: Path) -> None:
     cache.put("k", filled(1000))
     cache.evict()
     assert keys(cache) == {"k"}
+
+
+def test_held_entries_stay_and_the_next_oldest_go(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=1500)
+    for key in ("held", "free"):
+        cache.put(key, filled(1000))
+    age(cache, "held", 4 * IN_USE_S)
+    age(cache, "free", 2 * IN_USE_S)
+    with Cache(tmp_path, 1500).hold("held"):
+        cache.evict()
+        assert keys(cache) == {"held"}
+    cache.put("new", filled(1000))
+    age(cache, "new", 2 * IN_USE_S)
+    age(cache, "held", 4 * IN_USE_S)
+    cache.evict()
+    assert keys(cache) == {"new"}
+
+
+def test_what_a_build_was_given_stays_until_it_ends(tmp_path: Path) -> None:
+    Cache(tmp_path).put("input", filled(1000))
+    with ExitStack() as holds:
+        build = Cache(tmp_path, 10, holds=holds)
+        assert build.get("input") is not None
+        build.put("output", filled(1000))
+        for key in ("input", "output"):
+            age(build, key, 2 * IN_USE_S)
+        Cache(tmp_path, 10).evict()
+        assert keys(build) == {"input", "output"}
+    Cache(tmp_path, 10).evict()
+    assert keys(Cache(tmp_path)) == set()
 
 
 def test_store_that_fits_is_left_alone(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from olivine.passes import cache as caching
 from olivine.passes import pipeline
 from olivine.passes.artifact import ModelArtifact, sha256_file
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar, WiringPass
@@ -254,6 +256,29 @@ def test_calibration_gives_the_same_bytes_in_two_caches(source: Source, cache: C
     second = build(source, compose(GPTQ), other, calibrate(other))
     assert contents(first.artifact) == contents(second.artifact)
     assert first.artifact.key == second.artifact.key
+
+
+def test_a_candidate_put_together_from_kept_parts_has_the_bytes_of_one_from_scratch(
+    source: Source, cache: Cache, tmp_path: Path
+) -> None:
+    mixed = compose({**GPTQ, "precision": "mixed", "int8_share": 0.4, "embedding": "int8"})
+    for earlier in (GPTQ, {**GPTQ, "lm_head": "int8"}, {**GPTQ, "precision": "mixed", "int8_share": 0.7}):
+        build(source, compose(earlier), cache, calibrate(cache))
+    scratch = Cache(tmp_path)
+    together = build(source, mixed, cache, calibrate(cache)).artifact
+    assert contents(together) == contents(build(source, mixed, scratch, calibrate(scratch)).artifact)
+
+
+def test_an_evicting_cache_builds_the_same_bytes(
+    source: Source, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caching, "IN_USE_S", 0.0)
+    recipes = [compose({"precision": "int4", "block_size": size, "threads": 1}) for size in (16, 32, 16)]
+    for recipe in recipes:
+        with ExitStack() as holds:
+            small = build(source, recipe, Cache(tmp_path, 1, holds=holds)).artifact
+            assert contents(small) == contents(build(source, recipe, cache).artifact)
+    assert len(list((tmp_path / "artifacts").iterdir())) < len(list((cache.root / "artifacts").iterdir()))
 
 
 def test_calibration_text_decides_about_passes_that_learn_from_it_and_no_others(source: Source, cache: Cache) -> None:
