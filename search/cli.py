@@ -208,19 +208,24 @@ def validate(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """``olivine plan CONFIG``."""
-    from olivine.search.plan import make_plan, plan_table
+    from olivine.search.plan import lacks, make_plan, plan_table
 
-    OUT.print(plan_table(make_plan(_load(options))))
+    found = make_plan(_load(options))
+    OUT.print(plan_table(found))
+    if lacking := lacks(found):
+        raise UsageError("the study does not fit this machine: " + "; ".join(lacking))
 
 
 def run(options: argparse.Namespace) -> int:
     """``olivine run CONFIG``."""
+    from olivine.search.plan import require_room
     from olivine.search.provider_check import require_providers
     from olivine.search.run import run_study
 
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = _load(options, **more)
     require_providers(config)
+    require_room(config)
     root = options.out or Path("results") / config.name
     return run_study(config, root, options.storage, options.config, OUT, ERR, options.artifacts)
 

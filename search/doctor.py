@@ -83,9 +83,13 @@ def folder_bytes(folder: Path) -> int:
 
 def free_disk_bytes(folder: Path) -> int:
     """Free bytes where a folder is, or will be made."""
+    return shutil.disk_usage(existing_folder(folder)).free
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
     absolute = folder.resolve()
-    existing = next(place for place in (absolute, *absolute.parents) if place.exists())
-    return shutil.disk_usage(existing).free
+    return next(place for place in (absolute, *absolute.parents) if place.exists())
 
 
 def _machine_table() -> Table:

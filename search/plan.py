@@ -14,36 +14,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.latency import MIN_ROUNDS, MIN_WARMUP_ROUNDS
-from olivine.evaluators.turns import DECODE_SHARE, MIN_COUNTED
+from olivine.evaluators.latency import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.cache import cache_root
-from olivine.passes.errors import SourceError
-from olivine.passes.export import float_type
-from olivine.passes.session_options import available_cores
-from olivine.passes.source import Source, resolve
+from olivine.passes.errors import SourceError, UsageError
+from olivine.passes.source import resolve
 from olivine.search.config import StudyConfig
-from olivine.search.doctor import free_disk_bytes
+from olivine.search.doctor import existing_folder, free_disk_bytes
+from olivine.search.estimate import Estimate, disk_bytes, estimate, memory_bytes
 from olivine.search.formatting import duration_text, value_text
+from olivine.search.machine_rates import MachineRates, probe_machine
 from olivine.search.proposing import sampler_name
 from olivine.search.provider_check import absent_providers
 from olivine.search.sampling import ENUMERABLE, count_candidates
 from olivine.search.space import Domain, Space
-from olivine.search.study import base_choice
 
-_WIDTHS = {"float64": 8, "float32": 4, "fp32": 4, "float16": 2, "bfloat16": 2, "fp16": 2, "bf16": 2}
+#: Estimates are right within this factor; a study is refused when it is missed by more.
+ERROR = 1.5
 #: Choices drawn to see what candidates are like.
 SAMPLE = 2000
-_BITS = {"int8": 8, "int4": 4}
-#: The demo's weights after rotation, and its embedding: what is known of it before it is fetched.
-_DEMO_PARAMETERS, _DEMO_VOCABULARY, _DEMO_HIDDEN = 163_000_000, 49152, 576
-#: Share of the weights in the embedding, where no config.json tells.
-_EMBEDDING_SHARE = 0.1
-
-# Measured on 135 million parameters and two cores at 2.5 GHz with AVX-512; the plan's rows name them.
-_FLOPS_PER_CORE, _BYTES_PER_S, _GPU_FLOPS = 50e9, 20e9, 10e12
-_LIBRARIES_BYTES, _TORCH_BYTES, _BUILD_BYTES = 70e6, 400e6, 600e6
-_TOP_K_BYTES = 512 * 8
 
 
 @dataclass(frozen=True)
@@ -55,27 +44,6 @@ class PlannedAxis:
     searched: bool
     when: str
     doc: str
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How many weights a model has, and where: ``total`` counts a tied head by itself, as the graph does."""
-
-    total: float
-    embedding: float
-    vocabulary: int
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the study takes, roughly; bytes and seconds."""
-
-    float_bytes: float
-    smallest_bytes: float
-    largest_bytes: float
-    ram_bytes: float
-    disk_bytes: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -133,8 +101,11 @@ def make_plan(config: StudyConfig) -> Plan:
     candidates = count_candidates(space)
     trials = config.stop.trials if candidates is None else min(candidates, config.stop.trials)
     choices = _choices(space)
-    model, estimate = config.model, None
+    model = config.model
+    found: Estimate | None = None
+    assumptions: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    cache = _cache_folder(config)
     try:
         source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
     except SourceError as error:
@@ -143,8 +114,9 @@ def make_plan(config: StudyConfig) -> Plan:
         unknown = (f"memory, disk and time: {error}",)
     else:
         model = f"{config.model} ({source.kind}, {source.architecture}, weights in {source.dtype})"
-        estimate = _estimate(config, source, choices, trials)
-    cache = Path(config.cache.folder) if config.cache.folder else cache_root()
+        rates = probe_machine(existing_folder(cache))
+        found = estimate(config, source, choices, trials, rates)
+        assumptions = _assumptions(config, rates)
     return Plan(
         name=config.name,
         model=model,
@@ -154,13 +126,36 @@ def make_plan(config: StudyConfig) -> Plan:
         trials=trials,
         timeout_s=config.stop.timeout,
         sampler=sampler_name(config),
-        estimate=estimate,
+        estimate=found,
         unknown=unknown,
         absent=absent_providers(config),
-        assumptions=() if estimate is None else _assumptions(config),
+        assumptions=assumptions,
         free_ram_bytes=psutil.virtual_memory().available,
         free_disk_bytes=free_disk_bytes(cache),
     )
+
+
+def require_room(config: StudyConfig) -> None:
+    """Refuse a study that surely does not fit: by more than estimates are wrong.
+
+    Raises:
+        UsageError: saying what it takes and what is free.
+    """
+    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    choices = _choices(config.search_space())
+    for what, need, free in (
+        ("memory", memory_bytes(config, source, choices), psutil.virtual_memory().available),
+        ("disk", disk_bytes(config, source, choices, 1), free_disk_bytes(_cache_folder(config))),
+    ):
+        if need > ERROR * free:
+            raise UsageError(
+                f"The study does not fit: it takes about {_size(need)} of {what}, and {_size(free)} are free. "
+                "`olivine plan` shows what takes it; a smaller model or a larger machine would do."
+            )
+
+
+def _cache_folder(config: StudyConfig) -> Path:
+    return Path(config.cache.folder) if config.cache.folder else cache_root()
 
 
 def _hub_is_away(error: SourceError) -> bool:
@@ -218,94 +213,18 @@ def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mappin
     return PlannedAxis(name, values, domain.searched, when, domain.axis.doc)
 
 
-def _estimate(config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int) -> Estimate:
-    weights, base = count_weights(source), base_choice(config)
-    below = _WIDTHS[float_type(str(base["provider"]), "int4")]
-    sizes = [artifact_bytes(weights, choice, below) for choice in choices]
-    mean, largest, float_bytes = sum(sizes) / len(sizes), max(sizes), weights.total * below
-    evaluation, latency = config.evaluation, config.evaluation.latency
-    logits = 2 * 4 * evaluation.window_tokens * weights.vocabulary
-    resident = float_bytes + _LIBRARIES_BYTES
-    twin = largest + _LIBRARIES_BYTES if base.get("prune_head") else 0.0
-    ram = max(
-        2 * float_bytes + _BUILD_BYTES,
-        resident + float_bytes + _BUILD_BYTES,
-        resident + largest + _LIBRARIES_BYTES + _TORCH_BYTES + logits + twin,
-    )
-    graphs = len({_float_graph(choice) for choice in [base, *choices]})
-    kept = source.weight_bytes + graphs * float_bytes + trials * mean
-    predictions = 2 * evaluation.windows * evaluation.window_tokens * _TOP_K_BYTES
-    disk = min(kept, max(config.cache.max_bytes, source.weight_bytes + 2 * float_bytes)) + predictions + largest
-    flops = _FLOPS_PER_CORE * (int(base.get("threads", 0)) or available_cores())
-    rate = (flops if base["provider"] == "cpu" else _GPU_FLOPS) / (2 * (weights.total - weights.embedding))
-    quality = evaluation.windows * evaluation.window_tokens / rate
-    prefills, visit = 2 * latency.prompt_tokens / rate, (MIN_COUNTED + 1) * (float_bytes + mean) / _BYTES_PER_S
-    rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
-    measured = 1.0 + mean / 500e6 + quality + max(latency.max_seconds, rounds)
-    search = trials * (2.0 + float_bytes / 150e6 + measured)
-    if config.stop.timeout is not None:
-        search = min(search, config.stop.timeout)
-    members = min(config.confirm.members, trials) + 1
-    seconds = graphs * (8.0 + float_bytes / 100e6) + measured + search + members * measured
-    return Estimate(float_bytes, min(sizes), largest, ram, disk, seconds)
-
-
-def _float_graph(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...]:
-    """What tells the float graph that a choice is built from apart from others."""
-    floats = float_type(str(choice["provider"]), str(choice["precision"]))
-    return floats, choice.get("fusion_level"), choice.get("rotate")
-
-
-def count_weights(source: Source) -> Weights:
-    """Weights of the float graph, from the size of the checkpoint and its config.json."""
-    if source.kind == "demo":
-        return Weights(_DEMO_PARAMETERS, _DEMO_VOCABULARY * _DEMO_HIDDEN, _DEMO_VOCABULARY)
-    total = source.weight_bytes / _WIDTHS.get(source.dtype, 2)
-    config: Mapping[str, Any] = source.config or {}
-    text: Mapping[str, Any] = config.get("text_config") or config
-    if "vocab_size" not in text or "hidden_size" not in text:
-        return Weights(total, _EMBEDDING_SHARE * total, 0)
-    vocabulary, hidden = int(text["vocab_size"]), int(text["hidden_size"])
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    return Weights(total + tied * vocabulary * hidden, vocabulary * hidden, vocabulary)
-
-
-def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: int) -> float:
-    """Size of the candidate that a canonical choice builds.
-
-    Args:
-        weights: of the model.
-        choice: canonical axis values.
-        float_width: bytes of a float below integer weights.
-    """
-    precision = str(choice["precision"])
-    if precision in _WIDTHS:
-        return weights.total * _WIDTHS[precision]
-    bits = _BITS.get(precision, 8)
-    head = str(choice.get("lm_head", "same"))
-    head_bits = bits if head == "same" else _BITS.get(head, 8 * float_width)
-    embedding_bits = _BITS.get(str(choice.get("embedding", "float")), 8 * float_width)
-    block, scale = int(choice.get("block_size", 32)), 8 * float_width
-
-    def stored(count: float, width: int) -> float:
-        return count * (width if width >= scale else width + scale / block) / 8
-
-    body = weights.total - 2 * weights.embedding
-    return stored(body, bits) + stored(weights.embedding, head_bits) + stored(weights.embedding, embedding_bits)
-
-
-def _assumptions(config: StudyConfig) -> tuple[str, ...]:
+def _assumptions(config: StudyConfig, rates: MachineRates) -> tuple[str, ...]:
     latency = config.evaluation.latency
     return (
         "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "
         "embedding and the head by their own axes",
-        "memory: the float base stays loaded beside one candidate and the process that prepares the next "
-        "build; exporting holds the float graph twice",
-        f"disk: checkpoint, float graphs and every candidate in the cache, of at most "
+        "memory: the float base and one candidate loaded, and a build beside them; pages of mapped files, which the "
+        "system drops when it needs the room, not counted",
+        f"disk: checkpoint, float graphs, what was learned and every candidate in the cache, of at most "
         f"{_size(config.cache.max_bytes)}, nothing of it built yet; the export on top",
-        f"time: {_FLOPS_PER_CORE / 1e9:.0f} GFLOP/s a core in prefill ({_GPU_FLOPS / 1e12:.0f} TFLOP/s on "
-        f"other providers) and {_BYTES_PER_S / 1e9:.0f} GB/s in decode; no candidate stopped early; at least "
-        f"{MIN_ROUNDS} rounds or {duration_text(latency.max_seconds)} of timing each; downloads not counted",
+        f"time: {rates.flops / 1e9:.0f} GFLOP/s in products, {rates.read_bytes_per_s / 1e9:.1f} GB/s from memory and "
+        f"{rates.written_bytes_per_s / 1e6:.0f} MB/s to the disk, as measured just now; no candidate stopped early; at "
+        f"least {MIN_ROUNDS} rounds or {duration_text(latency.max_seconds)} of timing each; downloads not counted",
     )
 
 
@@ -332,7 +251,7 @@ def plan_table(plan: Plan) -> RenderableType:
         facts.add_row("memory", f"about {_size(estimate.ram_bytes)} of {_size(plan.free_ram_bytes)} free")
         facts.add_row("disk", f"about {_size(estimate.disk_bytes)} of {_size(plan.free_disk_bytes)} free")
         facts.add_row("time", f"about {duration_text(estimate.seconds)}")
-        facts.add_row("fits", _verdict(estimate, plan))
+        facts.add_row("fits", _verdict(plan))
     for reason in plan.unknown:
         facts.add_row("not estimated", Text(reason, style="yellow"))
     for reason in plan.absent:
@@ -346,10 +265,18 @@ def _size(count: float) -> str:
     return value_text("model_bytes", count)
 
 
-def _verdict(estimate: Estimate, plan: Plan) -> Text:
-    lacking = []
+def _verdict(plan: Plan) -> Text:
+    lacking = lacks(plan)
+    return Text("; ".join(lacking) or "yes", style="red" if lacking else "green")
+
+
+def lacks(plan: Plan) -> list[str]:
+    """What this machine has not enough of, each in words with a way out."""
+    lacking: list[str] = []
+    if (estimate := plan.estimate) is None:
+        return lacking
     if estimate.ram_bytes > plan.free_ram_bytes:
         lacking.append("not enough memory: take a smaller model or a larger machine")
     if estimate.disk_bytes > plan.free_disk_bytes:
         lacking.append("not enough disk: free some, or set OLIVINE_CACHE to a folder on a larger one")
-    return Text("; ".join(lacking) or "yes", style="red" if lacking else "green")
+    return lacking

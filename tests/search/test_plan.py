@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from olivine.passes.base import Scalar
-from olivine.passes.errors import SourceError
+from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.recipe import canonical
 from olivine.passes.source import resolve
 from olivine.search import plan as planning
+from olivine.search.cli import main
 from olivine.search.config import StudyConfig, parse_config
-from olivine.search.plan import Plan, Weights, artifact_bytes, make_plan, plan_table
+from olivine.search.estimate import Weights, artifact_bytes, count_weights
+from olivine.search.plan import Plan, make_plan, plan_table, require_room
 
 SPACE: dict[str, Any] = {
     "precision": ["fp32", "int8", "int4"],
@@ -70,7 +73,7 @@ def test_sizes_of_the_demo_model_are_near_the_measured_ones() -> None:
     plan = make_plan(study("demo:smollm2-135m-instruct"))
     assert plan.estimate is not None
     assert plan.estimate.float_bytes == pytest.approx(657e6, rel=0.02)
-    weights = planning.count_weights(resolve("demo:smollm2-135m-instruct"))
+    weights = count_weights(resolve("demo:smollm2-135m-instruct"))
     int4 = artifact_bytes(weights, canonical({"precision": "int4"}), 4)
     int8 = artifact_bytes(weights, canonical({"precision": "int8"}), 4)
     assert int4 == pytest.approx(203e6, rel=0.1)
@@ -89,7 +92,7 @@ def test_head_and_embedding_have_sizes_of_their_own() -> None:
 
 def test_a_tied_head_is_counted_as_the_graph_has_it(tiny_llama: Path) -> None:
     source = resolve(str(tiny_llama))
-    weights = planning.count_weights(source)
+    weights = count_weights(source)
     assert (weights.vocabulary, weights.embedding) == (320, 320 * 64)
     assert weights.total == pytest.approx(source.weight_bytes / 4 + 320 * 64)
 
@@ -108,6 +111,26 @@ def test_what_does_not_fit_is_said(tiny_llama: Path, monkeypatch: pytest.MonkeyP
     plan = make_plan(study(tiny_llama))
     assert plan.fits is False
     assert "not enough disk" in shown(plan)
+
+
+def test_a_study_that_surely_does_not_fit_is_refused_before_any_work(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_room(study(tiny_llama))
+    monkeypatch.setattr(planning, "free_disk_bytes", lambda folder: 1000)
+    with pytest.raises(UsageError, match=r"takes about .* of disk, and .* are free"):
+        require_room(study(tiny_llama))
+
+
+def test_plan_of_what_does_not_fit_ends_with_exit_code_2(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "study.yaml"
+    config.write_text(yaml.safe_dump({"model": str(tiny_llama), "space": SPACE}))
+    assert main(["plan", str(config)]) == 0
+    monkeypatch.setattr(planning, "free_disk_bytes", lambda folder: 1000)
+    assert main(["plan", str(config)]) == 2
+    assert "not enough disk" in capsys.readouterr().err
 
 
 def test_a_hub_that_is_away_leaves_the_space(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,224 @@
+"""What a study takes, before it runs: memory, disk and time, from the model's config and the machine's rates.
+
+What is counted per weight and per byte below was measured with the demo model on two cores; the rates that they are
+multiplied with are measured on this machine (``machine_rates.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from olivine.evaluators.latency import MIN_ROUNDS, MIN_WARMUP_ROUNDS
+from olivine.evaluators.turns import DECODE_SHARE, MIN_COUNTED
+from olivine.passes.base import Scalar
+from olivine.passes.export import float_type
+from olivine.passes.gradients import MOST_WINDOWS
+from olivine.passes.source import Source
+from olivine.search.calibration import may_calibrate
+from olivine.search.config import StudyConfig
+from olivine.search.machine_rates import MachineRates
+from olivine.search.study import base_choice
+
+_WIDTHS = {"float64": 8, "float32": 4, "fp32": 4, "float16": 2, "bfloat16": 2, "fp16": 2, "bf16": 2}
+_BITS = {"int8": 8, "int4": 4}
+#: The demo's weights after rotation, and its embedding: what is known of it before it is fetched.
+_DEMO_PARAMETERS, _DEMO_VOCABULARY, _DEMO_HIDDEN = 163_000_000, 49152, 576
+#: Share of the weights in the embedding, where no config.json tells.
+_EMBEDDING_SHARE = 0.1
+
+#: Prefill's share of the rate of one large product, and that of a GPU, which is not probed.
+PREFILL_SHARE, GPU_FLOPS = 0.8, 10e12
+#: Memory without any model: the study, the process that builds, a build, a process that runs a model.
+STUDY_BYTES, RESIDENT_BYTES, BUILD_BYTES, ARM_BYTES = 160e6, 170e6, 250e6, 70e6
+#: Copies of the largest weight in float32 that exporting and quantizing it hold.
+COPIES = 2.2
+#: Seconds a weight of quantizing and writing, on a machine of this rate.
+REFERENCE_FLOPS = 150e9
+BUILD_S = {"rtn": 12e-9, "k_quant": 40e-9, "gptq": 15e-9}
+#: Seconds a weight of learning GPTQ's codes in a format, once a format.
+LEARN_S = 60e-9
+#: Work of the pass that measures what layers read, and of the backward pass, in forward passes.
+HESSIAN_PASSES, BACKWARD_PASSES = 2.0, 4.0
+#: Seconds of starting a model's process and its first prompt, and of telling a trial.
+START_S, TELL_S = 0.5, 0.2
+TOP_K_BYTES = 512 * 8
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How many weights a model has, and where: ``total`` counts a tied head by itself, as the graph does."""
+
+    total: float
+    embedding: float
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the study takes, roughly; bytes and seconds."""
+
+    float_bytes: float
+    smallest_bytes: float
+    largest_bytes: float
+    ram_bytes: float
+    disk_bytes: float
+    seconds: float
+
+
+def estimate(
+    config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int, rates: MachineRates
+) -> Estimate:
+    """What a study takes.
+
+    Args:
+        config: of the study.
+        source: its model.
+        choices: what candidates are like.
+        trials: how many it may measure.
+        rates: of this machine.
+    """
+    sizes = _Sizes.of(config, source, choices)
+    return Estimate(
+        sizes.float_bytes,
+        min(sizes.candidates),
+        max(sizes.candidates),
+        memory_bytes(config, source, choices),
+        disk_bytes(config, source, choices, trials),
+        _seconds(config, sizes, choices, trials, rates),
+    )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Weights of a model, and bytes of its float graph and of candidates."""
+
+    weights: Weights
+    float_bytes: float
+    candidates: list[float]
+
+    @classmethod
+    def of(cls, config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> _Sizes:
+        weights, base = count_weights(source), base_choice(config)
+        width = _WIDTHS[float_type(str(base["provider"]), "int4")]
+        return cls(weights, weights.total * width, [artifact_bytes(weights, choice, width) for choice in choices])
+
+
+def memory_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> float:
+    """The most that all processes hold together, without pages of mapped files, which the kernel drops at need."""
+    sizes, twin = _Sizes.of(config, source, choices), bool(base_choice(config).get("prune_head"))
+    weights, float_bytes, largest = sizes.weights, sizes.float_bytes, max(sizes.candidates)
+    building = RESIDENT_BYTES + BUILD_BYTES + COPIES * 4 * weights.embedding
+    if not may_calibrate(config):
+        learning = 0.0
+    else:  # codes of all layers, one byte a weight, or the activations of a backward pass
+        learning = max(weights.total, 1.5e3 * weights.total**0.5 * config.calibration.window_tokens**0.5)
+    base, candidate = float_bytes + ARM_BYTES, largest + ARM_BYTES
+    logits = 2 * 4 * config.evaluation.window_tokens * weights.vocabulary
+    return STUDY_BYTES + building + learning + base + candidate * (1 + twin) + logits
+
+
+def disk_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int) -> float:
+    """Cache, the base's predictions and the exported model."""
+    sizes = _Sizes.of(config, source, choices)
+    graphs = len({_float_graph(choice) for choice in [base_choice(config), *choices]})
+    needed = source.weight_bytes + graphs * sizes.float_bytes
+    learned = _expected(len({_learned(c) for c in choices} - {None}), trials) * sizes.weights.total
+    kept = needed + learned + trials * sum(sizes.candidates) / len(sizes.candidates)
+    predictions = 2 * config.evaluation.windows * config.evaluation.window_tokens * TOP_K_BYTES
+    return min(kept, max(config.cache.max_bytes, needed)) + predictions + max(sizes.candidates)
+
+
+def _seconds(
+    config: StudyConfig,
+    sizes: _Sizes,
+    choices: Sequence[Mapping[str, Scalar]],
+    trials: int,
+    rates: MachineRates,
+) -> float:
+    weights, float_bytes = sizes.weights, sizes.float_bytes
+    base, evaluation, latency = base_choice(config), config.evaluation, config.evaluation.latency
+    on_cpu = base["provider"] == "cpu"
+    rate = (PREFILL_SHARE * rates.flops if on_cpu else GPU_FLOPS) / (2 * (weights.total - weights.embedding))
+    mean, slower = sum(sizes.candidates) / len(sizes.candidates), REFERENCE_FLOPS / rates.flops
+    quality = evaluation.windows * evaluation.window_tokens / rate
+    prefills = 2 * latency.prompt_tokens / rate
+    visit = (MIN_COUNTED + 1) * (float_bytes + mean) / (2 * rates.read_bytes_per_s)
+    rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
+    measured = START_S + mean / rates.read_bytes_per_s + quality + max(latency.max_seconds, rounds) + TELL_S
+    builds = [BUILD_S.get(str(choice.get("algorithm", "rtn")), 0.0) for choice in choices]
+    build = slower * weights.total * sum(builds) / len(builds) + mean / rates.written_bytes_per_s
+    ahead = min(build, quality) / 2  # it runs beside scoring, and both slow down
+    learning = slower * weights.total * LEARN_S * _expected(len({_learned(c) for c in choices} - {None}), trials)
+    if may_calibrate(config):
+        text = config.calibration
+        learning += HESSIAN_PASSES * text.windows * text.window_tokens / rate
+    if any(choice["precision"] == "mixed" for choice in choices):
+        windows = min(MOST_WINDOWS, config.calibration.windows)
+        learning += BACKWARD_PASSES * windows * config.calibration.window_tokens / rate
+    search = learning + trials * (build - ahead + measured)
+    if config.stop.timeout is not None:
+        search = min(search, config.stop.timeout)
+    graphs = len({_float_graph(choice) for choice in [base, *choices]})
+    export = 8.0 * slower + 2 * float_bytes / rates.written_bytes_per_s
+    confirming = START_S + quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
+    members = min(config.confirm.members, trials) + 1
+    return graphs * export + measured + quality + search + members * confirming
+
+
+def _learned(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...] | None:
+    """What tells the codes that a choice learns from text apart from others; None where it learns none."""
+    if choice.get("algorithm") != "gptq":
+        return None
+    bits = 8 if choice["precision"] == "int8" else 4
+    return (bits, choice.get("block_size"), choice.get("symmetric"), *_float_graph(choice))
+
+
+def _expected(kinds: int, draws: int) -> float:
+    """How many of so many kinds are expected among so many draws."""
+    return kinds * (1 - (1 - 1 / kinds) ** draws) if kinds else 0.0
+
+
+def _float_graph(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...]:
+    """What tells the float graph that a choice is built from apart from others."""
+    floats = float_type(str(choice["provider"]), str(choice["precision"]))
+    return floats, choice.get("fusion_level"), choice.get("rotate")
+
+
+def count_weights(source: Source) -> Weights:
+    """Weights of the float graph, from the size of the checkpoint and its config.json."""
+    if source.kind == "demo":
+        return Weights(_DEMO_PARAMETERS, _DEMO_VOCABULARY * _DEMO_HIDDEN, _DEMO_VOCABULARY)
+    total = source.weight_bytes / _WIDTHS.get(source.dtype, 2)
+    config: Mapping[str, Any] = source.config or {}
+    text: Mapping[str, Any] = config.get("text_config") or config
+    if "vocab_size" not in text or "hidden_size" not in text:
+        return Weights(total, _EMBEDDING_SHARE * total, 0)
+    vocabulary, hidden = int(text["vocab_size"]), int(text["hidden_size"])
+    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
+    return Weights(total + tied * vocabulary * hidden, vocabulary * hidden, vocabulary)
+
+
+def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: int) -> float:
+    """Size of the candidate that a canonical choice builds.
+
+    Args:
+        weights: of the model.
+        choice: canonical axis values.
+        float_width: bytes of a float below integer weights.
+    """
+    precision = str(choice["precision"])
+    if precision in _WIDTHS:
+        return weights.total * _WIDTHS[precision]
+    bits = _BITS.get(precision, 8)
+    head = str(choice.get("lm_head", "same"))
+    head_bits = bits if head == "same" else _BITS.get(head, 8 * float_width)
+    embedding_bits = _BITS.get(str(choice.get("embedding", "float")), 8 * float_width)
+    block, scale = int(choice.get("block_size", 32)), 8 * float_width
+
+    def stored(count: float, width: int) -> float:
+        return count * (width if width >= scale else width + scale / block) / 8
+
+    body = weights.total - 2 * weights.embedding
+    return stored(body, bits) + stored(weights.embedding, head_bits) + stored(weights.embedding, embedding_bits)

@@ -1,0 +1,65 @@
+"""How fast this machine multiplies, reads memory and writes files: what estimates of time rest on.
+
+Three probes of a fraction of a second each; the best of several readings counts, since others may be busy meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+READINGS = 4
+#: A product as a decoder has them in prefill: tokens, input and output features.
+_TOKENS, _INPUTS, _OUTPUTS = 256, 1024, 4096
+_READ_BYTES, _WRITTEN_BYTES = 128_000_000, 32_000_000
+
+
+@dataclass(frozen=True)
+class MachineRates:
+    """Rates of all cores together.
+
+    Attributes:
+        flops: floating-point operations a second in float32 matrix products.
+        read_bytes_per_s: from memory, by one core.
+        written_bytes_per_s: to the disk, synced.
+    """
+
+    flops: float
+    read_bytes_per_s: float
+    written_bytes_per_s: float
+
+
+def probe_machine(folder: Path) -> MachineRates:
+    """Measure the rates; the file that is written lies in ``folder``, which exists, and is gone afterwards."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((_TOKENS, _INPUTS), np.float32)
+    weight = rng.standard_normal((_INPUTS, _OUTPUTS), np.float32)
+    numbers = np.ones(_READ_BYTES // 4, np.float32)
+    return MachineRates(
+        2 * _TOKENS * _INPUTS * _OUTPUTS / _fastest(lambda: rows @ weight),
+        _READ_BYTES / _fastest(numbers.max),
+        _WRITTEN_BYTES / _fastest(lambda: _write(folder)),
+    )
+
+
+def _write(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.write(bytes(_WRITTEN_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of several runs."""
+    seconds = []
+    for _ in range(READINGS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
