@@ -32,7 +32,7 @@ from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.text import TextSource, tokenize
 from olivine.evaluators.windows import TextProtocol, draw
 from olivine.passes.artifact import digest
-from olivine.passes.cache import Cache, cache_root
+from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.calibration import capture_hessians, hessians_key
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
@@ -84,8 +84,8 @@ def job_cold(name: str) -> float:
 
 def _seconds_of(choice: dict[str, str], keys: list[str], text: str | None) -> float:
     source, shared = resolve(MODEL), cache_root() / "artifacts"
-    with tempfile.TemporaryDirectory(dir=cache_root()) as scratch:
-        cache = Cache(Path(scratch))
+    with scratch_folder("bench") as scratch:
+        cache = Cache(scratch)
         (cache.root / "artifacts").mkdir()
         for key in keys:
             shutil.copytree(shared / key, cache.root / "artifacts" / key, copy_function=os.link)
@@ -107,10 +107,10 @@ def job_builder(name: str) -> float:
 
     checkpoint = str(cache_root() / "artifacts" / digest(["source", resolve(MODEL).key]) / "model")
     precision, options = BUILDER[name]
-    with tempfile.TemporaryDirectory(dir=cache_root()) as scratch, contextlib.redirect_stdout(sys.stderr):
+    with scratch_folder("bench") as scratch, contextlib.redirect_stdout(sys.stderr):
         start = time.perf_counter()
-        extra = builder.parse_extra_options("", checkpoint, scratch, precision, "cpu", scratch + "/c", options)
-        builder.create_model("", checkpoint, scratch, precision, "cpu", scratch + "/c", **extra)
+        extra = builder.parse_extra_options("", checkpoint, str(scratch), precision, "cpu", f"{scratch}/c", options)
+        builder.create_model("", checkpoint, str(scratch), precision, "cpu", f"{scratch}/c", **extra)
         return time.perf_counter() - start
 
 
@@ -186,9 +186,9 @@ def streaming(repeat: int) -> list[str]:
         "| model | parameters | s | s a billion | anonymous MB | resident MB |",
         "|---|---|---|---|---|---|",
     ]
-    with tempfile.TemporaryDirectory(dir=cache_root()) as scratch:
+    with scratch_folder("bench") as scratch:
         for name, size in [("the demo's, float32", None), *synthetic.SIZES.items()]:
-            here = Path(scratch) / "one"
+            here = scratch / "one"
             checkpoint = demo if size is None else here / "checkpoint"
             if size is not None:
                 synthetic.write_checkpoint(size, checkpoint)
@@ -201,6 +201,7 @@ def streaming(repeat: int) -> list[str]:
             cells = (label, f"{count / 1e6:.0f}M", f"{took.seconds:.1f}", f"{took.seconds / count * 1e9:.0f}")
             memory = (f"{took.anonymous_bytes / 1e6:.0f}", f"{took.resident_bytes / 1e6:.0f}")
             rows.append(f"| {' | '.join((*cells, *memory))} |")
+            print(rows[-1], file=sys.stderr, flush=True)
             shutil.rmtree(here)
     return rows
 

@@ -12,7 +12,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from footprint import Watch
 
-from olivine.passes.cache import cache_root
+from olivine.passes.cache import cache_root, scratch_folder
 from olivine.search.environment import describe_environment
 
 CONFIG = Path(__file__).parent / "throughput.yaml"
@@ -109,8 +108,8 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=600.0)
     arguments.add_argument("--to", type=Path)
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory(dir=cache_root()) as scratch:
-        found = rows(run_study(options.seconds, Path(scratch)))
+    with scratch_folder("bench") as scratch:
+        found = rows(run_study(options.seconds, scratch))
     machine = describe_environment()
     page = [
         "# Candidates decided from a cold start",
