@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-workers schema reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-workers chaos fuzz schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -54,6 +54,15 @@ bench-front: .venv/.development  ## what mixed formats gain over one for all lay
 
 bench-workers: .venv/.development  ## what more workers bring, and what the storage costs, into results/workers.md
 	$(BIN)/python tests/benchmarks/workers.py --to results/workers.md
+
+chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
+	$(BIN)/python tests/reliability/memory.py
+	$(BIN)/python tests/reliability/chaos.py --kills 200; code=$$?; $(BIN)/python tests/reliability/page.py; exit $$code
+
+RUNS ?= 100000
+fuzz: .venv/.development  ## this many inputs for each reader of files from strangers, into results/reliability.md
+	for reader in yaml gguf safetensors external; do $(BIN)/python tests/fuzz/fuzz.py $$reader --runs $(RUNS) || exit 1; done
+	$(BIN)/python tests/reliability/page.py
 
 schema: .venv/.development  ## the JSON schema that editors complete study files from
 	$(BIN)/python -m olivine.search.schema

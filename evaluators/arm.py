@@ -22,9 +22,10 @@ from olivine.evaluators import scheduling
 from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
 from olivine.evaluators.bootstrap import child_command
 from olivine.evaluators.child_process import end_group, how_it_ended
-from olivine.evaluators.procfs import peak_rss_bytes
+from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside
-from olivine.passes.errors import OlivineError
+from olivine.passes.errors import Excess, OlivineError, unwritable
+from olivine.passes.secret import masked, without_secrets
 
 #: What runs a model; see :meth:`Arm.start`.
 Loop = Literal["genai", "session"]
@@ -32,8 +33,6 @@ ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
 
 #: Exit code of the child when the asked provider is not the one that would run; see arm_server.
 EXIT_PROVIDER = 3
-#: How often the child's memory is read while it works.
-POLL_S = 0.05
 TAIL_CHARACTERS = 2000
 
 
@@ -44,13 +43,15 @@ class ArmFailed(OlivineError):
         kind: ``crash`` (a signal), ``timeout``, ``memory``, ``provider`` (the asked execution provider does
             not run there) or ``error`` (an exception, or an answer that is no answer).
         tail: the last that the process wrote to stderr; the message has its last line.
+        excess: the memory for which it was ended, if that is why.
     """
 
-    def __init__(self, kind: ArmFailure, message: str, tail: str = "") -> None:
+    def __init__(self, kind: ArmFailure, message: str, tail: str = "", excess: Excess | None = None) -> None:
         last = tail.strip().rsplit("\n", 1)[-1].strip()
         super().__init__(f"{message}: {last}" if last else message)
         self.kind: ArmFailure = kind
         self.tail = tail
+        self.excess = excess
 
 
 class Arm:
@@ -60,7 +61,7 @@ class Arm:
         self._process = process
         self._stderr = stderr
         self._timeout_s = timeout_s
-        self._limit = limit
+        self._memory = MemoryWatch.start(process.pid, limit)
         self._buffer = b""
         self._requests = 0
         self._paused = False
@@ -96,7 +97,7 @@ class Arm:
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
-            env={**os.environ, **scheduling.HUGE_PAGES},
+            env={**without_secrets(os.environ), **scheduling.HUGE_PAGES},
         )
         arm = cls(process, stderr, timeout_s, memory_limit_bytes)
         arm._options = {
@@ -242,6 +243,7 @@ class Arm:
             return
         self._closed = True
         end_group(self._process)
+        self._memory.close()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             if stream is not None and not stream.closed:
                 try:
@@ -272,9 +274,9 @@ class Arm:
         answer = self._read_line(command, self._timeout_s if timeout_s is None else timeout_s)
         try:
             reply: dict[str, Any] = json.loads(answer)
-        except json.JSONDecodeError:
+        except ValueError:
             raise self._kill("error", f"answered '{command}' with {answer[:200]!r}, which is no JSON") from None
-        if reply.pop("id") != self._requests:
+        if not isinstance(reply, dict) or reply.pop("id", None) != self._requests:
             raise self._kill("error", f"answered another request than '{command}'")
         return reply
 
@@ -288,36 +290,38 @@ class Arm:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._kill("timeout", f"did not answer '{command}' within {timeout_s:g} s")
-                if selector.select(left if self._limit is None else min(left, POLL_S)):
+                if selector.select(min(left, self._memory.poll_s)):
                     chunk = os.read(self._process.stdout.fileno(), 1 << 20)
                     if not chunk:
                         raise self._ended(command)
                     self._buffer += chunk
+                elif self._process.poll() is not None:  # dead, while one that it started keeps the pipe open
+                    raise self._ended(command)
                 self._check_memory(command)
         answer, _, self._buffer = self._buffer.partition(b"\n")
         return answer
 
     def _check_memory(self, command: str) -> None:
-        if self._limit is None:
-            return
-        peak = peak_rss_bytes(self.pid)
-        if peak > self._limit:
-            raise self._kill(
-                "memory",
-                f"held {peak / 1e6:.0f} MB during '{command}'; its limit is {self._limit / 1e6:.0f} MB",
-            )
+        if (excess := self._memory.excess()) is not None:
+            raise self._kill("memory", f"was ended in '{command}': it {excess}", excess)
 
-    def _kill(self, kind: ArmFailure, what: str) -> ArmFailed:
+    def _kill(self, kind: ArmFailure, what: str, excess: Excess | None = None) -> ArmFailed:
         """End the process and say why."""
         tail = self._tail()
         self.close()
-        return ArmFailed(kind, f"{self._name()} {what}", tail)
+        return ArmFailed(kind, f"{self._name()} {what}", tail, excess)
 
-    def _ended(self, command: str) -> ArmFailed:
+    def _ended(self, command: str) -> OlivineError:
         """The process has ended by itself: how, from its exit code and its last words."""
         code = self._process.wait()
-        tail = self._tail()
+        tail, excess = self._tail(), self._memory.killed()
         self.close()
+        if excess is not None:
+            return ArmFailed(
+                "memory", f"{self._name()} was ended by the kernel in '{command}': it {excess}", "", excess
+            )
+        if code == 1 and (trouble := unwritable(OSError(tail))) is not None:
+            return trouble
         kind: ArmFailure = "crash" if code < 0 else "provider" if code == EXIT_PROVIDER else "error"
         if "MemoryError" in tail or "bad_alloc" in tail or "bad allocation" in tail:
             kind = "memory"
@@ -328,7 +332,7 @@ class Arm:
             return ""
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - TAIL_CHARACTERS))
-        return str(self._stderr.read().decode("utf-8", "replace").strip())
+        return masked(str(self._stderr.read().decode("utf-8", "replace").strip()))
 
     def _name(self) -> str:
         return f"The process of model '{self.folder}'" if self.folder else "A model process without a model"

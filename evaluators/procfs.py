@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 
@@ -16,6 +17,24 @@ def peak_rss_bytes(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def available_bytes() -> int:
+    """Memory that programs can still get without swapping (MemAvailable)."""
+    return _meminfo("MemAvailable")
+
+
+@cache
+def total_bytes() -> int:
+    """Memory of the machine."""
+    return _meminfo("MemTotal")
+
+
+def _meminfo(field: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"/proc/meminfo has no {field}")
 
 
 def busy_s() -> float:

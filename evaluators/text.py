@@ -166,7 +166,10 @@ def _tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises nothing more specific
+            raise UsageError(f"{folder / 'tokenizer.json'} can't be read: {error}") from error
     from transformers import AutoTokenizer  # heavy; only for folders without tokenizer.json
 
     try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import SourceError, did_you_mean
+from olivine.passes.file_names import inside
 from olivine.passes.genai_builder import supported_architectures
+from olivine.passes.json_file import read_json
 
 WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"
 #: What a checkpoint is made of, beside its weights: configs, tokenizer, chat template.
 TEXT = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 CODE = "*.py"
@@ -42,13 +44,7 @@ def read_config(path: Path, where: str) -> dict[str, Any]:
     Raises:
         SourceError: when it is not a JSON object.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SourceError(f"{where}: config.json is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise SourceError(f"{where}: config.json holds no JSON object")
-    return config
+    return read_json(path, where)
 
 
 def check_weights(names: Iterable[str], where: str) -> None:
@@ -75,11 +71,15 @@ def check_shards(folder: Path) -> None:
     Raises:
         SourceError: naming the first missing shards.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        shards = set(json.loads(index.read_text())["weight_map"].values())
-        if missing := sorted(shard for shard in shards if not (folder / shard).exists()):
-            raise SourceError(f"{folder}: {len(missing)} of {len(shards)} weight files are missing: {missing[0]} ...")
+    index = folder / INDEX
+    if not index.exists():
+        return
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise SourceError(f"{index} has no weight_map")
+    shards = {inside(folder, name, INDEX) for name in weight_map.values()}
+    if missing := sorted(shard.name for shard in shards if not shard.exists()):
+        raise SourceError(f"{folder}: {len(missing)} of {len(shards)} weight files are missing: {missing[0]} ...")
 
 
 def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bool) -> str:
@@ -89,8 +89,8 @@ def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bo
         SourceError: with the nearest known architecture, or with why the checkpoint can't be a source.
     """
     known = supported_architectures()
-    names = config.get("architectures") or []
-    if not names:
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names:
         raise SourceError(f"{where}: config.json names no architecture. {did_you_mean('', known)}")
     architecture = str(names[0])
     if architecture not in known:
@@ -99,7 +99,8 @@ def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bo
             f"{did_you_mean(architecture, known)}"
         )
     if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "some method")
+        about = config["quantization_config"]
+        method = about.get("quant_method", "some method") if isinstance(about, dict) else about
         raise SourceError(f"{where}: its weights are quantized already ({method}); a search starts from float weights")
     if config.get("auto_map") and not trust_remote_code and not _in_transformers(config):
         raise SourceError(
@@ -123,4 +124,4 @@ def _in_transformers(config: dict[str, Any]) -> bool:
     """Whether transformers has this model itself, so that the checkpoint's own code is not needed."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    return config.get("model_type") in CONFIG_MAPPING_NAMES
+    return str(config.get("model_type")) in CONFIG_MAPPING_NAMES

@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 _LAST_NUMBER = re.compile(r"\d+(?:\.\d+)?$")
 
@@ -30,17 +31,73 @@ class PassRefused(OlivineError):
     """A pass that does not apply to this model; the message says why and what would fit."""
 
 
+class Unwritable(OlivineError):
+    """A disk that is full or must not be written to: no candidate's fault, so it ends the study and not a trial."""
+
+
+class NotEnoughDisk(SourceError, Unwritable):
+    """A disk that is too small for a model, found before any work."""
+
+
+#: What the system says when a disk takes no more, and when it takes nothing.
+_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+_READ_ONLY = ("Read-only file system", "attempt to write a readonly database")
+
+
+def unwritable(error: BaseException | None) -> Unwritable | None:
+    """The trouble with the disk behind an error, whatever it was wrapped into; None for any other error."""
+    while error is not None:
+        if isinstance(error, Unwritable):
+            return error
+        name = getattr(error, "filename", None)
+        if (isinstance(error, PermissionError) and name) or any(words in str(error) for words in _READ_ONLY):
+            return Unwritable(
+                f"{name or 'The study folder or the cache'} can't be written ({error}). Make it writable or name "
+                "another folder (--out, OLIVINE_CACHE); every finished trial is kept."
+            )
+        if any(words in str(error) for words in _FULL):
+            where = f"the disk that holds {name}" if name else "a disk"
+            return Unwritable(
+                f"No space is left on {where}. Every finished trial is kept: free some, and run the same command again."
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Memory beyond a limit.
+
+    Attributes:
+        peak_bytes: what a process held.
+        limit_bytes: what it might have held.
+        left_bytes: what the machine had left, where that was the limit.
+    """
+
+    peak_bytes: int
+    limit_bytes: int
+    left_bytes: int | None = None
+
+    def __str__(self) -> str:
+        if self.left_bytes is not None:
+            left = f"{self.left_bytes / 1e6:.0f} MB of memory were left to the machine"
+            return f"held {self.peak_bytes / 1e6:.0f} MB, and {left}"
+        return f"held {self.peak_bytes / 1e6:.0f} MB, its limit is {self.limit_bytes / 1e6:.0f} MB (children.memory)"
+
+
 class BuildFailed(OlivineError):
     """A build that started and did not produce a working model.
 
     Attributes:
         tail: the last that the process of the build said; the message has its last line.
+        excess: the memory for which it was ended, if that is why.
     """
 
-    def __init__(self, message: str, tail: str = "") -> None:
+    def __init__(self, message: str, tail: str = "", excess: Excess | None = None) -> None:
         last = tail.strip().rsplit("\n", 1)[-1].strip()
         super().__init__(f"{message}; it said last: {last}" if last else message)
         self.tail = tail
+        self.excess = excess
 
 
 def did_you_mean(word: object, choices: Iterable[object]) -> str:

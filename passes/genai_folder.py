@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import SourceError
+from olivine.passes.external_data import external_files
+from olivine.passes.file_names import inside, refuse_foreign_links
+from olivine.passes.json_file import read_json
 
 #: Operators whose weights are integers, in graphs of the GenAI builder and of ONNX Runtime's quantizers.
 QUANTIZED = {
@@ -22,6 +25,9 @@ QUANTIZED = {
     "QLinearMatMul",
     "QMoE",
 }
+#: Entries of genai_config.json by which ONNX Runtime loads a library, and what libraries are called.
+_LOADS_CODE = ("custom_ops_library", "library_path", "backend_path")
+_LIBRARIES = (".so", ".dll", ".dylib")
 
 
 @dataclass(frozen=True)
@@ -53,21 +59,23 @@ def check(folder: Path) -> GenAIFolder:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    config = read_json(folder / GENAI_CONFIG)
+    refuse_native_code(config, str(folder))
     try:
-        model = json.loads((folder / GENAI_CONFIG).read_text())["model"]
-        graph_path = folder / str(model["decoder"]["filename"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        model = config["model"]
+        graph_path = inside(folder, model["decoder"]["filename"], GENAI_CONFIG)
+    except (KeyError, TypeError) as error:
         raise SourceError(f"{folder}: {GENAI_CONFIG} names no model.decoder.filename: {error}") from error
     if not graph_path.exists():
         raise SourceError(f"{folder}: {GENAI_CONFIG} names {graph_path.name}, which is not there")
+    refuse_foreign_links(folder, [file.name for file in files(folder)])
     try:
-        graph = onnx.load(graph_path, load_external_data=False).graph
+        graph_model = onnx.load(graph_path, load_external_data=False)
     except DecodeError as error:
         raise SourceError(f"{graph_path} is not an ONNX graph: {error}") from error
+    graph = graph_model.graph
     _check_float(folder, graph)
-    data = {e.value for t in graph.initializer for e in t.external_data if e.key == "location"}
-    if missing := sorted(name for name in data if not (folder / name).exists()):
-        raise SourceError(f"{folder}: the graph keeps its weights in {missing[0]}, which is not there")
+    data = external_files(graph_path, graph_model)
     kinds = Counter(t.data_type for t in graph.initializer if len(t.dims) == 2)
     names = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
     dtype = names.get(kinds.most_common(1)[0][0], "float32") if kinds else "float32"
@@ -83,3 +91,24 @@ def _check_float(folder: Path, graph: object) -> None:
             f"{folder} is quantized already ({count} {op} nodes): a second time would add the errors up. "
             "Give the float export, or the checkpoint that it was made of."
         )
+
+
+def refuse_native_code(config: Any, where: str) -> None:
+    """Refuse a genai_config.json that loads libraries of its own: a model is data, not a program.
+
+    Raises:
+        SourceError: naming the entry.
+    """
+    if isinstance(config, list):
+        for entry in config:
+            refuse_native_code(entry, where)
+    if not isinstance(config, dict):
+        return
+    for key, value in config.items():
+        library = isinstance(value, str) and value.lower().endswith(_LIBRARIES)
+        if key in _LOADS_CODE or library:
+            raise SourceError(
+                f"{where}: {GENAI_CONFIG} loads native code ({key}: {str(value)[:200]}), which is not run. Take the "
+                "entry out, if you know the model to run without it."
+            )
+        refuse_native_code(value, where)

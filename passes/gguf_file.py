@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from olivine.passes.errors import SourceError, did_you_mean
+from olivine.passes.gguf_header import read_architecture
 
 #: GGUF's word for an architecture -> its class: those that transformers reads and the exporter knows.
 ARCHITECTURES = {
@@ -22,9 +21,6 @@ ARCHITECTURES = {
     "nemotron": "NemotronForCausalLM",
     "lfm2": "Lfm2ForCausalLM",
 }
-#: Value type -> struct code (GGUF specification, version 3: ggml/docs/gguf.md); 8 is a string, 9 an array.
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
 #: What transformers raises on a file whose tensors or tokenizer it does not know.
 _LOAD_ERRORS = (
     AttributeError,
@@ -39,16 +35,12 @@ _LOAD_ERRORS = (
 
 
 def architecture(path: Path) -> str:
-    """The transformers class for the file's ``general.architecture``; reads up to that field only.
+    """The transformers class for the file's ``general.architecture``; reads the header only.
 
     Raises:
         SourceError: when this is no GGUF file, or of an architecture that can't be exported.
     """
-    try:
-        with path.open("rb") as stream:
-            word = _general_architecture(stream)
-    except (struct.error, UnicodeDecodeError, KeyError) as error:
-        raise SourceError(f"{path} is not a GGUF file, or it is cut off") from error
+    word = read_architecture(path)
     if word not in ARCHITECTURES:
         raise SourceError(
             f"{path}: GGUF architecture '{word}' can't be converted and exported. {did_you_mean(word, ARCHITECTURES)}"
@@ -80,41 +72,3 @@ def convert(path: Path, to: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()):
         model.save_pretrained(to)
         tokenizer.save_pretrained(to)
-
-
-def _general_architecture(stream: BinaryIO) -> str:
-    """The value of ``general.architecture``, which writers put first but need not.
-
-    Raises:
-        KeyError: when the file has no such field or is of another kind.
-    """
-    magic, _, _, fields = _read(stream, "4sIQQ")
-    if magic != b"GGUF":
-        raise KeyError("magic")
-    for _ in range(fields):
-        key = _string(stream)
-        (kind,) = _read(stream, "I")
-        if key == "general.architecture":
-            return _string(stream)
-        _skip(stream, kind)
-    raise KeyError("general.architecture")
-
-
-def _skip(stream: BinaryIO, kind: int) -> None:
-    if kind == _STRING:
-        _string(stream)
-    elif kind == _ARRAY:
-        element, count = _read(stream, "IQ")
-        for _ in range(count):
-            _skip(stream, element)
-    else:
-        _read(stream, _SCALARS[kind])
-
-
-def _string(stream: BinaryIO) -> str:
-    (length,) = _read(stream, "Q")
-    return bytes(stream.read(length)).decode("utf-8")
-
-
-def _read(stream: BinaryIO, layout: str) -> tuple[Any, ...]:
-    return struct.unpack("<" + layout, stream.read(struct.calcsize("<" + layout)))

@@ -87,6 +87,16 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
         BuildFailed: when the result does not load or gives logits that are not finite.
         SourceError: when the source can't be read.
     """
+    try:
+        return _build(source, recipe, cache, calibration)
+    except FileNotFoundError as error:
+        if cache.root not in Path(str(error.filename)).parents:
+            raise
+        # An entry was deleted under way. Those that are left are found again, the others are built again.
+        return _build(source, recipe, cache, calibration)
+
+
+def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None) -> Built:
     passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,11 @@ from typing import Any, Literal
 from olivine.passes import checkpoint, demo, genai_folder, gguf_file, hub
 from olivine.passes.artifact import GENAI_CONFIG, digest, link_or_copy
 from olivine.passes.cache import cache_root
-from olivine.passes.errors import SourceError, did_you_mean
+from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
+from olivine.passes.file_names import refuse_foreign_links
 from olivine.passes.fingerprint import content_sha256, files_digest
 from olivine.passes.rotate import Rotate
+from olivine.passes.safetensors_header import read_header
 
 Kind = Literal["hub", "checkpoint", "gguf", "onnx", "demo"]
 
@@ -91,6 +93,8 @@ class Source:
             gguf_file.convert(self._local(), to)
         elif self.kind == "hub":
             folder = hub.fetch(self.name, str(self.revision), self.trust_remote_code)
+            checkpoint.check_shards(folder)
+            _check_headers(folder.glob(checkpoint.WEIGHTS))
             for name in checkpoint.taken((p.name for p in folder.iterdir()), self.trust_remote_code):
                 link_or_copy(folder / name, to / name)
         elif self.kind == "checkpoint":
@@ -169,7 +173,11 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     architecture = checkpoint.check_architecture(config, str(path), trust_remote_code)
     checkpoint.check_weights(names, str(path))
     checkpoint.check_shards(path)
-    files = [path / name for name in checkpoint.taken(names, trust_remote_code)]
+    taken = checkpoint.taken(names, trust_remote_code)
+    # Large weights may lie elsewhere: they have to be what a header says, so no other file can pass for them.
+    refuse_foreign_links(path, [name for name in taken if not name.endswith(".safetensors")])
+    files = [path / name for name in taken]
+    _check_headers(files)
     weights = sum(f.stat().st_size for f in files if f.suffix == ".safetensors")
     return Source(
         model,
@@ -183,6 +191,12 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         trust_remote_code=trust_remote_code,
         config=config,
     )
+
+
+def _check_headers(files: Iterable[Path]) -> None:
+    for file in files:
+        if file.suffix == ".safetensors":
+            read_header(file)
 
 
 def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
@@ -212,7 +226,7 @@ def _check_disk(source: Source) -> None:
     """Refuse a model that the disk can't hold.
 
     Raises:
-        SourceError: with what is free and what is needed.
+        NotEnoughDisk: with what is free and what is needed.
     """
     need = checkpoint.disk_need_bytes(source.weight_bytes, source.dtype)
     for home, bytes_needed in [
@@ -222,7 +236,7 @@ def _check_disk(source: Source) -> None:
         existing = next(p for p in [home, *home.parents] if p.exists())
         free = shutil.disk_usage(existing).free
         if free < bytes_needed:
-            raise SourceError(
+            raise NotEnoughDisk(
                 f"Not enough disk for '{source.model}': {home} has {free / 1e9:.1f} GB free, and its weights "
                 f"with their float32 graph need {bytes_needed / 1e9:.1f} GB. Free some, or set OLIVINE_CACHE "
                 "to a folder on a larger disk."

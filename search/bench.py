@@ -22,6 +22,8 @@ from olivine.evaluators.memory import Memory
 from olivine.evaluators.session import CPU
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
+from olivine.passes.genai_folder import refuse_native_code
+from olivine.passes.json_file import read_json
 from olivine.passes.prune_head import is_pruned
 from olivine.passes.session_options import available_cores
 from olivine.search.comparison import verdict
@@ -126,11 +128,9 @@ def read_genai_config(folder: Path) -> dict[str, Any]:
             f"{folder} {what}: this takes an ONNX Runtime GenAI folder, such as `olivine export` and "
             "`olivine build` make."
         )
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no JSON: {error}") from error
-    if not isinstance(config, dict) or "decoder" not in config.get("model", {}):
+    config = read_json(path)
+    refuse_native_code(config, str(folder))
+    if "decoder" not in (config.get("model") or {}):
         raise UsageError(f"{path} names no model.decoder, so there is no language model to load.")
     return config
 

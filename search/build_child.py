@@ -20,11 +20,14 @@ from typing import Any
 from olivine.evaluators.child_process import begin
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache
-from olivine.passes.errors import OlivineError
+from olivine.passes.errors import OlivineError, unwritable
 from olivine.passes.pipeline import build, forecast
 from olivine.passes.recipe import Recipe
 from olivine.passes.shared_builds import SharedBuilds
 from olivine.passes.source import resolve
+
+#: The build's own answer could not be written.
+EXIT_UNWRITABLE = 28
 
 
 def main(arguments: list[str]) -> None:
@@ -48,9 +51,9 @@ def serve() -> None:
     _import_ahead()
     for line in sys.stdin:
         request, response = map(Path, line.rstrip("\n").split("\t"))
-        child = os.fork()
+        server, child = os.getpid(), os.fork()
         if child == 0:
-            _build_and_exit(request, response)
+            _build_and_exit(request, response, server)
         answers.write(f"started {child}\n")
         _, status = os.waitpid(child, 0)
         answers.write(f"ended {os.waitstatus_to_exitcode(status)}\n")
@@ -67,15 +70,17 @@ def _import_ahead() -> None:
     from olivine.passes.quantize import layer_codes  # noqa: F401
 
 
-def _build_and_exit(request: Path, response: Path) -> None:
+def _build_and_exit(request: Path, response: Path, server: int) -> None:
     """The whole life of a forked process: whatever goes wrong is printed, and told by the exit code."""
     code = 1
     try:
         begin()
-        build_request(request, response)
+        if os.getppid() == server:  # else it was killed before we asked to end with it
+            build_request(request, response)
         code = 0
-    except BaseException:  # it must not go on as a second server
+    except BaseException as error:  # it must not go on as a second server
         traceback.print_exc()
+        code = EXIT_UNWRITABLE if unwritable(error) is not None else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -94,9 +99,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             losses = forecast(source, recipe, cache, request["calibration"])
             return {"losses": [asdict(loss) for loss in losses.values()], "peak_rss_bytes": peak_rss_bytes()}
         built = build(source, recipe, cache, calibration)
-    except OlivineError as error:
+    except Exception as error:
+        found = unwritable(error) or error
+        if not isinstance(found, OlivineError):
+            raise
         traceback.print_exc()
-        return {"error": type(error).__name__, "message": str(error), "peak_rss_bytes": peak_rss_bytes()}
+        return {"error": type(found).__name__, "message": str(found), "peak_rss_bytes": peak_rss_bytes()}
     return {
         "path": str(built.artifact.path),
         "key": built.artifact.key,

@@ -6,18 +6,23 @@ memory) ends that process, its memory goes with it, and nothing is imported twic
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from olivine.evaluators.child_process import end_group, how_it_ended
-from olivine.evaluators.procfs import peak_rss_bytes
+from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside_name
-from olivine.passes.errors import BuildFailed
+from olivine.passes.errors import BuildFailed, unwritable
+from olivine.passes.secret import masked
+from olivine.search.build_child import EXIT_UNWRITABLE
 
 POLL_S = 0.05
 TAIL_CHARACTERS = 2000
@@ -29,7 +34,7 @@ class BuildProcess:
     It ends with the thread that makes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._log_path = aside_name(folder / f"build-{time.monotonic_ns()}.log")
         with self._log_path.open("wb") as log:
@@ -40,8 +45,10 @@ class BuildProcess:
                 stderr=log,
                 start_new_session=True,
             )
+        self._memory = MemoryWatch.start(self._process.pid, limit)
         self._buffer = b""
         self._log_start = 0
+        self._closed = False
         self._stopped_at: float | None = None
         self._stood_still_s = 0.0
 
@@ -64,8 +71,8 @@ class BuildProcess:
             if self.alive:
                 os.killpg(self._process.pid, signal.SIGCONT)
 
-    def run(self, request: Path, response: Path, timeout_s: float, limit: int | None) -> float:
-        """Build what ``request`` asks for; returns the seconds that it ran.
+    def run(self, request: Path, response: Path, timeout_s: float) -> tuple[dict[str, Any], float]:
+        """Build what ``request`` asks for; returns the answer, and the seconds that it ran.
 
         Raises:
             BuildFailed: when it died, hung or outgrew its memory.
@@ -79,21 +86,31 @@ class BuildProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has died already; how is told below
-        builder: int | None = None
+        builder: MemoryWatch | None = None
         while (said := self._said()) is None or said[0] != "ended":
             if said is not None:
-                builder = int(said[1])
+                builder = replace(self._memory, pid=int(said[1]), peak=0)
             if not self.alive:
-                raise BuildFailed(f"the build {how_it_ended(self._process.wait())}", self._tail())
+                return self._answer(self._process.wait() or 1, builder or self._memory, response), 0.0
             if self._ran_s(started) > timeout_s:
                 raise BuildFailed(f"the build did not end within {timeout_s:g} s", self._tail())
-            if limit is not None and builder is not None and (peak := peak_rss_bytes(builder)) > limit:
-                raise BuildFailed(
-                    f"the build held {peak / 1e6:.0f} MB, its limit is {limit / 1e6:.0f} MB (children.memory)"
-                )
-        if int(said[1]) != 0 or not response.is_file():
-            raise BuildFailed(f"the build {how_it_ended(int(said[1]))}", self._tail())
-        return self._ran_s(started)
+            if builder is not None and (excess := builder.excess()) is not None:
+                raise BuildFailed(f"the build was ended: it {excess}", "", excess)
+        return self._answer(int(said[1]), builder or self._memory, response), self._ran_s(started)
+
+    def _answer(self, code: int, builder: MemoryWatch, response: Path) -> dict[str, Any]:
+        """What the build that has ended with ``code`` answered."""
+        if (excess := builder.killed()) is not None:
+            raise BuildFailed(f"the build was ended by the kernel: it {excess}", "", excess)
+        if code == EXIT_UNWRITABLE:
+            raise unwritable(OSError(self._tail())) or BuildFailed("the build could not answer", self._tail())
+        if code != 0 or not response.is_file():
+            raise BuildFailed(f"the build {how_it_ended(code)}", self._tail())
+        try:
+            answer: dict[str, Any] = json.loads(response.read_text())
+        except ValueError as error:
+            raise BuildFailed(f"the build answered with what is no JSON ({error})", self._tail()) from error
+        return answer
 
     def _ran_s(self, started: float) -> float:
         still = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
@@ -117,11 +134,15 @@ class BuildProcess:
 
     def _tail(self) -> str:
         said = self._log_path.read_bytes()[self._log_start :]
-        return said[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip()
+        return masked(said[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip())
 
     def close(self) -> None:
         """Kill it and the build; nothing is left behind."""
+        if self._closed:
+            return
+        self._closed = True
         end_group(self._process)
+        self._memory.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
                 try:

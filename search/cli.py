@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from olivine.passes.errors import OlivineError, UsageError
+from olivine.passes.secret import masked
+from olivine.search.trouble import trouble
 
 if TYPE_CHECKING:
     from olivine.search.config import StudyConfig
@@ -29,12 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 mistake, 3 nothing qualifies, 130 interrupted."""
     options = parser().parse_args(arguments)
     quiet_libraries()
+    with _stoppable():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run one parsed command, and tell its errors."""
     try:
         code: int = options.command(options) or 0
     except OlivineError as error:
         if options.debug:
             traceback.print_exc()
-        ERR.print(f"olivine: {error}", markup=False)
+        ERR.print(f"olivine: {masked(str(error))}", markup=False)
         return error.exit_code
     except KeyboardInterrupt:
         ERR.print("olivine: stopped")
@@ -42,9 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last line of defence: a person gets one readable message
         if options.debug:
             raise
-        ERR.print(f"olivine: {type(error).__name__}: {error} (--debug shows where)", markup=False)
+        known = trouble(error)
+        said = str(known) if known is not None else f"{type(error).__name__}: {error} (--debug shows where)"
+        ERR.print(f"olivine: {masked(said)}", markup=False)
         return 1
     return code
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A reboot or a closed terminal stops like a second Ctrl-C: at once, with nothing left behind."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    endings = [signal.SIGTERM, signal.SIGHUP] if threading.current_thread() is threading.main_thread() else []
+    before = {ending: signal.getsignal(ending) for ending in endings}
+    for ending in endings:
+        if before[ending] is signal.SIG_DFL:  # nohup ignores one of them, and that stays
+            signal.signal(ending, stop)
+    try:
+        yield
+    finally:
+        for ending in endings:
+            signal.signal(ending, before[ending])
 
 
 def quiet_libraries() -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from olivine.evaluators.base import Measurement
 from olivine.passes.base import Scalar
-from olivine.passes.errors import OlivineError
+from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.search.metrics import directed
+from olivine.search.objective import Evaluators
 from olivine.search.pareto import nondominated
 from olivine.search.protocol import make_evaluators
 from olivine.search.records import TrialRecord
@@ -52,11 +53,24 @@ def confirm(search: Search) -> Confirmation:
     for position, record in enumerate(chosen, start=1):
         search.watcher.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
         try:
-            members.append((record, search.objective.remeasure(record, evaluators)))
+            members.append((record, _again(search, record, evaluators)))
+        except (Unwritable, SourceError):
+            raise
         except OlivineError as error:
             failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
             search.watcher.note(failures[-1])
     return Confirmation(tuple(members), _front(search, members), _default_threads(search), tuple(failures))
+
+
+def _again(search: Search, record: TrialRecord, evaluators: Evaluators) -> Confirmed:
+    """The metrics of a member anew; one whose process dies is tried once more: in the search it lived."""
+    try:
+        return search.objective.remeasure(record, evaluators)
+    except (Unwritable, SourceError):
+        raise
+    except OlivineError as error:
+        search.watcher.note(f"trial {record.number} is tried once more: {error}")
+        return search.objective.remeasure(record, evaluators)
 
 
 def spread(members: Sequence[TrialRecord], count: int) -> list[TrialRecord]:

@@ -28,7 +28,7 @@ def lead(search: Search, shared: SharedStudy, exchange: Exchange) -> None:
     """
     search.announce()
     started = time.monotonic()
-    with finish_trial_on_interrupt() as interrupted:
+    with finish_trial_on_interrupt(search.watcher.note) as interrupted:
         search.baseline()
         exchange.adopt(search.records)
         shared.publish(facts(search, search.base_times))

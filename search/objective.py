@@ -24,9 +24,10 @@ from olivine.evaluators.quality import Quality, WindowSums
 from olivine.evaluators.twin import run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
-from olivine.passes.errors import OlivineError
+from olivine.passes.errors import Excess, OlivineError, SourceError, Unwritable
 from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe, compose
+from olivine.passes.secret import masked
 from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
 from olivine.search.records import State, TrialRecord
@@ -38,6 +39,8 @@ Ahead = Callable[[], Mapping[str, Scalar] | None]
 #: The parts of a trial, in their order; a worker may do only some of them.
 STAGES = ("build", "quality", "latency")
 LIBRARIES = ("olivine", "onnxruntime", "onnxruntime-genai", "onnx-ir", "torch", "transformers", "optuna")
+#: The constraint that every candidate has: the memory that its processes may hold.
+MEMORY = "children.memory"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class _Draft:
     provider: str = "cpu"
     runtime: str = ""
     stopped: str | None = None
+    excess: Excess | None = None
+    artifact: ModelArtifact | None = None
 
     @classmethod
     def after(cls, earlier: TrialRecord | None) -> _Draft:
@@ -74,6 +79,14 @@ class _Draft:
         """Note what the build took."""
         self.passes, self.build_seconds = outcome.passes, outcome.seconds
         self.build_peak_rss_bytes = outcome.peak_rss_bytes
+
+    def outgrew(self, excess: Excess) -> None:
+        """Note the peak of the process that was ended for it: of the build, or of the model."""
+        if "model_bytes" in self.metrics:
+            peak = Measurement.exact("peak_rss_bytes", "bytes", excess.peak_bytes, ended="at its limit")
+            self.add([peak])
+        else:
+            self.build_peak_rss_bytes = excess.peak_bytes
 
     def add(self, measurements: Iterable[Measurement]) -> None:
         self.metrics.update((m.metric, m) for m in measurements)
@@ -109,6 +122,7 @@ class Objective:
         self._watcher, self._arm_options = watcher, dict(arm_options)
         self.base: Arm | None = None
         self._base_artifact: ModelArtifact | None = None
+        self._base_recipe: Recipe | None = None
         self._spare: Arm | None = None
         #: Name, recipe key and result of the build that runs ahead.
         self._following: tuple[str, str, Future[BuildOutcome]] | None = None
@@ -122,7 +136,7 @@ class Objective:
 
     def load_base(self, choice: Mapping[str, Scalar]) -> ModelArtifact:
         """Build and load the base without measuring it: a resumed study knows its numbers already."""
-        recipe = compose(choice)
+        recipe = self._base_recipe = compose(choice)
         artifact = self._builder.build(recipe, "base").artifact
         self._builder.keep(artifact)
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
@@ -132,9 +146,11 @@ class Objective:
         return artifact
 
     def base_artifact(self) -> ModelArtifact:
-        """The base's folder; there from trial 0 on."""
-        if self._base_artifact is None:
+        """The base's folder; there from trial 0 on, and built again if the cache has lost it."""
+        if self._base_artifact is None or self._base_recipe is None:
             raise RuntimeError("the base (trial 0) comes before any candidate")
+        if not self._builder.still_has(self._base_artifact):
+            self._base_artifact = self._builder.build(self._base_recipe, "base").artifact
         return self._base_artifact
 
     def calibrate(self, key: str) -> None:
@@ -203,17 +219,33 @@ class Objective:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         state: State = "complete"
         reason = tail = ""
+        parts = self.stages if stages is None else tuple(stages)
         try:
-            self._run(number, recipe, draft, self.stages if stages is None else tuple(stages), ahead)
+            try:
+                self._run(number, recipe, draft, parts, ahead)
+            except (OlivineError, OSError):
+                if draft.artifact is None or self._builder.still_has(draft.artifact):
+                    raise
+                self._watcher.note(f"trial {number}: its files in the cache were deleted or changed; it is built again")
+                draft = _Draft.after(earlier)
+                self._run(number, recipe, draft, parts, ahead)
+        except (Unwritable, SourceError):  # no candidate's fault
+            raise
         except OlivineError as error:
             state, reason, tail = "failed", str(error), getattr(error, "tail", "")
+            draft.excess = getattr(error, "excess", None)
         violations = self._violations(draft.metrics)
+        if draft.excess is not None:
+            # It needs more than there is, which a sampler can learn from, like any other broken constraint.
+            state = "infeasible"
+            violations[MEMORY] = draft.excess.peak_bytes / draft.excess.limit_bytes - 1
+            draft.outgrew(draft.excess)
         if state == "complete" and (broken := draft.stopped or self._broken(draft.metrics)) and number > 0:
             state, reason = "infeasible", broken
         return TrialRecord(
             number=number,
             state=state,
-            reason=reason,
+            reason=masked(reason),
             params=dict(choice),
             recipe=recipe.to_json(),
             recipe_key=recipe.key,
@@ -237,9 +269,10 @@ class Objective:
             outcome = self._take_build(recipe, f"{number:04d}")
         if "build" in stages:
             draft.built(outcome)
-        artifact = outcome.artifact
+        artifact = draft.artifact = outcome.artifact
         if number == 0:
             self._builder.keep(artifact)
+            self._base_recipe = recipe
             self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         draft.add([Measurement.exact("model_bytes", "bytes", artifact.model_bytes())])
         if number and (reason := self._broken(draft.metrics)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from olivine.evaluators import cgroup
 from olivine.evaluators.base_pool import BasePool
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache, cache_root
@@ -33,6 +36,7 @@ from olivine.search.shared_opening import create_shared, refuse_second_leader, r
 from olivine.search.shared_study import SharedStudy
 from olivine.search.study import Search, ask
 from olivine.search.telling import tell
+from olivine.search.trouble import LOCK_WAIT_S
 from olivine.search.workers import Builder
 
 STUDY_NAME = "olivine"
@@ -90,6 +94,7 @@ def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Itera
         write_atomic(folder.config_path, config.to_yaml())
         write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
         sweep_aside(folder.root)
+        cgroup.sweep()
         yield source
 
 
@@ -157,7 +162,7 @@ def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=STUDY_NAME,
-        storage=f"sqlite:///{folder.database_path.resolve()}",
+        storage=_sqlite(folder),
         directions=[METRICS[name].direction for name in objectives],
         load_if_exists=True,
     )
@@ -165,6 +170,12 @@ def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(objectives))
     return study
+
+
+def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
+    """The database in the study folder; who finds it locked waits."""
+    url = f"sqlite:///{folder.database_path.resolve()}"
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}})
 
 
 def restore(study: optuna.Study, records: Sequence[TrialRecord], config: StudyConfig) -> None:
@@ -207,11 +218,15 @@ def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
 
 @contextmanager
 def _exclusive(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("w") as lock:
+    """Hold the folder's lock, which ends with this process however it ends."""
+    with (root / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(
-                f"{root} is being run by another process; wait for it, or give --out another folder"
-            ) from None
+            lock.seek(0)
+            who = lock.read().strip() or "another process"
+            raise UsageError(f"{root} is being run by {who}; wait for it, or give --out another folder") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
         yield

@@ -62,7 +62,7 @@ class Search:
         """
         self.announce()
         started = time.monotonic()
-        with finish_trial_on_interrupt() as interrupted:
+        with finish_trial_on_interrupt(self.watcher.note) as interrupted:
             self.baseline()
             proposer = make_proposer(self)
             while (reason := self.enough(started)) is None:
@@ -215,8 +215,11 @@ def base_choice(config: StudyConfig) -> dict[str, Scalar]:
 
 
 @contextmanager
-def finish_trial_on_interrupt() -> Iterator[Callable[[], bool]]:
+def finish_trial_on_interrupt(tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C lets the running trial finish, the second stops at once.
+
+    Args:
+        tell: says so to the person.
 
     Yields:
         A function that tells whether Ctrl-C was pressed.
@@ -228,6 +231,7 @@ def finish_trial_on_interrupt() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
+        tell("stopping when the running trial has ended; Ctrl-C again stops now, and that trial is measured anew later")
 
     before = signal.signal(signal.SIGINT, handle)
     try:

@@ -68,7 +68,7 @@ def run_worker(
     with (
         shared.roster,
         ready(config, folder, shared.study, source, watcher, [], pool, requests, stages) as search,
-        finish_trial_on_interrupt() as interrupted,
+        finish_trial_on_interrupt(watcher.note) as interrupted,
     ):
         search.announce()
         watcher.phase_started("base")

@@ -76,11 +76,15 @@ class Builder:
             "cache_shared": self._cache.shared.url if self._cache.shared else None,
         }
 
+    def still_has(self, artifact: ModelArtifact) -> bool:
+        """Whether the cache still has what was built, as it was built."""
+        return self._cache.get(artifact.key) is not None
+
     def prepare(self) -> None:
         """Start the process that builds, which imports its libraries while something else is going on."""
         if self._process is None or not self._process.alive:
             self._end_process()
-            self._process = BuildProcess(self._folder)
+            self._process = BuildProcess(self._folder, self._limit)
 
     def build(self, recipe: Recipe, name: str) -> BuildOutcome:
         """Build one candidate; ``name`` names its request, response and log files.
@@ -122,11 +126,11 @@ class Builder:
         answered.unlink(missing_ok=True)
         write_atomic(asked, json.dumps(request, indent=1))
         try:
-            seconds = process.run(asked, answered, self._timeout_s, self._limit)
+            answer, seconds = process.run(asked, answered, self._timeout_s)
         except OlivineError:
             process.close()
+            self._cache.sweep()  # of what it was making
             raise
-        answer: dict[str, Any] = json.loads(answered.read_text())
         if "error" in answer:
             kind = getattr(errors, answer["error"], OlivineError)
             raise kind(answer["message"])

@@ -1,4 +1,8 @@
-"""Reading a YAML file: a mapping without repeated keys, or one message that says where it is broken."""
+"""Reading a YAML file: a mapping without repeated keys, or one message that says where it is broken.
+
+A config may come from anybody. Tags, which name types to construct, are refused; anchors and aliases are welcome while
+what they expand to stays small; size and depth are bounded.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ import yaml
 from olivine.passes.errors import UsageError
 from olivine.search.quantities import describe
 
+#: Far beyond any study: the files in configs/ have 2 kB.
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+MAX_DEPTH = 50
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -30,6 +38,63 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if not -(2**63) <= value < 2**63:
+            raise yaml.MarkedYAMLError(None, None, "a number of more than 64 bits", node.start_mark)
+        return value
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
+
+
+def _load(text: str | None) -> Any:
+    """The value of a YAML text; None stands for one that is too large.
+
+    Raises:
+        yaml.YAMLError: whatever is wrong with it.
+    """
+    if text is None:
+        raise yaml.YAMLError(f"it has more than {MAX_BYTES} bytes: that is no study")
+    _check_size(text)
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except (ValueError, OverflowError) as error:  # a date without a calendar day, a number of thousands of digits
+        raise yaml.YAMLError(f"a value can't be read: {error}") from error
+
+
+def _check_size(text: str) -> None:
+    """Refuse tags, deep nesting, and aliases that expand to more than a study can be; reads no value."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    nodes = 0
+    event: Any
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise _mistake(event, f"the alias '*{event.anchor}' names no anchor before it")
+            nodes += sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            if event.tag is not None:
+                raise _mistake(event, f"the tag '{event.tag}' has no meaning here")
+            nodes += 1
+            if isinstance(event, yaml.ScalarEvent):
+                if event.anchor is not None:
+                    sizes[event.anchor] = 1
+            else:
+                open_nodes.append((event.anchor, nodes))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                sizes[anchor] = nodes - before + 1
+        if nodes > MAX_NODES or len(open_nodes) > MAX_DEPTH:
+            raise _mistake(event, f"more than {MAX_NODES} values or {MAX_DEPTH} levels: that is no study")
+
+
+def _mistake(event: Any, problem: str) -> yaml.MarkedYAMLError:
+    mark = event.start_mark
+    return yaml.MarkedYAMLError(None, None, problem, mark if isinstance(mark, yaml.Mark) else None)
+
 
 def read_yaml(path: Path) -> dict[Any, Any]:
     """The mapping that a YAML file holds.
@@ -38,7 +103,9 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         UsageError: when the file can't be read, is no YAML, or holds something else.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        raw = _load(content.decode("utf-8") if len(content) <= MAX_BYTES else None)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -71,7 +138,7 @@ def override(raw: dict[Any, Any], overrides: Mapping[str, str]) -> None:
                 )
             section = section[parent]
         try:
-            section[last] = yaml.safe_load(text)
+            section[last] = _load(text)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {dotted}={text}: '{text}' is no YAML value: {_where(error)}") from error
 

@@ -89,7 +89,7 @@ def test_a_hang_is_a_timeout_and_leaves_no_process(open_arm: OpenArm, base_folde
 def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((2000, 15000), dtype=np.float32))
     with Arm.start(memory_limit_bytes=150_000_000) as arm:
-        with pytest.raises(ArmFailed, match=r"held \d+ MB during 'load'; its limit is 150 MB") as caught:
+        with pytest.raises(ArmFailed, match=r"in 'load': it held \d+ MB, its limit is 150 MB") as caught:
             arm.load(folder)
             arm.reference([(list(range(2000)), 1999)], tmp_path / "r.npz", 512)
         assert caught.value.kind == "memory"

@@ -46,7 +46,7 @@ LIBRARIES_OWN = (".ses", f"torchinductor_{getpass.getuser()}")
 #: Processes of a killed study have to be gone after this long.
 GONE_S = 10.0
 #: A study that shows nothing new for this long hangs.
-HANGS_S = 600.0
+HANGS_S = 1800.0
 
 
 @dataclass
@@ -146,7 +146,11 @@ def _told(root: Path) -> dict[int, tuple[str, list[float] | None]]:
     if not (root / "study.db").is_file():
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{(root / 'study.db').resolve()}", skip_table_creation=True)
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{(root / 'study.db').resolve()}",
+        engine_kwargs={"connect_args": {"timeout": 60}},  # the study may be writing, on a busy disk
+        skip_table_creation=True,
+    )
     try:
         if not (studies := storage.get_all_studies()):
             return {}

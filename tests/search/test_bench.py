@@ -158,7 +158,7 @@ def _no_decoder(folder: Path) -> None:
     ("harm", "message"),
     [
         (_no_config, "has no genai_config.json"),
-        (_no_json, "is no JSON"),
+        (_no_json, "is not JSON"),
         (_no_decoder, "names no model.decoder"),
     ],
 )

@@ -1,0 +1,129 @@
+"""Control groups: a bound on the memory of a child and of all that it starts, kept by the kernel (cgroups(7)).
+
+Where they are allowed (as root, in most containers, in a delegated systemd slice) a child that allocates faster than
+anyone watches is stopped by the kernel before the machine feels it. Where they are not, :meth:`MemoryGroup.create`
+gives None.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+_NAME = re.compile(r"^olivine-(\d+)-\d+$")
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What the files of a group are called."""
+
+    limit: str
+    swap: str
+    peak: str
+    events: str
+
+
+_V1 = _Files("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control")
+_V2 = _Files("memory.max", "memory.swap.max", "memory.peak", "memory.events")
+
+
+@dataclass(frozen=True)
+class MemoryGroup:
+    """A group of processes with a memory limit; made by :meth:`create`, removed by :meth:`close`."""
+
+    folder: Path
+    files: _Files
+
+    @classmethod
+    def create(cls, limit_bytes: int) -> MemoryGroup | None:
+        """A group below our own, or None where the system does not let us."""
+        found = _own()
+        if found is None:
+            return None
+        home, files = found
+        group = cls(home / f"olivine-{os.getpid()}-{next(_numbers)}", files)
+        try:
+            if files is _V2:
+                with suppress(OSError):  # the controller may be on already, or we may not; the limit below tells
+                    (home / "cgroup.subtree_control").write_text("+memory")
+            group.folder.mkdir()
+            (group.folder / files.limit).write_text(str(limit_bytes))
+        except OSError:
+            group.close()
+            return None
+        with suppress(OSError):  # a kernel without swap accounting has no such file
+            (group.folder / files.swap).write_text(str(limit_bytes if files is _V1 else 0))
+        return group
+
+    def add(self, pid: int) -> bool:
+        """Put a process into the group; whether that worked."""
+        try:
+            (self.folder / "cgroup.procs").write_text(str(pid))
+        except OSError:
+            return False
+        return True
+
+    def killed(self) -> bool:
+        """Whether the kernel has ended a process of the group for want of memory."""
+        for line in self._read(self.files.events).splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value) > 0
+        return False
+
+    def peak_bytes(self) -> int:
+        """The most that the group ever held, file pages included; 0 where the kernel does not say."""
+        found = self._read(self.files.peak).strip()
+        return int(found) if found.isdigit() else 0
+
+    def close(self) -> None:
+        """Remove the group; its processes have to be gone."""
+        with suppress(OSError):  # one that still ends keeps it for a moment: the next sweep removes it
+            self.folder.rmdir()
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text()
+        except OSError:
+            return ""
+
+
+def sweep() -> None:
+    """Remove groups that processes of ours which are gone have left."""
+    found = _own()
+    if found is None:
+        return
+    for folder in found[0].glob("olivine-*"):
+        match = _NAME.match(folder.name)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            with suppress(OSError):  # somebody is still in it
+                folder.rmdir()
+
+
+def _own() -> tuple[Path, _Files] | None:
+    """The group that this process is in, and its version; None without a memory controller."""
+    mounts, paths = Path("/proc/self/mountinfo"), Path("/proc/self/cgroup")
+    if not mounts.exists() or not paths.exists():
+        return None
+    places = {}
+    for line in mounts.read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2":
+            places[""] = Path(before.split()[4])
+        elif kind == "cgroup" and "memory" in options.split(","):
+            places["memory"] = Path(before.split()[4])
+    for line in paths.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in ("memory", ""):
+            if name in controllers.split(",") and name in places:
+                home = places[name] / path.lstrip("/")
+                files = _V1 if name else _V2
+                if home.is_dir() and (files is _V1 or "memory" in (home / "cgroup.controllers").read_text().split()):
+                    return home, files
+    return None

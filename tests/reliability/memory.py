@@ -1,0 +1,90 @@
+"""How long a child that has passed its memory limit lives, and how far it gets: into ``build/chaos/memory.json``.
+
+The child, a model's process, takes 10 MB every 20 ms, or all it can get; with a control group, and with the watch
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from olivine.evaluators import memory_watch
+from olivine.evaluators.arm import Arm, ArmFailed
+from olivine.evaluators.memory_watch import MemoryWatch
+
+LIMIT_BYTES = 500_000_000
+FAULTS = Path(__file__).resolve().parents[1] / "faults"
+
+
+@contextmanager
+def without_groups(yes: bool) -> Iterator[None]:
+    """As on a machine where no control group may be made."""
+    made = memory_watch.MemoryGroup.create
+    if yes:
+        memory_watch.MemoryGroup.create = lambda limit_bytes: None  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        memory_watch.MemoryGroup.create = made  # type: ignore[method-assign]
+
+
+def once(plan: Path, fault: str, groups: bool) -> dict[str, Any]:
+    """One model process that outgrows its limit."""
+    (plan / f"1.genai_config.json.{fault}").touch()
+    passed: list[float] = []
+    excess = MemoryWatch.excess
+
+    def watched(watch: MemoryWatch) -> Any:
+        found = excess(watch)
+        if found is not None:
+            passed.append(time.monotonic())
+        return found
+
+    before = time.monotonic()
+    MemoryWatch.excess = watched  # type: ignore[method-assign]
+    try:
+        with without_groups(not groups), tempfile.TemporaryDirectory() as empty:
+            (Path(empty) / "genai_config.json").write_text("{}")
+            with Arm.start(memory_limit_bytes=LIMIT_BYTES) as arm:
+                kind = "watch" if arm._memory.group is None else "control group"
+                try:
+                    arm.load(Path(empty))
+                except ArmFailed as error:
+                    gone = time.monotonic()
+                    assert error.excess is not None, error
+                    peak = error.excess.peak_bytes
+    finally:
+        MemoryWatch.excess = excess  # type: ignore[method-assign]
+    # It grows by 10 MB in at least 20 ms: so long is it since it passed the limit.
+    since = (peak - LIMIT_BYTES) / 10e6 * 0.02 + (gone - (passed[0] if passed else gone)) if fault == "eat" else None
+    return {"kind": kind, "fault": fault, "peak_bytes": peak, "seconds": since, "whole": gone - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--to", type=Path, default=Path("build/chaos/memory.json"))
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = f"{FAULTS}:{os.environ.get('PYTHONPATH', '')}"
+    found = []
+    with tempfile.TemporaryDirectory() as plan:
+        os.environ["OLIVINE_FAULTS"] = plan
+        for groups in (True, False):
+            for fault in ("eat", "gulp"):
+                found += [once(Path(plan), fault, groups) for _ in range(options.times)]
+    options.to.parent.mkdir(parents=True, exist_ok=True)
+    options.to.write_text(json.dumps({"limit_bytes": LIMIT_BYTES, "runs": found}))
+    print(f"{len(found)} children outgrew their limit", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
