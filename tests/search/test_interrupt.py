@@ -83,8 +83,8 @@ def test_a_reboot_or_a_closed_terminal_stops_like_ctrl_c(number: signal.Signals,
     code = (
         "import sys; from olivine.search import cli\n"
         "def wait(options):\n"
-        "    import time; print('ready', flush=True)\n"
-        "    try: time.sleep(600)\n"
+        "    import time\n"
+        "    try: print('ready', flush=True); time.sleep(600)\n"
         "    finally: open(sys.argv[1], 'w').write('cleaned up')\n"
         "cli.doctor = wait; sys.exit(cli.main(['doctor']))"
     )
