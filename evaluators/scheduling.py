@@ -1,7 +1,7 @@
 """How the kernel treats a model's process while it is timed: where its memory lies, who waits, who goes first.
 
 Three things made two processes of one model differ, measured on a shared machine with 2 cores
-(results/latency-noise.md):
+(results/numbers.md):
 
 1. Memory. A process gets the pages that others freed last, scattered ones first; the translation of their
    addresses costs 2 to 5 % of decode for as long as the process lives. Weights on huge pages do not differ.
