@@ -81,6 +81,8 @@ def disk_bytes(folder: Path) -> int:
 def rows(rate: Rate) -> list[str]:
     """The page's lines on a study."""
     candidates = [record for record in rate.records if record["number"] > 0]
+    if not candidates:
+        raise SystemExit(f"no candidate had ended after {rate.seconds:.0f} s; give it more with --seconds")
     states = Counter(record["state"] for record in candidates)
     keys = {record["recipe_key"] for record in candidates if record["state"] != "failed"}
     phases = {
