@@ -165,7 +165,7 @@ def _run(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = available_cores()
-    # Packed weights are copies in memory of what is mapped from its file; windows of hundreds of tokens run as fast.
+    # Packed weights would be copies in memory of what is mapped from its file.
     options.add_session_config_entry("session.disable_prepacking", "1")
     sums: dict[str, np.ndarray] = {}
     squared_steps = dict.fromkeys(activations, 0.0)
