@@ -55,7 +55,8 @@ def tensor_bytes(tensor: onnx.TensorProto, what: str) -> int:
         bits = ir.DataType(tensor.data_type).bitwidth
     except (TypeError, ValueError):
         raise SourceError(f"{what} has the type {tensor.data_type}, which no file holds") from None
-    if any(size < 0 for size in tensor.dims):
+    # One dimension may be zero, and the others still too large for anybody's arithmetic.
+    if any(size < 0 for size in tensor.dims) or math.prod(max(1, size) for size in tensor.dims) >= 2**48:
         raise SourceError(f"{what} has the shape {list(tensor.dims)[:8]}")
     return int(-(-math.prod(tensor.dims) * bits // 8))
 
