@@ -60,6 +60,7 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
         raise NoCandidate(_why_none(confirmation, records, [*config.parsed_constraints(), *where]))
     points = np.array([[directed(name, m[name].value) for name in config.objectives] for _, m in eligible])
     rule = config.select
+    near: list[str] = []
     if rule.by == "knee":
         index, how = knee(points), "is the knee: the point furthest below the line between the front's ends"
     elif rule.by == "weights":
@@ -71,14 +72,45 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
         index = int(np.argmin([directed(metric, m[metric].value) for _, m in eligible]))
         best = "least" if METRICS[metric].direction == "minimize" else "greatest"
         how = f"has the {best} {metric} ({_text(eligible[index][1][metric])})"
+        near = _near_ties(metric, eligible[index], eligible, config.objectives)
     record, metrics = eligible[index]
     kept = f" that keep {', '.join(map(str, where))}" if where else ""
     if len(eligible) == 1:
         reason = f"Trial {record.number} is the only confirmed front member{kept.replace('keep', 'keeps')}."
     else:
         reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
-    warnings = [*_warnings(metrics, [*config.parsed_constraints(), *where]), *confirmation.failures]
+    warnings = [*near, *_warnings(metrics, [*config.parsed_constraints(), *where]), *confirmation.failures]
     return Selection(record, metrics, reason, tuple(warnings))
+
+
+def _near_ties(
+    metric: str,
+    chosen: tuple[TrialRecord, Confirmed],
+    eligible: Sequence[tuple[TrialRecord, Confirmed]],
+    objectives: Sequence[str],
+) -> list[str]:
+    """Members that are not surely worse in the metric that decided, and surely better in another objective."""
+    record, metrics = chosen
+    found = []
+    for other, theirs in eligible:
+        others = [name for name in objectives if name != metric and _surely_better(name, theirs, metrics)]
+        if other.number != record.number and others and not _surely_better(metric, metrics, theirs):
+            better = " and ".join(
+                f"{name} {theirs[name].value:.4g} instead of {metrics[name].value:.4g}" for name in others
+            )
+            found.append(
+                f"The gap that decided is within the noise: trial {other.number} has {metric} "
+                f"{_text(theirs[metric])}, and surely better {better}. Raise confirm.max_seconds to decide it, or take "
+                f"that one: olivine export STUDY_DIR --trial {other.number} --to DIR."
+            )
+    return found
+
+
+def _surely_better(metric: str, one: Confirmed, other: Confirmed) -> bool:
+    """Whether two 95 % intervals leave no doubt; they overlap where there is any."""
+    if METRICS[metric].direction == "minimize":
+        return one[metric].high < other[metric].low
+    return one[metric].low > other[metric].high
 
 
 def _keeps(metrics: Confirmed, constraints: Iterable[Constraint]) -> bool:

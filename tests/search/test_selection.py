@@ -64,6 +64,19 @@ def test_an_interval_that_crosses_a_limit_is_a_warning() -> None:
     assert "not over its whole interval" in warning
 
 
+def test_a_gap_within_the_noise_names_the_neighbour_that_is_better_elsewhere() -> None:
+    fast, near, far = member(1, 10.0, 1.04), member(2, 10.1, 1.00), member(3, 12.0, 0.99)
+    (warning,) = select(config(), Confirmation((fast, near, far), (1, 2, 3), {})).warnings
+    assert "trial 2 has tpot_ms 10.1" in warning
+    assert "surely better perplexity_ratio 1 instead of 1.04" in warning
+    assert "olivine export STUDY_DIR --trial 2 --to DIR" in warning
+
+
+def test_a_neighbour_that_is_not_surely_better_elsewhere_is_no_matter() -> None:
+    near = Confirmation((member(1, 10.0, 1.010), member(2, 10.1, 1.005)), (1, 2), {})
+    assert select(config(), near).warnings == ()
+
+
 def test_a_member_that_failed_in_confirmation_is_named() -> None:
     confirmation = Confirmation((member(1, 10.0, 1.0),), (1,), {}, ("Trial 4 ran in the search, but failed",))
     assert select(config(), confirmation).warnings == ("Trial 4 ran in the search, but failed",)
