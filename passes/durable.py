@@ -37,7 +37,8 @@ def aside(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failed write does not say where
+        if error.errno:  # a failed write does not say where; an error without a number can't
+            error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

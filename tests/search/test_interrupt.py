@@ -45,8 +45,10 @@ def test_an_interrupted_study_keeps_its_trials_and_resumes(tmp_path: Path, tiny_
     assert (out / "report.html").is_file()
 
     # Twice stops now: the running trial is given up, and what was measured stays as it was.
+    request = out / "requests" / f"{len(before):04d}.request.json"
+    request.unlink(missing_ok=True)  # its build had begun ahead, before the study stopped
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(out / "requests" / f"{len(before):04d}.request.json", process)
+    wait_for(request, process)
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
