@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from rich import box
@@ -23,6 +22,7 @@ from olivine.search.config import StudyConfig
 from olivine.search.doctor import existing_folder, free_disk_bytes
 from olivine.search.estimate import Estimate, disk_bytes, estimate, memory_bytes
 from olivine.search.formatting import duration_text, value_text
+from olivine.search.guided import Lots
 from olivine.search.machine_rates import MachineRates, probe_machine
 from olivine.search.proposing import sampler_name
 from olivine.search.provider_check import absent_providers
@@ -173,28 +173,9 @@ def _hub_is_away(error: SourceError) -> bool:
     return isinstance(cause, (HTTPError, OSError))
 
 
-class _Lots:
-    """Draws every value with the same chance, the same way every time."""
-
-    def __init__(self) -> None:
-        self._random = random.Random(0)
-
-    def suggest_categorical(self, name: str, choices: tuple[Scalar, ...]) -> Any:
-        """One of the choices."""
-        return self._random.choice(choices)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
-        """A whole number."""
-        return self._random.randrange(low, high + 1, step)
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None) -> float:
-        """A number."""
-        return self._random.uniform(low, high)
-
-
 def _choices(space: Space) -> list[dict[str, Scalar]]:
     """A fair sample of the space, of ranges only the ends: enough for sizes and what excludes what."""
-    lots = _Lots()
+    lots = Lots(random.Random(0), {})
     thin = tuple(Domain(d.axis, (d.low, d.high)) if d.step or not d.values else d for d in space.domains)
     return [Space(thin).suggest(lots) for _ in range(SAMPLE)]
 
