@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,18 +42,15 @@ class Guide:
     forecast: Forecast
     objectives: tuple[str, ...]
     constraints: tuple[Constraint, ...]
-
-    def __post_init__(self) -> None:
-        """Nothing is forecast twice."""
-        object.__setattr__(self, "_known", {})
+    #: Recipe key -> its forecast: nothing is forecast twice.
+    _known: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def expected(self, choice: Mapping[str, Scalar]) -> dict[str, float]:
         """Metric -> forecast of a choice."""
-        known: dict[str, dict[str, float]] = self._known  # type: ignore[attr-defined]
         recipe = compose(choice)
-        if recipe.key not in known:
-            known[recipe.key] = self.forecast.metrics(recipe)
-        return known[recipe.key]
+        if recipe.key not in self._known:
+            self._known[recipe.key] = self.forecast.metrics(recipe)
+        return self._known[recipe.key]
 
     def best(self, pool: Sequence[Mapping[str, Scalar]], records: Sequence[TrialRecord], seed: int) -> int | None:
         """Index of the proposal in ``pool`` that should add most to the front; None where none should add anything.
