@@ -99,7 +99,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             losses = forecast(source, recipe, cache, request["calibration"])
             return {"losses": [asdict(loss) for loss in losses.values()], "peak_rss_bytes": peak_rss_bytes()}
         built = build(source, recipe, cache, calibration)
-    except Exception as error:
+    except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
         found = unwritable(error) or error
         if not isinstance(found, OlivineError):
             raise
