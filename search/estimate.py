@@ -1,7 +1,7 @@
 """What a study takes, before it runs: memory, disk and time, from the model's config and the machine's rates.
 
-The rates of this machine are measured (``machine_rates.py``). What is counted per weight and per byte below was read off
-the demo model on two cores where it could be, and is a guess elsewhere; no whole study has been held against it yet.
+The rates of this machine are measured (``machine_rates.py``). What is counted per weight and per byte below was read
+off the demo model on two cores where it could be, and is a guess elsewhere; no whole study was held against it yet.
 """
 
 from __future__ import annotations
