@@ -6,11 +6,10 @@ stopped where that shows, with the reason; a crash costs its own trial.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -20,14 +19,15 @@ from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.quality import Quality, WindowSums
+from olivine.evaluators.quality import Quality
 from olivine.evaluators.twin import run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
-from olivine.passes.errors import Excess, OlivineError, SourceError, Unwritable
+from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.secret import masked
+from olivine.search.draft import Draft, Phase
 from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
 from olivine.search.records import State, TrialRecord
@@ -50,46 +50,6 @@ class Evaluators:
     memory: Memory
     quality: Quality
     latency: PairedLatency
-
-
-@dataclass
-class _Draft:
-    """A record while its trial runs."""
-
-    metrics: dict[str, Measurement] = field(default_factory=dict)
-    phases: dict[str, float] = field(default_factory=dict)
-    passes: list[dict[str, Any]] = field(default_factory=list)
-    build_seconds: float = 0.0
-    build_peak_rss_bytes: int = 0
-    provider: str = "cpu"
-    runtime: str = ""
-    stopped: str | None = None
-    excess: Excess | None = None
-    artifact: ModelArtifact | None = None
-
-    @classmethod
-    def after(cls, earlier: TrialRecord | None) -> _Draft:
-        """A draft that begins with what an earlier part of the trial found."""
-        if earlier is None:
-            return cls()
-        metrics = {name: Measurement(**found) for name, found in earlier.metrics.items()}
-        return cls(metrics, dict(earlier.phases), earlier.passes, earlier.build_seconds, earlier.build_peak_rss_bytes)
-
-    def built(self, outcome: BuildOutcome) -> None:
-        """Note what the build took."""
-        self.passes, self.build_seconds = outcome.passes, outcome.seconds
-        self.build_peak_rss_bytes = outcome.peak_rss_bytes
-
-    def outgrew(self, excess: Excess) -> None:
-        """Note the peak of the process that was ended for it: of the build, or of the model."""
-        if "model_bytes" in self.metrics:
-            peak = Measurement.exact("peak_rss_bytes", "bytes", excess.peak_bytes, ended="at its limit")
-            self.add([peak])
-        else:
-            self.build_peak_rss_bytes = excess.peak_bytes
-
-    def add(self, measurements: Iterable[Measurement]) -> None:
-        self.metrics.update((m.metric, m) for m in measurements)
 
 
 class Objective:
@@ -215,7 +175,7 @@ class Objective:
             The record; one that is ``complete`` without the last stage waits for a worker that does it.
         """
         recipe = compose(choice)
-        draft = _Draft.after(earlier)
+        draft = Draft.after(earlier)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         state: State = "complete"
         reason = tail = ""
@@ -227,7 +187,7 @@ class Objective:
                 if draft.artifact is None or self._builder.still_has(draft.artifact):
                     raise
                 self._watcher.note(f"trial {number}: its files in the cache were deleted or changed; it is built again")
-                draft = _Draft.after(earlier)
+                draft = Draft.after(earlier)
                 self._run(number, recipe, draft, parts, ahead)
         except (Unwritable, SourceError):  # no candidate's fault
             raise
@@ -263,7 +223,7 @@ class Objective:
             stderr_tail=tail,
         )
 
-    def _run(self, number: int, recipe: Recipe, draft: _Draft, stages: Sequence[str], ahead: Ahead) -> None:
+    def _run(self, number: int, recipe: Recipe, draft: Draft, stages: Sequence[str], ahead: Ahead) -> None:
         with self._phase("build" if "build" in stages else "fetch", draft):
             self.prepare()
             outcome = self._take_build(recipe, f"{number:04d}")
@@ -362,9 +322,9 @@ class Objective:
     def _violations(self, metrics: Mapping[str, Measurement]) -> dict[str, float]:
         return {str(c): c.violation(metrics[c.metric].value) for c in self._constraints if c.metric in metrics}
 
-    def _phase(self, name: str, draft: _Draft) -> _Phase:
+    def _phase(self, name: str, draft: Draft) -> Phase:
         self._watcher.phase_started(name)
-        return _Phase(name, draft)
+        return Phase(name, draft)
 
     def close(self) -> None:
         """End the base's process and the spare ones."""
@@ -372,37 +332,3 @@ class Objective:
             if arm is not None:
                 arm.close()
         self.base = self._spare = None
-
-
-class _Phase:
-    """Times one phase of a trial, also where it fails."""
-
-    def __init__(self, name: str, draft: _Draft) -> None:
-        self._name, self._draft = name, draft
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._draft.phases[self._name] = time.perf_counter() - self._start
-
-
-def stop_rule(constraints: Iterable[Constraint]) -> Any:
-    """A stop rule for :class:`Quality`: ends the scoring of a candidate that has surely broken a constraint."""
-    watched = tuple(constraints)
-
-    def stop(sums: WindowSums) -> str | None:
-        bounds = sums.bounds()
-        for constraint in watched:
-            interval = bounds.get(constraint.metric)
-            if interval is None:
-                continue
-            best = interval.low if constraint.relation == "<=" else interval.high
-            if not constraint.holds(best):
-                return (
-                    f"{constraint} is surely broken: {interval.value:.4g}, between {interval.low:.4g} and "
-                    f"{interval.high:.4g}, after {len(sums.nll)} windows"
-                )
-        return None
-
-    return stop

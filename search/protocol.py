@@ -13,8 +13,9 @@ from olivine.evaluators.windows import TextProtocol, Window, draw
 from olivine.passes.artifact import ModelArtifact
 from olivine.search.config import StudyConfig, TextFileConfig
 from olivine.search.interpreters import loop_of
-from olivine.search.objective import Evaluators, stop_rule
+from olivine.search.objective import Evaluators
 from olivine.search.records import StudyDir
+from olivine.search.stop_rule import stop_rule
 
 
 def make_evaluators(

@@ -1,0 +1,68 @@
+"""Draft: what is known of a trial while it runs, until its record is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from olivine.evaluators.base import Measurement
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.errors import Excess
+from olivine.search.records import TrialRecord
+from olivine.search.workers import BuildOutcome
+
+
+@dataclass
+class Draft:
+    """A record while its trial runs."""
+
+    metrics: dict[str, Measurement] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    build_seconds: float = 0.0
+    build_peak_rss_bytes: int = 0
+    provider: str = "cpu"
+    runtime: str = ""
+    stopped: str | None = None
+    excess: Excess | None = None
+    artifact: ModelArtifact | None = None
+
+    @classmethod
+    def after(cls, earlier: TrialRecord | None) -> Draft:
+        """A draft that begins with what an earlier part of the trial found."""
+        if earlier is None:
+            return cls()
+        metrics = {name: Measurement(**found) for name, found in earlier.metrics.items()}
+        return cls(metrics, dict(earlier.phases), earlier.passes, earlier.build_seconds, earlier.build_peak_rss_bytes)
+
+    def built(self, outcome: BuildOutcome) -> None:
+        """Note what the build took."""
+        self.passes, self.build_seconds = outcome.passes, outcome.seconds
+        self.build_peak_rss_bytes = outcome.peak_rss_bytes
+
+    def outgrew(self, excess: Excess) -> None:
+        """Note the peak of the process that was ended for it: of the build, or of the model."""
+        if "model_bytes" in self.metrics:
+            peak = Measurement.exact("peak_rss_bytes", "bytes", excess.peak_bytes, ended="at its limit")
+            self.add([peak])
+        else:
+            self.build_peak_rss_bytes = excess.peak_bytes
+
+    def add(self, measurements: Iterable[Measurement]) -> None:
+        """Note measurements; later ones of a metric replace earlier ones."""
+        self.metrics.update((m.metric, m) for m in measurements)
+
+
+class Phase:
+    """Times one phase of a trial, also where it fails."""
+
+    def __init__(self, name: str, draft: Draft) -> None:
+        self._name, self._draft = name, draft
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._draft.phases[self._name] = time.perf_counter() - self._start
