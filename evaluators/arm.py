@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 from olivine.evaluators import scheduling
 from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
 from olivine.evaluators.bootstrap import child_command
-from olivine.evaluators.child_process import end_group, how_it_ended
+from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside
 from olivine.passes.errors import Excess, OlivineError, unwritable
@@ -244,12 +244,7 @@ class Arm:
         self._closed = True
         end_group(self._process)
         self._memory.close()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            if stream is not None and not stream.closed:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue  # a request that never left: its reader is dead
+        close_pipes(self._process.stdin, self._process.stdout, self._stderr)
 
     def __enter__(self) -> Self:
         return self

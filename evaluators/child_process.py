@@ -11,6 +11,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from olivine.evaluators.scheduling import die_with_parent
 
@@ -31,6 +32,14 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def close_pipes(*pipes: IO[bytes] | None) -> None:
+    """Close the ends of a dead child's pipes that are still open."""
+    for pipe in pipes:
+        if pipe is not None and not pipe.closed:
+            with suppress(BrokenPipeError):  # a request that never left: its reader is dead
+                pipe.close()
 
 
 def how_it_ended(code: int) -> str:

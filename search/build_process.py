@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.child_process import end_group, how_it_ended
+from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside_name
 from olivine.passes.errors import BuildFailed, unwritable
@@ -143,10 +143,5 @@ class BuildProcess:
         self._closed = True
         end_group(self._process)
         self._memory.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue  # a request that never left: its reader is dead
+        close_pipes(self._process.stdin, self._process.stdout)
         self._log_path.unlink(missing_ok=True)
