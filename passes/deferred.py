@@ -24,7 +24,7 @@ class WrittenInPlace(RuntimeError):
     """Code that writes into a deferred tensor: what it wrote would be lost."""
 
 
-class Deferred(torch.Tensor):  # type: ignore[misc]
+class Deferred(torch.Tensor):  # type: ignore[misc] # mypy skips torch (pyproject.toml)
     """A tensor of known shape and type whose values are computed by :func:`computed`."""
 
     _compute: Callable[[], torch.Tensor]

@@ -244,8 +244,7 @@ def _edit(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: lis
     config = artifact.genai_config()
     for index, p in enumerate(stage):
         assert isinstance(p, ConfigPass)
-        edit = p.edit
-        seconds[index] = _timed(lambda edit=edit: edit(config))  # type: ignore[misc]
+        seconds[index] = _timed(partial(p.edit, config))
     for file in artifact.files():
         if file.name != GENAI_CONFIG:
             link_or_copy(file, to / file.relative_to(artifact.path))

@@ -175,7 +175,7 @@ def cost(url: str, name: str) -> dict[str, float]:
             Exchange(folder),
             watcher_for(_quiet()),
             budget=budget,
-        )  # type: ignore[arg-type]
+        )  # type: ignore[arg-type] # the proposer and the objective are stand-ins
         crew.ended = lambda: None
         with shared.roster:
             crew.work()
