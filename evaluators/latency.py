@@ -8,6 +8,7 @@ own. :mod:`olivine.evaluators.paired` makes speedups and intervals of the readin
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ import numpy as np
 
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
+from olivine.evaluators.cautions import timing_cautions
 from olivine.evaluators.paired import decode_speedup, prefill_speedup
+from olivine.evaluators.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 from olivine.evaluators.turns import Readings, TimedArm, Turns, Visits
 
@@ -89,11 +92,13 @@ class PairedLatency:
         vocab_size = min(arm.vocab_size for arm in turns.arms)
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
         processes = self._processes(turns.arms)
+        stolen, begun = stolen_s(), time.monotonic()
         with turns.ahead_of_others():
             started = self.clock()
             visits, warmup, steady = self._warm_up(turns, prompt)
             readings = [Readings(visits) for _ in turns.arms]
             ended_by = self._rounds(turns, prompt, readings, rng, started, processes)
+        stolen_share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
         protocol = {
@@ -111,6 +116,10 @@ class PairedLatency:
             "estimator": ESTIMATOR,
             "milliseconds": "own readings" if len(turns.arms) == 1 else "base's pooled median / speedup",
             "priority": "raised" if turns.hurried else "usual",
+            "cautions": list(
+                timing_cautions(stolen_share, frequency_governor(), steady, [arm.ttft_ms for arm in readings])
+            ),
+            "stolen_share": round(stolen_share, 4),
             "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
         }
         return self._summarise(readings, protocol)

@@ -43,3 +43,14 @@ def busy_s() -> float:
         int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
     )
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def stolen_s() -> float:
+    """CPU seconds that the host kept from this virtual machine (proc_stat(5), steal)."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+
+
+def frequency_governor() -> str | None:
+    """How the kernel sets the first core's frequency; None where it does not, as in most virtual machines."""
+    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return path.read_text().strip() if path.is_file() else None

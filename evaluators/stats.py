@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -133,6 +134,25 @@ def anytime_mean(samples: Floats, level: float = LEVEL, precision: float = PRIOR
         return Interval(value, -math.inf, math.inf)
     t_squared = (n - 1) * (most - 1) / (1 - most / spread)
     half = math.sqrt(t_squared / n) * float(np.std(samples, ddof=1))
+    return Interval(value, value - half, value + half)
+
+
+def pooled(intervals: Sequence[Interval]) -> Interval:
+    """What independent measurements of one quantity say together: means weighted by precision.
+
+    Intervals without an end say nothing beside others that have one.
+
+    Source: Cochran (1954), The combination of estimates from different experiments, Biometrics 10(1).
+    """
+    known = [one for one in intervals if math.isfinite(one.half_width)]
+    if not known:
+        return intervals[0]
+    exact = [one for one in known if one.half_width == 0]
+    if exact:
+        return exact[0]
+    precision = [1 / one.half_width**2 for one in known]
+    value = sum(p * one.value for p, one in zip(precision, known, strict=True)) / sum(precision)
+    half = 1 / math.sqrt(sum(precision))
     return Interval(value, value - half, value + half)
 
 

@@ -19,19 +19,17 @@ from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
 from olivine.evaluators.latency import MIN_ROUNDS, PairedLatency
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.session import CPU
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
 from olivine.passes.genai_folder import refuse_native_code
 from olivine.passes.json_file import read_json
 from olivine.passes.prune_head import is_pruned
 from olivine.passes.session_options import available_cores
+from olivine.search.cautions import Results, bench_cautions
 from olivine.search.comparison import verdict
 from olivine.search.formatting import measured_text, title
 from olivine.search.interpreters import alike
 from olivine.search.metrics import METRICS
-
-Results = Mapping[str, Sequence[Measurement]]
 
 #: Metrics that get a verdict: ratios of paired samples, and counts. Not ``load_ms``: one load is no sample.
 _JUDGED = (
@@ -159,63 +157,10 @@ def _check_numbers(
         raise UsageError(f"This can't be measured: {'; '.join(wrong)}.")
 
 
-def thread_warnings(results: Results, reference: Path | None) -> list[str]:
-    """One sentence, with the cure, for every folder that ran with other threads than the reference."""
-    base = _reference_name(results, reference)
-    ran = {name: found[0].protocol for name, found in results.items() if found and "threads" in found[0].protocol}
-    warnings = []
-    for name, protocol in ran.items() if base in ran else ():
-        ours, theirs = protocol["threads"], ran[base]["threads"]
-        if ours == theirs or not protocol["provider"] == ran[base]["provider"] == CPU:
-            continue
-        fewer, most = (name, theirs) if ours < theirs else (base, ours)
-        warnings.append(
-            f"{name} ran with {_threads(ours)}, the reference {base} with {_threads(theirs)}: the speedup is "
-            "one of threads as well. For a fair comparison set "
-            f"model.decoder.session_options.intra_op_num_threads to {most} in {fewer}/{GENAI_CONFIG} "
-            "(ONNX Runtime GenAI's default is 1)."
-        )
-    return warnings
-
-
-def head_warnings(results: Results, reference: Path | None) -> list[str]:
-    """One sentence, with the cure, for every folder that computes the logits of other positions than the reference."""
-    base = _reference_name(results, reference)
-    pruned = {name: found[0].protocol.get("pruned_head") for name, found in results.items() if found}
-    words = {True: "computes the last position's logits only", False: "computes the logits of every position"}
-    return [
-        f"{name} {words[bool(pruned[name])]}, the reference {base} {words[bool(pruned[base])]}: the prefill speedup is "
-        "one of pruning as well. For a fair comparison build both with the same --set prune_head."
-        for name in pruned
-        if base in pruned and pruned[name] != pruned[base]
-    ]
-
-
-def noise_warnings(results: Results) -> list[str]:
-    """One sentence, with the cure, for every folder with an interval much wider than was asked for."""
-    warnings = []
-    for name, found in results.items():
-        speedups = [m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")]
-        half_width = max((math.log(m.high / m.low) / 2 if m.low > 0 else math.inf for m in speedups), default=0.0)
-        asked = speedups[0].protocol.get("asked_half_width", math.inf) if speedups else math.inf
-        if half_width > 1.5 * asked:
-            protocol = speedups[0].protocol
-            warnings.append(
-                f"{name}: after {protocol['rounds']} rounds the intervals reach ±{half_width:.1%}, not the "
-                f"asked ±{asked:.1%}; other programs kept {protocol['foreign_cores']:.1f} cores busy. "
-                "Give more --seconds or --rounds, or end the other programs."
-            )
-    return warnings
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
-
-
 def bench_table(results: Results, reference: Path | None) -> Table:
     """Every folder's measurements with their intervals, and what they say against the reference, in words."""
-    warnings = thread_warnings(results, reference) + head_warnings(results, reference) + noise_warnings(results)
-    return comparison_table(results, _reference_name(results, reference), warnings)
+    base = _reference_name(results, reference)
+    return comparison_table(results, base, bench_cautions(results, base))
 
 
 def comparison_table(results: Results, base: str | None, warnings: Sequence[str] = ()) -> Table:

@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
     sub.add_argument("--prompt-tokens", type=int, default=128)
     sub.add_argument("--new-tokens", type=int, default=32)
-    sub.add_argument("--half-width", type=float, default=0.02, help="stop at this half-width of the interval")
+    sub.add_argument("--half-width", type=_share, default=0.02, help="stop at this half-width of the interval")
     sub.add_argument("--seconds", type=float, default=20.0, help="or after this long per pair")
     sub.add_argument("--rounds", type=int, help="or after this many rounds")
     sub.add_argument("--json", type=Path, metavar="FILE")
@@ -178,6 +178,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", help="calibrate, select or confirm: a part of the text; all of it by default")
     sub.add_argument("--window-tokens", type=int, default=512)
     sub.add_argument("--protocol", help="wikitext2-hf or wikitext2-gptq")
+    what = "of a perplexity ratio, such as 1%%; a warning says what text would reach it"
+    sub.add_argument("--half-width", type=_share, default=0.01, help=what)
     sub.add_argument("--json", type=Path, metavar="FILE")
     sub = command("chat", chat, "talk to an exported folder")
     sub.add_argument("folder", type=Path)
@@ -204,6 +206,11 @@ def _overrides(sub: argparse.ArgumentParser, what: str = "a dotted path of the Y
         dest="overrides",
         help=f"set {what}; repeatable",
     )
+
+
+def _share(text: str) -> float:
+    """``2%`` or 0.02."""
+    return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
 
 
 def _target(sub: argparse.ArgumentParser) -> None:
@@ -416,7 +423,7 @@ def evaluate(options: argparse.Namespace) -> None:
         options.protocol,
         options.split,
     )
-    OUT.print(evaluation_table(results, options.reference))
+    OUT.print(evaluation_table(results, options.reference, options.half_width))
     if options.json:
         write_atomic(options.json, results_json(results))
 

@@ -80,6 +80,9 @@ class EvaluationConfig(_Section):
     )
     windows: Whole = Field(default=16, ge=2, le=100_000, description="windows of text scored per candidate")
     window_tokens: Whole = Field(default=512, ge=8, le=131072, description="tokens per window")
+    audit: Share | None = Field(
+        default=0.1, description="share of the candidates dropped on few windows that are measured in full anyway"
+    )
     latency: LatencyConfig = LatencyConfig()
 
 
@@ -134,6 +137,9 @@ class ConfirmConfig(_Section):
         default=None, ge=2, description="windows of held-back text; as in the search by default"
     )
     max_seconds: Seconds | None = Field(default=None, description="timing per member; as in the search by default")
+    race: Seconds | None = Field(
+        default=30.0, description="time for measuring near-ties again, so that the front does not hang on luck; or null"
+    )
     ablation: Switch = Field(
         default=False, description="also measure the selected recipe without each of its ingredients, for the report"
     )

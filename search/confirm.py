@@ -1,23 +1,24 @@
 """Confirmation: the front measured again, on fresh samples and held-back text; only these numbers are reported.
 
 The winner of noisy trials is overrated: it was picked because its readings were lucky. Confirmed readings were
-taken after the choice, on text that the search never saw.
+taken after the choice, on text that the search never saw. A member leaves the front only where another one surely
+beats it; near-ties are timed on while there is time for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from olivine.evaluators.base import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
-from olivine.search.metrics import directed
+from olivine.search.dominance import SURE, contenders, dominated_among, entries
+from olivine.search.metrics import METRICS
 from olivine.search.objective import Evaluators
-from olivine.search.pareto import nondominated
 from olivine.search.protocol import make_evaluators
+from olivine.search.race import race
 from olivine.search.records import TrialRecord
 from olivine.search.study import Search, base_choice
 
@@ -30,25 +31,29 @@ class Confirmation:
 
     Attributes:
         members: (record of the search, confirmed metrics) of every member measured again, in front order.
-        front: trial numbers of those that are feasible and nondominated by the confirmed values.
+        front: trial numbers of those that are feasible and not surely dominated by the confirmed values.
         default_threads: speedups of GenAI's default of one thread over the base; empty where that is the base.
         failures: members that ran in the search and no longer do, each in a sentence.
+        dominated: trial number -> probability that another feasible member beats it in every objective.
+        measured: trial number -> how often its latency was measured; more than once for those that were raced.
     """
 
     members: tuple[tuple[TrialRecord, Confirmed], ...]
     front: tuple[int, ...]
     default_threads: Confirmed
     failures: tuple[str, ...] = ()
+    dominated: Mapping[int, float] = field(default_factory=dict)
+    measured: Mapping[int, int] = field(default_factory=dict)
 
 
 def confirm(search: Search) -> Confirmation:
-    """Measure up to ``confirm.members`` front members again; one that no longer runs is named, not confirmed."""
+    """Measure up to ``confirm.members`` contenders again; one that no longer runs is named, not confirmed."""
     config = search.config
     evaluators = make_evaluators(
         config, search.objective.base_artifact(), search.folder, "confirm", search.base_times.frozen()
     )
-    chosen = spread(search.front(), config.confirm.members)
-    members: list[tuple[TrialRecord, Confirmed]] = []
+    chosen = contenders([r for r in search.records if r.number > 0], config.objectives, config.confirm.members)
+    members: list[tuple[TrialRecord, dict[str, Measurement]]] = []
     failures = []
     for position, record in enumerate(chosen, start=1):
         search.watcher.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
@@ -59,10 +64,15 @@ def confirm(search: Search) -> Confirmation:
         except OlivineError as error:
             failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
             search.watcher.note(failures[-1])
-    return Confirmation(tuple(members), _front(search, members), _default_threads(search), tuple(failures))
+    feasible = [(record, found) for record, found in members if _keeps(search, found)]
+    measured = _race(search, feasible, evaluators)
+    beaten = dominated_among([entries(found) for _, found in feasible], config.objectives)
+    dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
+    front = tuple(number for number, probability in dominated.items() if probability < SURE)
+    return Confirmation(tuple(members), front, _default_threads(search), tuple(failures), dominated, measured)
 
 
-def _again(search: Search, record: TrialRecord, evaluators: Evaluators) -> Confirmed:
+def _again(search: Search, record: TrialRecord, evaluators: Evaluators) -> dict[str, Measurement]:
     """The metrics of a member anew; one whose process dies is tried once more: in the search it lived."""
     try:
         return search.objective.remeasure(record, evaluators)
@@ -73,30 +83,39 @@ def _again(search: Search, record: TrialRecord, evaluators: Evaluators) -> Confi
         return search.objective.remeasure(record, evaluators)
 
 
-def spread(members: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
-    """At most ``count`` members, spread evenly along the front, both ends included."""
-    if len(members) <= count:
-        return list(members)
-    if count == 1:
-        return [members[0]]
-    return [members[round(i * (len(members) - 1) / (count - 1))] for i in range(count)]
+def shrinkage(confirmation: Confirmation, metrics: Sequence[str]) -> dict[str, float]:
+    """Metric -> geometric mean over the members of confirmed value / the search's own.
+
+    A search that believed lucky readings shows in it: speedups shrink, perplexity ratios grow.
+    """
+    found = {}
+    for metric in metrics:
+        pairs = [(m[metric].value, r.value(metric)) for r, m in confirmation.members if metric in r.metrics]
+        logs = [math.log(new / old) for new, old in pairs if new > 0 and old > 0]
+        if logs and METRICS[metric].unit != "bytes":
+            found[metric] = round(math.exp(sum(logs) / len(logs)), 4)
+    return found
 
 
-def _front(search: Search, members: Sequence[tuple[TrialRecord, Confirmed]]) -> tuple[int, ...]:
+def _keeps(search: Search, found: Confirmed) -> bool:
     constraints = search.config.parsed_constraints()
-    feasible = [
-        (record.number, [directed(name, found[name].value) for name in search.config.objectives])
-        for record, found in members
-        if all(c.holds(found[c.metric].value) for c in constraints if c.metric in found)
-    ]
-    if not feasible:
-        return ()
-    kept = nondominated(_array([values for _, values in feasible]))
-    return tuple(number for (number, _), keep in zip(feasible, kept, strict=True) if keep)
+    return all(c.holds(found[c.metric].value) for c in constraints if c.metric in found)
 
 
-def _array(values: Sequence[Sequence[float]]) -> np.ndarray:
-    return np.asarray(values, dtype=np.float64)
+def _race(
+    search: Search, members: Sequence[tuple[TrialRecord, dict[str, Measurement]]], evaluators: Evaluators
+) -> dict[int, int]:
+    """Time near-ties on; trial number -> how often it was measured."""
+
+    def again(index: int, before: int) -> list[Measurement]:
+        record = members[index][0]
+        search.watcher.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
+        latency = replace(evaluators.latency, seed=evaluators.latency.seed + 1000 * before)
+        return search.objective.retime(record, latency)
+
+    seconds = search.config.confirm.race or 0.0
+    measured = race([found for _, found in members], search.config.objectives, again, seconds)
+    return {record.number: count for (record, _), count in zip(members, measured, strict=True)}
 
 
 def _default_threads(search: Search) -> Confirmed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Draft:
     stopped: str | None = None
     excess: Excess | None = None
     artifact: ModelArtifact | None = None
+    ladder: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def after(cls, earlier: TrialRecord | None) -> Draft:
@@ -35,7 +36,9 @@ class Draft:
         if earlier is None:
             return cls()
         metrics = {name: Measurement(**found) for name, found in earlier.metrics.items()}
-        return cls(metrics, dict(earlier.phases), earlier.passes, earlier.build_seconds, earlier.build_peak_rss_bytes)
+        draft = cls(metrics, dict(earlier.phases), earlier.passes, earlier.build_seconds, earlier.build_peak_rss_bytes)
+        draft.ladder = earlier.ladder
+        return draft
 
     def built(self, outcome: BuildOutcome) -> None:
         """Note what the build took."""

@@ -19,18 +19,20 @@ from olivine.passes.cache import scratch_folder
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.prune_head import is_pruned
 from olivine.search.bench import (
-    Results,
     check_context,
     comparison_table,
     in_order,
     read_genai_config,
     stamped,
 )
+from olivine.search.cautions import Results, evaluation_cautions
 from olivine.search.interpreters import options_for
 
 #: What a model says of a text by itself; the other metrics need a reference.
 ALONE = ("perplexity", "bits_per_byte")
 TOP_K = 512
+#: Half-width of a perplexity ratio's interval below which a text is long enough.
+HALF_WIDTH = 0.01
 #: A token id and a log-probability of the reference's distribution, in memory and on disk.
 _BYTES_PER_KEPT_TOKEN = 8
 
@@ -177,14 +179,15 @@ def _check_memory(windows: Sequence[Window]) -> None:
         )
 
 
-def evaluation_table(results: Results, reference: Path | None) -> Table:
+def evaluation_table(results: Results, reference: Path | None, half_width: float = HALF_WIDTH) -> Table:
     """Every measurement with its interval, and, beside a reference, what it says in words."""
+    warnings = evaluation_cautions(results, half_width)
     if reference is not None:
-        return comparison_table(results, str(reference) if str(reference) in results else next(iter(results)))
-    table = comparison_table(results, None)
+        base = str(reference) if str(reference) in results else next(iter(results))
+        return comparison_table(results, base, warnings)
     if len(results) > 1:
-        table.caption = (
+        warnings.append(
             "No reference was given: perplexities compare between models of one tokenizer only, bits "
-            "per byte between all."
+            "per byte between all. Give --reference for a ratio."
         )
-    return table
+    return comparison_table(results, None, warnings)

@@ -14,7 +14,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe
 from olivine.search.ablation import ablate
 from olivine.search.calibration import Calibration
-from olivine.search.confirm import Confirmation, confirm
+from olivine.search.confirm import Confirmation, confirm, shrinkage
 from olivine.search.environment import describe_environment
 from olivine.search.export import export_model, rebuild_command
 from olivine.search.interpreters import arm_options
@@ -36,6 +36,8 @@ FRONT_METRICS = (
 )
 #: Column with the flavours of ONNX Runtime that ran a member, with their versions.
 RUNTIME = "runtime"
+#: Columns that say what the search itself had found.
+SEARCHED = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
 WITH_INTERVAL = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
 
 
@@ -76,6 +78,7 @@ def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | No
     for metric in FRONT_METRICS:
         columns += [metric, f"{metric}_low", f"{metric}_high"] if metric in WITH_INTERVAL else [metric]
     columns.append(RUNTIME)
+    columns += ["dominated_probability", *(f"{metric}_search" for metric in SEARCHED)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -90,6 +93,8 @@ def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | No
             row[metric] = f"{found.value:.6g}" if found.unit != "bytes" else int(found.value)
             if metric in WITH_INTERVAL:
                 row |= {f"{metric}_low": f"{found.low:.6g}", f"{metric}_high": f"{found.high:.6g}"}
+        row["dominated_probability"] = f"{confirmation.dominated.get(record.number, 0.0):.3g}"
+        row |= {f"{metric}_search": f"{record.value(metric):.6g}" for metric in SEARCHED if metric in record.metrics}
         writer.writerow(row)
     return text.getvalue()
 
@@ -107,6 +112,9 @@ def selection_json(
             for record, metrics in confirmation.members
         },
         "front": list(confirmation.front),
+        "dominated_probability": {str(number): p for number, p in confirmation.dominated.items()},
+        "measured": {str(number): count for number, count in confirmation.measured.items()},
+        "shrinkage": shrinkage(confirmation, SEARCHED),
         "default_threads": {name: asdict(m) for name, m in confirmation.default_threads.items()},
         "rebuild": _rebuild(search, chosen.record) if chosen else "",
     }

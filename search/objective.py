@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -28,6 +28,7 @@ from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.secret import masked
 from olivine.search.draft import Draft, Phase
+from olivine.search.ladder import SIZE, TEXT, WINDOWS, Ladder, rung
 from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
 from olivine.search.records import State, TrialRecord
@@ -63,6 +64,7 @@ class Objective:
         arm_options: limits and loop of the model processes, as :meth:`Arm.start` takes them.
         pythons: provider -> interpreter that runs its models, where it is another one than this.
         stages: the parts of a trial that this process does; one that only builds loads no model.
+        ladder: drops candidates on few windows; by default all windows are scored.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Objective:
         arm_options: Mapping[str, Any],
         stages: Sequence[str] = STAGES,
         pythons: Mapping[str, str] | None = None,
+        ladder: Ladder | None = None,
     ) -> None:
         self._pythons = dict(pythons or {})
+        self._ladder = ladder or Ladder()
         self.stages = tuple(stages)
         self._builder, self._make_evaluators, self._constraints = builder, evaluators, constraints
         self._evaluators: Evaluators | None = None
@@ -142,6 +146,17 @@ class Objective:
             found += run_quality(evaluators.quality, arm, self._base(), self._options(recipe)).measurements
             found += evaluators.latency.evaluate(arm, self._base())
         return {m.metric: m for m in found}
+
+    def retime(self, record: TrialRecord, latency: PairedLatency) -> list[Measurement]:
+        """Latency alone of a measured candidate, in a fresh process.
+
+        Raises:
+            OlivineError: when it no longer builds or runs.
+        """
+        recipe = Recipe.from_json(record.recipe)
+        artifact = self.build(recipe, f"{record.number:04d}-confirm")
+        with Arm.open(artifact.path, **self._options(recipe)) as arm:
+            return latency.evaluate(arm, self._base())
 
     def time_choice(self, choice: Mapping[str, Scalar]) -> list[Measurement]:
         """Latency alone of a choice, beside the base."""
@@ -221,6 +236,7 @@ class Objective:
             started=started,
             phases=draft.phases,
             stderr_tail=tail,
+            ladder=draft.ladder,
         )
 
     def _run(self, number: int, recipe: Recipe, draft: Draft, stages: Sequence[str], ahead: Ahead) -> None:
@@ -237,6 +253,7 @@ class Objective:
         draft.add([Measurement.exact("model_bytes", "bytes", artifact.model_bytes())])
         if number and (reason := self._broken(draft.metrics)):
             draft.stopped = reason
+            draft.ladder = rung(SIZE, reason)
             return
         if not {"quality", "latency"} & set(stages):
             return
@@ -256,9 +273,7 @@ class Objective:
                 self._build_ahead(compose(following), f"{number + 1:04d}")
             if "quality" in stages:
                 with self._phase("quality", draft):
-                    result = run_quality(self.evaluators.quality, arm, self._base(), self._options(recipe))
-                    draft.add(result.measurements)
-                draft.stopped = result.stopped
+                    self._score(number, recipe, draft, arm)
             if "latency" not in stages or (number and (draft.stopped or self._broken(draft.metrics))):
                 return
             with self._phase("latency", draft), self._builder.standing_still():
@@ -284,6 +299,17 @@ class Objective:
         if self._following is not None:
             self._following = None
             self._builder.abandon()
+
+    def _score(self, number: int, recipe: Recipe, draft: Draft, arm: Arm) -> None:
+        """Quality, window by window, until the ladder has seen enough; the base is scored whole."""
+        gate = self._ladder.gate(recipe.key)
+        quality = replace(self.evaluators.quality, stop=gate if number else None)
+        draft.add(run_quality(quality, arm, self._base(), self._options(recipe)).measurements)
+        draft.stopped = gate.dropped
+        if gate.broken is not None:
+            draft.ladder = rung(WINDOWS, gate.broken, gate.audited)
+        elif number and (reason := self._broken(draft.metrics)):
+            draft.ladder = rung(TEXT, reason)
 
     def prepare(self) -> None:
         """Start the processes of the next candidate."""

@@ -27,6 +27,7 @@ from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig, load_config
 from olivine.search.environment import describe_environment
 from olivine.search.interpreters import loop_of
+from olivine.search.ladder import Ladder
 from olivine.search.live import Watcher
 from olivine.search.metrics import METRICS
 from olivine.search.objective import STAGES, Objective
@@ -129,6 +130,7 @@ def ready(
             options,
             stages,
             config.pythons(),
+            Ladder(config.parsed_constraints(), config.objectives, config.evaluation.audit or 0.0),
         )
         try:
             yield Search(config, folder, study, objective, watcher, records, pool, cache)

@@ -15,7 +15,6 @@ from olivine.search.config import StudyConfig, TextFileConfig
 from olivine.search.interpreters import loop_of
 from olivine.search.objective import Evaluators
 from olivine.search.records import StudyDir
-from olivine.search.stop_rule import stop_rule
 
 
 def make_evaluators(
@@ -30,7 +29,6 @@ def make_evaluators(
         windows=windows,
         store=folder.root / "reference",
         reference_key=base.key,
-        stop=None if confirming else stop_rule(config.parsed_constraints()),
         protocol={
             "text": name,
             "split": split,

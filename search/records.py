@@ -46,6 +46,8 @@ class TrialRecord:
         started: ISO 8601, UTC.
         phases: seconds of each phase of the trial, for the report's timing.
         stderr_tail: the last that a failed child process said.
+        ladder: {step, reason, audited} of a candidate that was dropped before it was timed, or would have been but for
+            the audit (``ladder.py``); empty for others.
         workers: part of the trial -> the worker of a shared study that did it; empty where one process did all.
     """
 
@@ -68,6 +70,7 @@ class TrialRecord:
     stderr_tail: str = ""
     runtime: str = ""
     workers: Mapping[str, str] = field(default_factory=dict)
+    ladder: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, metric: str) -> float:
         """The value of one metric.

@@ -25,6 +25,8 @@ from olivine.search.marks import plot_pairs
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
 from olivine.search.plot_frame import PLOT_STYLE
 from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.report_confirm import confirmation
+from olivine.search.report_ladder import ladder
 from olivine.search.report_words import ablation, default_threads, flat, protocols, summary, tiles
 from olivine.search.study_view import StudyView, read_view
 
@@ -99,6 +101,8 @@ def render(study: StudyDir) -> str:
         recipe=view.selected.recipe if view.selected else [],
         default_threads=default_threads(view),
         ablation=ablation(view),
+        confirmation=confirmation(view),
+        ladder=ladder(view),
     )
 
 

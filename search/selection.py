@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from olivine.evaluators.base import Measurement
+from olivine.evaluators.cautions import oversubscribed
 from olivine.passes.errors import OlivineError
+from olivine.passes.session_options import available_cores
 from olivine.search.config import StudyConfig
 from olivine.search.confirm import Confirmation, Confirmed
+from olivine.search.dominance import SURE
 from olivine.search.metrics import METRICS, Constraint, directed, parse_constraint
 from olivine.search.pareto import knee, nearest_misses, weighted
 from olivine.search.records import TrialRecord
@@ -79,7 +82,12 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
         reason = f"Trial {record.number} is the only confirmed front member{kept.replace('keep', 'keeps')}."
     else:
         reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
-    warnings = [*near, *_warnings(metrics, [*config.parsed_constraints(), *where]), *confirmation.failures]
+    warnings = [
+        *(near or _ties(record.number, confirmation)),
+        *_warnings(metrics, [*config.parsed_constraints(), *where]),
+        *_machine(record, metrics),
+        *confirmation.failures,
+    ]
     return Selection(record, metrics, reason, tuple(warnings))
 
 
@@ -142,6 +150,24 @@ def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constrai
                 f"{constraint} holds for the estimate, but not over its whole interval ({_text(found)}). Raise "
                 "evaluation.windows (or latency.max_seconds) to be sure."
             )
+
+
+def _ties(number: int, confirmation: Confirmation) -> Iterable[str]:
+    """A choice that rests on a difference smaller than its interval."""
+    probability = confirmation.dominated.get(number, 0.0)
+    if probability > 1 - SURE:
+        yield (
+            f"Another confirmed member beats it in every objective with a probability of {probability:.0%}: the gap is "
+            "smaller than the intervals. Raise confirm.race or confirm.max_seconds to decide it."
+        )
+
+
+def _machine(record: TrialRecord, metrics: Confirmed) -> Iterable[str]:
+    """What its measurement was doubtful of, and threads that have no core."""
+    yield from metrics["tpot_speedup"].protocol.get("cautions", ())
+    threads = next((step["params"].get("threads") for step in record.recipe if step["name"] == "session_options"), None)
+    if threads and record.provider == "cpu" and (said := oversubscribed(int(threads), available_cores())):
+        yield said
 
 
 def _why_none(confirmation: Confirmation, records: Sequence[TrialRecord], constraints: list[Constraint]) -> str:

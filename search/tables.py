@@ -28,6 +28,8 @@ from olivine.search.records import TrialRecord
 
 STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
 _ENDS = ("_low", "_high")
+#: Columns of front.csv that are no axis and no metric.
+_ABOUT = ("trial", "selected", "runtime", "dominated_probability")
 
 
 def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Table:
@@ -119,8 +121,8 @@ _SHOWN = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "kl_divergence", "
 def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns of front.csv that are axes of the search space."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    metrics = {f"{metric}{end}" for metric in METRICS for end in ("", *_ENDS)}
-    return [name for name in names if name not in metrics and name not in ("trial", "selected", "runtime")]
+    metrics = {f"{metric}{end}" for metric in METRICS for end in ("", *_ENDS, "_search")}
+    return [name for name in names if name not in metrics and name not in _ABOUT]
 
 
 def is_selected(row: Mapping[str, Any]) -> bool:

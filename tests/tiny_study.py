@@ -30,6 +30,7 @@ def tiny_yaml(model: Path, text: Path, **changes: Any) -> dict[str, Any]:
             "latency": {"prompt_tokens": 8, "new_tokens": 3, "max_seconds": 0.2, "half_width": 0.4},
         },
         "stop": {"trials": 4},
+        "confirm": {"members": 4, "race": None},
         **changes,
     }
 

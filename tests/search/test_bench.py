@@ -14,14 +14,17 @@ from rich.console import Console
 from olivine.evaluators.base import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.bench import (
-    Results,
     bench_folders,
     bench_table,
     in_order,
-    noise_warnings,
     results_json,
-    thread_warnings,
 )
+from olivine.search.cautions import Results, bench_cautions, noise_warnings, thread_warnings
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("olivine.search.cautions.available_cores", lambda: 2)
 
 
 def shown(table: Any) -> str:
@@ -84,16 +87,27 @@ def test_what_truly_ran_is_stamped(results: Results, folders: tuple[Path, Path])
 
 
 def test_unequal_threads_are_a_warning_that_names_the_cure(results: Results, folders: tuple[Path, Path]) -> None:
-    (warning,) = thread_warnings(results, folders[0])
+    (warning,) = thread_warnings(results, str(folders[0]))
     assert "2 threads" in warning
     assert f"intra_op_num_threads to 2 in {folders[0]}/genai_config.json" in warning
     assert "warning:" in shown(bench_table(results, folders[0]))
 
 
 def test_equal_threads_and_other_providers_are_no_warning() -> None:
-    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}, None) == []
+    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}, "a") == []
     other = speedups(8, "CUDAExecutionProvider", tpot_speedup=2.0)
-    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": other}, None) == []
+    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": other}, "a") == []
+
+
+def test_more_threads_than_cores_are_a_warning() -> None:
+    (warning,) = thread_warnings({"a": speedups(4, tpot_speedup=1.0)}, "a")
+    assert warning.startswith("a: It runs 4 threads on 2 cores")
+    assert "intra_op_num_threads" in warning
+
+
+def test_what_a_measurement_was_doubtful_of_is_shown_once_per_folder() -> None:
+    doubtful = [Measurement(m, "ratio", 2.0, 1.9, 2.1, (), {"cautions": ["The host kept 9%"]}) for m in ("a", "b")]
+    assert bench_cautions({"x": doubtful}, "x") == ["x: The host kept 9%"]
 
 
 def test_wide_intervals_bring_a_warning_with_the_cure() -> None:

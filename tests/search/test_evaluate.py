@@ -13,6 +13,7 @@ from rich.console import Console
 from olivine.evaluators.base import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.bench import results_json
+from olivine.search.cautions import evaluation_cautions, seen_in_calibration
 from olivine.search.evaluate import ALONE, evaluate_folders, evaluation_table
 
 WORDS = "The bank of the river was green and wide, and the old boat lay there all through the winter. "
@@ -115,3 +116,24 @@ def test_mistakes_are_told_before_a_model_loads(tiny_onnx: Path, tmp_path: Path,
         evaluate_folders([tmp_path], None, text, window_tokens=32)
     with pytest.raises(UsageError, match="too short"):
         evaluate_folders([tiny_onnx], None, text, windows=100_000, window_tokens=32)
+
+
+def test_text_that_a_model_learned_from_is_a_warning_unless_the_split_keeps_it_apart(tmp_path: Path) -> None:
+    (tmp_path / "olivine.json").write_text('{"calibration": {"text": "demo:news", "windows": 8, "seed": 0}}')
+    about = {"text": "demo:news", "split": "all", "seed": 0, "windows": 30}
+    said = seen_in_calibration(tmp_path, about)
+    assert said is not None
+    assert "8 windows of it were learned from" in said
+    assert "--split confirm" in said
+    assert seen_in_calibration(tmp_path, about | {"split": "confirm"}) is None
+    assert seen_in_calibration(tmp_path, about | {"split": "confirm", "seed": 1}) is not None
+    assert seen_in_calibration(tmp_path, about | {"text": "another"}) is None
+    assert seen_in_calibration(tmp_path / "none", about) is None
+
+
+def test_a_ratio_less_precise_than_asked_says_how_many_windows_would_do() -> None:
+    wide = Measurement("perplexity_ratio", "ratio", 1.1, 1.06, 1.14, (1.1,) * 5, {})
+    (said,) = evaluation_cautions({"m": [wide]}, 0.01)
+    assert said.startswith("m: The text is too short")
+    assert "80 windows" in said
+    assert evaluation_cautions({"m": [wide]}, 0.05) == []

@@ -97,7 +97,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
         "threads": 1,
     }
     raw["children"] = {"memory": f"{LIMIT_MB}MB"}
-    raw["confirm"] = {"members": 1}
+    raw["confirm"] = {"members": 1, "race": None}
     (root / "tiny.yaml").write_text(yaml.safe_dump(raw))
     said = root / "said.txt"
     with said.open("w") as stream, pytest.MonkeyPatch.context() as console:

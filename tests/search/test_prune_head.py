@@ -12,7 +12,7 @@ from tiny_study import tiny_config, tiny_yaml, write_text
 
 from olivine.evaluators.twin import GRAPH
 from olivine.passes.prune_head import is_pruned
-from olivine.search.bench import head_warnings
+from olivine.search.cautions import head_warnings
 from olivine.search.cli import main
 from olivine.search.records import StudyDir
 from olivine.search.study import base_choice

@@ -254,3 +254,26 @@ def test_what_fell_off_the_front_in_confirmation_is_shown_as_confirmed(tmp_path:
     assert found[fallen.number].x == (1.11, 1.1, 1.12)
     assert found[fallen.number].kind == "feasible"
     assert found[fallen.number].y[0] == fallen.value("perplexity_ratio")
+
+
+def test_confirmed_values_stand_beside_the_searchs_own_with_the_shrinkage(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    said = study.selection() | {
+        "dominated_probability": {"7": 0.12},
+        "measured": {"7": 3},
+        "shrinkage": {"tpot_speedup": 0.94, "perplexity_ratio": 1.001},
+    }
+    study.selection_path.write_text(json.dumps(said))
+    text = text_of(write_report(study).read_text())
+    assert "On average of these: decode speedup 6.0% lower, perplexity ratio unchanged." in text
+    assert "12 % 3x" in text
+    assert "breaks a constraint 1x" in text
+
+
+def test_the_report_names_whom_the_ladder_dropped(tmp_path: Path) -> None:
+    trials = records()
+    trials[2] = replace(trials[2], ladder={"step": "first windows", "reason": "surely <broken>", "audited": False})
+    text = text_of(write_report(write_study(tmp_path / "study", trials)).read_text())
+    assert "Dropped before they were timed" in text
+    assert "2 first windows surely &lt;broken&gt;" in text
+    assert "Dropped before they were timed" not in text_of(write_report(write_study(tmp_path / "plain")).read_text())

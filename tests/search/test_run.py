@@ -82,7 +82,8 @@ def test_front_csv_has_the_columns_others_rely_on(study: StudyDir) -> None:
     columns = (
         "trial,selected,precision,block_size,lm_head,tpot_ms,tpot_speedup,tpot_speedup_low,tpot_speedup_high,ttft_ms,"
         "ttft_speedup,ttft_speedup_low,ttft_speedup_high,perplexity,perplexity_ratio,perplexity_ratio_low,"
-        "perplexity_ratio_high,kl_divergence,top1_agreement,model_bytes,peak_rss_bytes,runtime"
+        "perplexity_ratio_high,kl_divergence,top1_agreement,model_bytes,peak_rss_bytes,runtime,dominated_probability,"
+        "tpot_speedup_search,ttft_speedup_search,perplexity_ratio_search"
     )
     assert list(rows[0]) == columns.split(",")
     for row in rows:

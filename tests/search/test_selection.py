@@ -8,7 +8,8 @@ import pytest
 
 from olivine.evaluators.base import Measurement
 from olivine.search.config import StudyConfig, parse_config
-from olivine.search.confirm import Confirmation, spread
+from olivine.search.confirm import Confirmation
+from olivine.search.dominance import spread
 from olivine.search.records import TrialRecord
 from olivine.search.selection import NoCandidate, select
 

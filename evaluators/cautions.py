@@ -1,0 +1,77 @@
+"""What makes a reader doubt a measurement, each as a sentence that names the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+#: Share of the machine's time that a host may keep before it is worth a word.
+STOLEN = 0.02
+#: How much slower than the median the first reading that counts may be.
+FIRST_SLOWER = 1.3
+#: Governors that hold a core at one frequency.
+STEADY_GOVERNORS = ("performance", "userspace")
+
+
+def timing_cautions(
+    stolen_share: float, governor: str | None, warmed_up: bool, first_prefills_ms: Sequence[Sequence[float]]
+) -> Iterator[str]:
+    """Of one paired measurement.
+
+    Args:
+        stolen_share: of the machine's time, kept by its host meanwhile.
+        governor: how the kernel sets the frequency; None where it does not.
+        warmed_up: whether warm-up ended because readings were steady.
+        first_prefills_ms: [arms][rounds] prefill times, in the order taken.
+    """
+    if stolen_share > STOLEN:
+        yield (
+            f"The host kept {stolen_share:.0%} of the CPU time from this virtual machine (steal): its speed is not its "
+            "own. Measure at another time, or on a machine that is not shared."
+        )
+    if governor is not None and governor not in STEADY_GOVERNORS:
+        yield (
+            f"The frequency governor is '{governor}', so that clocks change with load. Set it with 'cpupower "
+            "frequency-set -g performance' while you measure."
+        )
+    slower = max(times[0] / float(np.median(times)) for times in first_prefills_ms)
+    if slower > FIRST_SLOWER:
+        yield (
+            f"The first prefill that counts took {slower:.1f} times as long as the median one: warm-up was too short. "
+            "Give more time per measurement (max_seconds, --seconds)."
+        )
+    elif not warmed_up:
+        yield (
+            "Warm-up ended by its time, while readings still fell. Give more time per measurement (max_seconds, "
+            "--seconds)."
+        )
+
+
+def oversubscribed(threads: int, cores: int) -> str | None:
+    """A model with more threads than there are cores for them."""
+    if threads <= cores:
+        return None
+    return (
+        f"It runs {threads} threads on {cores} cores: they wait for each other. Set threads (intra_op_num_threads in "
+        f"genai_config.json) to {cores} or less."
+    )
+
+
+def too_short(half_width: float, asked: float, windows: int) -> str | None:
+    """A perplexity ratio known less precisely than asked, with the number of windows that would do.
+
+    The width of an interval falls with the square root of the number of windows.
+
+    Args:
+        half_width: of the ratio's interval.
+        asked: half-width that was asked for.
+        windows: scored.
+    """
+    if half_width <= asked:
+        return None
+    return (
+        f"The text is too short for a perplexity ratio to ±{asked:.2g}: {windows} windows give ±{half_width:.2g}. "
+        f"Score {int(np.ceil(windows * (half_width / asked) ** 2))} windows (of a longer text, if it has no more), or "
+        "ask for less (--half-width)."
+    )

@@ -1,0 +1,54 @@
+"""Each caution appears where its cause is, names the cure, and stays away otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from olivine.evaluators.cautions import oversubscribed, timing_cautions, too_short
+from olivine.evaluators.procfs import frequency_governor, stolen_s
+
+CALM: Sequence[Sequence[float]] = [[101.0, 100.0, 99.0, 100.0], [50.0, 51.0, 50.0]]
+
+
+def cautions(
+    stolen: float = 0.0, governor: str | None = None, steady: bool = True, times: Sequence[Sequence[float]] = CALM
+) -> list[str]:
+    return list(timing_cautions(stolen, governor, steady, times))
+
+
+def test_a_calm_measurement_has_none() -> None:
+    assert cautions() == []
+    assert cautions(governor="performance", stolen=0.01) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "cause", "cure"),
+    [
+        (cautions(stolen=0.1), "10%", "not shared"),
+        (cautions(governor="powersave"), "'powersave'", "frequency-set -g performance"),
+        (cautions(steady=False), "readings still fell", "max_seconds"),
+        (cautions(times=[[150.0, 100.0, 100.0], [50.0, 50.0]]), "1.5 times as long", "max_seconds"),
+    ],
+)
+def test_a_cause_brings_one_sentence_with_its_cure(found: list[str], cause: str, cure: str) -> None:
+    (said,) = found
+    assert cause in said
+    assert cure in said
+
+
+def test_more_threads_than_cores() -> None:
+    assert oversubscribed(2, 2) is None
+    assert "8 threads on 2 cores" in str(oversubscribed(8, 2))
+
+
+def test_a_text_that_is_too_short_says_how_long_it_has_to_be() -> None:
+    assert too_short(0.01, 0.01, 8) is None
+    assert "Score 32 windows" in str(too_short(0.02, 0.01, 8))
+
+
+def test_this_machine_is_read() -> None:
+    assert stolen_s() >= 0
+    governor = frequency_governor()
+    assert governor is None or governor.isidentifier()
