@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import canonical, compose
-from olivine.search.forecast import Forecast
+from olivine.passes.recipe import Recipe, canonical, compose
 from olivine.search.metrics import Constraint, directed
 from olivine.search.pareto import Floats, hypervolume, nondominated
 from olivine.search.records import TrialRecord
@@ -29,6 +29,14 @@ NOISE, NOISE_COUNT = 0.05, 4
 ENOUGH = 5
 
 
+class Forecaster(Protocol):
+    """Says what a candidate should have before it is built: :class:`olivine.search.forecast.Forecast`, or a table."""
+
+    def metrics(self, recipe: Recipe) -> dict[str, float]:
+        """Metric -> forecast."""
+        ...
+
+
 @dataclass(frozen=True)
 class Guide:
     """Picks proposals.
@@ -39,7 +47,7 @@ class Guide:
         constraints: that candidates have to keep.
     """
 
-    forecast: Forecast
+    forecast: Forecaster
     objectives: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     #: Recipe key -> its forecast: nothing is forecast twice.

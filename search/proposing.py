@@ -53,15 +53,17 @@ def make_proposer(search: Search) -> AnyProposer:
     tpe = Proposer(space, "tpe", config.seed, config.sampler.startup_trials, one_behind=True)
     search.watcher.phase_started("forecast")
     try:
-        forecast = _forecast(search)
+        forecast = make_forecast(search)
     except PassRefused as refusal:
         search.watcher.note(f"no forecast, so TPE alone proposes candidates: {refusal}")
         return tpe
     return GuidedProposer(tpe, Guide(forecast, config.objectives, config.parsed_constraints()), search.records)
 
 
-def _forecast(search: Search) -> Forecast:
+def make_forecast(search: Search) -> Forecast:
     """Expected losses of the model's layers, and the times of the kernels that candidates may run them with.
+
+    The study's base is measured, and its calibration text stored.
 
     Raises:
         PassRefused: when sensitivities can't be learned, or candidates run elsewhere than on the CPU.

@@ -57,7 +57,7 @@ class FakeForecast:
 
 
 def guide(*constraints: str) -> Guide:
-    return Guide(FakeForecast(), OBJECTIVES, tuple(parse_constraint(text) for text in constraints))  # type: ignore[arg-type]
+    return Guide(FakeForecast(), OBJECTIVES, tuple(parse_constraint(text) for text in constraints))
 
 
 def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
