@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 from olivine.evaluators import scheduling
 from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
 from olivine.evaluators.bootstrap import child_command
-from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended
+from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside
 from olivine.passes.errors import Excess, OlivineError, unwritable
@@ -97,7 +97,7 @@ class Arm:
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
-            env={**without_secrets(os.environ), **scheduling.HUGE_PAGES},
+            env={**without_secrets(os.environ), **scheduling.HUGE_PAGES, **told_starter()},
         )
         arm = cls(process, stderr, timeout_s, memory_limit_bytes)
         arm._options = {

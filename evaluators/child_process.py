@@ -17,12 +17,22 @@ from olivine.evaluators.scheduling import die_with_parent
 
 #: The kernel's out-of-memory killer takes the process with the highest score: a candidate before the study (proc(5)).
 _FIRST_TO_GO = "1000"
+#: Environment variable that tells a child who started it.
+STARTER = "OLIVINE_STARTER"
+
+
+def told_starter() -> dict[str, str]:
+    """What the environment of a child has to say, so that it does not outlive this process by its first second."""
+    return {STARTER: str(os.getpid())}
 
 
 def begin() -> None:
     """Leave no core dumps, end when the parent ends, and be the first to go when the machine's memory runs out."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     die_with_parent()
+    starter = os.environ.get(STARTER)
+    if starter is not None and not Path(f"/proc/{starter}").exists():
+        os._exit(1)  # it ended before we asked to end with it
     with suppress(OSError):  # not every container lets a process write it; nothing depends on it
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
 

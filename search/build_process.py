@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended
+from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside_name
 from olivine.passes.errors import BuildFailed, unwritable
@@ -44,6 +45,7 @@ class BuildProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **told_starter()},
             )
         self._memory = MemoryWatch.start(self._process.pid, limit)
         self._buffer = b""
@@ -59,8 +61,8 @@ class BuildProcess:
 
     def pause(self) -> None:
         """Let it and the build stand still; the time does not count."""
-        if self.alive and self._stopped_at is None:
-            os.killpg(self._process.pid, signal.SIGSTOP)
+        if self._stopped_at is None:
+            self._signal(signal.SIGSTOP)
             self._stopped_at = time.monotonic()
 
     def resume(self) -> None:
@@ -68,8 +70,13 @@ class BuildProcess:
         if self._stopped_at is not None:
             self._stood_still_s += time.monotonic() - self._stopped_at
             self._stopped_at = None
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        """Send it and the build a signal; it may have died meanwhile, which whoever waits for the build finds out."""
+        with suppress(ProcessLookupError):
             if self.alive:
-                os.killpg(self._process.pid, signal.SIGCONT)
+                os.killpg(self._process.pid, signum)
 
     def run(self, request: Path, response: Path, timeout_s: float) -> tuple[dict[str, Any], float]:
         """Build what ``request`` asks for; returns the answer, and the seconds that it ran.

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 from bigram import bigram_folder
 
 from olivine.evaluators.arm import Arm, ArmFailed
+from olivine.evaluators.child_process import STARTER
 from olivine.passes.export import Export
 
 OpenArm = Callable[..., Arm]
@@ -256,3 +259,14 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
     assert all(score.finite and score.kl < 1e-3 for score in scores)
     # ONNX Runtime's logits, the array of them, and for a moment one of the two again; never those of six windows.
     assert held < 3.5 * logits
+
+
+def test_a_child_whose_starter_is_gone_ends_at_once() -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    code = "from olivine.evaluators.child_process import begin; begin(); print('goes on')"
+    for starter, said in ((gone.stdout.decode().strip(), ""), (str(os.getpid()), "goes on")):
+        child = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, STARTER: starter}
+        )
+        assert child.stdout.strip() == said
+        assert child.returncode == (0 if said else 1)

@@ -12,14 +12,17 @@ goes on where an earlier call stopped, so that a long campaign can be run in sli
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +89,10 @@ class Life:
         from olivine.search.report import render
 
         load_config(folder.config_path)
+        told = _told(self.root)  # before the records, which a study that lives may add to meanwhile
         records = {record.number: record for record in folder.trials()}
         if records:
             render(folder)
-        told = _told(self.root)
         for number, (state, _) in told.items():
             if state == "COMPLETE" and number not in records:
                 self.violations.append(f"lost: trial {number} is COMPLETE in the database and has no record")
@@ -139,11 +142,20 @@ def _failed_base(name: str, content: bytes) -> bool:
     return name == "0000.json" and json.loads(content)["state"] != "complete"
 
 
+def _has_tables(database: Path) -> bool:
+    """Whether a database is there, and not just being made by a study that lives."""
+    if not database.is_file():
+        return False
+    with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection:
+        tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    return {"version_info", "studies", "trials", "alembic_version"} <= tables
+
+
 def _told(root: Path) -> dict[int, tuple[str, list[float] | None]]:
     """Number -> state and values of every trial in the database."""
     import optuna
 
-    if not (root / "study.db").is_file():
+    if not _has_tables(root / "study.db"):
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(
@@ -180,7 +192,10 @@ def start(life: Life, config: Path) -> int:
         from olivine.search.cli import main
 
         code = main(["--debug", "run", str(config), "--out", str(life.root)])
+    except BaseException:  # it must not go on as a second campaign
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -198,6 +213,15 @@ def family(life: Life) -> list[int]:
         if marked and alive:
             found.append(int(entry.name))
     return found
+
+
+def _named(pid: int) -> str:
+    """A process in words."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return f"process {pid} ({b' '.join(words).decode(errors='replace').strip()}; state {state})"
+    return f"process {pid}"
 
 
 def descendants(pid: int) -> list[int]:
@@ -307,7 +331,7 @@ class Campaign:
                     deadline = time.monotonic() + GONE_S
                     while (left := family(life)) and time.monotonic() < deadline:
                         time.sleep(0.02)
-                    life.violations += [f"leaked: process {one} outlives its study" for one in left]
+                    life.violations += [f"leaked: {_named(one)} outlives its study" for one in left]
                     for one in left:
                         os.kill(one, signal.SIGKILL)
                 life.check()
