@@ -75,13 +75,13 @@ class Calibrated:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
         return found
 
-    def step_power(self, layer: Linear) -> float:
-        """Mean squared rounding error of what a layer reads as one uint8 tensor.
+    def ranges(self, layer: Linear) -> np.ndarray:
+        """Lowest and highest value of each channel that a layer reads in each window, float32 [2, windows, K].
 
         Raises:
             PassRefused: when it was not measured.
         """
-        found = self.hessians.step_powers.get(_read(layer) or "")
+        found = self.hessians.ranges(_read(layer))
         if found is None:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
         return found

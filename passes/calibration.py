@@ -1,8 +1,8 @@
 """Calibration: what a float model's linear layers read on some text, as passes that learn from text need it.
 
 Text enters as windows of token ids, stored in the cache under a hash of themselves. One run of the float graph over
-them gives the Hessian ``X^T X / n`` of every distinct input X of a linear layer; it is kept in the cache too, and
-serves every candidate built from this graph.
+them gives the Hessian ``X^T X / n`` of every distinct input X of a linear layer, and the range of each of its
+channels; they are kept in the cache too, and serve every candidate built from this graph.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 #: Raised whenever the same graph and tokens would give other Hessians.
-VERSION = 3
+VERSION = 4
 #: Hessians accumulated in one run over the text; a larger model is run several times, each up to a later layer.
 GROUP_BYTES = 1_000_000_000
 _LIBRARIES = ("numpy", "onnxruntime")
@@ -37,20 +37,17 @@ _TOKENS, _INDEX = "tokens.npy", "index.json"
 
 @dataclass(frozen=True)
 class Hessians:
-    """Second moments of what linear layers read.
+    """Second moments and ranges of what linear layers read.
 
     Attributes:
         folder: one .npy file an activation, and an index.
         key: hash of everything that they depend on.
         files: name of an activation in the float graph -> its file.
-        step_powers: name of an activation -> mean squared error of rounding it to uint8 with one scale for all of
-            a window: a twelfth of the squared step.
     """
 
     folder: Path
     key: str
     files: dict[str, str]
-    step_powers: dict[str, float] = field(default_factory=dict)
     _open: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, activation: str | None) -> np.ndarray | None:
@@ -59,6 +56,11 @@ class Hessians:
         if file is not None and file not in self._open:
             self._open[file] = np.load(self.folder / file, mmap_mode="r")
         return None if file is None else self._open[file]
+
+    def ranges(self, activation: str | None) -> np.ndarray | None:
+        """Lowest and highest value of each channel in each window, float32 [2, windows, K]; None as :meth:`of`."""
+        file = self.files.get(activation or "")
+        return None if file is None else np.load(self.folder / _ranges_file(file))
 
 
 def store_tokens(cache: Cache, tokens: np.ndarray) -> str:
@@ -112,7 +114,7 @@ def capture_hessians(artifact: ModelArtifact, calibration: str, cache: Cache) ->
     tokens = load_tokens(cache, calibration)
     found = cache.get(key) or cache.put(key, lambda to: _capture(artifact, tokens, to))
     index = json.loads((found.path / _INDEX).read_text())
-    return Hessians(found.path, key, index["files"], index["step_powers"])
+    return Hessians(found.path, key, index["files"])
 
 
 def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset[str]:
@@ -124,21 +126,24 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset
     types = {str(layer.node.inputs[0].name): int(layer.dtype) for layer in layers}
     head_size = int(artifact.genai_config()["model"]["decoder"]["head_size"])
     files = {name: f"{index:04d}.npy" for index, name in enumerate(sizes)}
-    step_powers: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:
         for weights in artifact.path.glob(f"{graph.name}.*"):
             link_or_copy(weights, Path(scratch) / weights.name)
         for group in _groups(sizes):
             cut = Path(scratch) / graph.name
             onnx.save(_ending_at(onnx.load(graph, load_external_data=False), {n: types[n] for n in group}), cut)
-            for name, (total, squared_steps) in _run(cut, group, tokens, head_size).items():
+            for name, (total, ranges) in _run(cut, group, tokens, head_size).items():
                 if not np.isfinite(total).all():
                     raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
                 total /= tokens.size
                 np.save(to / files[name], total)
-                step_powers[name] = squared_steps / len(tokens) / 12
-    (to / _INDEX).write_text(json.dumps({"files": files, "step_powers": step_powers}, indent=1))
+                np.save(to / _ranges_file(files[name]), ranges)
+    (to / _INDEX).write_text(json.dumps({"files": files}, indent=1))
     return frozenset({"hessians"})
+
+
+def _ranges_file(file: str) -> str:
+    return file.replace(".npy", ".ranges.npy")
 
 
 def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
@@ -158,8 +163,8 @@ def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
 
 def _run(
     graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int
-) -> dict[str, tuple[np.ndarray, float]]:
-    """Of each output of a graph over all windows: ``X^T X``, float32 [K, K], and the sum of squared uint8 steps."""
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each output: ``X^T X`` over all windows, float32 [K, K], and its ranges, float32 [2, windows, K]."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -168,7 +173,7 @@ def _run(
     # Packed weights would be copies in memory of what is mapped from its file.
     options.add_session_config_entry("session.disable_prepacking", "1")
     sums: dict[str, np.ndarray] = {}
-    squared_steps = dict.fromkeys(activations, 0.0)
+    ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in activations}
     try:
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         for window in tokens:
@@ -177,10 +182,10 @@ def _run(
                 x = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
                 product = x.T @ x  # numpy computes one triangle of it
                 sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
-                squared_steps[name] += (float(max(x.max(), 0) - min(x.min(), 0)) / 255) ** 2
+                ranges[name].append((x.min(axis=0), x.max(axis=0)))
     except ort_errors() as error:
         raise BuildFailed(f"calibration: the graph does not run in ONNX Runtime: {error}") from error
-    return {name: (total, squared_steps[name]) for name, total in sums.items()}
+    return {name: (total, np.stack(ranges[name], axis=1)) for name, total in sums.items()}
 
 
 def _ending_at(model: onnx.ModelProto, activations: Mapping[str, int]) -> onnx.ModelProto:

@@ -46,6 +46,12 @@ class Linear:
         return self.weight.const_value.dtype
 
     @property
+    def reads(self) -> str:
+        """Name of the activation that it reads; empty where it reads none."""
+        activation = self.node.inputs[0]
+        return "" if activation is None else str(activation.name)
+
+    @property
     def path(self) -> str:
         """``layers.3/down_proj`` or ``lm_head``: what patterns in YAML are matched against."""
         return self.role if self.layer is None else f"layers.{self.layer}/{self.role}"

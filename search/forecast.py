@@ -112,7 +112,7 @@ class Forecast:
         if form is None:
             return 0.0
         loss = self.losses[path]
-        return loss.of(form) if isinstance(form, BlockFormat) else loss.of_dynamic(form.top)
+        return loss.of(form) if isinstance(form, BlockFormat) else loss.of_dynamic(form)
 
     def _bytes(self, path: str, kernel: Kernel) -> int:
         return kernel.weight_bytes(self.losses[path].k, self.losses[path].n)

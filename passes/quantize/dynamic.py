@@ -2,7 +2,9 @@
 
 Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor.
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
-One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v).
+One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
+the activation is divided, channel by channel, before it (``smoothing.py``): a small product more, and layers whose
+activations have outliers stand it too.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused
 from olivine.passes.quantize.integers import is_integer, is_mixed
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
+from olivine.passes.quantize.smoothing import smoothing_factors
 
 if TYPE_CHECKING:
+    from olivine.passes.calibrated import Calibrated
     from olivine.passes.quantize.expected_loss import LayerLoss
 
 #: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.
@@ -47,10 +51,12 @@ class DynamicQuantize(GraphPass):
     Attributes:
         layers: a regular expression matched against the whole path of a layer (``layers.3/down_proj``).
         reduce_range: whether weights take 7 bits instead of 8.
+        smooth: whether range is moved from the activations into the weights, learned from calibration text.
     """
 
     layers: str = LAYER_GROUPS["not_down"]
     reduce_range: bool = False
+    smooth: bool = False
 
     name: ClassVar[str] = "dynamic_int8"
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
@@ -65,12 +71,22 @@ class DynamicQuantize(GraphPass):
             applies=lambda choice: is_integer(choice) and choice.get("provider") == "cpu",
         ),
         Axis(
+            "smooth",
+            "bool",
+            False,
+            "move range from quantized activations into the weights (SmoothQuant), learned from calibration text",
+            applies=lambda choice: choice.get("activations") == "int8",
+            calibrated=(True,),
+        ),
+        Axis(
             "dynamic_layers",
             "choice",
             "not_down",
-            "which layers quantize their activations; down_proj suffers most",
+            "which layers quantize their activations; down_proj suffers most: it is among them by default where "
+            "`smooth` is",
             tuple(LAYER_GROUPS),
             applies=lambda choice: choice.get("activations") == "int8",
+            default_of=lambda choice: "all" if choice.get("smooth") else "not_down",
         ),
         Axis(
             "reduce_range",
@@ -91,27 +107,68 @@ class DynamicQuantize(GraphPass):
         """The pass for ``activations: int8``."""
         if choice.get("activations", "float") == "float" or is_mixed(choice):
             return None  # mixed precision chooses these layers itself
-        return cls(LAYER_GROUPS[str(choice["dynamic_layers"])], bool(choice["reduce_range"]))
+        return cls(LAYER_GROUPS[str(choice["dynamic_layers"])], bool(choice["reduce_range"]), bool(choice["smooth"]))
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """Dynamic int8 for every layer that the pattern matches."""
-        return {path: DynamicInt8(top_code(self.reduce_range)) for path in losses if re.fullmatch(self.layers, path)}
+        form = DynamicInt8(top_code(self.reduce_range), self.smooth)
+        return {path: form for path in losses if re.fullmatch(self.layers, path)}
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Where ranges are moved: what they are is learned from text."""
+        return self.smooth
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""
+        if self.smooth:
+            raise PassRefused("dynamic_int8: smoothing learns from calibration text, and none was given")
+        quantize_activations(model, self._chosen(model), top_code(self.reduce_range), {})
+
+    def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
+        """The same, with ranges moved from the activations into the weights."""
+        chosen, top = self._chosen(model), top_code(self.reduce_range)
+        quantize_activations(model, chosen, top, smoothing_of(chosen, calibrated, top))
+
+    def _chosen(self, model: ir.Model) -> list[Linear]:
         chosen = [layer for layer in linears(model) if re.fullmatch(self.layers, layer.path)]
         if not chosen:
             raise PassRefused(f"dynamic_int8: no layer matches '{self.layers}'")
-        quantize_activations(model, chosen, top_code(self.reduce_range))
+        return chosen
 
 
-def quantize_activations(model: ir.Model, layers: Sequence[Linear], top: int) -> None:
+def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> dict[str, np.ndarray]:
+    """Name of each activation that layers read -> what its channels are divided by, float32 [K].
+
+    Args:
+        layers: that will be dynamic int8.
+        calibrated: what text has taught about their activations.
+        top: the largest code of a weight.
+    """
+    readers: dict[str, list[Linear]] = {}
+    for layer in layers:
+        readers.setdefault(layer.reads, []).append(layer)
+    return {
+        name: smoothing_factors(
+            [layer.array().astype(np.float32, copy=False) for layer in some],
+            calibrated.ranges(some[0]),
+            np.diagonal(calibrated.hessian(some[0])),
+            top,
+        )
+        for name, some in readers.items()
+    }
+
+
+def quantize_activations(
+    model: ir.Model, layers: Sequence[Linear], top: int, factors: Mapping[str, np.ndarray]
+) -> None:
     """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
 
     Args:
         model: the graph to change.
         layers: linear layers of it.
         top: the largest code of a weight.
+        factors: name of an activation -> what its channels are divided by; those that are missing stay as they are.
 
     Raises:
         PassRefused: when a layer reads nothing.
@@ -122,8 +179,9 @@ def quantize_activations(model: ir.Model, layers: Sequence[Linear], top: int) ->
         if activation is None:
             raise PassRefused(f"dynamic_int8: {layer.path} reads no activation")
         if activation not in quantized:
-            quantized[activation] = _quantized(model, activation, before=layer.node)
-        _replace(model, layer, quantized[activation], top)
+            smooth = _divided(model, activation, factors.get(layer.reads), before=layer.node)
+            quantized[activation] = _quantized(model, smooth, before=layer.node)
+        _replace(model, layer, quantized[activation], top, factors.get(layer.reads))
     model.opset_imports.setdefault(MICROSOFT, 1)
     drop_unused(model)
 
@@ -137,15 +195,32 @@ def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activ
     return node.outputs[0], node.outputs[1], node.outputs[2]
 
 
-def _replace(model: ir.Model, layer: Linear, activation: _Activation, top: int) -> None:
+def _divided(model: ir.Model, activation: ir.Value, factors: np.ndarray | None, before: ir.Node) -> ir.Value:
+    """An activation whose channels are divided by factors [K]; itself where there are none, or they are ones."""
+    if factors is None or (factors == 1).all():
+        return activation
+    name = f"{activation.name}/Smooth"
+    inverse = add_initializer(model, f"{name}_factors", ir.DataType.FLOAT, factors.shape, lambda: 1 / factors)
+    node = ir.node("Mul", [activation, inverse], name=name)
+    node.outputs[0].name = f"{name}/output_0"
+    node.outputs[0].dtype, node.outputs[0].shape = activation.dtype, activation.shape
+    model.graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def _replace(model: ir.Model, layer: Linear, activation: _Activation, top: int, factors: np.ndarray | None) -> None:
     codes, scale, zero_point = activation
     k, n = layer.shape
     stem = f"{layer.weight.name}_I8"
+
+    def weight() -> np.ndarray:
+        return layer.array() if factors is None else layer.array() * factors[:, None]
+
     inputs = [
         codes,
-        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(layer.array(), top)),
+        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(weight(), top)),
         scale,
-        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(layer.array(), top)),
+        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(weight(), top)),
         zero_point,
     ]
     name = f"{layer.node.name}_I8"

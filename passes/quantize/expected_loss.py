@@ -7,7 +7,8 @@ layer's output depends on how the codes are chosen, with H the second moment of 
 2. gptq: what the features that are rounded later can make good is made good, and ``s^2 / 12 * M_kk^2`` is left, with
    M the triangular factor of H in the order of rounding (``gptq.py``).
 
-An activation that becomes uint8 with one scale a tensor adds ``s^2 / 12 * |w|^2`` to every output feature. Where an
+An activation that becomes uint8 with one scale a tensor adds ``s^2 / 12 * |w|^2`` to every output feature; smoothing
+(``smoothing.py``) takes most of that away. Where an
 output's error has the mean square e, the divergence grows by about half of ``e * E[g^2]``, with g the output's gradient
 (see ``gradients.py``). Only a block's range enters: all formats of a model take seconds, where codes take seconds each.
 
@@ -32,12 +33,14 @@ from olivine.passes.calibrated import Calibrated
 from olivine.passes.gradients import gradients_key
 from olivine.passes.graph import Linear, linears, load_graph
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
-from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, channel_scales
+from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.gptq import feedback
+from olivine.passes.quantize.layer_format import DynamicInt8
+from olivine.passes.quantize.smoothing import output_error
 from olivine.passes.session_options import available_cores
 
 #: Raised whenever the same format and text would give other predictions.
-VERSION = 1
+VERSION = 2
 #: Squared step of a searched scale, relative to that of a block's whole range: what k-quant's search gains.
 SEARCHED = 0.9
 _FILE = "losses.json"
@@ -53,7 +56,7 @@ class LayerLoss:
         k: input features.
         n: output features.
         blocks: ``"block size/sym|asym/learned|alone"`` -> loss if a block's whole range were one step.
-        dynamic: largest code of a weight -> loss of dynamic int8.
+        dynamic: ``"largest code of a weight"``, with ``/smooth`` where the activation is -> loss of dynamic int8.
     """
 
     path: str
@@ -74,9 +77,9 @@ class LayerLoss:
         searched = SEARCHED if form.algorithm == "k_quant" or (form.learns and not symmetric) else 1.0
         return searched * self.blocks[_key(form.block_size, symmetric, form.learns)] / levels**2
 
-    def of_dynamic(self, top: int) -> float:
-        """Expected divergence of dynamic int8 with weights up to the code ``top``."""
-        return self.dynamic[str(top)]
+    def of_dynamic(self, form: DynamicInt8) -> float:
+        """Expected divergence of dynamic int8."""
+        return self.dynamic[_dynamic_key(form)]
 
 
 def expected_losses(calibrated: Calibrated) -> dict[str, LayerLoss]:
@@ -105,18 +108,21 @@ def _computed(calibrated: Calibrated) -> Iterator[LayerLoss]:
     layers = list(linears(load_graph(calibrated.graph.onnx_path())))
     calibrated.hessians, calibrated.gradients  # noqa: B018 - measured once, before threads ask for them
     with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
-        yield from pool.map(lambda layer: _of_layer(layer, calibrated), layers)
+        factors = {top: smoothing_of(layers, calibrated, top) for top in (TOP, REDUCED_TOP)}
+        yield from pool.map(lambda layer: _of_layer(layer, calibrated, factors), layers)
 
 
-def _of_layer(layer: Linear, calibrated: Calibrated) -> LayerLoss:
+def _of_layer(layer: Linear, calibrated: Calibrated, factors: Mapping[int, Mapping[str, np.ndarray]]) -> LayerLoss:
     k, n = layer.shape
     weight = layer.array().astype(np.float32, copy=False)
     hessian, gradient = calibrated.hessian(layer), calibrated.gradients.of(layer)
+    ranges, powers = calibrated.ranges(layer), np.diagonal(hessian)
     dynamic = {}
-    for top in (TOP, REDUCED_TOP):
-        steps = np.square(channel_scales(weight, top), dtype=np.float64)
-        of_weights = 0.5 * _ROUNDING * float(np.trace(hessian, dtype=np.float64) * (steps @ gradient))
-        dynamic[str(top)] = of_weights + activation_loss(weight, calibrated.step_power(layer), gradient)
+    for top, of_activation in factors.items():
+        for smooth in (False, True):
+            by = of_activation[layer.reads] if smooth else None
+            error = output_error(weight, ranges, powers, top, by)
+            dynamic[_dynamic_key(DynamicInt8(top, smooth))] = 0.5 * float(error @ gradient)
     return LayerLoss(layer.path, k, n, losses_of_blocks(weight, hessian, gradient), dynamic)
 
 
@@ -141,17 +147,6 @@ def losses_of_blocks(weight: np.ndarray, hessian: np.ndarray, gradient_power: np
     return losses
 
 
-def activation_loss(weight: np.ndarray, step_power: float, gradient_power: np.ndarray) -> float:
-    """Expected divergence of rounding the input [n, K] to one uint8 tensor.
-
-    Args:
-        weight: float32 [K, N].
-        step_power: mean squared rounding error of an input feature.
-        gradient_power: of the output features, float32 [N].
-    """
-    return 0.5 * step_power * float(np.square(weight).sum(0, dtype=np.float64) @ gradient_power)
-
-
 def heard_of_gptq(hessian: np.ndarray) -> np.ndarray:
     """How much of each input feature's rounding error reaches the output after GPTQ, float32 [K].
 
@@ -167,6 +162,10 @@ def block_ranges(weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]
     """Lowest and highest weight of each block, float32 [blocks, N] of a weight [K, N]; K may be no multiple."""
     starts = np.arange(0, len(weight), size)
     return np.minimum.reduceat(weight, starts, axis=0), np.maximum.reduceat(weight, starts, axis=0)
+
+
+def _dynamic_key(form: DynamicInt8) -> str:
+    return f"{form.top}/smooth" if form.smooth else str(form.top)
 
 
 def _key(size: int, symmetric: bool, learned: bool) -> str:

@@ -13,9 +13,11 @@ class DynamicInt8:
 
     Attributes:
         top: the largest code of a weight: 127, or 63 in 7 bits.
+        smooth: whether range is moved from the activation into the weight (``smoothing.py``).
     """
 
     top: int
+    smooth: bool = False
 
 
 #: A block format, dynamic int8, or None for float.

@@ -23,7 +23,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import linears
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
-from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, top_code
+from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
 from olivine.passes.quantize.integers import is_mixed
 from olivine.passes.quantize.layer_codes import layer_codes
@@ -53,6 +53,7 @@ class MixedQuantize(GraphPass):
         dynamic_layers: a regular expression for the paths of layers that may be dynamic int8; empty for none.
         dynamic_share: share of the weights of those that are, 0 to 1.
         reduce_range: whether weights of those take 7 bits instead of 8.
+        smooth: whether range is moved from the activations of those into their weights (``smoothing.py``).
     """
 
     int8_share: float = 0.3
@@ -65,6 +66,7 @@ class MixedQuantize(GraphPass):
     dynamic_layers: str = ""
     dynamic_share: float = 0.0
     reduce_range: bool = False
+    smooth: bool = False
 
     name: ClassVar[str] = "mixed"
     version: ClassVar[int] = 3
@@ -127,6 +129,7 @@ class MixedQuantize(GraphPass):
             dynamic_layers=LAYER_GROUPS[str(choice["dynamic_layers"])] if share else "",
             dynamic_share=share,
             reduce_range=bool(share and choice["reduce_range"]),
+            smooth=bool(share and choice["smooth"]),
         )
 
     @property
@@ -155,18 +158,19 @@ class MixedQuantize(GraphPass):
             codes = layer_codes(some, form, calibrated) if some else []
             stored += [Stored(layer, form, compute) for layer, compute in zip(some, codes, strict=True)]
         dynamic = [layers[path] for path, found in formats.items() if isinstance(found, DynamicInt8)]
-        quantize_activations(model, dynamic, top_code(self.reduce_range))
+        factors = smoothing_of(dynamic, calibrated, self._dynamic().top) if self.smooth else {}
+        quantize_activations(model, dynamic, self._dynamic().top, factors)
         store_in_blocks(model, stored, self.accuracy_level)
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """The allocation: by what each layer is expected to lose in each format."""
-        four, eight, narrow = self._four(), self._eight(), DynamicInt8(top_code(self.reduce_range))
+        four, eight, narrow = self._four(), self._eight(), self._dynamic()
         sizes = {path: loss.weights for path, loss in losses.items()}
         heads: dict[str, Format] = {"fp32": None, "int8": eight, "int4": four}
         fixed = {} if self.lm_head == "same" else {HEAD: heads[self.lm_head]}
         free = {path: loss for path, loss in losses.items() if path not in fixed}
         fitting = {p for p in free if self.dynamic_layers and re.fullmatch(self.dynamic_layers, p)}
-        saved = {p: free[p].of(four) - free[p].of_dynamic(narrow.top) for p in fitting}
+        saved = {p: free[p].of(four) - free[p].of_dynamic(narrow) for p in fitting}
         dynamic = worth_most(saved, sizes, self.dynamic_share)
         saved = {p: loss.of(four) - loss.of(eight) for p, loss in free.items() if p not in dynamic}
         at_eight = worth_most(saved, sizes, self.int8_share)
@@ -183,6 +187,9 @@ class MixedQuantize(GraphPass):
 
     def _eight(self) -> BlockFormat:
         return BlockFormat(8, "rtn", self.int8_block_size, self.symmetric)
+
+    def _dynamic(self) -> DynamicInt8:
+        return DynamicInt8(top_code(self.reduce_range), self.smooth)
 
 
 def worth_most(savings: Mapping[str, float], sizes: Mapping[str, int], share: float) -> frozenset[str]:

@@ -16,6 +16,7 @@ from olivine.passes.cache import Cache
 from olivine.passes.calibration import Hessians, capture_hessians, load_tokens, store_tokens
 from olivine.passes.check import prompt
 from olivine.passes.errors import PassRefused
+from olivine.passes.quantize.smoothing import step_power
 
 TOKENS = np.random.default_rng(0).integers(4, 300, size=(3, 20)).astype(np.int32)
 
@@ -85,7 +86,8 @@ def test_hessians_are_captured_once_and_nothing_else_is_left(artifact: ModelArti
     key = store_tokens(cache, TOKENS)
     first, second = capture_hessians(artifact, key, cache), capture_hessians(artifact, key, cache)
     assert first == second
-    assert sorted(p.name for p in first.folder.iterdir()) == sorted([*first.files.values(), "index.json"])
+    ranges = [file.replace(".npy", ".ranges.npy") for file in first.files.values()]
+    assert sorted(p.name for p in first.folder.iterdir()) == sorted([*first.files.values(), *ranges, "index.json"])
     assert [p.name for p in first.folder.parent.iterdir() if p.is_dir()] == ["model"]
 
 
@@ -99,14 +101,19 @@ def test_other_text_or_another_graph_gives_other_hessians(artifact: ModelArtifac
     assert len(keys) == 4
 
 
-def test_the_step_power_is_the_error_of_rounding_a_window_to_one_byte(
-    artifact: ModelArtifact, cache: Cache, tmp_path: Path
-) -> None:
-    """Rounding noise is uniform within a step, whatever the values: its power is a twelfth of the squared step."""
-    found = capture_hessians(artifact, store_tokens(cache, TOKENS[:1]), cache)
+def test_ranges_are_those_of_each_channel_in_each_window(artifact: ModelArtifact, cache: Cache, tmp_path: Path) -> None:
+    found = capture_hessians(artifact, store_tokens(cache, TOKENS), cache)
     for name, x in activations(artifact.path, tmp_path).items():
-        x = x[: TOKENS.shape[1]]
-        step = (max(x.max(), 0) - min(x.min(), 0)) / 255
-        rounded = np.rint(x / step) * step
-        assert found.step_powers[name] == pytest.approx(step**2 / 12, rel=1e-4)
-        assert found.step_powers[name] == pytest.approx(float(np.square(x - rounded).mean()), rel=0.2)
+        windows = x.reshape(*TOKENS.shape, -1)
+        ranges = found.ranges(name)
+        assert ranges is not None
+        np.testing.assert_allclose(ranges, np.stack([windows.min(axis=1), windows.max(axis=1)]), rtol=1e-4, atol=1e-5)
+        power = float(np.square(windows[0] - _rounded(windows[0])).mean())
+        assert step_power(ranges[:, :1]) == pytest.approx(power, rel=0.2)
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    """To one byte, with one scale."""
+    step = (max(x.max(), 0) - min(x.min(), 0)) / 255
+    found: np.ndarray = np.rint(x / step) * step
+    return found

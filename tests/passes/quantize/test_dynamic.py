@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +20,10 @@ from olivine.passes.quantize.dynamic import (
     DynamicQuantize,
     channel_codes,
     channel_scales,
+    quantize_activations,
 )
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+from olivine.passes.recipe import canonical
 
 Rewrite = Callable[..., Any]
 Weights = dict[str, np.ndarray]
@@ -171,3 +174,39 @@ def test_the_input_is_unchanged(rewrite: Rewrite, decoder: Make) -> None:
     hashes = [sha256_file(path) for path in sorted(before.parent.iterdir())]
     rewrite(decoder(), DynamicQuantize())
     assert [sha256_file(path) for path in sorted(before.parent.iterdir())] == hashes
+
+
+def test_a_smoothed_product_is_the_same_but_for_its_rounding(rewrite: Rewrite, single_matmul: Make) -> None:
+    """One channel is a thousand times as loud as the others: unsmoothed, theirs drown in its step."""
+
+    class Smoothed(DynamicQuantize):
+        def rewrite(self, model: ir.Model) -> None:
+            quantize_activations(model, self._chosen(model), REDUCED_TOP, {"x": factors})
+
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(64, 24)).astype(np.float32)
+    x = random.normal(size=(5, 64)).astype(np.float32)
+    x[:, 3] *= 1000
+    weight[3] /= 1000
+    factors = np.ones(64, np.float32)
+    factors[3] = 1000
+    plain, smoothed = (
+        rewrite(single_matmul(weight), kind(LAYER_GROUPS["all"], reduce_range=True), name=kind.__name__).run(x=x)
+        for kind in (DynamicQuantize, Smoothed)
+    )
+    assert np.abs(smoothed - dynamic_product(x / factors, weight * factors[:, None])).max() < 1e-4
+    assert np.abs(smoothed - x @ weight).max() < np.abs(plain - x @ weight).max() / 20
+
+
+def test_smoothing_without_text_is_refused(rewrite: Rewrite, decoder: Make) -> None:
+    assert DynamicQuantize(smooth=True).needs_calibration
+    with pytest.raises(PassRefused, match="learns from calibration text"):
+        rewrite(decoder(), DynamicQuantize(smooth=True))
+
+
+def test_smoothing_lets_down_proj_in_by_default() -> None:
+    choice = canonical({"precision": "int8", "activations": "int8", "smooth": True})
+    assert choice["dynamic_layers"] == "all"
+    assert canonical({"precision": "int8", "activations": "int8"})["dynamic_layers"] == "not_down"
+    found = DynamicQuantize.from_choice(choice)
+    assert found == DynamicQuantize(LAYER_GROUPS["all"], bool(choice["reduce_range"]), smooth=True)

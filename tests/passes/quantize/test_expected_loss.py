@@ -6,7 +6,6 @@ import pytest
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.expected_loss import (
     LayerLoss,
-    activation_loss,
     block_ranges,
     heard_of_gptq,
     losses_of_blocks,
@@ -52,13 +51,6 @@ def test_four_bits_more_cost_a_289th() -> None:
     """(2^8 - 1)^2 / (2^4 - 1)^2, by the definition of the steps."""
     four, eight = (BlockFormat(bits, "rtn", 32, False) for bits in (4, 8))
     assert LOSS.of(four) / LOSS.of(eight) == pytest.approx(289)
-
-
-def test_a_rounded_activation_costs_what_its_noise_does_to_the_outputs() -> None:
-    step = 0.05
-    rounded = np.rint(X / step) * step
-    expected = 0.5 * (np.square((X - rounded) @ WEIGHT).mean(0) * POWER).sum()
-    assert activation_loss(WEIGHT, step**2 / 12, POWER) == pytest.approx(expected, rel=0.05)
 
 
 def test_gptq_makes_good_what_later_features_can_say_too() -> None:

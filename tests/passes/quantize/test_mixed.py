@@ -151,3 +151,13 @@ def test_what_is_taken_never_exceeds_its_share(items: dict[str, tuple[float, int
     sizes = {name: size for name, (_, size) in items.items()}
     taken = worth_most({name: saving for name, (saving, _) in items.items()}, sizes, share)
     assert sum(sizes[name] for name in taken) <= share * sum(sizes.values()) + 1e-9
+
+
+def test_smoothed_activations_are_allocated_and_built(candidate: Candidate) -> None:
+    choice: dict[str, Scalar] = {"int8_share": 0.5, "activations": "int8", "dynamic_share": 1.0, "smooth": True}
+    built = candidate(**choice)
+    found = formats(built)
+    assert {path for path, form in found.items() if form == "dynamic"} == {p for p in found if p != "lm_head"}
+    kinds = [node.op_type for node in onnx.load(built.artifact.onnx_path(), load_external_data=False).graph.node]
+    smoothed = [i for i, kind in enumerate(kinds[1:], 1) if kind == "DynamicQuantizeLinear" and kinds[i - 1] == "Mul"]
+    assert smoothed
