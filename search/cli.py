@@ -157,6 +157,19 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--calibrate-windows", type=int, default=16, metavar="N", help="at most this many windows of it")
     sub.add_argument("--calibrate-window-tokens", type=int, default=512, metavar="N", help="tokens per window")
     sub.add_argument("--calibrate-seed", type=int, default=0, metavar="N", help="of the split and choice of windows")
+    sub = command("optimize", optimize, "search for the best build of a model within a budget, and export it")
+    sub.add_argument("model", help="hub id, checkpoint folder, GGUF file, ONNX GenAI folder or demo:... model")
+    _target(sub)
+    sub.add_argument("--device", help="cpu or gpu; by default a GPU whose provider works here, else the CPU")
+    sub.add_argument("--provider", metavar="P", help="an execution provider, such as cpu, cuda or openvino")
+    sub.add_argument("--precision", help="the only one to search; by default all that pay: int8, int4, mixed")
+    sub.add_argument("--budget", default="10m", help="time for everything, such as 10m; 0 builds without measuring")
+    sub.add_argument("--max-loss", default="5%", metavar="SHARE", help="how much perplexity may grow, such as 5%%")
+    sub.add_argument("--target", default="decode", help="what is to be best: decode, prefill or size")
+    sub.add_argument("--text", metavar="FILE", help="text to score on; the demo's or WikiText-2 by default")
+    sub.add_argument("--revision", help="branch, tag or commit of a hub model")
+    sub.add_argument("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
+    sub.add_argument("--save-config", type=Path, metavar="FILE", help="write the YAML of what is run")
     sub = command("bench", bench, "paired latency of model folders")
     sub.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     sub.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
@@ -376,6 +389,26 @@ def build(options: argparse.Namespace) -> None:
         ),
     )
     OUT.print(f"built {to}", markup=False)
+
+
+def optimize(options: argparse.Namespace) -> int:
+    """``olivine optimize MODEL --to DIR``."""
+    from olivine.search.optimize import optimize as search_and_export
+    from olivine.search.request import parse_request
+
+    request = parse_request(
+        options.model,
+        options.device,
+        options.provider,
+        options.precision,
+        options.budget,
+        options.max_loss,
+        options.target,
+        options.text,
+        options.revision,
+        options.trust_remote_code,
+    )
+    return search_and_export(request, options.to, options.force, options.save_config, OUT, ERR)
 
 
 def bench(options: argparse.Namespace) -> None:

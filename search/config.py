@@ -110,6 +110,9 @@ class StopConfig(_Section):
 
     trials: Whole = Field(default=40, ge=1, le=1_000_000, description="candidates measured, the base not counted")
     timeout: Seconds | None = Field(default=None, description="wall-clock time of the search, such as 30m")
+    total: Seconds | None = Field(
+        default=None, description="wall-clock time of search, confirmation and export together, by what trials take"
+    )
     patience: Count | None = Field(default=None, description="trials in a row without growth of the front")
 
 
@@ -133,6 +136,9 @@ class ConfirmConfig(_Section):
     """Fresh measurements of the front, on text that the search has not seen."""
 
     members: Count = Field(default=8, description="at most this many front members, spread along the front")
+    selectable: Switch = Field(
+        default=False, description="only members that 'select.where' may let through, by what the search measured"
+    )
     windows: Whole | None = Field(
         default=None, ge=2, description="windows of held-back text; as in the search by default"
     )

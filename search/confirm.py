@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from olivine.evaluators.base import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
-from olivine.search.dominance import SURE, contenders, dominated_among, entries
+from olivine.search.dominance import SURE, dominated_among, entries
+from olivine.search.members import to_confirm
 from olivine.search.metrics import METRICS
 from olivine.search.objective import Evaluators
 from olivine.search.protocol import make_evaluators
@@ -52,7 +53,7 @@ def confirm(search: Search) -> Confirmation:
     evaluators = make_evaluators(
         config, search.objective.base_artifact(), search.folder, "confirm", search.base_times.frozen()
     )
-    chosen = contenders([r for r in search.records if r.number > 0], config.objectives, config.confirm.members)
+    chosen = to_confirm(search.records, config)
     members: list[tuple[TrialRecord, dict[str, Measurement]]] = []
     failures = []
     for position, record in enumerate(chosen, start=1):

@@ -130,13 +130,41 @@ def disk_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[st
     return min(kept, max(config.cache.max_bytes, needed)) + predictions + max(sizes.candidates)
 
 
-def _seconds(
+@dataclass(frozen=True)
+class Durations:
+    """Seconds of the parts of a study.
+
+    Attributes:
+        base: exporting all float graphs, and measuring the base.
+        learning: what candidates learn from text, all together.
+        trial: one candidate, on average.
+        member: confirming one member of the front.
+    """
+
+    base: float
+    learning: float
+    trial: float
+    member: float
+
+
+def durations(
+    config: StudyConfig,
+    source: Source,
+    choices: Sequence[Mapping[str, Scalar]],
+    trials: int,
+    rates: MachineRates,
+) -> Durations:
+    """How long the parts of a study take; arguments as of :func:`estimate`."""
+    return _durations(config, _Sizes.of(config, source, choices), choices, trials, rates)
+
+
+def _durations(
     config: StudyConfig,
     sizes: _Sizes,
     choices: Sequence[Mapping[str, Scalar]],
     trials: int,
     rates: MachineRates,
-) -> float:
+) -> Durations:
     weights, float_bytes = sizes.weights, sizes.float_bytes
     base, evaluation, latency = base_choice(config), config.evaluation, config.evaluation.latency
     on_cpu = base["provider"] == "cpu"
@@ -157,14 +185,26 @@ def _seconds(
     if any(choice["precision"] == "mixed" for choice in choices):
         windows = min(MOST_WINDOWS, config.calibration.windows)
         learning += BACKWARD_PASSES * windows * config.calibration.window_tokens / rate
-    search = learning + trials * (build - ahead + measured)
-    if config.stop.timeout is not None:
-        search = min(search, config.stop.timeout)
     graphs = len({_float_graph(choice) for choice in [base, *choices]})
     export = 8.0 * slower + 2 * float_bytes / rates.written_bytes_per_s
     confirming = START_S + quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
+    return Durations(graphs * export + measured + quality, learning, build - ahead + measured, confirming)
+
+
+def _seconds(
+    config: StudyConfig,
+    sizes: _Sizes,
+    choices: Sequence[Mapping[str, Scalar]],
+    trials: int,
+    rates: MachineRates,
+) -> float:
+    found = _durations(config, sizes, choices, trials, rates)
+    search = found.learning + trials * found.trial
+    if config.stop.timeout is not None:
+        search = min(search, config.stop.timeout)
     members = min(config.confirm.members, trials) + 1
-    return graphs * export + measured + quality + search + members * confirming
+    whole = found.base + search + members * found.member
+    return whole if config.stop.total is None else min(whole, config.stop.total)
 
 
 def _learned(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...] | None:

@@ -92,6 +92,15 @@ def export_model(
     return to
 
 
+def copy_model(folder: Path, to: Path) -> Path:
+    """Copy an exported folder, manifest and all; whole or absent, and in the place of what was there."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(to.parent, to.name) as aside:
+        shutil.copytree(folder, aside, dirs_exist_ok=True)
+        put_folder(aside, to)
+    return to
+
+
 def check_target(to: Path, force: bool) -> None:
     """Refuse to overwrite.
 

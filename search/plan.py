@@ -100,7 +100,7 @@ def make_plan(config: StudyConfig) -> Plan:
     space = config.search_space()
     candidates = count_candidates(space)
     trials = config.stop.trials if candidates is None else min(candidates, config.stop.trials)
-    choices = _choices(space)
+    choices = sample_choices(space)
     model = config.model
     found: Estimate | None = None
     assumptions: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ def require_room(config: StudyConfig) -> None:
         UsageError: saying what it takes and what is free.
     """
     source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    choices = _choices(config.search_space())
+    choices = sample_choices(config.search_space())
     for what, need, free in (
         ("memory", memory_bytes(config, source, choices), psutil.virtual_memory().available),
         ("disk", disk_bytes(config, source, choices, 1), free_disk_bytes(_cache_folder(config))),
@@ -173,11 +173,11 @@ def _hub_is_away(error: SourceError) -> bool:
     return isinstance(cause, (HTTPError, OSError))
 
 
-def _choices(space: Space) -> list[dict[str, Scalar]]:
+def sample_choices(space: Space, count: int = SAMPLE) -> list[dict[str, Scalar]]:
     """A fair sample of the space, of ranges only the ends: enough for sizes and what excludes what."""
     lots = Lots(random.Random(0), {})
     thin = tuple(Domain(d.axis, (d.low, d.high)) if d.step or not d.values else d for d in space.domains)
-    return [Space(thin).suggest(lots) for _ in range(SAMPLE)]
+    return [Space(thin).suggest(lots) for _ in range(count)]
 
 
 def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mapping[str, Scalar]]) -> PlannedAxis:

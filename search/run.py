@@ -34,6 +34,7 @@ def run_study(
     out: Console,
     err: Console,
     artifacts: str = "",
+    again: str | None = None,
 ) -> int:
     """Run or resume the study in ``root``; returns the exit code.
 
@@ -45,6 +46,7 @@ def run_study(
         out: where the progress is printed.
         err: where it is said why it stopped.
         artifacts: URL where workers that do not share the folder leave their records; empty for none.
+        again: the command that resumes it; ``olivine run`` by default.
 
     Raises:
         NoCandidate: when no candidate meets the constraints (exit code 3).
@@ -60,9 +62,10 @@ def run_study(
             except (Interrupted, KeyboardInterrupt):
                 _show(search)
                 watcher.study_ended()
+                resume = again or f"olivine run {config_path} --out {root}"
                 err.print(
                     f"olivine: stopped; every finished trial is kept. Resume with:\n"
-                    f"  olivine run {config_path} --out {root}{f' --storage {shown(storage)}' if storage else ''}",
+                    f"  {resume}{f' --storage {shown(storage)}' if storage else ''}",
                     markup=False,
                 )
                 return INTERRUPTED

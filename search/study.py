@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 import optuna
@@ -23,7 +23,9 @@ from olivine.passes.export import float_type
 from olivine.passes.recipe import canonical, compose
 from olivine.search.calibration import Calibration, CalibrationText, may_calibrate
 from olivine.search.config import StudyConfig
+from olivine.search.formatting import duration_text
 from olivine.search.live import Watcher
+from olivine.search.members import to_confirm
 from olivine.search.objective import Objective
 from olivine.search.pareto import front, hypervolume_history
 from olivine.search.proposing import AnyProposer, make_proposer
@@ -31,6 +33,7 @@ from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal
 from olivine.search.space import Space
 from olivine.search.telling import tell
+from olivine.search.time_left import seconds_needed, seconds_spent
 
 
 class Interrupted(Exception):
@@ -52,6 +55,11 @@ class Search:
     calibration: Calibration | None = None
     #: What was proposed during a trial for the one after it.
     _following: Proposal | None = None
+    #: When this process began, less what trials of earlier ones took: what ``stop.total`` counts from.
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic() - seconds_spent(self.records)
 
     def run(self) -> None:
         """Measure the base, then candidates until a stop rule says enough.
@@ -82,7 +90,8 @@ class Search:
         """Say what is about to run."""
         config = self.config
         trials = max(0, config.stop.trials - self._done())
-        self.watcher.study_started(config.name, config.model, trials, config.stop.timeout, config.objectives)
+        limits = [limit for limit in (config.stop.timeout, config.stop.total) if limit is not None]
+        self.watcher.study_started(config.name, config.model, trials, min(limits, default=None), config.objectives)
 
     def front(self) -> list[TrialRecord]:
         """The front of the search so far, without the base."""
@@ -107,6 +116,10 @@ class Search:
             return f"{stop.timeout:g} s have passed"
         if stop.patience is not None and self._done() - self._last_growth() >= stop.patience:
             return f"the front has not grown for {stop.patience} trials"
+        if stop.total is not None and self._done():
+            needed = seconds_needed(self.config, self.records, len(to_confirm(self.records, self.config)))
+            if time.monotonic() - self._began + needed > stop.total:
+                return f"what is left of {duration_text(stop.total)} goes to confirmation and export"
         return None
 
     def _last_growth(self) -> int:
