@@ -170,6 +170,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--revision", help="branch, tag or commit of a hub model")
     sub.add_argument("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     sub.add_argument("--save-config", type=Path, metavar="FILE", help="write the YAML of what is run")
+    sub = command("import-olive", import_olive, "write the study that means what a workflow of Olive means")
+    sub.add_argument("workflow", type=Path, help="its JSON (or YAML) file")
+    sub.add_argument("--to", type=Path, metavar="FILE", help="the YAML to write; printed by default")
     sub = command("bench", bench, "paired latency of model folders")
     sub.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     sub.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
@@ -409,6 +412,22 @@ def optimize(options: argparse.Namespace) -> int:
         options.trust_remote_code,
     )
     return search_and_export(request, options.to, options.force, options.save_config, OUT, ERR)
+
+
+def import_olive(options: argparse.Namespace) -> None:
+    """``olivine import-olive WORKFLOW``."""
+    from olivine.search.import_olive import write_study
+
+    found, text = write_study(options.workflow, options.to)
+    said = OUT if options.to else ERR
+    for place, what in found.kept:
+        said.print(f"{place} -> {what}", markup=False, soft_wrap=True)
+    for place, why in found.lost:
+        said.print(f"no counterpart: {place}: {why}", style="yellow", markup=False, soft_wrap=True)
+    if options.to:
+        OUT.print(f"written to {options.to}; olivine plan {options.to} says what it takes", markup=False)
+    else:
+        sys.stdout.write(text)
 
 
 def bench(options: argparse.Namespace) -> None:
