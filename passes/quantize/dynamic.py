@@ -3,8 +3,8 @@
 Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor.
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
-the activation is divided, channel by channel, before it (``smoothing.py``): a small product more, and layers whose
-activations have outliers stand it too.
+what down_proj reads is divided, channel by channel, before that (``smoothing.py``), so that it stands it too. Its
+outliers are the largest; and its division costs nothing, where it can be folded into up_proj (``fold_division.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
+from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.integers import is_integer, is_mixed
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
@@ -59,6 +60,7 @@ class DynamicQuantize(GraphPass):
     smooth: bool = False
 
     name: ClassVar[str] = "dynamic_int8"
+    version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     axes: ClassVar[tuple[Axis, ...]] = (
@@ -128,7 +130,7 @@ class DynamicQuantize(GraphPass):
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
         """The same, with ranges moved from the activations into the weights."""
         chosen, top = self._chosen(model), top_code(self.reduce_range)
-        quantize_activations(model, chosen, top, smoothing_of(chosen, calibrated, top))
+        fold_divisions(model, quantize_activations(model, chosen, top, smoothing_of(chosen, calibrated, top)))
 
     def _chosen(self, model: ir.Model) -> list[Linear]:
         chosen = [layer for layer in linears(model) if re.fullmatch(self.layers, layer.path)]
@@ -138,7 +140,7 @@ class DynamicQuantize(GraphPass):
 
 
 def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> dict[str, np.ndarray]:
-    """Name of each activation that layers read -> what its channels are divided by, float32 [K].
+    """Name of each activation that is a gated product -> what its channels are divided by, float32 [K].
 
     Args:
         layers: that will be dynamic int8.
@@ -147,7 +149,8 @@ def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> 
     """
     readers: dict[str, list[Linear]] = {}
     for layer in layers:
-        readers.setdefault(layer.reads, []).append(layer)
+        if _is_gated(layer):
+            readers.setdefault(layer.reads, []).append(layer)
     return {
         name: smoothing_factors(
             [layer.array().astype(np.float32, copy=False) for layer in some],
@@ -161,7 +164,7 @@ def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> 
 
 def quantize_activations(
     model: ir.Model, layers: Sequence[Linear], top: int, factors: Mapping[str, np.ndarray]
-) -> None:
+) -> dict[ir.Node, np.ndarray]:
     """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
 
     Args:
@@ -170,20 +173,29 @@ def quantize_activations(
         top: the largest code of a weight.
         factors: name of an activation -> what its channels are divided by; those that are missing stay as they are.
 
+    Returns:
+        The nodes that divide -> what they divide by, for :func:`fold_divisions`.
+
     Raises:
         PassRefused: when a layer reads nothing.
     """
     quantized: dict[ir.Value, _Activation] = {}
+    divisions: dict[ir.Node, np.ndarray] = {}
     for layer in layers:
         activation = layer.node.inputs[0]
         if activation is None:
             raise PassRefused(f"dynamic_int8: {layer.path} reads no activation")
+        by = factors.get(layer.reads)
         if activation not in quantized:
-            smooth = _divided(model, activation, factors.get(layer.reads), before=layer.node)
+            smooth = activation
+            if by is not None:
+                divide = _division(model, activation, by, before=layer.node)
+                divisions[divide], smooth = by, divide.outputs[0]
             quantized[activation] = _quantized(model, smooth, before=layer.node)
-        _replace(model, layer, quantized[activation], top, factors.get(layer.reads))
+        _replace(model, layer, quantized[activation], top, by)
     model.opset_imports.setdefault(MICROSOFT, 1)
     drop_unused(model)
+    return divisions
 
 
 def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activation:
@@ -195,17 +207,22 @@ def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activ
     return node.outputs[0], node.outputs[1], node.outputs[2]
 
 
-def _divided(model: ir.Model, activation: ir.Value, factors: np.ndarray | None, before: ir.Node) -> ir.Value:
-    """An activation whose channels are divided by factors [K]; itself where there are none, or they are ones."""
-    if factors is None or (factors == 1).all():
-        return activation
+def _is_gated(layer: Linear) -> bool:
+    """Whether a layer reads a product, as down_proj does."""
+    activation = layer.node.inputs[0]
+    producer = None if activation is None else activation.producer()
+    return producer is not None and producer.op_type == "Mul"
+
+
+def _division(model: ir.Model, activation: ir.Value, factors: np.ndarray, before: ir.Node) -> ir.Node:
+    """A node that divides the channels of an activation by factors [K]."""
     name = f"{activation.name}/Smooth"
     inverse = add_initializer(model, f"{name}_factors", ir.DataType.FLOAT, factors.shape, lambda: 1 / factors)
     node = ir.node("Mul", [activation, inverse], name=name)
     node.outputs[0].name = f"{name}/output_0"
-    node.outputs[0].dtype, node.outputs[0].shape = activation.dtype, activation.shape
+    node.outputs[0].type, node.outputs[0].shape = activation.type, activation.shape
     model.graph.insert_before(before, node)
-    return node.outputs[0]
+    return node
 
 
 def _replace(model: ir.Model, layer: Linear, activation: _Activation, top: int, factors: np.ndarray | None) -> None:

@@ -40,7 +40,7 @@ from olivine.passes.quantize.smoothing import output_error
 from olivine.passes.session_options import available_cores
 
 #: Raised whenever the same format and text would give other predictions.
-VERSION = 2
+VERSION = 3
 #: Squared step of a searched scale, relative to that of a block's whole range: what k-quant's search gains.
 SEARCHED = 0.9
 _FILE = "losses.json"
@@ -120,7 +120,7 @@ def _of_layer(layer: Linear, calibrated: Calibrated, factors: Mapping[int, Mappi
     dynamic = {}
     for top, of_activation in factors.items():
         for smooth in (False, True):
-            by = of_activation[layer.reads] if smooth else None
+            by = of_activation.get(layer.reads) if smooth else None
             error = output_error(weight, ranges, powers, top, by)
             dynamic[_dynamic_key(DynamicInt8(top, smooth))] = 0.5 * float(error @ gradient)
     return LayerLoss(layer.path, k, n, losses_of_blocks(weight, hessian, gradient), dynamic)

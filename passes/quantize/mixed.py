@@ -6,8 +6,9 @@ Three formats, from the least loss to the least bytes:
 2. int8 in blocks, round to nearest;
 3. int4 in blocks, by the recipe's algorithm.
 
-Each share is a budget of weights. A format takes the layers that save the most divergence per weight against int4,
-as long as they fit; what no format takes is int4. The head is one of the layers unless it has a precision of its own.
+Each share is a budget of weights. Dynamic int8 takes the layers that save the most divergence per weight, or lose the
+least, against what they would be without it, as long as they fit; int8 those that save the most against int4; what no
+format takes is int4. The head is one of the layers unless it has a precision of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from olivine.passes.graph import linears
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
+from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.integers import is_mixed
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
@@ -69,7 +71,7 @@ class MixedQuantize(GraphPass):
     smooth: bool = False
 
     name: ClassVar[str] = "mixed"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})
@@ -159,8 +161,9 @@ class MixedQuantize(GraphPass):
             stored += [Stored(layer, form, compute) for layer, compute in zip(some, codes, strict=True)]
         dynamic = [layers[path] for path, found in formats.items() if isinstance(found, DynamicInt8)]
         factors = smoothing_of(dynamic, calibrated, self._dynamic().top) if self.smooth else {}
-        quantize_activations(model, dynamic, self._dynamic().top, factors)
+        divisions = quantize_activations(model, dynamic, self._dynamic().top, factors)
         store_in_blocks(model, stored, self.accuracy_level)
+        fold_divisions(model, divisions)
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """The allocation: by what each layer is expected to lose in each format."""
@@ -170,10 +173,11 @@ class MixedQuantize(GraphPass):
         fixed = {} if self.lm_head == "same" else {HEAD: heads[self.lm_head]}
         free = {path: loss for path, loss in losses.items() if path not in fixed}
         fitting = {p for p in free if self.dynamic_layers and re.fullmatch(self.dynamic_layers, p)}
-        saved = {p: free[p].of(four) - free[p].of_dynamic(narrow) for p in fitting}
+        rest = self._at_eight(free, sizes)
+        otherwise = {p: free[p].of(eight if p in rest else four) for p in fitting}
+        saved = {p: loss - free[p].of_dynamic(narrow) for p, loss in otherwise.items()}
         dynamic = worth_most(saved, sizes, self.dynamic_share)
-        saved = {p: loss.of(four) - loss.of(eight) for p, loss in free.items() if p not in dynamic}
-        at_eight = worth_most(saved, sizes, self.int8_share)
+        at_eight = self._at_eight({p: loss for p, loss in free.items() if p not in dynamic}, sizes)
 
         def choose(path: str) -> Format:
             if path in fixed:
@@ -181,6 +185,11 @@ class MixedQuantize(GraphPass):
             return narrow if path in dynamic else eight if path in at_eight else four
 
         return {path: choose(path) for path in losses}
+
+    def _at_eight(self, losses: Mapping[str, LayerLoss], sizes: Mapping[str, int]) -> frozenset[str]:
+        """Of layers that share int8 and int4 in blocks: those that are int8."""
+        saved = {path: loss.of(self._four()) - loss.of(self._eight()) for path, loss in losses.items()}
+        return worth_most(saved, sizes, self.int8_share)
 
     def _four(self) -> BlockFormat:
         return BlockFormat(4, self.algorithm, self.block_size, self.symmetric)

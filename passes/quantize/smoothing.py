@@ -2,8 +2,7 @@
 
 ``X W = (X diag(1/s)) (diag(s) W)``, with ``s_k = max|X_k|^a / max|W_k|^(1-a)`` (SmoothQuant, arXiv 2211.10438, eq. 4).
 There, one ``a`` serves a whole model; here each activation has the one that leaves the least error in what its layers
-put out, by the same account as in ``expected_loss.py``; not to smooth is among the choices. The activation is divided
-where it is quantized, so that no other layer has to change.
+put out, by the same account as in ``expected_loss.py``; not to smooth is among the choices.
 """
 
 from __future__ import annotations

@@ -158,6 +158,14 @@ def test_smoothed_activations_are_allocated_and_built(candidate: Candidate) -> N
     built = candidate(**choice)
     found = formats(built)
     assert {path for path, form in found.items() if form == "dynamic"} == {p for p in found if p != "lm_head"}
-    kinds = [node.op_type for node in onnx.load(built.artifact.onnx_path(), load_external_data=False).graph.node]
-    smoothed = [i for i, kind in enumerate(kinds[1:], 1) if kind == "DynamicQuantizeLinear" and kinds[i - 1] == "Mul"]
-    assert smoothed
+    plain = candidate(**{**choice, "smooth": False, "dynamic_layers": "all"})
+    smoothed, unsmoothed = (_weights(one) for one in (built, plain))
+    assert not [name for name in smoothed if "Smooth" in name]
+    up = "model.layers.0.mlp.up_proj.MatMul.weight_I8"
+    np.testing.assert_array_equal(smoothed[up], unsmoothed[up])
+    assert (smoothed[f"{up}_scales"] != unsmoothed[f"{up}_scales"]).any()
+
+
+def _weights(built: Built) -> dict[str, np.ndarray]:
+    found = load_graph(built.artifact.onnx_path()).graph.initializers
+    return {name: value.const_value.numpy() for name, value in found.items() if value.const_value is not None}
