@@ -58,12 +58,14 @@ def preset(provider: str, target: str, precision: str, means: Means) -> Preset:
     space["fusion_level"] = ["qkv", "full"] if means.wide else "full"
     if target == "size":
         space |= {"block_size": [32, 64, 128, 256], "embedding": ["int8", "int4"], "activations": "float"}
+    elif means.learns:
+        space["smooth"] = True
     if target == "prefill":
-        space["dynamic_layers"] = ["not_down", "mlp_in"]
+        space["dynamic_layers"] = ["all", "not_down"] if means.learns else ["not_down", "mlp_in"]
     if MIXED in precisions:
         space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
         if target != "size":
-            space["dynamic_share"] = {"low": 0.4, "high": 1.0}
+            space["dynamic_share"] = {"low": 0.1, "high": 1.0}
     return Preset(_plain(space), tuple(_first(target, precisions, means)), _WHY[target])
 
 
