@@ -1,8 +1,14 @@
-"""What a model's process answers."""
+"""What a model's process answers, and how that is read: whatever a model has spoiled may answer anything."""
 
 from __future__ import annotations
 
+import math
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -68,3 +74,65 @@ class WindowScore:
     kl: float
     agree: int
     finite: bool
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a text."""
+
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a model wrote."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """Whether what was asked for is done."""
+
+    done: bool
+
+
+def read(kind: type[_Answer], found: object) -> _Answer:
+    """A dataclass from what JSON held, each field of the type that it says.
+
+    Raises:
+        ValueError: naming the first field that is missing, unknown or of another type; numbers have to be finite.
+    """
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{_short(found)} is no {kind.__name__}")  # noqa: TRY004 - the value of an answer
+    wanted = get_type_hints(kind)
+    for name in [*wanted, *found]:
+        if name not in wanted:
+            raise ValueError(f"a {kind.__name__} has no {name!r}")
+        if name not in found and not hasattr(kind, name):
+            raise ValueError(f"a {kind.__name__} without {name!r}")
+        if name in found and not _is(found[name], wanted[name]):
+            raise ValueError(f"a {kind.__name__} whose {name!r} is {_short(found[name])}")
+    return kind(**found)
+
+
+def _is(value: object, wanted: Any) -> bool:
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if wanted is Any:
+        return True
+    if origin is types.UnionType:
+        return any(_is(value, one) for one in arguments)
+    if origin is list:
+        return isinstance(value, list) and all(_is(one, arguments[0]) for one in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict) and all(
+            _is(name, arguments[0]) and _is(one, arguments[1]) for name, one in value.items()
+        )
+    if wanted is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is wanted
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -16,20 +16,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from olivine.evaluators import scheduling
-from olivine.evaluators.answers import ArmStats, Loaded, Timing, WindowScore
+from olivine.evaluators.answers import ArmStats, Done, Loaded, Text, Timing, Tokens, WindowScore, read
 from olivine.evaluators.bootstrap import child_command
 from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside
-from olivine.passes.errors import Excess, OlivineError, unwritable
+from olivine.passes.errors import Excess, OlivineError, last_words, unwritable
 from olivine.passes.secret import masked, without_secrets
 
 #: What runs a model; see :meth:`Arm.start`.
 Loop = Literal["genai", "session"]
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
+_Answer = TypeVar("_Answer")
 
 #: Exit code of the child when the asked provider is not the one that would run; see arm_server.
 EXIT_PROVIDER = 3
@@ -47,7 +48,7 @@ class ArmFailed(OlivineError):
     """
 
     def __init__(self, kind: ArmFailure, message: str, tail: str = "", excess: Excess | None = None) -> None:
-        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        last = last_words(tail)
         super().__init__(f"{message}: {last}" if last else message)
         self.kind: ArmFailure = kind
         self.tail = tail
@@ -144,7 +145,7 @@ class Arm:
         """
         self.folder = Path(folder)
         started = time.monotonic()
-        self.loaded = Loaded(**self._ask("load", folder=str(self.folder.resolve())))
+        self.loaded = self._told(Loaded, "load", folder=str(self.folder.resolve()))
         self.load_seconds = time.monotonic() - started
         return self.loaded
 
@@ -175,11 +176,11 @@ class Arm:
             tokens: token ids of the prompt.
             room: new tokens that the cache holds beyond the prompt.
         """
-        return Timing(**self._ask("prefill", tokens=[int(t) for t in tokens], room=room))
+        return self._timed("prefill", 1, tokens=[int(t) for t in tokens], room=room)
 
     def decode(self, steps: int) -> Timing:
         """Generate ``steps`` more tokens after :meth:`prefill` or the last decode; one time each."""
-        return Timing(**self._ask("decode", steps=steps))
+        return self._timed("decode", steps, steps=steps)
 
     def pause(self) -> None:
         """Let the process stand still until it is asked something, or :meth:`resume`.
@@ -203,11 +204,11 @@ class Arm:
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids as the model's own GenAI tokenizer gives them."""
-        return [int(token) for token in self._ask("tokenize", text=text)["tokens"]]
+        return self._told(Tokens, "tokenize", text=text).tokens
 
     def generate(self, prompt: str, max_new_tokens: int) -> str:
         """The model's greedy continuation of ``prompt``."""
-        return str(self._ask("generate", prompt=prompt, max_new_tokens=max_new_tokens)["text"])
+        return self._told(Text, "generate", prompt=prompt, max_new_tokens=max_new_tokens).text
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
         """Run every window and store what a candidate is compared with, in ``path`` (.npz; whole or absent).
@@ -227,15 +228,15 @@ class Arm:
 
     def score(self, path: Path, window: int) -> WindowScore:
         """Score one window of a file that :meth:`reference` wrote."""
-        return WindowScore(**self._ask("score", path=str(path), window=window))
+        return self._told(WindowScore, "score", path=str(path), window=window)
 
     def reset_peak(self) -> bool:
         """Let the peak start anew from what is resident now; False where the kernel does not allow it."""
-        return bool(self._ask("reset_peak")["done"])
+        return self._told(Done, "reset_peak").done
 
     def stats(self) -> ArmStats:
         """Memory of the process."""
-        return ArmStats(**self._ask("stats"))
+        return self._told(ArmStats, "stats")
 
     def close(self) -> None:
         """Kill the process and everything it started; nothing is left behind."""
@@ -253,6 +254,21 @@ class Arm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _told(self, kind: type[_Answer], command: str, **arguments: Any) -> _Answer:
+        """Ask, and read the answer; one that is none ends the process."""
+        reply = self._ask(command, **arguments)
+        try:
+            return read(kind, reply)
+        except ValueError as error:
+            raise self._kill("error", f"answered '{command}' with {error}") from None
+
+    def _timed(self, command: str, times: int, **arguments: Any) -> Timing:
+        """Ask for so many times."""
+        timing = self._told(Timing, command, **arguments)
+        if len(timing.ms) != times or min(timing.ms) <= 0:
+            raise self._kill("error", f"answered '{command}' with the times {timing.ms[:8]}, not with {times} above 0")
+        return timing
 
     def _ask(self, command: str, timeout_s: float | None = None, **arguments: Any) -> dict[str, Any]:
         """Send one request and wait for its answer."""

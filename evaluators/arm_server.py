@@ -25,7 +25,8 @@ from olivine.evaluators.child_process import begin
 from olivine.evaluators.gpu_memory import used_bytes
 from olivine.evaluators.plain_session import PlainSession
 from olivine.evaluators.procfs import busy_s
-from olivine.evaluators.scoring import TopK, score, top_k
+from olivine.evaluators.scoring import TopK, score
+from olivine.evaluators.scoring import top_k as cut
 from olivine.evaluators.session import CUDA, ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
@@ -109,8 +110,12 @@ class Server:
         arrays: dict[str, Any] = {}
         for number, (tokens, scored) in enumerate(windows):
             ids = np.array(tokens, dtype=np.int32)
-            base = self._top_k(ids, scored, top_k)
+            logits, targets = self._logits(ids, scored)
+            if not finite(logits):
+                raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
+            base = cut(logits, targets, top_k)
             arrays |= {
+                "vocabulary": np.int64(logits.shape[1]),
                 f"tokens_{number}": ids,
                 f"ids_{number}": base.ids,
                 f"logp_{number}": base.logp,
@@ -128,7 +133,10 @@ class Server:
         with np.load(path) as stored:  # members are read one by one: only this window's are
             ids = stored[f"tokens_{window}"]
             base = TopK(*(stored[f"{part}_{window}"] for part in ("ids", "logp", "tail", "nll", "best")))
+            vocabulary = int(stored["vocabulary"])
         logits, targets = self._logits(ids, len(base.nll))
+        if logits.shape[1] != vocabulary:
+            raise ValueError(f"the graph gives logits for {logits.shape[1]} tokens, the base's for {vocabulary}")
         scores = score(logits, targets, base)
         if not scores.finite.all():
             return {"nll": 0.0, "tokens": len(targets), "kl": 0.0, "agree": 0, "finite": False}
@@ -171,12 +179,6 @@ class Server:
         params.set_search_options(max_length=max_length, min_length=least, do_sample=False)
         return self.genai.Generator(self.model, params)
 
-    def _top_k(self, ids: Any, scored: int, k: int) -> TopK:
-        logits, targets = self._logits(ids, scored)
-        if not finite(logits):
-            raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
-        return top_k(logits, targets, k)
-
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""
         self.generator = None
@@ -187,6 +189,8 @@ class Server:
     def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:
         """Float32 logits before, and token ids at, the last ``scored`` positions of a window."""
         logits = self.prompt_logits(ids)
+        if logits.ndim != 2:
+            raise ValueError(f"the graph gives logits of shape {logits.shape} for {len(ids)} positions of one text")
         if len(logits) != len(ids):
             raise ValueError(
                 f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph can't be "

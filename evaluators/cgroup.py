@@ -16,6 +16,8 @@ from pathlib import Path
 
 _NAME = re.compile(r"^olivine-(\d+)-\d+$")
 _numbers = count()
+#: What the kernel tells of this process: the groups it is in, and where they are mounted.
+_PROC = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -107,23 +109,30 @@ def sweep() -> None:
 
 def _own() -> tuple[Path, _Files] | None:
     """The group that this process is in, and its version; None without a memory controller."""
-    mounts, paths = Path("/proc/self/mountinfo"), Path("/proc/self/cgroup")
+    mounts, paths = _PROC / "mountinfo", _PROC / "cgroup"
     if not mounts.exists() or not paths.exists():
         return None
     places = {}
     for line in mounts.read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
+        root, place = before.split()[3:5]
         if kind == "cgroup2":
-            places[""] = Path(before.split()[4])
+            places[""] = (root, Path(place))
         elif kind == "cgroup" and "memory" in options.split(","):
-            places["memory"] = Path(before.split()[4])
+            places["memory"] = (root, Path(place))
     for line in paths.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         for name in ("memory", ""):
             if name in controllers.split(",") and name in places:
-                home = places[name] / path.lstrip("/")
+                home = _below(*places[name], path)
                 files = _V1 if name else _V2
                 if home.is_dir() and (files is _V1 or "memory" in (home / "cgroup.controllers").read_text().split()):
                     return home, files
     return None
+
+
+def _below(root: str, place: Path, path: str) -> Path:
+    """Where the group ``path`` is, in a hierarchy of which the part from ``root`` on is mounted at ``place``."""
+    inside = Path(path).is_relative_to(root)
+    return place / (Path(path).relative_to(root) if inside else path.lstrip("/"))

@@ -23,6 +23,8 @@ from olivine.passes.errors import OlivineError
 
 #: A stop rule is not asked before this many windows.
 MIN_WINDOWS = 3
+#: Of the file that :meth:`Arm.reference` writes; 2 has the size of the vocabulary.
+FORMAT = 2
 
 
 class QualityGateFailed(OlivineError):
@@ -165,7 +167,7 @@ class Quality:
 
     def reference_path(self) -> Path:
         """The file that holds the base's predictions for these windows."""
-        key = digest([self.reference_key, self.top_k, [[w.tokens, w.scored] for w in self.windows]])
+        key = digest([FORMAT, self.reference_key, self.top_k, [[w.tokens, w.scored] for w in self.windows]])
         return self.store / f"reference-{key}.npz"
 
     def base_nll(self) -> Floats:

@@ -56,9 +56,13 @@ class Cache:
     shared: SharedBuilds | None = None
     holds: ExitStack | None = field(default=None, compare=False, repr=False)
 
+    def model_path(self, key: str) -> Path:
+        """Where the model of the entry under ``key`` is, or would be."""
+        return self.root / "artifacts" / key / "model"
+
     def get(self, key: str) -> ModelArtifact | None:
         """The entry under ``key``, or None where there is none or it is damaged."""
-        entry = self.root / "artifacts" / key
+        entry = self.model_path(key).parent
         if self.holds is not None and entry.exists():
             self.holds.enter_context(self.hold(key))
         try:
@@ -68,7 +72,7 @@ class Cache:
             os.utime(entry / "artifact.json")
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None
-        return ModelArtifact(entry / "model", key, frozenset(about["holds"]))
+        return ModelArtifact(self.model_path(key), key, frozenset(about["holds"]))
 
     def put(self, key: str, build: Callable[[Path], frozenset[str]]) -> ModelArtifact:
         """Build the entry under ``key``, once, however many processes ask for it at the same time.
@@ -118,18 +122,21 @@ class Cache:
     def evict(self) -> None:
         """Drop least recently used entries until the store fits ``max_bytes``; held and just used ones stay.
 
-        An entry is renamed before it is deleted, so that nobody ever sees half of one.
+        An entry is renamed before it is deleted, so that nobody ever sees half of one. One that was used in the future
+        was used before somebody set the clock back: from now on it counts as used now, or it would stay till then.
         """
         self.sweep()
         home = self.root / "artifacts"
         with self._lock("evict"):
-            entries = []
+            entries, now = [], time.time()
             for about in home.glob("*/artifact.json"):
                 size = sum(p.stat().st_size / p.stat().st_nlink for p in about.parent.rglob("*") if p.is_file())
-                entries.append((about.stat().st_mtime, size, about.parent))
+                if (used := about.stat().st_mtime) > now:
+                    os.utime(about)
+                entries.append((min(used, now), size, about.parent))
             total = sum(size for _, size, _ in entries)
             for used, size, folder in sorted(entries):
-                if total <= self.max_bytes or time.time() - used < IN_USE_S:
+                if total <= self.max_bytes or now - used < IN_USE_S:
                     break
                 if not self._held(folder.name):
                     self._discard(folder.name)

@@ -85,6 +85,15 @@ class Excess:
         return f"held {self.peak_bytes / 1e6:.0f} MB, its limit is {self.limit_bytes / 1e6:.0f} MB (children.memory)"
 
 
+def last_words(tail: str) -> str:
+    """What a process said last, in one line: its exception, of however many lines, or its last line."""
+    lines = tail.strip().splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    frames = lines[starts[-1] + 1 :] if starts else []
+    first = next((number for number, line in enumerate(frames) if not line.startswith(" ")), None)
+    return " ".join(line.strip() for line in (lines[-1:] if first is None else frames[first:]))
+
+
 class BuildFailed(OlivineError):
     """A build that started and did not produce a working model.
 
@@ -94,7 +103,7 @@ class BuildFailed(OlivineError):
     """
 
     def __init__(self, message: str, tail: str = "", excess: Excess | None = None) -> None:
-        last = tail.strip().rsplit("\n", 1)[-1].strip()
+        last = last_words(tail)
         super().__init__(f"{message}; it said last: {last}" if last else message)
         self.tail = tail
         self.excess = excess

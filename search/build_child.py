@@ -25,6 +25,7 @@ from olivine.passes.pipeline import build, forecast
 from olivine.passes.recipe import Recipe
 from olivine.passes.shared_builds import SharedBuilds
 from olivine.passes.source import resolve
+from olivine.search.build_answers import BuildAnswer, Built, Forecast, Refused
 
 #: The build's own answer could not be written.
 EXIT_UNWRITABLE = 28
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 def build_request(request: Path, response: Path) -> None:
     """Build what the file ``request`` asks for and write the answer to ``response``."""
-    write_atomic(response, json.dumps(answer(json.loads(request.read_text())), indent=1))
+    write_atomic(response, json.dumps(asdict(answer(json.loads(request.read_text()))), indent=1))
 
 
 def serve() -> None:
@@ -87,7 +88,7 @@ def _build_and_exit(request: Path, response: Path, server: int) -> None:
         os._exit(code)
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any]) -> BuildAnswer:
     """Build what the request asks for; an error of ours is an answer, any other ends the process."""
     holds = ExitStack()  # what the build reads stays in the cache until this process ends
     shared = SharedBuilds(request["cache_shared"]) if request.get("cache_shared") else None
@@ -97,23 +98,21 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")
         if request.get("forecast"):
             losses = forecast(source, recipe, cache, request["calibration"])
-            return {"losses": [asdict(loss) for loss in losses.values()], "peak_rss_bytes": peak_rss_bytes()}
+            return Forecast([asdict(loss) for loss in losses.values()], peak_rss_bytes())
         built = build(source, recipe, cache, calibration)
     except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
         found = unwritable(error) or error
         if not isinstance(found, OlivineError):
             raise
         traceback.print_exc()
-        return {"error": type(found).__name__, "message": str(found), "peak_rss_bytes": peak_rss_bytes()}
-    return {
-        "path": str(built.artifact.path),
-        "key": built.artifact.key,
-        "holds": sorted(built.artifact.holds),
-        "passes": [
-            {"name": p.name, "params": dict(p.params), "seconds": p.seconds, "cached": p.cached} for p in built.passes
-        ],
-        "peak_rss_bytes": peak_rss_bytes(),
-    }
+        return Refused(type(found).__name__, str(found), peak_rss_bytes())
+    return Built(
+        str(built.artifact.path),
+        built.artifact.key,
+        sorted(built.artifact.holds),
+        [{"name": p.name, "params": dict(p.params), "seconds": p.seconds, "cached": p.cached} for p in built.passes],
+        peak_rss_bytes(),
+    )
 
 
 def peak_rss_bytes() -> int:

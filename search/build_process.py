@@ -6,8 +6,8 @@ memory) ends that process, its memory goes with it, and nothing is imported twic
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -16,17 +16,18 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.durable import aside_name
 from olivine.passes.errors import BuildFailed, unwritable
 from olivine.passes.secret import masked
+from olivine.search.build_answers import BuildAnswer, parse
 from olivine.search.build_child import EXIT_UNWRITABLE
 
 POLL_S = 0.05
 TAIL_CHARACTERS = 2000
+_TOLD = re.compile(rb"(started|ended) (-?\d{1,9})")
 
 
 class BuildProcess:
@@ -78,7 +79,7 @@ class BuildProcess:
             if self.alive:
                 os.killpg(self._process.pid, signum)
 
-    def run(self, request: Path, response: Path, timeout_s: float) -> tuple[dict[str, Any], float]:
+    def run(self, request: Path, response: Path, timeout_s: float) -> tuple[BuildAnswer, float]:
         """Build what ``request`` asks for; returns the answer, and the seconds that it ran.
 
         Raises:
@@ -96,16 +97,16 @@ class BuildProcess:
         builder: MemoryWatch | None = None
         while (said := self._said()) is None or said[0] != "ended":
             if said is not None:
-                builder = replace(self._memory, pid=int(said[1]), peak=0)
+                builder = replace(self._memory, pid=said[1], peak=0)
             if not self.alive:
                 return self._answer(self._process.wait() or 1, builder or self._memory, response), 0.0
             if self._ran_s(started) > timeout_s:
                 raise BuildFailed(f"the build did not end within {timeout_s:g} s", self._tail())
             if builder is not None and (excess := builder.excess()) is not None:
                 raise BuildFailed(f"the build was ended: it {excess}", "", excess)
-        return self._answer(int(said[1]), builder or self._memory, response), self._ran_s(started)
+        return self._answer(said[1], builder or self._memory, response), self._ran_s(started)
 
-    def _answer(self, code: int, builder: MemoryWatch, response: Path) -> dict[str, Any]:
+    def _answer(self, code: int, builder: MemoryWatch, response: Path) -> BuildAnswer:
         """What the build that has ended with ``code`` answered."""
         if (excess := builder.killed()) is not None:
             raise BuildFailed(f"the build was ended by the kernel: it {excess}", "", excess)
@@ -114,17 +115,20 @@ class BuildProcess:
         if code != 0 or not response.is_file():
             raise BuildFailed(f"the build {how_it_ended(code)}", self._tail())
         try:
-            answer: dict[str, Any] = json.loads(response.read_text())
+            return parse(response.read_bytes())
         except ValueError as error:
-            raise BuildFailed(f"the build answered with what is no JSON ({error})", self._tail()) from error
-        return answer
+            raise BuildFailed(f"the build answered with {error}", self._tail()) from error
 
     def _ran_s(self, started: float) -> float:
         still = 0.0 if self._stopped_at is None else time.monotonic() - self._stopped_at
         return time.monotonic() - started - self._stood_still_s - still
 
-    def _said(self) -> list[str] | None:
-        """The next line of the process in words, or None where none came in a while."""
+    def _said(self) -> tuple[str, int] | None:
+        """What the process told next, and the number that it told; None where nothing came in a while.
+
+        Raises:
+            BuildFailed: when that was something else: what a build writes where it shouldn't arrives here.
+        """
         assert self._process.stdout is not None
         if b"\n" not in self._buffer:
             with selectors.DefaultSelector() as selector:
@@ -137,7 +141,9 @@ class BuildProcess:
                 return None
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.decode().split()
+        if (told := _TOLD.fullmatch(line)) is None:
+            raise BuildFailed(f"the build said {line[:80]!r} where its process tells how it goes", self._tail())
+        return told[1].decode(), int(told[2])
 
     def _tail(self) -> str:
         said = self._log_path.read_bytes()[self._log_start :]

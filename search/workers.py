@@ -14,16 +14,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from olivine.passes import errors
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.cache import Cache
-from olivine.passes.errors import OlivineError
+from olivine.passes.errors import BuildFailed, OlivineError
 from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.source import Source
+from olivine.search.build_answers import Built, Forecast, Refused
 from olivine.search.build_process import BuildProcess
+
+_Answer = TypeVar("_Answer", Built, Forecast)
 
 #: How many of the last artifacts stay in the cache: the candidate that is measured, its twins, and the one built ahead.
 HELD = 6
@@ -106,8 +108,11 @@ class Builder:
             OlivineError: as :meth:`build`.
         """
         request = {**self.request(recipe), "calibration": self.calibration, "forecast": True}
-        answer, _ = self._answer(self._ready(), request, "forecast")
-        return {one["path"]: LayerLoss(**one) for one in answer["losses"]}
+        answer, _ = self._answer(self._ready(), request, "forecast", Forecast)
+        try:
+            return answer.by_path()
+        except ValueError as error:
+            raise BuildFailed(f"the build answered with {error}") from error
 
     def _ready(self) -> BuildProcess:
         self.prepare()
@@ -115,12 +120,16 @@ class Builder:
         return self._process
 
     def _run(self, process: BuildProcess, request: Mapping[str, Any], name: str) -> BuildOutcome:
-        answer, seconds = self._answer(process, request, name)
-        artifact = ModelArtifact(Path(answer["path"]), answer["key"], frozenset(answer["holds"]))
+        answer, seconds = self._answer(process, request, name, Built)
+        artifact = ModelArtifact(Path(answer.path), answer.key, frozenset(answer.holds))
+        if artifact.path != self._cache.model_path(answer.key) or not artifact.path.is_dir():
+            raise BuildFailed(f"the build answered with '{answer.path}', which is not in the cache")
         self._hold(artifact)
-        return BuildOutcome(artifact, answer["passes"], seconds, answer["peak_rss_bytes"])
+        return BuildOutcome(artifact, answer.passes, seconds, answer.peak_rss_bytes)
 
-    def _answer(self, process: BuildProcess, request: Mapping[str, Any], name: str) -> tuple[dict[str, Any], float]:
+    def _answer(
+        self, process: BuildProcess, request: Mapping[str, Any], name: str, kind: type[_Answer]
+    ) -> tuple[_Answer, float]:
         """What the process answers to a request, and the seconds that it took."""
         asked, answered = self._folder / f"{name}.request.json", self._folder / f"{name}.response.json"
         answered.unlink(missing_ok=True)
@@ -131,9 +140,10 @@ class Builder:
             process.close()
             self._cache.sweep()  # of what it was making
             raise
-        if "error" in answer:
-            kind = getattr(errors, answer["error"], OlivineError)
-            raise kind(answer["message"])
+        if isinstance(answer, Refused):
+            raise answer.exception()
+        if not isinstance(answer, kind):
+            raise BuildFailed(f"the build answered with a {type(answer).__name__}, not with a {kind.__name__}")
         return answer, seconds
 
     def _hold(self, artifact: ModelArtifact) -> None:

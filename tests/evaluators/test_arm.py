@@ -239,6 +239,40 @@ def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> N
     assert caught.value.kind == "error"
 
 
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (b'{"id": 1, "nll": 2', "no JSON"),
+        (b"[1]", "answered another request"),
+        (b'{"id": 99}', "answered another request"),
+        (b'{"id": 1}', "a Timing without 'ms'"),
+        (b'{"id": 1, "ms": 3.0, "foreign_cores": 0}', r"whose 'ms' is 3\.0"),
+        (b'{"id": 1, "ms": [NaN], "foreign_cores": 0}', r"whose 'ms' is \[nan\]"),
+        (b'{"id": 1, "ms": [true], "foreign_cores": 0}', r"whose 'ms' is \[True\]"),
+        (b'{"id": 1, "ms": [1.0], "foreign_cores": 0, "x": 1}', "has no 'x'"),
+        (b'{"id": 1, "ms": [], "foreign_cores": 0}', r"the times \[\], not with 1"),
+        (b'{"id": 1, "ms": [0.0], "foreign_cores": 0}', "not with 1 above 0"),
+    ],
+)
+def test_an_answer_of_wrong_fields_is_an_error_and_ends_the_process(answer: bytes, what: str) -> None:
+    with Arm.start() as arm:
+        arm._buffer = answer + b"\n"
+        with pytest.raises(ArmFailed, match=what) as caught:
+            arm.prefill([1])
+        assert caught.value.kind == "error"
+        assert gone(arm.pid)
+
+
+def test_logits_for_another_vocabulary_than_the_base_s_are_an_error(
+    open_arm: OpenArm, base_folder: Path, tmp_path: Path
+) -> None:
+    open_arm(base_folder).reference([([0, 1, 2], 2)], tmp_path / "r.npz", 3)
+    wider = bigram_folder(tmp_path / "wider", np.zeros((3, 4), dtype=np.float32))
+    with pytest.raises(ArmFailed, match="logits for 4 tokens, the base's for 3") as caught:
+        open_arm(wider).score(tmp_path / "r.npz", 0)
+    assert caught.value.kind == "error"
+
+
 def test_scoring_holds_one_window_of_a_huge_vocabulary(
     tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
 ) -> None:

@@ -206,9 +206,15 @@ def test_what_a_killed_process_was_building_goes_and_what_is_being_built_stays(t
     assert keys(Cache(tmp_path)) == {"other"}
 
 
-def test_a_clock_that_jumps_back_evicts_nothing_in_use_and_breaks_nothing(tmp_path: Path) -> None:
+def test_a_clock_that_jumps_back_evicts_nothing_in_use_and_lets_nothing_stay_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = Cache(tmp_path, max_bytes=10)
     cache.put("k", filled(1000))
     age(cache, "k", -1_000_000)
     cache.evict()
-    assert cache.get("k") is not None
+    assert keys(cache) == {"k"}
+    later = time.time() + 2 * IN_USE_S
+    monkeypatch.setattr(time, "time", lambda: later)
+    cache.evict()
+    assert keys(cache) == set()

@@ -17,6 +17,8 @@ from olivine.passes.cache import Cache
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
+from olivine.search.build_answers import Built
+from olivine.search.build_process import BuildProcess
 from olivine.search.workers import Builder
 
 
@@ -108,6 +110,18 @@ def test_an_abandoned_build_leaves_nothing_and_the_next_one_runs(source: Source,
         work.abandon()
         assert children() == []
         assert work.build(compose({}), "next").artifact.onnx_path().is_file()
+
+
+def test_a_build_that_answers_with_a_folder_outside_the_cache_has_failed(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Built(str(tmp_path), tmp_path.name, [], [], 1)
+    monkeypatch.setattr(BuildProcess, "run", lambda *_: (answer, 0.0))
+    with builder(source, tmp_path) as work:
+        with pytest.raises(BuildFailed, match="which is not in the cache"):
+            work.build(compose({}), "elsewhere")
+        with pytest.raises(BuildFailed, match="with a Built, not with a Forecast"):
+            work.forecast(compose({}))
 
 
 def test_a_build_that_takes_too_long_is_ended(source: Source, tmp_path: Path) -> None:
