@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-search search-table bench-workers chaos fuzz schema reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-search search-table bench-workers bench-olive chaos fuzz schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -60,6 +60,14 @@ search-table: .venv/.development  ## that space, measured: an hour and a half
 
 bench-workers: .venv/.development  ## what more workers bring, and what the storage costs, into results/workers.md
 	$(BIN)/python tests/benchmarks/workers.py --to results/workers.md
+
+envs/olive/.installed: tests/benchmarks/olive.txt
+	$(PYTHON) -m venv envs/olive
+	envs/olive/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/olive.txt
+	touch $@
+
+bench-olive: .venv/.development envs/olive/.installed  ## candidates that Olive's search measures in ten minutes, beside ours, into results/olive.md
+	$(BIN)/python tests/benchmarks/olive.py --to results/olive.md
 
 chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
 	$(BIN)/python tests/reliability/memory.py
