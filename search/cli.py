@@ -208,6 +208,17 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("provider", help="openvino, cuda, ...")
     sub.add_argument("--to", type=Path, metavar="DIR", help="the environment; envs/NAME by default")
     sub.add_argument("--python", default=sys.executable, help="the interpreter that it is made from")
+    sub = commands.add_parser("recipes", help="ready studies for model families")
+    of = sub.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    sub = of.add_parser("list", help="their names and what they are for")
+    sub.set_defaults(command=recipes_list)
+    sub = of.add_parser("show", help="the YAML of one")
+    sub.set_defaults(command=recipes_show)
+    sub.add_argument("name", help="family and device, such as qwen/cpu")
+    sub = of.add_parser("copy", help="copy one, to change it")
+    sub.set_defaults(command=recipes_copy)
+    sub.add_argument("name", help="family and device, such as qwen/cpu")
+    sub.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to make")
     sub = command("doctor", doctor, "what works here: versions, providers, memory, disk, hub")
     sub.add_argument("--python", help="the interpreter whose ONNX Runtime is asked; each provider's own by default")
     return root
@@ -492,6 +503,29 @@ def provider_add(options: argparse.Namespace) -> int:
     from olivine.search.provider_add import add_provider
 
     return add_provider(options.provider, options.to, options.python, OUT)
+
+
+def recipes_list(options: argparse.Namespace) -> None:
+    """``olivine recipes list``."""
+    from olivine.search.recipes import ready_recipes
+
+    for recipe in ready_recipes():
+        OUT.print(f"{recipe.name:<14} {recipe.purpose}", markup=False, soft_wrap=True)
+
+
+def recipes_show(options: argparse.Namespace) -> None:
+    """``olivine recipes show NAME``."""
+    from olivine.search.recipes import ready_recipe
+
+    sys.stdout.write(ready_recipe(options.name).path.read_text(encoding="utf-8"))
+
+
+def recipes_copy(options: argparse.Namespace) -> None:
+    """``olivine recipes copy NAME --to FILE``."""
+    from olivine.search.recipes import copy_recipe
+
+    to = copy_recipe(options.name, options.to)
+    OUT.print(f"copied to {to}; olivine plan {to} says what it takes", markup=False)
 
 
 def doctor(options: argparse.Namespace) -> int:
