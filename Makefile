@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-search search-table bench-workers bench-olive chaos fuzz schema reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -68,6 +68,24 @@ envs/olive/.installed: tests/benchmarks/olive.txt
 
 bench-olive: .venv/.development envs/olive/.installed  ## candidates that Olive's search measures in ten minutes, beside ours, into results/olive.md
 	$(BIN)/python tests/benchmarks/olive.py --to results/olive.md
+
+# Campaigns of timings run in slices of this many seconds; each adds to build/campaigns and to results/numbers.md.
+SLICE ?= 600
+bench-aa: .venv/.development  ## a model against its own copy: whether intervals hold 1, into results/numbers.md
+	$(BIN)/python tests/benchmarks/repeatability.py --seconds $(SLICE)
+
+bench-detection: .venv/.development  ## models with 1, 2 and 4 layers more: whether they are called slower
+	$(BIN)/python tests/benchmarks/detection.py --seconds $(SLICE)
+
+STUDIES ?= results/first results/second
+bench-twice: .venv/.development  ## whether what these studies reported is found again by bench and eval
+	$(BIN)/python tests/benchmarks/twice.py $(STUDIES)
+
+bench-early-stop: .venv/.development  ## what stopping early saves on recorded windows, and how often it is wrong
+	$(BIN)/python tests/benchmarks/early_stop.py
+
+bench-coverage: .venv/.development  ## whether every interval covers, in simulations with known truth
+	$(BIN)/python tests/benchmarks/intervals.py
 
 chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
 	$(BIN)/python tests/reliability/memory.py

@@ -10,6 +10,8 @@ import numpy as np
 STOLEN = 0.02
 #: How much slower than the median the first reading that counts may be.
 FIRST_SLOWER = 1.3
+#: Half-width of a perplexity ratio that does not even tell how many windows would do.
+HOPELESS = 1.0
 #: Governors that hold a core at one frequency.
 STEADY_GOVERNORS = ("performance", "userspace")
 
@@ -70,6 +72,8 @@ def too_short(half_width: float, asked: float, windows: int) -> str | None:
     """
     if half_width <= asked:
         return None
+    if half_width > HOPELESS:
+        return f"Too few windows ({windows}) to say anything of the perplexity ratio. Score more, of a longer text."
     return (
         f"The text is too short for a perplexity ratio to ±{asked:.2g}: {windows} windows give ±{half_width:.2g}. "
         f"Score {int(np.ceil(windows * (half_width / asked) ** 2))} windows (of a longer text, if it has no more), or "

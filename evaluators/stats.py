@@ -32,7 +32,8 @@ class Interval:
 
     def exp(self) -> Interval:
         """From the interval of a logarithm to that of the quantity."""
-        return Interval(*(math.exp(min(x, 700.0)) for x in (self.value, self.low, self.high)))
+        ends = (self.value, self.low, self.high)
+        return Interval(*(x if x == math.inf else math.exp(min(x, 700.0)) for x in ends))
 
     def clip(self, low: float, high: float) -> Interval:
         """The same interval within the values that can be."""

@@ -87,7 +87,8 @@ def evaluation_cautions(results: Results, half_width: float) -> list[str]:
     for name, found in results.items():
         metrics = {m.metric: m for m in found}
         ratio = metrics.get("perplexity_ratio")
-        if ratio is not None and (said := too_short((ratio.high - ratio.low) / 2, half_width, len(ratio.samples))):
+        itself = ratio is None or set(ratio.samples) == {1.0}
+        if ratio and not itself and (said := too_short((ratio.high - ratio.low) / 2, half_width, len(ratio.samples))):
             warnings.append(f"{name}: {said}")
         if found and (said := seen_in_calibration(Path(name), found[0].protocol)):
             warnings.append(f"{name}: {said}")

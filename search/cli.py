@@ -237,7 +237,13 @@ def _overrides(sub: argparse.ArgumentParser, what: str = "a dotted path of the Y
 
 def _share(text: str) -> float:
     """``2%`` or 0.02."""
-    return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1; give it as 2% or 0.02")
+    return share
 
 
 def _target(sub: argparse.ArgumentParser) -> None:

@@ -31,6 +31,11 @@ _VERBS = {
 #: Metrics near 0 or 1, of which a difference says more than a ratio.
 _DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte")
 
+#: A factor beyond which an interval has no end.
+_ENDLESS = 1e12
+_NO_INTERVAL = "no difference found: too few samples for an interval"
+#: Factors that differ from 1 by less are shown with a decimal more.
+_NEAR = 0.1
 #: Metrics of a single reading: an interval of no width is then no precision.
 _ONCE = ("load_ms", "peak_rss_bytes", "gpu_memory_bytes")
 
@@ -75,16 +80,20 @@ def verdict(metric: str, a: Entry | None, b: Entry | None) -> str:
     if metric in _DIFFERENCES or min(float(a["value"]), float(b["value"])) <= 0:
         return _difference_verdict(metric, difference(a, b))
     found = ratio(a, b)
+    if found.low <= 0 or found.high > _ENDLESS:
+        return _NO_INTERVAL
     if found.low <= 1 <= found.high:
         return "equal" if found.low == found.high else f"no difference found ({_span(found)})"
     more, less = _VERBS.get(metric, ("is {} higher", "is {} lower"))
     if found.value > 1:
-        return f"B {more.format(f'{found.value:.2f}x')}{_tail(metric, found)}"
-    turned = Interval(1 / found.value, 1 / found.high, 1 / found.low if found.low > 0 else math.inf)
-    return f"B {less.format(f'{turned.value:.2f}x')}{_tail(metric, turned)}"
+        return f"B {more.format(f'{_times(found.value, found)}x')}{_tail(metric, found)}"
+    turned = Interval(1 / found.value, 1 / found.high, 1 / found.low)
+    return f"B {less.format(f'{_times(turned.value, turned)}x')}{_tail(metric, turned)}"
 
 
 def _difference_verdict(metric: str, found: Interval) -> str:
+    if not math.isfinite(found.half_width):
+        return _NO_INTERVAL
     if found.low <= 0 <= found.high:
         span = f"no difference found ({_signed(metric, found.low)} to {_signed(metric, found.high)})"
         return "equal" if found.low == found.high else span
@@ -106,7 +115,13 @@ def _tail(metric: str, found: Interval) -> str:
 
 
 def _span(found: Interval) -> str:
-    return f"{found.low:.2f} to {found.high:.2f}"
+    return f"{_times(found.low, found)} to {_times(found.high, found)}"
+
+
+def _times(factor: float, found: Interval) -> str:
+    """A factor, with a decimal more where all of its interval is near 1: 1.004 is a difference, 1.00 is none."""
+    near = max(abs(found.low - 1), abs(found.high - 1)) < _NEAR
+    return f"{factor:.{3 if near else 2}f}"
 
 
 def _signed(metric: str, amount: float) -> str:

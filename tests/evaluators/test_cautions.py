@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -46,6 +47,7 @@ def test_more_threads_than_cores() -> None:
 def test_a_text_that_is_too_short_says_how_long_it_has_to_be() -> None:
     assert too_short(0.01, 0.01, 8) is None
     assert "Score 32 windows" in str(too_short(0.02, 0.01, 8))
+    assert "Too few windows (1)" in str(too_short(math.inf, 0.01, 1))
 
 
 def test_this_machine_is_read() -> None:

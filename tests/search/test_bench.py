@@ -20,6 +20,7 @@ from olivine.search.bench import (
     results_json,
 )
 from olivine.search.cautions import Results, bench_cautions, noise_warnings, thread_warnings
+from olivine.search.cli import parser
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +191,16 @@ def test_all_impossible_numbers_are_named_at_once(tiny_onnx: Path) -> None:
         bench_folders([tiny_onnx], None, 0, 1, 2.0, 0.0, rounds=3)
     for word in ("0 tokens", "1 new tokens", "half-width 2", "0 seconds", "3 rounds"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["bench", "eval"])
+def test_a_half_width_is_a_share(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parser().parse_args([command, "a", "--half-width", "1%"]).half_width == pytest.approx(0.01)
+    for wrong in ("0", "200%", "wide"):
+        with pytest.raises(SystemExit) as caught:
+            parser().parse_args([command, "a", "--half-width", wrong])
+        assert caught.value.code == 2
+        assert f"'{wrong}' is no share between 0 and 1; give it as 2% or 0.02" in capsys.readouterr().err
 
 
 def test_more_tokens_than_the_context_are_refused(tiny_onnx: Path) -> None:

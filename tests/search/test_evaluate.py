@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,3 +138,16 @@ def test_a_ratio_less_precise_than_asked_says_how_many_windows_would_do() -> Non
     assert said.startswith("m: The text is too short")
     assert "80 windows" in said
     assert evaluation_cautions({"m": [wide]}, 0.05) == []
+
+
+def test_one_window_gives_no_interval_and_says_so() -> None:
+    alone = Measurement("perplexity_ratio", "ratio", 1.1, 0.0, math.inf, (1.1,), {})
+    itself = Measurement("perplexity_ratio", "ratio", 1.0, 0.0, math.inf, (1.0,), {})
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(evaluation_table({"base": [itself], "m": [alone]}, Path("base")))
+    text = captured.get()
+    assert "1.100 ±?" in text
+    assert "no difference found: too few samples for an interval" in text
+    assert text.count("warning:") == 1
+    assert "warning: m: Too few windows (1)" in text

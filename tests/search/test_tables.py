@@ -79,6 +79,19 @@ def test_compare_table_shows_why_a_trial_has_no_numbers() -> None:
             "no difference found (0.98 to 1.13)",
         ),
         ("tpot_speedup", measured(2, 2, 2), measured(1, 1, 1), "B decodes 2.00x slower"),
+        ("tpot_speedup", measured(1, 1, 1), measured(0.99, 0.987, 0.996), "B decodes 1.010x slower, 1.004 to 1.013"),
+        (
+            "tpot_speedup",
+            measured(1, 1, 1),
+            measured(1.1, 0, math.inf),
+            "no difference found: too few samples",
+        ),
+        (
+            "perplexity_ratio",
+            measured(1, 1, 1),
+            measured(1.1, -math.inf, math.inf),
+            "no difference found: too few samples",
+        ),
         ("model_bytes", measured(2e8, 2e8, 2e8), measured(2e8, 2e8, 2e8), "equal"),
         (
             "ttft_ms",

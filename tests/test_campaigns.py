@@ -1,0 +1,117 @@
+"""The campaigns behind results/numbers.md: what they make of rows, and the replays and simulations in a short form."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import campaign
+import detection
+import early_stop
+import intervals
+import numpy as np
+import pairs
+import pytest
+import repeatability
+import twice
+from safetensors.numpy import load_file, save_file
+
+LIMITS = (1.05, 1.15, 1.3)
+#: A clear loser breaks the limit by this much of it.
+CLEAR = 1.1
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "numbers.md"
+    path.write_text("before\n<!-- copies -->\nold\n<!-- /copies -->\nafter\n")
+    monkeypatch.setattr(campaign, "PAGE", path)
+    monkeypatch.setattr(campaign, "FOLDER", tmp_path / "rows")
+    return path
+
+
+def row(low: float, high: float, **more: Any) -> campaign.Row:
+    ends = [(low + high) / 2, low, high]
+    about = {"started": 0, "seconds": 10.0, "load": 1.0, "threads": 1}
+    return {**about, "tpot_speedup": ends, "ttft_speedup": ends, **more}
+
+
+def test_slices_add_up_and_each_writes_the_section_anew(page: Path) -> None:
+    options = campaign.slice_options(argparse.ArgumentParser()).parse_args(["--runs", "2"])
+    seen: list[int] = []
+
+    def run(number: int) -> campaign.Row:
+        seen.append(number)
+        return row(0.99, 1.02 if number else 0.995)
+
+    for _ in range(2):
+        campaign.carry_on("aa", "copies", options, run, repeatability.table)
+    assert seen == [0, 1, 2, 3]
+    text = page.read_text()
+    assert text.startswith("before\n<!-- copies -->\n`make bench-aa`")
+    assert text.endswith("<!-- /copies -->\nafter\n")
+    assert "| 1 | 10 | 4 | tpot_speedup | 1.0050 | 1.52% | 3 of 4 |" in text
+    with pytest.raises(LookupError, match="detection"):
+        campaign.write("detection", "text")
+
+
+def test_a_slice_says_how_long_it_is() -> None:
+    options = campaign.slice_options(argparse.ArgumentParser()).parse_args([])
+    with pytest.raises(SystemExit, match="--runs or --seconds"):
+        campaign.carry_on("aa", "copies", options, lambda _: {}, lambda _: "")
+
+
+def test_detection_counts_right_calls_wrong_ones_and_none() -> None:
+    rows = [row(0.95, 0.99, more=2), row(0.98, 1.01, more=2), row(1.01, 1.03, more=2), row(0.9, 0.95, more=4)]
+    text = detection.table(rows)
+    assert "| 1 | 2 | 3 | tpot_speedup | 0.9950 | 1 | 1 | 1 |" in text
+    assert "| 1 | 4 | 1 | ttft_speedup | 0.9250 | 1 | 0 | 0 |" in text
+
+
+def test_added_layers_are_copies_of_the_last(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "tiny"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text('{"num_hidden_layers": 2, "layer_types": ["sliding", "full"]}')
+    weights = {f"model.layers.{number}.down.weight": np.full(3, number, np.float32) for number in range(2)}
+    save_file(weights, checkpoint / "model.safetensors")
+    made = pairs.add_layers(checkpoint, 2, tmp_path / "deeper")
+    config = json.loads((made / "config.json").read_text())
+    assert config == {"num_hidden_layers": 4, "layer_types": ["sliding", "full", "full", "full"]}
+    found = load_file(made / "model.safetensors")
+    assert [found[f"model.layers.{number}.down.weight"][0] for number in range(4)] == [0, 1, 1, 1]
+
+
+def test_reports_that_hold_and_that_do_not() -> None:
+    def metrics(speed: float, half: float = 0.05) -> dict[str, dict[str, float]]:
+        return {m: {"value": speed, "low": speed - half, "high": speed + half} for m in twice.METRICS}
+
+    reported = {"a 1": metrics(3.0), "a 2": metrics(2.0), "a 3": metrics(2.02)}
+    tally = twice.compare(reported, {"a 1": metrics(2.95), "a 2": metrics(2.0), "a 3": metrics(3.1)})
+    assert (tally.intervals, tally.overlap) == (9, 6)
+    assert (tally.claims, tally.repeated) == (6, 3), "1 above 2 and 1 above 3, in each of three metrics"
+    assert "a 3 tpot_speedup: 2.020 [1.970, 2.070], later 3.100 [3.050, 3.150]" in tally.misses
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_recorded_candidates_that_the_full_text_keeps_are_dropped_at_most_one_time_in_twenty(limit: float) -> None:
+    kept = [windows for windows in early_stop.recorded().values() if early_stop.full_ratio(windows) <= limit]
+    assert kept
+    assert max(early_stop.replay(windows, limit, orders=20).dropped for windows in kept) <= 0.05
+
+
+def test_recorded_clear_losers_cost_a_quarter_of_the_tokens_at_most() -> None:
+    limit = min(LIMITS)
+    losers = [w for w in early_stop.recorded().values() if early_stop.full_ratio(w) > CLEAR * limit]
+    found = [early_stop.replay(windows, limit, orders=10) for windows in losers]
+    assert all(one.dropped == 1.0 for one in found)
+    assert float(np.mean([one.scored for one in found])) <= 0.25
+
+
+def test_a_short_simulation_has_every_interval_near_its_level() -> None:
+    found = intervals.simulate(runs=40, seed=0)
+    assert len(found["hits"]) == 23
+    assert min(found["hits"].values()) >= 32
+    assert "| 40 simulations" not in intervals.table([found])
+    assert intervals.table([found, found]).startswith("`make bench-coverage`: 80 simulations of each")
