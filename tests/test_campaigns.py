@@ -19,8 +19,6 @@ import twice
 from safetensors.numpy import load_file, save_file
 
 LIMITS = (1.05, 1.15, 1.3)
-#: A clear loser breaks the limit by this much of it.
-CLEAR = 1.1
 
 
 @pytest.fixture
@@ -103,7 +101,7 @@ def test_recorded_candidates_that_the_full_text_keeps_are_dropped_at_most_one_ti
 
 def test_recorded_clear_losers_cost_a_quarter_of_the_tokens_at_most() -> None:
     limit = min(LIMITS)
-    losers = [w for w in early_stop.recorded().values() if early_stop.full_ratio(w) > CLEAR * limit]
+    losers = [w for w in early_stop.recorded().values() if early_stop.full_ratio(w) > early_stop.CLEAR * limit]
     found = [early_stop.replay(windows, limit, orders=10) for windows in losers]
     assert all(one.dropped == 1.0 for one in found)
     assert float(np.mean([one.scored for one in found])) <= 0.25
