@@ -26,6 +26,8 @@ HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:
 FIRST = -19
 USUAL = 0
 _PR_SET_PDEATHSIG = 1
+#: Loaded before any fork.
+_LIBC = ctypes.CDLL(None)
 
 
 def stop(pid: int) -> None:
@@ -72,5 +74,8 @@ def set_niceness(pid: int, niceness: int) -> bool:
 
 
 def die_with_parent() -> None:
-    """Let the kernel end this process when the thread that started it ends, also while it stands still."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Let the kernel end this process when the thread that started it ends, also while it stands still.
+
+    It holds over an exec, so it may be asked for between fork and exec.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
+from olivine.evaluators.scheduling import die_with_parent
 from olivine.passes.durable import aside_name
 from olivine.passes.errors import BuildFailed, unwritable
 from olivine.passes.secret import masked
@@ -47,6 +48,8 @@ class BuildProcess:
                 stderr=log,
                 start_new_session=True,
                 env={**os.environ, **told_starter()},
+                # It may be stopped before its first line of Python runs, and would stand there for ever without us.
+                preexec_fn=die_with_parent,
             )
         self._memory = MemoryWatch.start(self._process.pid, limit)
         self._buffer = b""

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from olivine.passes.errors import BuildFailed
@@ -30,3 +34,24 @@ def test_one_that_dies_between_a_look_and_a_signal_is_told_by_its_build(
         process.resume()
     with pytest.raises(BuildFailed, match="died of SIGKILL"):
         process.run(tmp_path / "request.json", tmp_path / "response.json", 10)
+
+
+def test_one_that_is_stopped_as_it_starts_ends_with_its_study(tmp_path: Path) -> None:
+    """The study dies at once: its child has not run a line of its own, and can't run one any more."""
+    study = (
+        "import os, pathlib, signal, sys\n"
+        "from olivine.search.build_process import BuildProcess\n"
+        "process = BuildProcess(pathlib.Path(sys.argv[1]))\n"
+        "process.pause()\n"
+        "print(process._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", study, str(tmp_path)], capture_output=True, text=True)
+    assert said.returncode == -signal.SIGKILL
+    pid = int(said.stdout)
+    for _ in range(200):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the build process outlives its study")
