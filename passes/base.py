@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import onnx_ir as ir
 
+from olivine.passes.kernel import Kernel
+
 if TYPE_CHECKING:
     from olivine.passes.calibrated import Calibrated
     from olivine.passes.quantize.expected_loss import LayerLoss
@@ -151,6 +153,11 @@ class GraphPass(Pass):
     def needs_calibration(self) -> bool:
         """Whether this pass, with its parameters, learns from calibration text."""
         return False
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """The kernels that it may store linear layers for; none where it touches no linear layer."""
+        return frozenset()
 
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
         """What the pipeline calls instead of :meth:`rewrite` where ``needs_calibration`` is true.

@@ -16,6 +16,7 @@ from olivine.passes.artifact import digest
 from olivine.passes.base import CheckpointPass, Choice, ExportPass, GraphPass, Pass, Scalar
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import UsageError, did_you_mean
+from olivine.passes.kernel import Kernel
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Recipe:
     def provider(self) -> str:
         """The execution provider that it is built for."""
         return next((str(s.params["provider"]) for s in self.steps if "provider" in s.params), "cpu")
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """The kernels that its quantized linear layers may need."""
+        return frozenset[Kernel]().union(*(p.kernels for p in self.passes() if isinstance(p, GraphPass)))
 
     def float_part(self) -> Recipe:
         """The steps up to the float graph, which the graph passes start from."""

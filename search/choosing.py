@@ -20,8 +20,9 @@ from olivine.passes.source import Source
 from olivine.search.config import StudyConfig, parse_config
 from olivine.search.estimate import Durations, durations, memory_bytes
 from olivine.search.formatting import duration_text, title, value_text
+from olivine.search.lots import sample_choices
 from olivine.search.machine_rates import MachineRates
-from olivine.search.plan import ERROR, sample_choices
+from olivine.search.plan import ERROR
 from olivine.search.presets import Means, Preset, preset
 from olivine.search.request import Request
 from olivine.search.time_left import EXPORT_S

@@ -191,6 +191,9 @@ class StudyConfig(_Section):
     )
     select: SelectConfig = SelectConfig()
     confirm: ConfirmConfig = ConfirmConfig()
+    kernel_probe: Switch = Field(
+        default=True, description="time this machine's kernels first, and do not propose what is far slower than others"
+    )
     children: ChildConfig = ChildConfig()
     cache: CacheConfig = CacheConfig()
     providers: dict[str, ProviderConfig] = Field(

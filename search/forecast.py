@@ -35,12 +35,15 @@ class ProbedKernels:
         losses: of the model: its layers' shapes.
         tokens: rows of an input that will be asked for.
         threads: intra-op threads.
+        known: times that were probed already on these layers, of which some kernels' may be there.
     """
 
-    def __init__(self, losses: Mapping[str, LayerLoss], tokens: tuple[int, ...], threads: int) -> None:
+    def __init__(
+        self, losses: Mapping[str, LayerLoss], tokens: tuple[int, ...], threads: int, known: KernelTimes | None = None
+    ) -> None:
         self._shapes = sorted({(loss.k, loss.n) for loss in losses.values()})
         self._tokens, self._threads = tokens, threads
-        self._times: dict[Kernel, KernelTimes] = {}
+        self._times: dict[Kernel, KernelTimes] = {} if known is None else dict.fromkeys(known.kernels, known)
 
     def probe(self, kernels: Iterable[Kernel]) -> None:
         """Probe those that are not known yet, all at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -17,6 +16,7 @@ from optuna.trial import TrialState
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import compose
 from olivine.search.guide import Guide
+from olivine.search.lots import Lots
 from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
 from olivine.search.sampling import Proposal, Proposer, hash_seed
@@ -62,11 +62,11 @@ class GuidedProposer:
     def _pool(
         self, study: optuna.Study, number: int, measured: Collection[str], records: Sequence[TrialRecord]
     ) -> Iterator[Proposal]:
-        """Distinct candidates that are not measured yet."""
+        """Distinct candidates that are not measured yet, nor masked."""
         seen = set(measured)
         for proposal in self._candidates(study, number, records):
             key = compose(proposal.choice).key
-            if key not in seen:
+            if key not in seen and self.proposer.masks.reason(proposal.choice) is None:
                 seen.add(key)
                 yield proposal
 
@@ -82,13 +82,6 @@ class GuidedProposer:
             yield _proposal(space, Lots(rng, {}))
 
 
-def chance_choices(space: Space, count: int, seed: int) -> Iterator[dict[str, Scalar]]:
-    """Choices drawn from a space, every value with the same chance."""
-    rng = random.Random(seed)
-    for _ in range(count):
-        yield space.suggest(Lots(rng, {}))
-
-
 def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> dict[str, Scalar]:
     """The searched values of a candidate, one of them forgotten."""
     known = {name: params[name] for name in space.searched if name in params}
@@ -100,25 +93,3 @@ def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> 
 def _proposal(space: Space, lots: Lots) -> Proposal:
     choice = space.suggest(lots)
     return Proposal(choice, {name: choice[name] for name in space.searched if name in choice}, {})
-
-
-class Lots:
-    """Suggests what is wanted where that is possible, and draws the rest, every value with the same chance."""
-
-    def __init__(self, rng: random.Random, wanted: Mapping[str, Scalar]) -> None:
-        self._rng, self._wanted = rng, wanted
-
-    def suggest_categorical(self, name: str, choices: tuple[Scalar, ...]) -> Any:
-        """One of the choices."""
-        return self._wanted[name] if self._wanted.get(name) in choices else self._rng.choice(choices)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
-        """A whole number."""
-        return int(self._wanted.get(name, self._rng.randrange(low, high + 1, step)))
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None) -> float:
-        """A number."""
-        drawn = self._rng.uniform(low, high)
-        if step is not None:
-            drawn = low + step * self._rng.randrange(int((high - low) / step + 1e-9) + 1)
-        return float(self._wanted.get(name, drawn))

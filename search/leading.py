@@ -56,6 +56,7 @@ def facts(search: Search, pool: BasePool) -> dict[str, object]:
         "ended": "",
         "fingerprint": Fingerprint.of_this_machine(config).to_json(),
         "machine": machine_values(),
+        "masks": search.masks.to_json(),
         "base": {"ttft_ms": pool.ttft_ms, "tpot_ms": pool.tpot_ms},
     }
 
@@ -66,10 +67,11 @@ def crew_of(search: Search, shared: SharedStudy, exchange: Exchange, machine: di
     named = {domain.axis.name for domain in space.domains}
     proposer = Proposer(
         space,
-        shared_sampler_name(config),
+        shared_sampler_name(config, search.masks),
         config.seed,
         config.sampler.startup_trials,
         lambda choice: compose(pinned(choice, machine, named)).key,
+        masks=search.masks,
     )
     return Crew(
         shared,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,22 +16,22 @@ from olivine.evaluators.latency import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.cache import cache_root
 from olivine.passes.errors import SourceError, UsageError
-from olivine.passes.source import resolve
+from olivine.passes.source import Source, resolve
 from olivine.search.config import StudyConfig
 from olivine.search.doctor import existing_folder, free_disk_bytes
 from olivine.search.estimate import Estimate, disk_bytes, estimate, memory_bytes
 from olivine.search.formatting import duration_text, value_text
-from olivine.search.guided import Lots
+from olivine.search.kernel_masks import choose_masks
+from olivine.search.layer_shapes import config_shapes
+from olivine.search.lots import sample_choices
 from olivine.search.machine_rates import MachineRates, probe_machine
 from olivine.search.proposing import sampler_name
 from olivine.search.provider_check import absent_providers
 from olivine.search.sampling import ENUMERABLE, count_candidates
-from olivine.search.space import Domain, Space
+from olivine.search.space import Domain
 
 #: Estimates are right within this factor; a study is refused when it is missed by more.
 ERROR = 1.5
-#: Choices drawn to see what candidates are like.
-SAMPLE = 2000
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class Plan:
         model: the ``model:`` of the config, with kind and architecture where they are known.
         axes: in the order in which they are chosen.
         candidates: distinct recipes; None where there are more than can be counted.
+        masked: kernels that are slow on this machine, with their figures; or why none is looked for.
+        proposed: distinct recipes that need none of these; None as above.
         endless: whether a continuous range is why.
         trials: candidates that the study may measure.
         timeout_s: seconds that the search may take, or None.
@@ -71,6 +72,8 @@ class Plan:
     model: str
     axes: tuple[PlannedAxis, ...]
     candidates: int | None
+    masked: tuple[str, ...]
+    proposed: int | None
     endless: bool
     trials: int
     timeout_s: float | None
@@ -99,9 +102,9 @@ def make_plan(config: StudyConfig) -> Plan:
     """
     space = config.search_space()
     candidates = count_candidates(space)
-    trials = config.stop.trials if candidates is None else min(candidates, config.stop.trials)
     choices = sample_choices(space)
     model = config.model
+    source: Source | None = None
     found: Estimate | None = None
     assumptions: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -114,6 +117,10 @@ def make_plan(config: StudyConfig) -> Plan:
         unknown = (f"memory, disk and time: {error}",)
     else:
         model = f"{config.model} ({source.kind}, {source.architecture}, weights in {source.dtype})"
+    masks = choose_masks(config, choices, config_shapes(source), cache)
+    proposed = count_candidates(space, masks=masks)
+    trials = config.stop.trials if proposed is None else min(proposed, config.stop.trials)
+    if source is not None:
         rates = probe_machine(existing_folder(cache))
         found = estimate(config, source, choices, trials, rates)
         assumptions = _assumptions(config, rates)
@@ -122,10 +129,12 @@ def make_plan(config: StudyConfig) -> Plan:
         model=model,
         axes=tuple(_planned(domain, space.domains, choices) for domain in space.domains),
         candidates=candidates,
+        masked=tuple(masks.lines),
+        proposed=proposed,
         endless=any(not domain.values for domain in space.domains),
         trials=trials,
         timeout_s=config.stop.timeout,
-        sampler=sampler_name(config),
+        sampler=sampler_name(config, masks),
         estimate=found,
         unknown=unknown,
         absent=absent_providers(config),
@@ -173,13 +182,6 @@ def _hub_is_away(error: SourceError) -> bool:
     return isinstance(cause, (HTTPError, OSError))
 
 
-def sample_choices(space: Space, count: int = SAMPLE) -> list[dict[str, Scalar]]:
-    """A fair sample of the space, of ranges only the ends: enough for sizes and what excludes what."""
-    lots = Lots(random.Random(0), {})
-    thin = tuple(Domain(d.axis, (d.low, d.high)) if d.step or not d.values else d for d in space.domains)
-    return [Space(thin).suggest(lots) for _ in range(count)]
-
-
 def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mapping[str, Scalar]]) -> PlannedAxis:
     name = domain.axis.name
     present = [choice for choice in choices if name in choice]
@@ -223,6 +225,10 @@ def plan_table(plan: Plan) -> RenderableType:
     facts.add_column(overflow="fold")
     uncounted = "endless: a range has no step" if plan.endless else f"more than {ENUMERABLE}"
     facts.add_row("distinct candidates", uncounted if plan.candidates is None else str(plan.candidates))
+    for line in plan.masked:
+        facts.add_row("kernels", Text(line, style="yellow"))
+    if plan.proposed is not None and plan.proposed != plan.candidates:
+        facts.add_row("proposed", f"{plan.proposed}: those that need none of these kernels")
     timeout = "" if plan.timeout_s is None else f", or {duration_text(plan.timeout_s)} of search"
     facts.add_row("budget", f"{plan.trials} candidates{timeout}")
     facts.add_row("sampler", plan.sampler)

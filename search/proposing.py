@@ -11,7 +11,9 @@ from olivine.search.calibration import may_calibrate
 from olivine.search.config import StudyConfig
 from olivine.search.forecast import Forecast, ProbedKernels, forecastable, recipe_kernels
 from olivine.search.guide import Guide
-from olivine.search.guided import GuidedProposer, chance_choices
+from olivine.search.guided import GuidedProposer
+from olivine.search.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.lots import chance_choices
 from olivine.search.records import TrialRecord
 from olivine.search.sampling import Proposer, count_candidates
 
@@ -23,7 +25,7 @@ AnyProposer = Proposer | GuidedProposer
 KERNEL_DRAWS = 200
 
 
-def sampler_name(config: StudyConfig) -> str:
+def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS) -> str:
     """The sampler that a config names, or what ``auto`` stands for in its space.
 
     ``exhaustive`` where the space fits the budget; ``forecast`` where candidates learn from text anyway and run on
@@ -32,25 +34,26 @@ def sampler_name(config: StudyConfig) -> str:
     name, space = config.sampler.name, config.search_space()
     if name != "auto":
         return name
-    candidates = count_candidates(space)
+    candidates = count_candidates(space, masks=masks)
     if candidates is not None and candidates <= config.stop.trials:
         return "exhaustive"
     return "forecast" if may_calibrate(config) and forecastable(space) else "tpe"
 
 
-def shared_sampler_name(config: StudyConfig) -> str:
+def shared_sampler_name(config: StudyConfig, masks: KernelMasks) -> str:
     """The same for a study that several workers share: TPE without a forecast, which not all of them can make."""
-    name = sampler_name(config)
+    name = sampler_name(config, masks)
     return "tpe" if name == "forecast" else name
 
 
 def make_proposer(search: Search) -> AnyProposer:
     """What proposes the candidates of a study whose base is measured."""
-    config, name = search.config, sampler_name(search.config)
+    config, masks = search.config, search.masks
+    name = sampler_name(config, masks)
     space = config.search_space()
     if name != "forecast":
-        return Proposer(space, name, config.seed, config.sampler.startup_trials, one_behind=True)
-    tpe = Proposer(space, "tpe", config.seed, config.sampler.startup_trials, one_behind=True)
+        return Proposer(space, name, config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
+    tpe = Proposer(space, "tpe", config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
     search.watcher.phase_started("forecast")
     try:
         forecast = make_forecast(search)
@@ -74,7 +77,7 @@ def make_forecast(search: Search) -> Forecast:
         raise PassRefused("candidates of this space run on providers or in float types whose kernels are not probed")
     losses = search.objective.forecast(Recipe.from_json(base.recipe))
     latency = config.evaluation.latency
-    times = ProbedKernels(losses, (1, latency.prompt_tokens), _threads(base))
+    times = ProbedKernels(losses, (1, latency.prompt_tokens), _threads(base), search.masks.times)
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
     times.probe(kernel for choice in drawn for kernel in recipe_kernels(compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}

@@ -151,6 +151,11 @@ class StudyDir:
         return self.root / "base_times.json"
 
     @property
+    def kernels_path(self) -> Path:
+        """What the kernel probe found, and which kernels are therefore not proposed."""
+        return self.root / "kernels.json"
+
+    @property
     def front_path(self) -> Path:
         """The confirmed Pareto front: a row per member."""
         return self.root / "front.csv"

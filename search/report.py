@@ -20,6 +20,7 @@ from olivine.search.formatting import (
 from olivine.search.front_plot import front_svg
 from olivine.search.history_plot import history_svg
 from olivine.search.importance import importances
+from olivine.search.kernel_masks import KernelMasks
 from olivine.search.live import headline_metrics
 from olivine.search.marks import plot_pairs
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
@@ -98,6 +99,7 @@ def render(study: StudyDir) -> str:
         timing=_timing(view),
         protocols=protocols(view),
         environment=flat(view.environment),
+        masked=KernelMasks.read(study.kernels_path).lines,
         recipe=view.selected.recipe if view.selected else [],
         default_threads=default_threads(view),
         ablation=ablation(view),

@@ -6,8 +6,8 @@ Each proposal is drawn in a scratch copy of the study with a sampler seeded by (
   goes on as the uninterrupted one would have;
 * with ``one_behind``, a proposal knows the results of all trials but the last, which counts as still running: it is the
   same whether it is made while that one runs or afterwards;
-* a proposal that was already measured is drawn again there, and leaves no trace in the study's storage. (In a
-  space of 48 points, 48 trials of plain TPE propose 19 to 31 distinct ones.)
+* a proposal that was already measured, or that is masked, is drawn again there, and leaves no trace in the study's
+  storage. (In a space of 48 points, 48 trials of plain TPE propose 19 to 31 distinct ones.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -26,6 +27,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import compose
+from olivine.search.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.lots import chance_choices
 from olivine.search.space import Space
 
 #: Draws before a candidate is taken at random from those not measured. Each fit of GP takes seconds.
@@ -33,6 +36,8 @@ ATTEMPTS = {"gp": 2}
 DEFAULT_ATTEMPTS = 20
 #: Spaces up to this size are enumerated where that helps.
 ENUMERABLE = 20_000
+#: Draws from a space that can't be enumerated, before it is said that nothing is left.
+ENDLESS_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Proposer:
         key: the identity of a choice's recipe.
         one_behind: whether the result of the last trial counts as not known yet, so that the next one can be proposed,
             and its build begun, before it is.
+        masks: what is not proposed.
     """
 
     space: Space
@@ -86,6 +92,7 @@ class Proposer:
     startup_trials: int
     key: Callable[[Mapping[str, Scalar]], str] = lambda choice: compose(choice).key
     one_behind: bool = False
+    masks: KernelMasks = NO_MASKS
 
     def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
         """The next candidate that is not among ``measured`` (recipe keys), or None when none is left.
@@ -100,7 +107,7 @@ class Proposer:
         scratch = self._scratch(study)
         for attempt in range(ATTEMPTS.get(self.sampler, DEFAULT_ATTEMPTS)):
             proposal = self._draw(scratch, hash_seed(self.seed, number, attempt))
-            if self.key(proposal.choice) not in measured:
+            if self._wanted(proposal.choice, measured):
                 return proposal
         return self._unmeasured(number, measured, in_order=False)
 
@@ -109,6 +116,9 @@ class Proposer:
         scratch = self._scratch(study)
         for attempt in range(count):
             yield self._draw(scratch, hash_seed(self.seed, number, attempt))
+
+    def _wanted(self, choice: Mapping[str, Scalar], measured: Collection[str]) -> bool:
+        return self.key(choice) not in measured and self.masks.reason(choice) is None
 
     def _scratch(self, study: optuna.Study) -> optuna.Study:
         """A copy in memory of the trials that have ended, without the base; those under way steer TPE away."""
@@ -130,14 +140,19 @@ class Proposer:
         return Proposal(choice, dict(drawn.params), dict(drawn.system_attrs))
 
     def _unmeasured(self, number: int, measured: Collection[str], in_order: bool) -> Proposal | None:
-        """A candidate that was not measured yet: the first, or any; None where there is none."""
+        """A candidate that may be measured and was not yet: the first, or any; None where there is none.
+
+        In a space that can't be enumerated, the first of many draws.
+        """
+        seed = hash_seed(self.seed, number, -1)
         choices = self.space.enumerate()
         if choices is None:
-            return None
-        rest = [c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if self.key(c) not in measured]
+            in_order, choices = True, chance_choices(self.space, ENDLESS_DRAWS, seed)
+        fitting = (c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if self._wanted(c, measured))
+        rest = list(islice(fitting, 1)) if in_order else list(fitting)
         if not rest:
             return None
-        choice = rest[0] if in_order else random.Random(hash_seed(self.seed, number, -1)).choice(rest)
+        choice = random.Random(seed).choice(rest)
         return Proposal(choice, {name: choice[name] for name in self.space.searched if name in choice}, {})
 
 
@@ -166,8 +181,8 @@ def hash_seed(*parts: int) -> int:
     return random.Random(":".join(map(str, parts))).getrandbits(32)
 
 
-def count_candidates(space: Space, limit: int = ENUMERABLE) -> int | None:
-    """Distinct recipes in a space; None where a range is continuous or there are more than ``limit`` choices."""
+def count_candidates(space: Space, limit: int = ENUMERABLE, masks: KernelMasks = NO_MASKS) -> int | None:
+    """Distinct recipes of a space that are not masked; None for an endless one, or more than ``limit`` choices."""
     choices = space.enumerate()
     if choices is None:
         return None
@@ -175,5 +190,6 @@ def count_candidates(space: Space, limit: int = ENUMERABLE) -> int | None:
     for count, choice in enumerate(choices):
         if count >= limit:
             return None
-        keys.add(compose(choice).key)
+        if masks.reason(choice) is None:
+            keys.add(compose(choice).key)
     return len(keys)

@@ -20,11 +20,14 @@ from olivine.passes.cache import Cache
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import BuildFailed
 from olivine.passes.export import float_type
+from olivine.passes.graph import linears, load_graph
 from olivine.passes.recipe import canonical, compose
 from olivine.search.calibration import Calibration, CalibrationText, may_calibrate
 from olivine.search.config import StudyConfig
 from olivine.search.formatting import duration_text
+from olivine.search.kernel_masks import NO_MASKS, KernelMasks, choose_masks
 from olivine.search.live import Watcher
+from olivine.search.lots import sample_choices
 from olivine.search.members import to_confirm
 from olivine.search.objective import Objective
 from olivine.search.pareto import front, hypervolume_history
@@ -53,6 +56,7 @@ class Search:
     base_times: BasePool
     cache: Cache
     calibration: Calibration | None = None
+    masks: KernelMasks = NO_MASKS
     #: What was proposed during a trial for the one after it.
     _following: Proposal | None = None
     #: When this process began, less what trials of earlier ones took: what ``stop.total`` counts from.
@@ -78,7 +82,8 @@ class Search:
                     raise Interrupted
                 proposal, self._following = self._following or self._propose(proposer), None
                 if proposal is None:
-                    reason = "every candidate of the space is measured"
+                    kind = "candidate that is not masked" if self.masks.cliffs else "candidate of the space"
+                    reason = f"every {kind} is measured"
                     break
                 self._trial(proposal, proposer)
             self.objective.abandon_build()
@@ -139,6 +144,7 @@ class Search:
             self.watcher.phase_started("base")
             self.objective.load_base(choice)
             self.calibrate()
+            self.mask()
             return
         trial = self.study.ask()
         self.watcher.trial_started(trial.number, {"base": choice["precision"]})
@@ -147,6 +153,7 @@ class Search:
         if record.state != "complete":
             raise BuildFailed(f"the float base can't be measured, so nothing can be compared with it: {record.reason}")
         self.calibrate()
+        self.mask()
 
     def calibrate(self) -> None:
         """Keep the text that candidates may learn from, where the space has such candidates."""
@@ -154,6 +161,20 @@ class Search:
             self.watcher.phase_started("calibration text")
             self.calibration = CalibrationText.of_study(self.config).store(self.objective.base_artifact(), self.cache)
             self.objective.calibrate(self.calibration.key)
+
+    def mask(self) -> None:
+        """Find out what is not proposed on this machine; a resumed study goes by what it found first."""
+        config, kept = self.config, self.folder.kernels_path
+        if not config.kernel_probe:
+            return
+        if not kept.is_file():
+            self.watcher.phase_started("kernel probe")
+            graph = load_graph(self.objective.base_artifact().onnx_path())
+            shapes = [layer.shape for layer in linears(graph)]
+            choose_masks(config, sample_choices(config.search_space()), shapes, self.cache.root).write(kept)
+        self.masks = KernelMasks.read(kept)
+        for line in self.masks.lines:
+            self.watcher.note(f"not proposed: {line}" if self.masks.cliffs else line)
 
     def _propose(self, proposer: AnyProposer, running: str | None = None) -> Proposal | None:
         """The next candidate; ``running`` is the recipe key of the trial that has not ended yet."""

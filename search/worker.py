@@ -16,6 +16,7 @@ from olivine.passes.source import resolve
 from olivine.search.config import StudyConfig
 from olivine.search.exchange import Exchange
 from olivine.search.fingerprint import Fingerprint
+from olivine.search.kernel_masks import KernelMasks
 from olivine.search.leading import crew_of
 from olivine.search.live import Watcher, watcher_for
 from olivine.search.objective import STAGES
@@ -74,6 +75,7 @@ def run_worker(
         watcher.phase_started("base")
         search.objective.load_base(base_choice(config))
         search.calibrate()
+        search.masks = KernelMasks.from_json(facts["masks"])
         crew = crew_of(search, shared, Exchange(folder, artifacts), facts["machine"])
         crew.interrupted = interrupted
         crew.arrived = lambda record: watcher.trial_ended(record, ())

@@ -31,6 +31,7 @@ def tiny_yaml(model: Path, text: Path, **changes: Any) -> dict[str, Any]:
         },
         "stop": {"trials": 4},
         "confirm": {"members": 4, "race": None},
+        "kernel_probe": False,  # layers of a few thousand weights gain nothing
         **changes,
     }
 

@@ -21,6 +21,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
+from olivine.passes.kernel import DYNAMIC_INT8, Kernel
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.integers import is_integer, is_mixed
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
@@ -120,6 +121,11 @@ class DynamicQuantize(GraphPass):
     def needs_calibration(self) -> bool:
         """Where ranges are moved: what they are is learned from text."""
         return self.smooth
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """The one of int8 activations."""
+        return frozenset({DYNAMIC_INT8})
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""

@@ -23,6 +23,7 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import linears
+from olivine.passes.kernel import DYNAMIC_INT8, Kernel
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
@@ -133,6 +134,13 @@ class MixedQuantize(GraphPass):
             reduce_range=bool(share and choice["reduce_range"]),
             smooth=bool(share and choice["smooth"]),
         )
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """Those of the formats that it may give a layer."""
+        forms = [self._four()] + [self._eight()] * (self.int8_share > 0 or self.lm_head == "int8")
+        found = {Kernel(form.bits, form.block_size, self.accuracy_level, "float") for form in forms}
+        return frozenset(found | ({DYNAMIC_INT8} if self.dynamic_layers else set()))
 
     @property
     def needs_calibration(self) -> bool:

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import linears
+from olivine.passes.kernel import Kernel
 from olivine.passes.quantize.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
 from olivine.passes.quantize.integers import INTEGER_BITS, is_integer
 from olivine.passes.quantize.layer_codes import layer_codes
@@ -143,6 +144,12 @@ class WeightOnlyQuantize(GraphPass):
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """The width of each layer, all else alike."""
         return {path: self._form(bits) if (bits := self.width(path)) else None for path in losses}
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """One a width."""
+        widths = {self.bits, self.lm_head_bits, *(bits for _, bits in self.overrides)} - {0}
+        return frozenset(Kernel(bits, self.block_size, self.accuracy_level, "float") for bits in widths)
 
     @property
     def needs_calibration(self) -> bool:

@@ -10,7 +10,8 @@ import pytest
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe, compose
 from olivine.search.guide import Guide, posterior
-from olivine.search.guided import GuidedProposer, Lots, chance_choices
+from olivine.search.guided import GuidedProposer
+from olivine.search.lots import Lots, chance_choices
 from olivine.search.metrics import parse_constraint
 from olivine.search.pareto import hypervolume
 from olivine.search.records import TrialRecord

@@ -28,7 +28,7 @@ SPACE: dict[str, Any] = {
 
 
 def study(model: Path | str, **more: Any) -> StudyConfig:
-    return parse_config({"model": str(model), "space": SPACE} | more, "study.yaml")
+    return parse_config({"model": str(model), "space": SPACE, "kernel_probe": False} | more, "study.yaml")
 
 
 def shown(plan: Plan) -> str:

@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import yaml
 from tiny_study import tiny_yaml, write_text
 
+from olivine.evaluators.kernel_times import KernelTimes, Product
 from olivine.search.cli import main
+from olivine.search.kernel_masks import KernelMasks
 from olivine.search.records import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
@@ -284,3 +287,28 @@ def test_a_trial_whose_record_was_written_but_not_told_is_told_on_resume(tmp_pat
     told = optuna.load_study(study_name="olivine", storage=storage).trials[lost]
     assert told.state == optuna.trial.TrialState.COMPLETE
     assert told.user_attrs["recipe_key"] == "told-late"
+
+
+def test_a_slow_kernel_is_not_proposed_but_measured_where_a_person_asked(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def probed(shapes: Any, kernels: Any, tokens: Any, *, threads: int, cache: Path) -> KernelTimes:
+        ms = {one: 5.0 if one.block_size == 16 else 1.0 for one in kernels}
+        found = {Product(one, k, n, m): ms[one] for one in kernels for k, n in shapes for m in tokens}
+        return KernelTimes(found, threads, "1.31.1")
+
+    monkeypatch.setattr("olivine.search.kernel_masks.probe_kernels", probed)
+    space = {"precision": ["int8", "int4"], "block_size": [16, 32]}
+    enqueue = [{"precision": "int8", "block_size": 16}]
+    config = write_config(tmp_path, tiny_llama, space=space, enqueue=enqueue, kernel_probe=True, stop={"trials": 2})
+    command = ["run", str(config), "--out", str(tmp_path / "study")]
+    assert main(command) == 0
+    assert "not proposed: int4 blocks of 16 at accuracy_level 4 decodes at 0.2x of fp32" in capsys.readouterr().out
+
+    monkeypatch.setattr("olivine.search.kernel_masks.probe_kernels", None)  # a resumed study goes by what it found
+    assert main([*command, "--trials", "9"]) == 0
+    folder = StudyDir.open(tmp_path / "study")
+    measured = {(record.params["precision"], record.params.get("block_size")) for record in folder.trials()[1:]}
+    assert measured == {("int8", 16), ("int8", 32), ("int4", 32)}
+    assert "Kernels that were not proposed" in folder.report_path.read_text()
+    assert len(KernelMasks.read(folder.kernels_path).cliffs) == 2

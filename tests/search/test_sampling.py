@@ -12,7 +12,9 @@ from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
 from olivine.passes.base import Scalar
+from olivine.passes.kernel import Kernel
 from olivine.passes.recipe import compose
+from olivine.search.kernel_masks import KernelMasks
 from olivine.search.sampling import Proposal, Proposer, count_candidates, hash_seed
 from olivine.search.space import Space, parse_space
 
@@ -150,6 +152,25 @@ def test_ranges_are_exhausted_without_duplicates(sampler: str) -> None:
         keys.add(compose(proposal.choice).key)
     assert len(keys) == 8
     assert proposer.propose(study, 9, keys) is None
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])
+def test_masked_candidates_are_never_proposed(sampler: str) -> None:
+    masks = KernelMasks({Kernel(8, block, 4, "float"): "slow" for block in (16, 32, 64)})
+    proposer = Proposer(SPACE, sampler, seed=3, startup_trials=6, masks=masks)
+    keys = simulate(proposer, start(), 60)
+    assert len(set(keys)) == len(keys) == count_candidates(SPACE, masks=masks) == 48 - 3 * 2 * 3
+
+
+def test_an_endless_space_that_is_mostly_masked_still_gives_candidates() -> None:
+    masks = KernelMasks({Kernel(4, block, 4, "float"): "slow" for block in (16, 32, 64, 128)})
+    space = parse_space(
+        {"precision": "mixed", "block_size": [16, 32, 64, 128, 256], "int8_share": {"low": 0.1, "high": 0.9}}
+    )
+    proposer = Proposer(space, "random", seed=0, startup_trials=4, masks=masks)
+    found = [proposer.propose(start(), number, ()) for number in range(1, 40)]
+    assert {proposal and proposal.choice["block_size"] for proposal in found} == {256}
+    assert {tuple(proposal.params) for proposal in found if proposal} == {("block_size", "int8_share")}
 
 
 def test_params_hold_searched_axes_that_apply() -> None:
