@@ -168,3 +168,12 @@ def test_defaults_need_no_more_than_model_and_space() -> None:
     config = StudyConfig(model="org/name", space={"precision": "int4"})
     assert config.objectives == ("tpot_ms", "perplexity_ratio")
     assert config.confirm.windows is None
+
+
+def test_a_null_that_switches_something_off_is_written_and_read_again(tmp_path: Path) -> None:
+    config = parse_config(sound(confirm={"race": None}))
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(config.to_yaml(), encoding="utf-8")
+    assert load_config(resolved) == config
+    assert load_config(resolved).confirm.race is None
+    assert "revision" not in yaml.safe_load(config.to_yaml())
