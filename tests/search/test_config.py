@@ -171,7 +171,7 @@ def test_defaults_need_no_more_than_model_and_space() -> None:
 
 
 def test_a_null_that_switches_something_off_is_written_and_read_again(tmp_path: Path) -> None:
-    config = parse_config(sound(confirm={"race": None}))
+    config = parse_config(sound(confirm={"race": None}), "x.yaml")
     resolved = tmp_path / "config.yaml"
     resolved.write_text(config.to_yaml(), encoding="utf-8")
     assert load_config(resolved) == config
