@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -46,10 +47,11 @@ class BuildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,
-                env={**os.environ, **told_starter()},
-                # It may be stopped before its first line of Python runs, and would stand there for ever without us.
+                # It may be stopped before it, or a build that it has just forked, asked to end with us. The one asks
+                # before it is Python; for the other the kernel wakes groups that lose their last parent in the session.
+                process_group=0,
                 preexec_fn=die_with_parent,
+                env={**os.environ, **told_starter()},
             )
         self._memory = MemoryWatch.start(self._process.pid, limit)
         self._buffer = b""
@@ -57,6 +59,7 @@ class BuildProcess:
         self._closed = False
         self._stopped_at: float | None = None
         self._stood_still_s = 0.0
+        self._signals = threading.Lock()
 
     @property
     def alive(self) -> bool:
@@ -65,16 +68,28 @@ class BuildProcess:
 
     def pause(self) -> None:
         """Let it and the build stand still; the time does not count."""
-        if self._stopped_at is None:
-            self._signal(signal.SIGSTOP)
-            self._stopped_at = time.monotonic()
+        with self._signals:
+            if self._stopped_at is None:
+                self._signal(signal.SIGSTOP)
+                self._stopped_at = time.monotonic()
 
     def resume(self) -> None:
         """Let them go on."""
-        if self._stopped_at is not None:
-            self._stood_still_s += time.monotonic() - self._stopped_at
-            self._stopped_at = None
-            self._signal(signal.SIGCONT)
+        with self._signals:
+            if self._stopped_at is not None:
+                self._stood_still_s += time.monotonic() - self._stopped_at
+                self._stopped_at = None
+                self._signal(signal.SIGCONT)
+
+    def _wake(self) -> None:
+        """Let them go on, unless they should stand still.
+
+        A build that is forked between the two signals of a short pause is stopped by the first and misses the second
+        (Linux 6.18: a SIGCONT that nobody handles is not among the signals that a fork delays for its child).
+        """
+        with self._signals:
+            if self._stopped_at is None:
+                self._signal(signal.SIGCONT)
 
     def _signal(self, signum: signal.Signals) -> None:
         """Send it and the build a signal; it may have died meanwhile, which whoever waits for the build finds out."""
@@ -99,7 +114,9 @@ class BuildProcess:
             pass  # it has died already; how is told below
         builder: MemoryWatch | None = None
         while (said := self._said()) is None or said[0] != "ended":
-            if said is not None:
+            if said is None:
+                self._wake()
+            else:
                 builder = replace(self._memory, pid=said[1], peak=0)
             if not self.alive:
                 return self._answer(self._process.wait() or 1, builder or self._memory, response), 0.0

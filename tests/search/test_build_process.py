@@ -36,14 +36,20 @@ def test_one_that_dies_between_a_look_and_a_signal_is_told_by_its_build(
         process.run(tmp_path / "request.json", tmp_path / "response.json", 10)
 
 
-def test_one_that_is_stopped_as_it_starts_ends_with_its_study(tmp_path: Path) -> None:
+#: A build that has not yet asked to end with anybody, as one that is stopped right after its fork.
+FORKED = "subprocess.Popen(['sleep', '100'], process_group=process._process.pid, stdout=subprocess.DEVNULL).pid"
+
+
+@pytest.mark.parametrize("who", ["process._process.pid", FORKED], ids=["the server", "a build"])
+def test_who_is_stopped_as_it_starts_ends_with_its_study(who: str, tmp_path: Path) -> None:
     """The study dies at once: its child has not run a line of its own, and can't run one any more."""
     study = (
-        "import os, pathlib, signal, sys\n"
+        "import os, pathlib, signal, subprocess, sys\n"
         "from olivine.search.build_process import BuildProcess\n"
         "process = BuildProcess(pathlib.Path(sys.argv[1]))\n"
+        f"pid = {who}\n"
         "process.pause()\n"
-        "print(process._process.pid, flush=True)\n"
+        "print(pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     said = subprocess.run([sys.executable, "-c", study, str(tmp_path)], capture_output=True, text=True)
@@ -55,3 +61,18 @@ def test_one_that_is_stopped_as_it_starts_ends_with_its_study(tmp_path: Path) ->
         time.sleep(0.05)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the build process outlives its study")
+
+
+def test_one_that_missed_the_signal_to_go_on_is_told_again(process: BuildProcess, tmp_path: Path) -> None:
+    os.killpg(process._process.pid, signal.SIGSTOP)
+    with pytest.raises(BuildFailed, match="ended with exit code 1"):  # there is no request to read
+        process.run(tmp_path / "request.json", tmp_path / "response.json", 60)
+
+
+def test_one_that_should_stand_still_does(process: BuildProcess) -> None:
+    process.pause()
+    process._wake()
+    deadline = time.monotonic() + 10
+    while psutil.Process(process._process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert psutil.Process(process._process.pid).status() == psutil.STATUS_STOPPED
