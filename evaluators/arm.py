@@ -126,6 +126,11 @@ class Arm:
         return self._process.pid
 
     @property
+    def usable(self) -> bool:
+        """Whether it can take a request."""
+        return not self._closed and self.alive
+
+    @property
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None

@@ -199,9 +199,9 @@ class Objective:
             try:
                 self._run(number, recipe, draft, parts, ahead)
             except (OlivineError, OSError):
-                if draft.artifact is None or self._builder.still_has(draft.artifact):
+                if (lost := self._lost(number, draft)) is None:
                     raise
-                self._watcher.note(f"trial {number}: its files in the cache were deleted or changed; it is built again")
+                self._watcher.note(f"trial {number}: {lost}")
                 draft = Draft.after(earlier)
                 self._run(number, recipe, draft, parts, ahead)
         except (Unwritable, SourceError):  # no candidate's fault
@@ -238,6 +238,14 @@ class Objective:
             stderr_tail=tail,
             ladder=draft.ladder,
         )
+
+    def _lost(self, number: int, draft: Draft) -> str | None:
+        """What a trial lost that was no fault of its candidate, and what is done; None where it failed by itself."""
+        if number and self.base is not None and not self.base.usable:
+            return "the base's process died under way; base and candidate are loaded again"
+        if draft.artifact is not None and not self._builder.still_has(draft.artifact):
+            return "its files in the cache were deleted or changed; it is built again"
+        return None
 
     def _run(self, number: int, recipe: Recipe, draft: Draft, stages: Sequence[str], ahead: Ahead) -> None:
         with self._phase("build" if "build" in stages else "fetch", draft):
@@ -321,8 +329,12 @@ class Objective:
         """A process for a recipe's model: the spare one, unless its provider has an interpreter of its own."""
         if recipe.provider in self._pythons:
             return Arm.start(**self._options(recipe))
-        arm, self._spare = self._spare or Arm.start(**self._arm_options), None
-        return arm
+        arm, self._spare = self._spare, None
+        if arm is not None and arm.usable:
+            return arm
+        if arm is not None:
+            arm.close()
+        return Arm.start(**self._arm_options)
 
     def _runtime(self, loaded: Loaded) -> str:
         plain = self._arm_options.get("loop") == "session"
@@ -335,6 +347,9 @@ class Objective:
     def _base(self) -> Arm:
         if self.base is None:
             raise RuntimeError("the base (trial 0) is measured before any candidate")
+        if not self.base.usable and self._base_recipe is not None:
+            self.base.close()
+            self.base = Arm.open(self.base_artifact().path, **self._options(self._base_recipe))
         return self.base
 
     def _broken(self, metrics: Mapping[str, Measurement]) -> str:

@@ -20,6 +20,9 @@ import yaml
 from study_folder import write_study
 from tiny_study import tiny_yaml, write_text
 
+from olivine.evaluators.arm import Arm
+from olivine.evaluators.base import Measurement
+from olivine.evaluators.latency import PairedLatency
 from olivine.passes.cache import Cache
 from olivine.passes.errors import Unwritable, unwritable
 from olivine.passes.secret import masked, without_secrets
@@ -226,3 +229,29 @@ def test_trouble_with_a_disk_is_found_behind_whatever_wraps_it() -> None:
     assert isinstance(found, Unwritable)
     assert "/data/x" in str(found)
     assert unwritable(ValueError("of another kind")) is None
+
+
+def test_a_base_that_dies_costs_no_trial(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when the kernel takes it for want of memory: once while trial 1 is timed, once between two trials."""
+    evaluate, base_of = PairedLatency.evaluate, []
+
+    def killed(self: PairedLatency, candidate: Arm, reference: Arm) -> list[Measurement]:
+        if candidate is not reference:
+            base_of.append(reference.pid)
+            if len(base_of) == 1:
+                os.kill(reference.pid, signal.SIGKILL)
+        found = evaluate(self, candidate, reference)
+        if len(base_of) == 2:
+            os.kill(reference.pid, signal.SIGKILL)
+        return found
+
+    monkeypatch.setattr(PairedLatency, "evaluate", killed)
+    raw = tiny_yaml(tiny_llama, write_text(tmp_path / "text.txt"), stop={"trials": 2}, confirm={"members": 1})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(raw))
+    assert main(["run", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "study")]) == 0
+    said = capsys.readouterr().out
+    assert "trial 1: the base's process died under way; base and candidate are loaded again" in " ".join(said.split())
+    assert [record.state for record in StudyDir(tmp_path / "study").trials()] == ["complete"] * 3
+    assert len(set(base_of[:3])) == 3
