@@ -16,7 +16,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,7 +26,7 @@ from olivine.evaluators.kernel_graphs import KernelGraph
 from olivine.evaluators.kernel_times import KernelTimes, Product
 from olivine.evaluators.scheduling import HUGE_PAGES
 from olivine.passes.artifact import digest, write_atomic
-from olivine.passes.cache import cache_root
+from olivine.passes.cache import cache_root, scratch_folder
 from olivine.passes.cpu_features import cpu_identity
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.kernel import Kernel
@@ -172,17 +171,17 @@ def _measure(asked: Sequence[Product], threads: int, python: str | Path) -> Kern
     named: dict[str, _Graph] = {}
     groups: list[list[str]] = []
     sizes: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="olivine-kernels-") as scratch:
+    with scratch_folder("kernels") as scratch:
         for group in _graphs(asked):
             names = [f"{len(named) + index}.onnx" for index in range(len(group))]
             for name, one in zip(names, group, strict=True):
                 product = one.product
                 graph = KernelGraph(product.kernel, product.k, product.n, product.tokens, one.copies)
-                (Path(scratch) / name).write_bytes(graph.to_bytes())
+                (scratch / name).write_bytes(graph.to_bytes())
                 sizes = {file: max(size, sizes.get(file, 0)) for file, size in graph.sizes.items()}
             named |= dict(zip(names, group, strict=True))
             groups.append(names)
-        request = {"folder": scratch, "threads": threads, "files": sizes, "groups": groups}
+        request = {"folder": str(scratch), "threads": threads, "files": sizes, "groups": groups}
         child = _run(child_command(python, "kernel_timing"), json.dumps(request), TIMEOUT_S)
     if child.returncode:
         raise BuildFailed(f"the kernel probe ended with exit code {child.returncode}", child.stderr)

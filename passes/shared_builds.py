@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olivine.passes.durable import scratch
 from olivine.passes.errors import UsageError
 
 _FACTS = "holds.json"
@@ -47,14 +48,14 @@ class SharedBuilds:
         if _SHARED not in holds or fs.exists(place):
             return
         fs.makedirs(place.rpartition("/")[0], exist_ok=True)
-        with tempfile.TemporaryDirectory() as aside:
-            packed, facts = Path(aside) / "build.tar", Path(aside) / _FACTS
+        with scratch(model.parents[2] / "scratch", "share") as aside:
+            packed, facts = aside / "build.tar", aside / _FACTS
             facts.write_text(json.dumps(sorted(holds)))
             with tarfile.open(packed, "w") as archive:
                 archive.add(facts, _FACTS)
                 for file in sorted(path for path in model.rglob("*") if path.is_file()):
                     archive.add(file, file.relative_to(model).as_posix())
-            half = f"{place}.{Path(aside).name}"  # an object store's put is whole or absent; a folder's copy is not
+            half = f"{place}.{aside.name}"  # an object store's put is whole or absent; a folder's copy is not
             fs.put_file(str(packed), half)
             fs.mv(half, place)
 
