@@ -173,6 +173,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--to", type=Path)
     options = parser.parse_args()
+    if not options.table.is_file():
+        raise SystemExit(f"{options.table} is not there: 'make search-table' measures it, in an hour and a half")
     table = read_table(options.table)
     found = {}
     with multiprocessing.get_context("spawn").Pool() as pool:
