@@ -291,8 +291,9 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
         scores = [arm.score(stored, number) for number in range(len(windows))]
         held = arm.stats().peak_rss_bytes - before
     assert all(score.finite and score.kl < 1e-3 for score in scores)
-    # ONNX Runtime's logits, the array of them, and for a moment one of the two again; never those of six windows.
-    assert held < 3.5 * logits
+    # ONNX Runtime's logits, the array of them, for a moment one of the two again, and at times one that the allocator
+    # has not given back yet; never those of six windows.
+    assert held < 4.5 * logits
 
 
 def test_a_child_whose_starter_is_gone_ends_at_once() -> None:

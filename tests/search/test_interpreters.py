@@ -103,4 +103,4 @@ def test_a_study_searches_cpu_and_openvino_together(tmp_path: Path, tiny_llama: 
     assert "onnxruntime-openvino 1." in ran["openvino"].runtime
     assert "onnxruntime-openvino" not in ran["cpu"].runtime
     header = (tmp_path / "study" / "front.csv").read_text().splitlines()[0]
-    assert header.endswith(",runtime")
+    assert "runtime" in header.split(",")
