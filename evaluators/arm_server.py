@@ -25,8 +25,7 @@ from olivine.evaluators.child_process import begin
 from olivine.evaluators.gpu_memory import used_bytes
 from olivine.evaluators.plain_session import PlainSession
 from olivine.evaluators.procfs import busy_s
-from olivine.evaluators.scoring import TopK, score
-from olivine.evaluators.scoring import top_k as cut
+from olivine.evaluators.scoring import TopK, score, top_k
 from olivine.evaluators.session import CUDA, ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
@@ -110,12 +109,9 @@ class Server:
         arrays: dict[str, Any] = {}
         for number, (tokens, scored) in enumerate(windows):
             ids = np.array(tokens, dtype=np.int32)
-            logits, targets = self._logits(ids, scored)
-            if not finite(logits):
-                raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
-            base = cut(logits, targets, top_k)
+            base, vocabulary = self._top_k(ids, scored, top_k)
             arrays |= {
-                "vocabulary": np.int64(logits.shape[1]),
+                "vocabulary": np.int64(vocabulary),
                 f"tokens_{number}": ids,
                 f"ids_{number}": base.ids,
                 f"logp_{number}": base.logp,
@@ -178,6 +174,13 @@ class Server:
         least = max_length if min_length is None else min_length
         params.set_search_options(max_length=max_length, min_length=least, do_sample=False)
         return self.genai.Generator(self.model, params)
+
+    def _top_k(self, ids: Any, scored: int, k: int) -> tuple[TopK, int]:
+        """What is kept of a window, and the vocabulary's size; its logits are gone before the next window runs."""
+        logits, targets = self._logits(ids, scored)
+        if not finite(logits):
+            raise FloatingPointError("the model gives logits that are not finite: it can't be the base of a study")
+        return top_k(logits, targets, k), logits.shape[1]
 
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""

@@ -283,17 +283,21 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
     logits = vocabulary * length * 4
     windows = [(list(range(start, start + length)), length - 1) for start in range(0, 600, 100)]
     stored = tmp_path / "reference.npz"
-    with Arm.open(tmp_path / "onnx") as arm:
-        arm.reference(windows, stored, 512)
-        if not arm.reset_peak():
-            pytest.skip("this kernel does not let a peak start anew")
-        before = arm.stats().rss_bytes
-        scores = [arm.score(stored, number) for number in range(len(windows))]
-        held = arm.stats().peak_rss_bytes - before
-    assert all(score.finite and score.kl < 1e-3 for score in scores)
-    # ONNX Runtime's logits, the array of them, for a moment one of the two again, and at times one that the allocator
-    # has not given back yet; never those of six windows.
-    assert held < 4.5 * logits
+
+    def held() -> int:
+        with Arm.open(tmp_path / "onnx") as arm:
+            arm.reference(windows, stored, 512)
+            if not arm.reset_peak():
+                pytest.skip("this kernel does not let a peak start anew")
+            before = arm.stats().rss_bytes
+            scores = [arm.score(stored, number) for number in range(len(windows))]
+            assert all(score.finite and score.kl < 1e-3 for score in scores)
+            return arm.stats().peak_rss_bytes - before
+
+    # What ONNX Runtime's arena has kept or given back when the count begins is a process's luck, worth a window or two in
+    # one of six; what scoring holds on to is the same in every process.
+    # ONNX Runtime's logits, the array of them, and for a moment one of the two again; never those of six windows.
+    assert any(held() < 3.5 * logits for _ in range(4))
 
 
 def test_a_child_whose_starter_is_gone_ends_at_once() -> None:
