@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import campaign
 import early_stop
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from paired_times import times
+
 from olivine.evaluators import paired, perplexity, stats
-from olivine.evaluators.stats import Floats, Interval
+from olivine.evaluators.stats import Interval
 
 NAME = SECTION = "coverage"
 #: A use of an interval -> the interval and the truth.
@@ -29,16 +34,6 @@ SPEEDUP = math.log(1.3)
 #: Rounds and processes of measurements of some 5, 10, 20 and 30 seconds.
 TIMED = ((9, 2), (14, 4), (28, 8), (45, 10))
 COUNTS = (8, 16, 60)
-
-
-def times(rng: np.random.Generator, rounds: int, processes: int, luck: float) -> Floats:
-    """[2, rounds] times of equally fast arms: moods they share, hits that only add time, luck by process."""
-    moods = np.exp(0.15 * np.cumsum(rng.normal(0, 0.3, rounds)))
-    hits = 1 + rng.exponential(0.3, (2, rounds)) * (rng.random((2, rounds)) < 0.3)
-    owner = np.arange(rounds) * processes // rounds
-    lucky = rng.normal(0, luck / math.sqrt(2), (2, processes))[:, owner]
-    found: Floats = moods * hits * np.exp(rng.normal(0, 0.02, (2, rounds)) + lucky)
-    return found
 
 
 def uses() -> Iterator[tuple[str, str, Use]]:

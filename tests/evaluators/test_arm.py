@@ -294,8 +294,8 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
             assert all(score.finite and score.kl < 1e-3 for score in scores)
             return arm.stats().peak_rss_bytes - before
 
-    # What ONNX Runtime's arena has kept or given back when the count begins is a process's luck, worth a window or two in
-    # one of six; what scoring holds on to is the same in every process.
+    # What ONNX Runtime's arena has kept or given back when the count begins is a process's luck, worth a window or two
+    # in one of six; what scoring holds on to is the same in every process.
     # ONNX Runtime's logits, the array of them, and for a moment one of the two again; never those of six windows.
     assert any(held() < 3.5 * logits for _ in range(4))
 

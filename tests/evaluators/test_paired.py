@@ -10,22 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from paired_times import times
 
 from olivine.evaluators import paired
 from olivine.evaluators.stats import Floats, Interval
 
 SAMPLES = hnp.arrays(np.float64, st.integers(8, 30), elements=st.floats(-5, 5))
 Speedup = Callable[[Floats, Floats, int], Interval]
-
-
-def times(rng: np.random.Generator, rounds: int, processes: int, luck: float) -> Floats:
-    """[2, rounds] times of two arms that are equally fast: moods that they share, hits, luck by process."""
-    moods = np.exp(0.15 * np.cumsum(rng.normal(0, 0.3, rounds)))
-    hits = 1 + rng.exponential(0.3, (2, rounds)) * (rng.random((2, rounds)) < 0.3)
-    owner = np.arange(rounds) * processes // rounds
-    lucky = rng.normal(0, luck / math.sqrt(2), (2, processes))[:, owner]
-    found: Floats = moods * hits * np.exp(rng.normal(0, 0.02, (2, rounds)) + lucky)
-    return found
 
 
 def coverage(speedup: Speedup, rounds: int, processes: int, luck: float, runs: int) -> tuple[float, float]:
