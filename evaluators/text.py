@@ -105,7 +105,7 @@ class TextSource:
 
 def _read_file(path: Path, column: str) -> list[str]:
     if path.suffix == ".parquet":
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet  # type: ignore[import-untyped] # pyarrow has no types
 
         _check_column(column, parquet.read_schema(path).names, path.name)
         return [str(text) for text in parquet.read_table(path, columns=[column])[column].to_pylist()]

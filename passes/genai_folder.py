@@ -57,7 +57,7 @@ def check(folder: Path) -> GenAIFolder:
         SourceError: when files are missing, the graph can't be read, or its weights are quantized already.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # protobuf has no types
 
     config = read_json(folder / GENAI_CONFIG)
     refuse_native_code(config, str(folder))
@@ -83,8 +83,8 @@ def check(folder: Path) -> GenAIFolder:
     return GenAIFolder(str(model.get("type", "unknown")), dtype, size)
 
 
-def _check_float(folder: Path, graph: object) -> None:
-    found = Counter(n.op_type for n in graph.node if n.op_type in QUANTIZED)  # type: ignore[attr-defined]
+def _check_float(folder: Path, graph: Any) -> None:
+    found = Counter(n.op_type for n in graph.node if n.op_type in QUANTIZED)
     if found:
         op, count = found.most_common(1)[0]
         raise SourceError(

@@ -38,7 +38,7 @@ def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
         SourceError: no such model or revision, gated, no safetensors, hub unreachable and nothing cached.
     """
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined] # HTTPError is httpx's
 
     try:
         with _one_error(name, revision):
@@ -103,7 +103,7 @@ def _cached(name: str, revision: str | None, trust_remote_code: bool) -> HubMode
 @contextmanager
 def _one_error(name: str, revision: str | None) -> Iterator[None]:
     """Every way the hub can say no, as one SourceError."""
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is httpx's
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,

@@ -55,7 +55,7 @@ def doctor(console: Console, python: str | Path | None = None) -> int:
 def hub_state() -> str:
     """Whether the Hugging Face hub answers; being offline is no error, since models can be local."""
     from huggingface_hub import HfApi, get_session
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined] # HTTPError is httpx's
 
     endpoint = str(HfApi().endpoint)
     local = "hub models need it, local ones and demo:smollm2-135m-instruct do not"

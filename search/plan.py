@@ -169,7 +169,7 @@ def _cache_folder(config: StudyConfig) -> Path:
 
 def _hub_is_away(error: SourceError) -> bool:
     """Whether the hub, and not the config, is why a model can't be looked at."""
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is httpx's
         HFValidationError,
         HTTPError,
         RepositoryNotFoundError,
