@@ -135,7 +135,9 @@ class SelectConfig(_Section):
 class ConfirmConfig(_Section):
     """Fresh measurements of the front, on text that the search has not seen."""
 
-    members: Count = Field(default=8, description="at most this many front members, spread along the front")
+    members: Count = Field(
+        default=8, description="at most this many: what 'select' may pick, and others along the front"
+    )
     selectable: Switch = Field(
         default=False, description="only members that 'select.where' may let through, by what the search measured"
     )

@@ -80,14 +80,22 @@ def standard_error(entry: Mapping[str, Any]) -> float:
     return half / NormalDist().inv_cdf((1 + LEVEL) / 2) if math.isfinite(half) else UNKNOWN * abs(float(entry["value"]))
 
 
-def contenders(records: Sequence[TrialRecord], objectives: Sequence[str], count: int) -> list[TrialRecord]:
+def contenders(
+    records: Sequence[TrialRecord], objectives: Sequence[str], count: int, first: Sequence[TrialRecord] = ()
+) -> list[TrialRecord]:
     """At most ``count`` of the feasible records that are not surely dominated, best in the first objective first.
 
     The front comes before its near-ties: spread evenly along it where it alone is too many, and filled up with the
-    likeliest to belong to it where there is room.
+    likeliest to belong to it where there is room. At most ``count`` records that are ``first`` have their place before
+    all others.
     """
     feasible = [record for record in records if record.feasible]
-    chosen = spread(front(feasible, objectives), count)
+
+    def place(record: TrialRecord) -> tuple[float, int]:
+        return directed(objectives[0], record.value(objectives[0])), record.number
+
+    line = {record.number: record for record in [*front(feasible, objectives), *first]}
+    chosen = spread(sorted(line.values(), key=place), count, first)
     beaten = dominated_among([record.metrics for record in feasible], objectives)
     numbers = {record.number for record in chosen}
     near = sorted(
@@ -96,13 +104,21 @@ def contenders(records: Sequence[TrialRecord], objectives: Sequence[str], count:
         if probability < SURE and record.number not in numbers
     )
     chosen += [record for _, _, record in near[: count - len(chosen)]]
-    return sorted(chosen, key=lambda record: (directed(objectives[0], record.value(objectives[0])), record.number))
+    return sorted(chosen, key=place)
 
 
-def spread(members: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
-    """At most ``count`` members, spread evenly along the front, both ends included."""
+def spread(members: Sequence[TrialRecord], count: int, first: Sequence[TrialRecord] = ()) -> list[TrialRecord]:
+    """At most ``count`` members, spread evenly along the front, both ends included; beside those that are ``first``.
+
+    With such ones each further member is the one that is furthest, in places along the front, from all chosen.
+    """
     if len(members) <= count:
         return list(members)
-    if count == 1:
-        return [members[0]]
-    return [members[round(i * (len(members) - 1) / (count - 1))] for i in range(count)]
+    taken = [index for index, member in enumerate(members) if member in first]
+    if not taken:
+        steps = max(1, count - 1)
+        return [members[round(i * (len(members) - 1) / steps)] for i in range(count)]
+    while len(taken) < count:
+        gaps = [min(abs(index - other) for other in taken) for index in range(len(members))]
+        taken.append(gaps.index(max(gaps)))
+    return [members[index] for index in sorted(taken)]

@@ -114,18 +114,24 @@ def knee(points: Floats) -> int:
     Source: Das (1999), On characterizing the 'knee' of the Pareto curve based on normal-boundary
     intersection, Structural Optimization 18.
     """
-    return int(np.argmin(_scaled(points).sum(axis=1)))
+    return int(np.argmin(scaled_sum(points, [1.0] * points.shape[1])))
 
 
 def weighted(points: Floats, weights: Sequence[float]) -> int:
-    """Index of the point of a front with the smallest weighted sum of objectives scaled to the front's range.
+    """Index of the point of a front with the smallest :func:`scaled_sum`; the first of equals."""
+    return int(np.argmin(scaled_sum(points, weights)))
+
+
+def scaled_sum(points: Floats, weights: Sequence[float]) -> Floats:
+    """[n] weighted sums of objectives scaled to the range of [n, m] points.
 
     Raises:
         ValueError: when the weights are not one nonnegative number per objective, not all 0.
     """
     if len(weights) != points.shape[1] or min(weights) < 0 or max(weights) <= 0:
         raise ValueError(f"{list(weights)} are no weights for {points.shape[1]} objectives: one number >= 0 for each")
-    return int(np.argmin(_scaled(points) @ np.asarray(weights, dtype=np.float64)))
+    sums: Floats = _scaled(points) @ np.asarray(weights, dtype=np.float64)
+    return sums
 
 
 def _scaled(points: Floats) -> Floats:

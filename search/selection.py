@@ -14,9 +14,10 @@ from olivine.passes.session_options import available_cores
 from olivine.search.config import StudyConfig
 from olivine.search.confirm import Confirmation, Confirmed
 from olivine.search.dominance import SURE
-from olivine.search.metrics import METRICS, Constraint, directed, parse_constraint
-from olivine.search.pareto import knee, nearest_misses, weighted
+from olivine.search.metrics import METRICS, Constraint, parse_constraint
+from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
+from olivine.search.rule import rule_metrics, rule_scores
 
 #: Nearest misses that an empty result shows.
 SHOWN_MISSES = 5
@@ -61,18 +62,16 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
     eligible = [(r, m) for r, m in front if _keeps(m, where)]
     if not eligible:
         raise NoCandidate(_why_none(confirmation, records, [*config.parsed_constraints(), *where]))
-    points = np.array([[directed(name, m[name].value) for name in config.objectives] for _, m in eligible])
     rule = config.select
+    columns = {name: np.array([m[name].value for _, m in eligible]) for name in rule_metrics(config)}
+    index = int(np.argmin(rule_scores(config, columns)))
     near: list[str] = []
     if rule.by == "knee":
-        index, how = knee(points), "is the knee: the point furthest below the line between the front's ends"
+        how = "is the knee: the point furthest below the line between the front's ends"
     elif rule.by == "weights":
-        weights = [rule.weights.get(name, 0.0) for name in config.objectives]
-        index = weighted(points, weights)
-        how = "is best by weights " + ", ".join(f"{n} {w:g}" for n, w in zip(config.objectives, weights, strict=True))
+        how = "is best by weights " + ", ".join(f"{n} {rule.weights.get(n, 0.0):g}" for n in config.objectives)
     else:
-        metric = rule.metric or config.objectives[0]
-        index = int(np.argmin([directed(metric, m[metric].value) for _, m in eligible]))
+        (metric,) = rule_metrics(config)
         best = "least" if METRICS[metric].direction == "minimize" else "greatest"
         how = f"has the {best} {metric} ({_text(eligible[index][1][metric])})"
         near = _near_ties(metric, eligible[index], eligible, config.objectives)
