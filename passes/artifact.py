@@ -13,6 +13,8 @@ from typing import Any
 from olivine.passes.durable import aside
 
 GENAI_CONFIG = "genai_config.json"
+#: What an export adds to a model: its manifest, its card and the picture of the front that it was chosen from.
+ABOUT = ("olivine.json", "README.md", "front.svg")
 
 
 @dataclass(frozen=True)

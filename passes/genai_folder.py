@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.artifact import ABOUT, GENAI_CONFIG
 from olivine.passes.errors import SourceError
 from olivine.passes.external_data import external_files
 from olivine.passes.file_names import inside, refuse_foreign_links
@@ -46,8 +46,8 @@ class GenAIFolder:
 
 
 def files(folder: Path) -> list[Path]:
-    """The folder's files, sorted; a manifest of an earlier export is no part of the model."""
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name != "olivine.json")
+    """The folder's files, sorted; what an earlier export said about it is no part of the model."""
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name not in ABOUT)
 
 
 def check(folder: Path) -> GenAIFolder:

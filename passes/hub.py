@@ -10,6 +10,7 @@ from pathlib import Path
 
 from olivine.passes.checkpoint import check_weights, patterns, taken
 from olivine.passes.errors import SourceError
+from olivine.passes.license import license_of_tags
 
 _TIMEOUT_S = 20.0
 
@@ -22,11 +23,13 @@ class HubModel:
         commit: the commit that the asked revision stands for.
         config: its config.json, fetched.
         weight_bytes: size of its safetensors.
+        license: as the hub has it; empty where it has none, or could not be reached.
     """
 
     commit: str
     config: Path
     weight_bytes: int
+    license: str = ""
 
 
 def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
@@ -54,7 +57,8 @@ def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
                 raise SourceError(f"{where} has no config.json: is it a model that transformers loads?")
             check_weights(sizes, where)
             weights = sum(sizes[f] for f in taken(sizes, trust_remote_code) if f.endswith(".safetensors"))
-            return HubModel(str(info.sha), Path(hf_hub_download(name, "config.json", revision=info.sha)), weights)
+            config = Path(hf_hub_download(name, "config.json", revision=info.sha))
+            return HubModel(str(info.sha), config, weights, license_of_tags(info.tags or ()))
     except OSError as error:
         raise _unreachable(name, error) from error
 

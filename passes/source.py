@@ -24,6 +24,7 @@ from olivine.passes.cache import cache_root
 from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
 from olivine.passes.file_names import refuse_foreign_links
 from olivine.passes.fingerprint import content_sha256, files_digest
+from olivine.passes.license import license_of_folder
 from olivine.passes.rotate import Rotate
 from olivine.passes.safetensors_header import read_header
 
@@ -31,6 +32,7 @@ Kind = Literal["hub", "checkpoint", "gguf", "onnx", "demo"]
 
 DEMO = "demo:"
 DEMOS = {"smollm2-135m-instruct": "LlamaForCausalLM"}
+_DEMO_LICENSE = "apache-2.0"
 #: The demo's float32 checkpoint before and after rotation (the head is untied by it).
 _DEMO_BYTES = 540_000_000 + 652_000_000
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -57,6 +59,7 @@ class Source:
         path: the folder or file it lies in, for local kinds.
         trust_remote_code: whether Python code that the checkpoint brings may run.
         config: its parsed config.json, or None where there is none before it is loaded.
+        license: as its own card states it; empty where it states none.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Source:
     path: Path | None = None
     trust_remote_code: bool = False
     config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    license: str = field(default="", compare=False)
 
     def materialize(self, to: Path) -> frozenset[str]:
         """Write the model to the empty folder ``to``.
@@ -146,7 +150,7 @@ def _demo(model: str) -> Source:
     if name not in DEMOS:
         raise SourceError(f"Unknown demo model '{name}'. {did_you_mean(name, DEMOS)}")
     key = digest([demo.SMOLLM2.sha256, _converters(), Rotate.name, Rotate.version, Rotate().params()])
-    return Source(model, name, "demo", key, DEMOS[name], "float32", _DEMO_BYTES)
+    return Source(model, name, "demo", key, DEMOS[name], "float32", _DEMO_BYTES, license=_DEMO_LICENSE)
 
 
 def _file(model: str, path: Path) -> Source:
@@ -165,7 +169,17 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     if GENAI_CONFIG in names:
         found = genai_folder.check(path)
         key = digest(["onnx", files_digest(genai_folder.files(path))])
-        return Source(model, path.name, "onnx", key, found.model_type, found.dtype, found.weight_bytes, path=path)
+        return Source(
+            model,
+            path.name,
+            "onnx",
+            key,
+            found.model_type,
+            found.dtype,
+            found.weight_bytes,
+            path=path,
+            license=license_of_folder(path),
+        )
     if "config.json" not in names:
         hint = " It holds an adapter: merge it into its base model first." if "adapter_config.json" in names else ""
         raise SourceError(f"Folder {path} has no config.json, so it is no checkpoint.{hint} {_FORMS}")
@@ -190,6 +204,7 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         path=path,
         trust_remote_code=trust_remote_code,
         config=config,
+        license=license_of_folder(path),
     )
 
 
@@ -214,6 +229,7 @@ def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
         revision=found.commit,
         trust_remote_code=trust_remote_code,
         config=config,
+        license=found.license,
     )
 
 

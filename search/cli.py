@@ -143,6 +143,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("export", export, "export a trial as an ONNX Runtime GenAI folder")
     sub.add_argument("study", type=Path)
     sub.add_argument("--trial", type=int, help="trial number; the selected one by default")
+    what = "with a script that runs it: a zip file, or a folder to build a container image from"
+    sub.add_argument("--package", choices=("zip", "docker"), help=what)
     _target(sub)
     sub = command("verify", verify, "check an exported folder: hashes, load, quality")
     sub.add_argument("folder", type=Path)
@@ -373,7 +375,14 @@ def export(options: argparse.Namespace) -> None:
     from olivine.search.records import StudyDir
     from olivine.search.single import export_trial
 
-    to = export_trial(StudyDir.open(options.study), options.trial, options.to, options.force)
+    study = StudyDir.open(options.study)
+    if options.package:
+        from olivine.search.package import package_trial
+
+        to = package_trial(study, options.trial, options.to, options.package, options.force)
+        OUT.print(f"packaged as {to}; the README.md in it says how to run it", markup=False)
+        return
+    to = export_trial(study, options.trial, options.to, options.force)
     OUT.print(f"exported to {to}", markup=False)
 
 

@@ -31,6 +31,12 @@ PACKAGES = (
 )
 
 
+#: Entries of a description that tell the machine.
+HARDWARE = ("cpu", "cores", "memory_bytes", "system")
+#: What stands for the version of a package that is not there.
+ABSENT = "not installed"
+
+
 def describe_environment(source: Source | None = None) -> dict[str, Any]:
     """Hardware, operating system and versions; and the model, where one is given."""
     found: dict[str, Any] = {
@@ -48,6 +54,7 @@ def describe_environment(source: Source | None = None) -> dict[str, Any]:
             "revision": source.revision,
             "architecture": source.architecture,
             "key": source.key,
+            "license": source.license,
         }
     return found
 
@@ -57,7 +64,7 @@ def installed(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return ABSENT
 
 
 def gpu_names() -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.text import tokenize
 from olivine.evaluators.twin import open_scored
-from olivine.passes.artifact import ModelArtifact, sha256_file
+from olivine.passes.artifact import ABOUT, ModelArtifact, sha256_file
 from olivine.passes.base import Scalar
 from olivine.passes.cache import scratch_folder
 from olivine.passes.catalog import AXES
@@ -23,9 +23,10 @@ from olivine.passes.errors import UsageError
 from olivine.passes.prune_head import is_pruned
 from olivine.passes.recipe import canonical
 from olivine.search.calibration import Calibration
+from olivine.search.card import card
 from olivine.search.interpreters import options_for
 
-MANIFEST = "olivine.json"
+MANIFEST, CARD, PICTURE = ABOUT
 FORMAT = 1
 #: What a model is asked to predict when its folder is verified: plain prose, whatever the study's text was.
 CHECK_TEXT = (
@@ -59,8 +60,9 @@ def export_model(
     about: Mapping[str, Any],
     force: bool = False,
     arm: Mapping[str, Any] | None = None,
+    picture: str = "",
 ) -> Path:
-    """Copy an artifact, load it in a fresh process, write its manifest, and rename it into place.
+    """Copy an artifact, load it in a fresh process, write its manifest and its card, and rename it into place.
 
     Args:
         artifact: the candidate.
@@ -68,6 +70,7 @@ def export_model(
         about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
         force: whether an existing folder is replaced.
         arm: how its model is run, as :meth:`Arm.start` takes it; by default as its provider asks for.
+        picture: the front that it was chosen from, as SVG.
 
     Raises:
         UsageError: when ``to`` exists and ``force`` is not given.
@@ -80,12 +83,16 @@ def export_model(
             target = aside / file.relative_to(artifact.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+        (aside / CARD).write_text(card(about, PICTURE if picture else ""), encoding="utf-8")
+        if picture:
+            (aside / PICTURE).write_text(picture, encoding="utf-8")
         tokens = check_tokens(aside)
         manifest = {
             "format": FORMAT,
             **about,
             "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens, arm)},
             "files": file_table(aside),
+            "card": card_table(aside),
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         put_folder(aside, to)
@@ -116,8 +123,17 @@ def check_target(to: Path, force: bool) -> None:
 
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> SHA-256 and bytes of every file but the manifest."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    """Name -> SHA-256 and bytes of every file of the model: of all but what is said about it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return _hashes(folder, [p for p in files if p.relative_to(folder).as_posix() not in ABOUT])
+
+
+def card_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """The same of the card and its picture, which a rebuilt model does not have in common with the first one."""
+    return _hashes(folder, [folder / name for name in (CARD, PICTURE) if (folder / name).is_file()])
+
+
+def _hashes(folder: Path, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": os.stat(p).st_size} for p in files}
 
 

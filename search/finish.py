@@ -15,8 +15,9 @@ from olivine.passes.recipe import Recipe
 from olivine.search.ablation import ablate
 from olivine.search.calibration import Calibration
 from olivine.search.confirm import Confirmation, confirm, shrinkage
-from olivine.search.environment import describe_environment
+from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export import export_model, rebuild_command
+from olivine.search.front_plot import front_picture
 from olivine.search.interpreters import arm_options
 from olivine.search.records import TrialRecord
 from olivine.search.selection import NoCandidate, Selection, select
@@ -64,7 +65,8 @@ def finish(search: Search) -> Selection:
     search.watcher.phase_started("export")
     artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
     options = arm_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
-    export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True, arm=options)
+    picture = front_picture(search.folder)
+    export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True, arm=options, picture=picture)
     if search.config.confirm.ablation:
         said = search.folder.selection() | {"ablation": [one.to_json() for one in ablate(search, chosen.record)]}
         write_atomic(search.folder.selection_path, json.dumps(said, indent=1))
@@ -122,9 +124,9 @@ def selection_json(
 
 def manifest(search: Search, chosen: Selection) -> dict[str, Any]:
     """What olivine.json says of an exported candidate, beside its files."""
-    return about_model(
-        search, chosen.record, {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
-    )
+    measured = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
+    said = {"reason": chosen.reason, "warnings": list(chosen.warnings)}
+    return about_model(search, chosen.record, measured) | {"selection": said}
 
 
 def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any])
         "study": {"name": search.config.name, "trial": record.number},
         "measurements": metrics,
         "versions": environment["versions"],
-        "hardware": {name: environment[name] for name in ("cpu", "cores", "memory_bytes", "system")},
+        "hardware": {name: environment[name] for name in HARDWARE},
         "rebuild": _rebuild(search, record),
         **({"calibration": calibration.to_json()} if (calibration := _calibration(search, record)) else {}),
     }

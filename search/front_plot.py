@@ -8,12 +8,20 @@ from itertools import pairwise
 import numpy as np
 
 from olivine.search.formatting import title
-from olivine.search.marks import Mark, marks
+from olivine.search.marks import Mark, marks, plot_pairs
 from olivine.search.metrics import METRICS, parse_constraint
 from olivine.search.pareto import nondominated
 from olivine.search.plot_frame import Scale, axes_svg, padded, svg
 from olivine.search.plot_labels import Box, place
-from olivine.search.study_view import StudyView
+from olivine.search.records import StudyDir
+from olivine.search.study_view import StudyView, read_view
+
+
+def front_picture(study: StudyDir) -> str:
+    """The front as an SVG file of its own, which follows the reader's light or dark setting; empty where none is."""
+    view = read_view(study)
+    x, y = plot_pairs(view.objectives)[0]
+    return front_svg(view, x, y, standalone=True)
 
 
 def front_svg(

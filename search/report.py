@@ -17,7 +17,7 @@ from olivine.search.formatting import (
     title,
     varying,
 )
-from olivine.search.front_plot import front_svg
+from olivine.search.front_plot import front_picture, front_svg
 from olivine.search.history_plot import history_svg
 from olivine.search.importance import importances
 from olivine.search.kernel_masks import KernelMasks
@@ -48,10 +48,9 @@ def write_front_picture(study: StudyDir, to: Path) -> Path:
     Raises:
         UsageError: when no candidate was measured in both objectives.
     """
-    view = read_view(study)
-    x, y = plot_pairs(view.objectives)[0]
-    picture = front_svg(view, x, y, standalone=True)
+    picture = front_picture(study)
     if not picture:
+        x, y = plot_pairs(read_view(study).objectives)[0]
         raise UsageError(f"{study.root} has no candidate with both {x} and {y}: there is no front to draw yet")
     write_atomic(to, picture)
     return to

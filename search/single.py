@@ -15,10 +15,11 @@ from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
 from olivine.search.calibration import Calibration, CalibrationText
 from olivine.search.config import load_config
-from olivine.search.environment import describe_environment
+from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export import check_target, export_model, rebuild_command
 from olivine.search.finish import pinned_choice
-from olivine.search.records import StudyDir
+from olivine.search.front_plot import front_picture
+from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.space_mistakes import choice_mistakes
 from olivine.search.workers import Builder
 
@@ -73,13 +74,7 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     check_target(to, force)
     config = load_config(study.config_path)
     selection = study.selection()
-    if number is None and selection.get("trial") is None:
-        raise UsageError(
-            f"{study.root} has selected no trial: {selection.get('reason', 'it has not ended')}. Give --trial"
-        )
-    record = study.trial(int(selection["trial"]) if number is None else number)
-    if record.state == "failed":
-        raise UsageError(f"trial {record.number} did not build or run: {record.reason}")
+    record = chosen_record(study, number)
     source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
     cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
     measured = selection.get("confirmed", {}).get(str(record.number), record.metrics)
@@ -90,10 +85,31 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
         return {
             **_about(source, recipe, found, rebuild),
             "measurements": {name: {**metric, "samples": []} for name, metric in measured.items()},
+            "hardware": {name: study.environment()[name] for name in HARDWARE},  # that measured it
             "study": {"name": config.name, "trial": record.number},
+            **({"selection": said} if record.number == selection.get("trial") else {}),
         }
 
-    return _build_and_export(source, recipe, cache, CalibrationText.of_study(config), to, force, about)
+    said = {"reason": selection.get("reason", ""), "warnings": selection.get("warnings", [])}
+    text = CalibrationText.of_study(config)
+    return _build_and_export(source, recipe, cache, text, to, force, about, front_picture(study))
+
+
+def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:
+    """The record of a trial that can be exported; the selected one where no number is given.
+
+    Raises:
+        UsageError: when the study has no such trial, or selected none, or it did not build.
+    """
+    selection = study.selection()
+    if number is None and selection.get("trial") is None:
+        raise UsageError(
+            f"{study.root} has selected no trial: {selection.get('reason', 'it has not ended')}. Give --trial"
+        )
+    record = study.trial(int(selection["trial"]) if number is None else number)
+    if record.state == "failed":
+        raise UsageError(f"trial {record.number} did not build or run: {record.reason}")
+    return record
 
 
 def _about(source: Source, recipe: Recipe, calibration: Calibration | None, rebuild: str) -> dict[str, Any]:
@@ -104,7 +120,7 @@ def _about(source: Source, recipe: Recipe, calibration: Calibration | None, rebu
         "recipe_key": recipe.key,
         "measurements": {},
         "versions": environment["versions"],
-        "hardware": {name: environment[name] for name in ("cpu", "cores", "memory_bytes", "system")},
+        "hardware": {name: environment[name] for name in HARDWARE},
         "rebuild": rebuild,
         **({"calibration": calibration.to_json()} if calibration else {}),
     }
@@ -118,6 +134,7 @@ def _build_and_export(
     to: Path,
     force: bool,
     about: Callable[[Calibration | None], dict[str, Any]],
+    picture: str = "",
 ) -> Path:
     calibration = None
     with (
@@ -129,4 +146,4 @@ def _build_and_export(
             calibration = text.store(builder.build(recipe.float_part(), "float").artifact, cache)
             builder.calibration = calibration.key
         artifact = builder.build(recipe, "build").artifact
-    return export_model(artifact, to, about(calibration), force)
+    return export_model(artifact, to, about(calibration), force, picture=picture)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olivine.passes.errors import OlivineError, UsageError
-from olivine.search.export import FORMAT, MANIFEST, file_table, negative_log_likelihood
+from olivine.search.export import FORMAT, MANIFEST, card_table, file_table, negative_log_likelihood
 
 #: Kernels differ between processors; int8 arithmetic moves the likelihood by less than this.
 TOLERANCE_NATS = 0.02
@@ -46,7 +46,8 @@ def verify_folder(folder: Path) -> Verified:
     manifest = json.loads(path.read_text(encoding="utf-8"))
     if manifest.get("format") != FORMAT:
         raise UsageError(f"{path} has format {manifest.get('format')}; this version reads format {FORMAT}")
-    expected, found = manifest["files"], file_table(folder)
+    expected = manifest["files"] | manifest.get("card", {})  # folders of the first versions have no card
+    found = file_table(folder) | card_table(folder)
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} was added" for name in found if name not in expected]
     problems += [

@@ -28,7 +28,7 @@ class FakeHub:
         if self.error is not None:
             raise self.error
         files = [SimpleNamespace(rfilename=p.name, size=p.stat().st_size) for p in self.folder.iterdir()]
-        return SimpleNamespace(sha=COMMIT, siblings=files)
+        return SimpleNamespace(sha=COMMIT, siblings=files, tags=["safetensors", "license:apache-2.0"])
 
     def download(self, name: str, filename: str, revision: str) -> str:
         assert (name, revision) == (NAME, COMMIT)
@@ -60,6 +60,7 @@ def http_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHT
 def test_hub_model_is_pinned_to_its_commit(hub: FakeHub, tmp_path: Path) -> None:
     found = resolve(NAME, revision="v1")
     assert (found.kind, found.revision, found.architecture) == ("hub", COMMIT, "LlamaForCausalLM")
+    assert found.license == "apache-2.0"
     assert hub.asked == ["v1"]
     (tmp_path / "to").mkdir()
     assert found.materialize(tmp_path / "to") == {"checkpoint"}

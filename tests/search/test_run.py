@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tiny_study import tiny_yaml, write_text
 
 from olivine.evaluators.kernel_times import KernelTimes, Product
 from olivine.search.cli import main
+from olivine.search.export import card_table, file_table
 from olivine.search.kernel_masks import KernelMasks
 from olivine.search.records import StudyDir
 
@@ -146,6 +148,24 @@ def test_the_manifest_rebuilds_the_same_bytes(study: StudyDir, tmp_path: Path) -
     again = json.loads((tmp_path / "again" / "olivine.json").read_text())
     assert again["files"] == manifest["files"]
     assert again["recipe_key"] == manifest["recipe_key"]
+
+
+def test_a_package_holds_the_selected_model_whole_with_its_card(study: StudyDir, tmp_path: Path) -> None:
+    command = ["export", str(study.root), "--package", "zip", "--to", str(tmp_path / "tiny.zip")]
+    assert main(command) == 0
+    assert main(command) == 2  # it is there
+    with zipfile.ZipFile(tmp_path / "tiny.zip") as archive:
+        archive.extractall(tmp_path)
+    model = tmp_path / "tiny" / "model"
+    manifest, best = (json.loads((home / "olivine.json").read_text()) for home in (model, study.best_path))
+    assert manifest["files"] == best["files"] == file_table(model)
+    assert manifest["selection"] == best["selection"]
+    assert manifest["card"] == card_table(model)
+    assert set(manifest["card"]) == {"README.md", "front.svg"}
+    page = (model / "README.md").read_text()
+    assert best["selection"]["reason"] in page
+    assert "](front.svg)" in page
+    assert (model / "front.svg").read_text() == (study.best_path / "front.svg").read_text()
 
 
 def test_export_of_another_trial_refuses_to_overwrite(
