@@ -91,6 +91,27 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Endings:
+    """How likely a model finds given endings of a prompt; one entry per ending.
+
+    Attributes:
+        logp: log-likelihood of all its tokens together, in nats.
+        greedy: whether each of its tokens is the likeliest one.
+    """
+
+    logp: list[float]
+    greedy: list[bool]
+
+
+@dataclass(frozen=True)
+class Written:
+    """Tokens that a model wrote greedily, and whether it ends here: by an end token or for want of room."""
+
+    tokens: list[int]
+    done: bool
+
+
+@dataclass(frozen=True)
 class Done:
     """Whether what was asked for is done."""
 

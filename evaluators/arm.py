@@ -13,13 +13,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from olivine.evaluators import scheduling
-from olivine.evaluators.answers import ArmStats, Done, Loaded, Text, Timing, Tokens, WindowScore, read
+from olivine.evaluators.answers import (
+    ArmStats,
+    Done,
+    Endings,
+    Loaded,
+    Text,
+    Timing,
+    Tokens,
+    WindowScore,
+    Written,
+    read,
+)
 from olivine.evaluators.bootstrap import child_command
 from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
@@ -214,6 +225,42 @@ class Arm:
     def generate(self, prompt: str, max_new_tokens: int) -> str:
         """The model's greedy continuation of ``prompt``."""
         return self._told(Text, "generate", prompt=prompt, max_new_tokens=max_new_tokens).text
+
+    def write(
+        self, tokens: Sequence[int], max_new_tokens: int, enough: Callable[[list[int]], bool], steps: int = 16
+    ) -> list[int]:
+        """The model's greedy continuation of a prompt, in token ids; an end token may be its last.
+
+        Args:
+            tokens: token ids of the prompt.
+            max_new_tokens: most tokens to write.
+            enough: asked every ``steps`` tokens, with all that are written; true ends it.
+            steps: tokens of one request.
+        """
+        self._told(Done, "begin", tokens=[int(t) for t in tokens], room=max_new_tokens)
+        written: list[int] = []
+        done = max_new_tokens < 1
+        while not done and not enough(written):
+            piece = self._told(Written, "more", steps=steps)
+            written += piece.tokens
+            done = piece.done
+        return written
+
+    def endings(self, tokens: Sequence[int], endings: Sequence[Sequence[int]]) -> Endings:
+        """How likely a model finds endings, each of which the last positions of one prompt predict.
+
+        Args:
+            tokens: token ids of context and ending together, without the ending's last token.
+            endings: token ids of endings that differ in their last token at most, but may start at different places.
+
+        Raises:
+            ArmFailed: of kind ``error`` when a logit is not finite.
+        """
+        plain = [[int(t) for t in ending] for ending in endings]
+        found = self._told(Endings, "endings", tokens=[int(t) for t in tokens], endings=plain)
+        if not len(found.logp) == len(found.greedy) == len(plain):
+            raise self._kill("error", f"answered 'endings' for {len(found.logp)} of {len(plain)} endings")
+        return found
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
         """Run every window and store what a candidate is compared with, in ``path`` (.npz; whole or absent).

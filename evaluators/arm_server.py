@@ -25,7 +25,7 @@ from olivine.evaluators.child_process import begin
 from olivine.evaluators.gpu_memory import used_bytes
 from olivine.evaluators.plain_session import PlainSession
 from olivine.evaluators.procfs import busy_s
-from olivine.evaluators.scoring import TopK, score, top_k
+from olivine.evaluators.scoring import TopK, likelihood, score, top_k
 from olivine.evaluators.session import CUDA, ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
@@ -102,6 +102,33 @@ class Server:
         while not generator.is_done():
             generator.generate_next_token()
         return {"text": tokenizer.decode(generator.get_sequence(0)[len(ids) :])}
+
+    def begin(self, tokens: list[int], room: int) -> dict[str, Any]:
+        """Start a greedy continuation of a prompt on a fresh cache; :meth:`more` gives its tokens."""
+        self.generator = None
+        self.generator = self._generator(len(tokens) + room, min_length=0)
+        self.generator.append_tokens(np.array(tokens, dtype=np.int32))
+        return {"done": True}
+
+    def more(self, steps: int) -> dict[str, Any]:
+        """Up to ``steps`` further tokens of what :meth:`begin` started."""
+        before = len(self.generator.get_sequence(0))
+        for _ in range(steps):
+            if self.generator.is_done():
+                break
+            self.generator.generate_next_token()
+        written = [int(token) for token in self.generator.get_sequence(0)[before:]]
+        return {"tokens": written, "done": bool(self.generator.is_done())}
+
+    def endings(self, tokens: list[int], endings: list[list[int]]) -> dict[str, Any]:
+        """How likely each ending is whose tokens the last positions of a prompt predict, the last position its last."""
+        self.scored = True
+        logits = self._every_position(np.array(tokens, dtype=np.int32))
+        found = [
+            likelihood(logits[-len(ending) :].astype(np.float32, copy=False), np.array(ending, dtype=np.int32))
+            for ending in endings
+        ]
+        return {"logp": [logp for logp, _ in found], "greedy": [greedy for _, greedy in found]}
 
     def reference(self, windows: list[tuple[list[int], int]], path: str, top_k: int) -> dict[str, Any]:
         """Run the windows as the base, and write what candidates are compared with."""
@@ -185,12 +212,18 @@ class Server:
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""
         self.generator = None
-        generator = self._generator(len(ids) + 1)
+        generator = self._generator(len(ids))  # no room for more: a prompt may be as long as the model's context
         generator.append_tokens(ids)
         return np.asarray(generator.get_output("logits"))[0]
 
     def _logits(self, ids: Any, scored: int) -> tuple[Any, Any]:
         """Float32 logits before, and token ids at, the last ``scored`` positions of a window."""
+        logits = self._every_position(ids)
+        first = len(ids) - scored
+        return logits[first - 1 : -1].astype(np.float32, copy=False), ids[first:]
+
+    def _every_position(self, ids: Any) -> Any:
+        """[tokens, vocabulary] logits of a prompt, refused where the graph gives fewer."""
         logits = self.prompt_logits(ids)
         if logits.ndim != 2:
             raise ValueError(f"the graph gives logits of shape {logits.shape} for {len(ids)} positions of one text")
@@ -199,8 +232,7 @@ class Server:
                 f"the graph gives logits for {len(logits)} of {len(ids)} positions: such a graph can't be "
                 "scored; score its unpruned twin"
             )
-        first = len(ids) - scored
-        return logits[first - 1 : -1].astype(np.float32, copy=False), ids[first:]
+        return logits
 
 
 class SessionServer(Server):
@@ -211,6 +243,8 @@ class SessionServer(Server):
         import onnxruntime as ort
 
         self.model = PlainSession(ort, Path(folder), config)
+        ends = config["model"].get("eos_token_id", [])
+        self.ends = set(ends if isinstance(ends, list) else [ends])
 
     def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:
         """Time a prompt on a fresh cache, to its first token."""
@@ -220,6 +254,22 @@ class SessionServer(Server):
     def decode(self, steps: int) -> dict[str, Any]:
         """Time further tokens."""
         return timed(self.model.step, steps)
+
+    def begin(self, tokens: list[int], room: int) -> dict[str, Any]:
+        """Start a greedy continuation of a prompt on a fresh cache; :meth:`more` gives its tokens."""
+        self.model.start(np.array(tokens, dtype=np.int64))
+        self.room = room
+        return {"done": True}
+
+    def more(self, steps: int) -> dict[str, Any]:
+        """Up to ``steps`` further tokens of what :meth:`begin` started."""
+        written: list[int] = []
+        while self.room > 0 and len(written) < steps:
+            written.append(self.model.token)
+            self.room = 0 if self.model.token in self.ends else self.room - 1
+            if self.room > 0:
+                self.model.step()
+        return {"tokens": written, "done": self.room == 0}
 
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""

@@ -96,6 +96,27 @@ def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
     return Scores(*(np.concatenate(part) for part in zip(*_in_chunks(compare, logits), strict=True)))
 
 
+def likelihood(logits: Float32, targets: Int32) -> tuple[float, bool]:
+    """Log-likelihood in nats of the tokens ``targets`` [positions] under ``logits`` [positions, vocabulary].
+
+    And whether each of them is the likeliest token of its position.
+
+    Raises:
+        FloatingPointError: when a logit is not finite.
+    """
+
+    def look(chunk: slice) -> tuple[Float64, npt.NDArray[np.bool_]]:
+        rows = logits[chunk]
+        if not np.isfinite(rows.sum(axis=1, dtype=np.float64)).all():
+            raise FloatingPointError("the model gives logits that are not finite")
+        best = rows.argmax(axis=1)
+        kept, _, _ = _split(rows, targets[chunk, None], best)
+        return kept[:, 0], best == targets[chunk]
+
+    logp, greedy = (np.concatenate(part) for part in zip(*_in_chunks(look, logits), strict=True))
+    return float(logp.sum()), bool(greedy.all())
+
+
 _Part = TypeVar("_Part")
 
 

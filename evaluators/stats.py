@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+_Sample = TypeVar("_Sample")
 
 LEVEL = 0.95
 #: Prior precision of the anytime-valid t interval, chosen so that three windows can end an evaluation.
@@ -82,6 +84,29 @@ def student(samples: Floats, level: float = LEVEL) -> Interval:
     if n < 2:
         return Interval(value, -math.inf, math.inf)
     half = student_quantile((1 + level) / 2, n - 1) * float(np.std(samples, ddof=1)) / math.sqrt(n)
+    return Interval(value, value - half, value + half)
+
+
+def jackknife(
+    samples: Sequence[_Sample], statistic: Callable[[Sequence[_Sample]], float], groups: int = 50, level: float = LEVEL
+) -> Interval:
+    """``statistic`` of independent samples with an interval, whatever smooth function of them it is.
+
+    The delete-a-group jackknife: what it becomes without each of up to ``groups`` parts of the samples, every n-th of
+    them a part. Of a mean, with a group per sample, it is Student's interval. Unbounded for a single sample.
+
+    Source: Kott (2001), The Delete-a-Group Jackknife, Journal of Official Statistics 17(4).
+    """
+    value = float(statistic(samples))
+    parts = min(groups, len(samples))
+    if parts < 2:
+        return Interval(value, -math.inf, math.inf)
+    without = [
+        float(statistic([one for index, one in enumerate(samples) if index % parts != part])) for part in range(parts)
+    ]
+    spread = np.array(without) - np.mean(without)
+    error = math.sqrt((parts - 1) / parts * float((spread**2).sum()))
+    half = student_quantile((1 + level) / 2, parts - 1) * error
     return Interval(value, value - half, value + half)
 
 

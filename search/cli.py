@@ -85,6 +85,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -198,6 +199,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--protocol", help="wikitext2-hf or wikitext2-gptq")
     what = "of a perplexity ratio, such as 1%%; a warning says what text would reach it"
     sub.add_argument("--half-width", type=_share, default=0.01, help=what)
+    what = "tasks of lm-eval instead of a text, such as arc_easy,piqa; repeatable (pip install 'olivine[lm-eval]')"
+    sub.add_argument("--tasks", action="append", metavar="NAME[,NAME]", help=what)
+    sub.add_argument("--limit", type=_positive, metavar="N", help="questions of each task, from its start")
+    sub.add_argument("--include-path", type=Path, metavar="DIR", help="folder with task files of your own")
     sub.add_argument("--json", type=Path, metavar="FILE")
     sub = command("chat", chat, "talk to an exported folder")
     sub.add_argument("folder", type=Path)
@@ -248,6 +253,13 @@ def _share(text: str) -> float:
     return share
 
 
+def _positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
+
+
 def _target(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make")
     sub.add_argument("--force", action="store_true", help="replace an existing folder")
@@ -293,6 +305,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``olivine run CONFIG``."""
+    from olivine.search.confirm_tasks import require_tasks
     from olivine.search.plan import require_room
     from olivine.search.provider_check import require_providers
     from olivine.search.run import run_study
@@ -300,6 +313,7 @@ def run(options: argparse.Namespace) -> int:
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = _load(options, **more)
     require_providers(config)
+    require_tasks(config)
     require_room(config)
     root = options.out or Path("results") / config.name
     return run_study(config, root, options.storage, options.config, OUT, ERR, options.artifacts)
@@ -482,6 +496,10 @@ def evaluate(options: argparse.Namespace) -> None:
     from olivine.search.bench import results_json
     from olivine.search.evaluate import evaluate_folders, evaluation_table
 
+    if options.tasks:
+        return _evaluate_tasks(options)
+    if options.limit or options.include_path:
+        raise UsageError("--limit and --include-path belong to --tasks; --windows limits how much text is scored")
     text: Any = options.text
     if options.dataset:
         text = {
@@ -502,6 +520,27 @@ def evaluate(options: argparse.Namespace) -> None:
         options.split,
     )
     OUT.print(evaluation_table(results, options.reference, options.half_width))
+    if options.json:
+        write_atomic(options.json, results_json(results))
+
+
+def _evaluate_tasks(options: argparse.Namespace) -> None:
+    """``olivine eval DIR ... --tasks NAME``."""
+    from olivine.evaluators.tasks import Tasks
+    from olivine.passes.artifact import write_atomic
+    from olivine.search.bench import results_json
+    from olivine.search.task_quality import evaluate_tasks, tasks_table
+
+    names = [name.strip() for given in options.tasks for name in given.split(",") if name.strip()]
+    tasks = Tasks(tuple(dict.fromkeys(names)), options.limit, options.include_path)
+    with ERR.status("loading the tasks") as status:
+        results = evaluate_tasks(
+            options.folders,
+            options.reference,
+            tasks,
+            lambda folder, answered: status.update(f"{folder}: {answered} requests answered"),
+        )
+    OUT.print(tasks_table(results, options.reference))
     if options.json:
         write_atomic(options.json, results_json(results))
 

@@ -71,6 +71,14 @@ class LatencyConfig(_Section):
     max_seconds: Seconds = Field(default=10.0, description="or stop after this long per candidate")
 
 
+class LmEvalConfig(_Section):
+    """Tasks of lm-eval, measured on the base and the confirmed front; needs the extra ``olivine[lm-eval]``."""
+
+    tasks: tuple[Text, ...] = Field(min_length=1, description="tasks or groups of lm-eval, such as [arc_easy]")
+    limit: Whole | None = Field(default=None, ge=1, description="questions of each task, from its start; or all")
+    include_path: Text | None = Field(default=None, description="folder with task files of your own")
+
+
 class EvaluationConfig(_Section):
     """What is measured, on which text."""
 
@@ -84,6 +92,9 @@ class EvaluationConfig(_Section):
         default=0.1, description="share of the candidates dropped on few windows that are measured in full anyway"
     )
     latency: LatencyConfig = LatencyConfig()
+    lm_eval: LmEvalConfig | None = Field(
+        default=None, description="tasks of lm-eval on the confirmed front; not part of stop.total"
+    )
 
 
 class CalibrationConfig(_Section):

@@ -15,6 +15,7 @@ from olivine.passes.recipe import Recipe
 from olivine.search.ablation import ablate
 from olivine.search.calibration import Calibration
 from olivine.search.confirm import Confirmation, confirm, shrinkage
+from olivine.search.confirm_tasks import confirm_tasks, without_samples
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export import export_model, rebuild_command
 from olivine.search.front_plot import front_picture
@@ -62,11 +63,15 @@ def finish(search: Search) -> Selection:
     if chosen is None or nothing is not None:
         assert nothing is not None
         raise nothing
+    tasks = confirm_tasks(search, confirmation)
+    if tasks:
+        write_atomic(search.folder.selection_path, json.dumps(search.folder.selection() | {"tasks": tasks}, indent=1))
     search.watcher.phase_started("export")
     artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
     options = arm_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
     picture = front_picture(search.folder)
-    export_model(artifact, search.folder.best_path, manifest(search, chosen), force=True, arm=options, picture=picture)
+    about = manifest(search, chosen, tasks)
+    export_model(artifact, search.folder.best_path, about, force=True, arm=options, picture=picture)
     if search.config.confirm.ablation:
         said = search.folder.selection() | {"ablation": [one.to_json() for one in ablate(search, chosen.record)]}
         write_atomic(search.folder.selection_path, json.dumps(said, indent=1))
@@ -122,11 +127,12 @@ def selection_json(
     }
 
 
-def manifest(search: Search, chosen: Selection) -> dict[str, Any]:
+def manifest(search: Search, chosen: Selection, tasks: Mapping[str, Any]) -> dict[str, Any]:
     """What olivine.json says of an exported candidate, beside its files."""
-    measured = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
+    measured = {name: asdict(m) for name, m in chosen.metrics.items()}
+    measured |= tasks.get("measured", {}).get(str(chosen.record.number), {})
     said = {"reason": chosen.reason, "warnings": list(chosen.warnings)}
-    return about_model(search, chosen.record, measured) | {"selection": said}
+    return about_model(search, chosen.record, without_samples(measured)) | {"selection": said}
 
 
 def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.export import float_refusal
 from olivine.passes.providers import PROVIDERS
 from olivine.search.config import parse_config
-from olivine.search.olive_metrics import goals_of, text_of_workflow
+from olivine.search.olive_metrics import goals_of, tasks_of, text_of_workflow
 from olivine.search.olive_model import Notes, model_of, provider_of
 from olivine.search.olive_passes import meaning
 from olivine.search.olive_workflow import OlivePass, Workflow, mapping, read_workflow
@@ -110,7 +110,7 @@ def convert(workflow: Workflow, stem: str) -> Imported:
     raw["space"] = space
     searching = any(isinstance(values, list | dict) for values in space.values())
     raw |= goals_of(workflow, searching, kept, lost)
-    raw["evaluation"] = {"text": text_of_workflow(workflow, kept, lost)}
+    raw["evaluation"] = {"text": text_of_workflow(workflow, kept, lost)} | tasks_of(workflow, kept)
     if len(first) > 1:
         raw["enqueue"] = first
     raw |= _stop(strategy, len(first), searching, kept, lost)

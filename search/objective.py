@@ -6,12 +6,13 @@ stopped where that shows, with the reason; a crash costs its own trial.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.answers import Loaded
@@ -20,7 +21,7 @@ from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.quality import Quality
-from olivine.evaluators.twin import run_quality
+from olivine.evaluators.twin import open_scored, run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
@@ -146,6 +147,17 @@ class Objective:
             found += run_quality(evaluators.quality, arm, self._base(), self._options(recipe)).measurements
             found += evaluators.latency.evaluate(arm, self._base())
         return {m.metric: m for m in found}
+
+    @contextmanager
+    def scored(self, recipe: Recipe, name: str) -> Iterator[tuple[Arm, Path]]:
+        """A fresh process that scores a recipe's model, and the model's folder; built again if the cache has lost it.
+
+        Raises:
+            OlivineError: when it no longer builds or loads.
+        """
+        artifact = self.build(recipe, name)
+        with open_scored(artifact.path, **self._options(recipe)) as arm:
+            yield arm, artifact.path
 
     def retime(self, record: TrialRecord, latency: PairedLatency) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process.

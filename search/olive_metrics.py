@@ -24,9 +24,11 @@ def goals_of(workflow: Workflow, searching: bool, kept: Notes, lost: Notes) -> d
         for priority, ours, goal in _goals(metric, place, kept, lost):
             found.append((priority, ours))
             where += _condition(ours, goal, f"{place}.goal", kept, lost)
-    if "lmevaluator" in str(workflow.evaluator.get("type", "")).lower().replace("_", ""):
+    if _by_lm_eval(workflow):
         tasks = ", ".join(map(str, sequence(workflow.evaluator.get("tasks")))) or "its tasks"
-        lost.append(("evaluators", f"{tasks} of lm-eval: perplexity and divergence from the base stand in"))
+        lost.append(
+            ("evaluators", f"{tasks} of lm-eval as a goal: perplexity_ratio stands in, which less text decides")
+        )
         found.append((1.0, "perplexity_ratio"))
     objectives = list(dict.fromkeys(name for _, name in sorted(found, key=lambda one: one[0])))[:3]
     if not any(name == "perplexity_ratio" for name in objectives):
@@ -44,6 +46,21 @@ def goals_of(workflow: Workflow, searching: bool, kept: Notes, lost: Notes) -> d
     if objectives[0] == "perplexity_ratio":
         select["metric"] = objectives[1]
     return {"objectives": objectives, "select": select | ({"where": where} if where else {})}
+
+
+def tasks_of(workflow: Workflow, kept: Notes) -> dict[str, Any]:
+    """``evaluation.lm_eval``: the tasks that a workflow measures, for the confirmed front; empty where it has none."""
+    names = [str(name) for name in sequence(workflow.evaluator.get("tasks"))]
+    if not _by_lm_eval(workflow) or not names:
+        return {}
+    limit = workflow.evaluator.get("limit")
+    questions = {"limit": limit} if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else {}
+    kept.append(("evaluators", f"evaluation.lm_eval: {', '.join(names)}, on the base and the confirmed front"))
+    return {"lm_eval": {"tasks": names} | questions}
+
+
+def _by_lm_eval(workflow: Workflow) -> bool:
+    return "lmevaluator" in str(workflow.evaluator.get("type", "")).lower().replace("_", "")
 
 
 def _goals(

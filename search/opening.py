@@ -205,17 +205,23 @@ def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequen
 
 
 def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
-    """Refuse to mix two studies in one folder; budgets and selection may change between runs."""
+    """Refuse to mix two studies in one folder; budgets, selection and lm-eval's tasks may change between runs."""
     if not folder.config_path.is_file():
         return
     old = load_config(folder.config_path)
     fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
-    changed = [name for name in fixed if getattr(old, name) != getattr(config, name)]
+    old, new = _but_tasks(old), _but_tasks(config)
+    changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]
     if changed and folder.trials():
         raise UsageError(
             f"{folder.root} holds a study with another {', '.join(changed)}. Resume it with its own config, or give "
             "this one a folder of its own with --out."
         )
+
+
+def _but_tasks(config: StudyConfig) -> StudyConfig:
+    """The config without what is measured after the search alone."""
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"lm_eval": None})})
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from olivine.search.plot_frame import PLOT_STYLE
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report_confirm import confirmation
 from olivine.search.report_ladder import ladder
+from olivine.search.report_tasks import tasks
 from olivine.search.report_words import ablation, default_threads, flat, protocols, summary, tiles
 from olivine.search.study_view import StudyView, read_view
 
@@ -104,6 +105,7 @@ def render(study: StudyDir) -> str:
         ablation=ablation(view),
         confirmation=confirmation(view),
         ladder=ladder(view),
+        tasks=tasks(view),
     )
 
 

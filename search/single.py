@@ -15,6 +15,7 @@ from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
 from olivine.search.calibration import Calibration, CalibrationText
 from olivine.search.config import load_config
+from olivine.search.confirm_tasks import without_samples
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export import check_target, export_model, rebuild_command
 from olivine.search.finish import pinned_choice
@@ -77,14 +78,15 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     record = chosen_record(study, number)
     source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
     cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
-    measured = selection.get("confirmed", {}).get(str(record.number), record.metrics)
+    measured = dict(selection.get("confirmed", {}).get(str(record.number), record.metrics))
+    measured |= selection.get("tasks", {}).get("measured", {}).get(str(record.number), {})
     recipe = Recipe.from_json(record.recipe)
 
     def about(found: Calibration | None) -> dict[str, Any]:
         rebuild = rebuild_command(config.model, config.revision, pinned_choice(record), found)
         return {
             **_about(source, recipe, found, rebuild),
-            "measurements": {name: {**metric, "samples": []} for name, metric in measured.items()},
+            "measurements": without_samples(measured),
             "hardware": {name: study.environment()[name] for name in HARDWARE},  # that measured it
             "study": {"name": config.name, "trial": record.number},
             **({"selection": said} if record.number == selection.get("trial") else {}),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from olivine.evaluators.scoring import bucketed_kl, score, top_k
+from olivine.evaluators.scoring import bucketed_kl, likelihood, score, top_k
 
 LOGITS = hnp.arrays(np.float32, (40, 17), elements=st.floats(-20, 20, width=32))
 
@@ -55,3 +55,18 @@ def test_the_tail_is_one_more_outcome() -> None:
     by_hand = 0.5 * np.log(2) + 0.3 * np.log(0.3 / 0.25) + 0.2 * np.log(0.2 / 0.5)
     found = bucketed_kl(base.astype(np.float32), np.array([0.2]), ours, np.array([0.5]))
     assert found[0] == pytest.approx(by_hand, abs=1e-6)
+
+
+@given(logits=LOGITS, seed=st.integers(0, 9))
+def test_the_likelihood_of_given_tokens_is_the_plain_formula(logits: np.ndarray, seed: int) -> None:
+    best = logits.argmax(axis=1).astype(np.int32)
+    targets = np.random.default_rng(seed).integers(0, 17, 40).astype(np.int32)
+    logp, greedy = likelihood(logits, targets)
+    assert logp == pytest.approx(log_softmax(logits)[np.arange(40), targets].sum(), abs=1e-3)
+    assert greedy == bool((targets == best).all())
+    assert likelihood(logits, best)[1]
+
+
+def test_logits_that_are_not_finite_have_no_likelihood() -> None:
+    with pytest.raises(FloatingPointError, match="not finite"):
+        likelihood(np.array([[0.0, np.nan]], dtype=np.float32), np.array([0], dtype=np.int32))

@@ -121,3 +121,22 @@ def test_the_probability_is_that_of_the_normal_distribution() -> None:
     exact = Interval(2.0, 2.0, 2.0)
     assert stats.probability_less(exact, exact) == 0.5
     assert stats.probability_less(b, exact) == 1.0
+
+
+@given(samples=SAMPLES)
+def test_the_jackknife_of_a_mean_is_students_interval(samples: np.ndarray) -> None:
+    found, plain = stats.jackknife(list(samples), lambda some: float(np.mean(some))), stats.student(samples)
+    expected = pytest.approx((plain.value, plain.low, plain.high), abs=1e-6)
+    assert (found.value, found.low, found.high) == expected
+
+
+def test_the_jackknife_covers_a_ratio_of_sums() -> None:
+    def trial(rng: np.random.Generator) -> tuple[Interval, float]:
+        words = rng.integers(5, 60, 50)
+        documents = [(-3.0 * n + rng.normal(0, 2 * math.sqrt(n)), n) for n in words]
+        return stats.jackknife(
+            documents, lambda some: math.exp(-sum(a for a, _ in some) / sum(b for _, b in some))
+        ), 20.0855
+
+    assert 0.92 <= coverage(trial, 300) <= 0.98
+    assert stats.jackknife([1.0], max).high == math.inf

@@ -140,7 +140,8 @@ def test_metrics_goals_and_text_become_objectives_conditions_and_text() -> None:
     assert found["select"]["metric"] == "decode_tok_s"
     assert imported("old-metric").raw["objectives"] == ["ttft_ms", "perplexity_ratio"]
     assert "user_config" in lost("old-metric")
-    assert "mmlu of lm-eval" in lost("selective-mixed")
+    assert "mmlu of lm-eval as a goal" in lost("selective-mixed")
+    assert imported("selective-mixed").raw["evaluation"]["lm_eval"] == {"tasks": ["mmlu"]}
     text = imported("metrics").raw["evaluation"]["text"]
     assert text == {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "train", "column": "page"}
 
