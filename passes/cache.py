@@ -2,8 +2,9 @@
 
 An entry is a folder named by its key. It is built aside, synced and renamed into place, so an entry is whole or
 absent; a build that failed leaves nothing behind, and what a killed one left goes with the next. An entry whose files
-are no longer those that were written counts as absent, and is built anew. Entries are touched when used, and the least
-recently used go first when the store outgrows its limit.
+are no longer those that were written counts as absent, and is built anew. Entries are touched when used; when the
+store outgrows its limit, candidates go first, which take seconds to put together again, and of them and of the rest
+the least recently used.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ class Cache:
         return False
 
     def evict(self) -> None:
-        """Drop least recently used entries until the store fits ``max_bytes``; held and just used ones stay.
+        """Drop entries until the store fits ``max_bytes``: candidates first, then whatever was used least recently.
+
+        Held and just used ones stay.
 
         An entry is renamed before it is deleted, so that nobody ever sees half of one. One that was used in the future
         was used before somebody set the clock back: from now on it counts as used now, or it would stay till then.
@@ -133,12 +136,12 @@ class Cache:
                 size = sum(p.stat().st_size / p.stat().st_nlink for p in about.parent.rglob("*") if p.is_file())
                 if (used := about.stat().st_mtime) > now:
                     os.utime(about)
-                entries.append((min(used, now), size, about.parent))
-            total = sum(size for _, size, _ in entries)
-            for used, size, folder in sorted(entries):
-                if total <= self.max_bytes or now - used < IN_USE_S:
+                entries.append((not _is_candidate(about), min(used, now), size, about.parent))
+            total = sum(size for _, _, size, _ in entries)
+            for _, used, size, folder in sorted(entries):
+                if total <= self.max_bytes:
                     break
-                if not self._held(folder.name):
+                if now - used >= IN_USE_S and not self._held(folder.name):
                     self._discard(folder.name)
                     total -= size
 
@@ -186,6 +189,14 @@ def _states(folder: Path) -> dict[str, list[int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (stat := path.stat())
     }
+
+
+def _is_candidate(about: Path) -> bool:
+    """Whether an entry is a quantized model; one that says nothing readable about itself is not."""
+    try:
+        return "quantized" in json.loads(about.read_text())["holds"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _whole(entry: Path, about: dict[str, Any]) -> bool:

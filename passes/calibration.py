@@ -107,12 +107,11 @@ def capture_hessians(artifact: ModelArtifact, calibration: str, cache: Cache) ->
         cache: where windows and Hessians are kept.
 
     Raises:
-        PassRefused: when the windows are not in the cache.
+        PassRefused: when neither the Hessians nor the windows are in the cache.
         BuildFailed: when the graph does not run, or an activation is not finite.
     """
     key = hessians_key(artifact.key, calibration)
-    tokens = load_tokens(cache, calibration)
-    found = cache.get(key) or cache.put(key, lambda to: _capture(artifact, tokens, to))
+    found = cache.get(key) or cache.put(key, lambda to: _capture(artifact, load_tokens(cache, calibration), to))
     index = json.loads((found.path / _INDEX).read_text())
     return Hessians(found.path, key, index["files"])
 

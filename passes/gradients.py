@@ -4,13 +4,18 @@ For small errors the KL divergence to the model itself is half of ``E[(g . error
 log-likelihood of a token drawn from the model's own prediction (the Fisher information; Martens 2014,
 arXiv 1412.1193, section 9). One backward pass of the checkpoint over some text gives ``E[g_n^2]`` of every output
 feature n of every layer; no weight needs a gradient.
+
+Memory is that of one decoder layer and of a few tokens' logits: each layer is run again when its turn comes in the
+backward pass (Chen, Xu, Zhang and Guestrin 2016, arXiv 1604.06174), and the head is run in parts.
 """
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +32,15 @@ if TYPE_CHECKING:
     import torch
 
 #: Raised whenever the same checkpoint and tokens would give other gradients.
-VERSION = 1
+VERSION = 2
 #: Windows of the calibration text that are run: the average over tokens settles sooner than the Hessians do.
 MOST_WINDOWS = 4
 HEAD = "lm_head"
+#: Tokens that the head predicts at a time.
+HEAD_TOKENS = 64
 _LIBRARIES = ("torch", "transformers")
 _FILE = "powers.npz"
+_BLOCK = re.compile(r"layers\.\d+$")
 _MODULE = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")
 #: What the exporter merges -> the modules it merges, in order.
 _MERGED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
@@ -76,13 +84,14 @@ def capture_gradients(checkpoint: ModelArtifact, calibration: str, cache: Cache)
         cache: where both are kept.
 
     Raises:
-        PassRefused: when the windows are not in the cache.
+        PassRefused: when neither the gradients nor the windows are in the cache.
     """
     key = gradients_key(checkpoint.key, calibration)
-    tokens = load_tokens(cache, calibration)[:MOST_WINDOWS]
 
     def write(to: Path) -> frozenset[str]:
+        tokens = load_tokens(cache, calibration)[:MOST_WINDOWS]
         np.savez(to / _FILE, allow_pickle=False, **_run(checkpoint.path, tokens))
+        give_back()
         return frozenset({"gradients"})
 
     found = cache.get(key) or cache.put(key, write)
@@ -92,6 +101,7 @@ def capture_gradients(checkpoint: ModelArtifact, calibration: str, cache: Cache)
 
 def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     import torch
+    from torch.utils.checkpoint import checkpoint as checkpoint_activations
     from transformers import AutoModelForCausalLM
 
     from olivine.passes.deferred import MappedFile, checkpoints_open_as
@@ -106,14 +116,64 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     for name, module in model.named_modules():
         if (found := _MODULE.search(name)) and isinstance(module, torch.nn.Linear):
             module.register_full_backward_hook(_adder(sums, f"layers.{found[1]}/{found[2]}"))
+        if _BLOCK.search(name):
+            module.forward = partial(checkpoint_activations, module.forward, use_reentrant=False)
     generator = torch.Generator().manual_seed(0)
     for window in tokens:
-        logits = model(torch.from_numpy(window[None].astype(np.int64))).logits[0].float()
-        probabilities = logits.detach().softmax(-1)
-        drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-        _add(sums, HEAD, (probabilities * (1 - probabilities)).sum(0))  # exact: it needs no draw
-        torch.nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+        hidden, head = _before_head(model, torch.from_numpy(window[None].astype(np.int64)))
+        parts = [_through_head(part, head, sums, generator) for part in hidden.detach()[0].split(HEAD_TOKENS)]
+        hidden.backward(torch.cat(parts)[None])
     return {path: (total / tokens.size).numpy() for path, total in sums.items()}
+
+
+def _before_head(model: Any, window: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """What the head reads, [1, tokens, size], with its graph; and the head: [tokens, size] -> logits.
+
+    A model that does more to its logits than a product (a soft cap, a scale) is its own head: a module that reads
+    the logits, so that they exist for all tokens at once.
+    """
+    import torch
+
+    module = model.get_output_embeddings()
+    read: list[torch.Tensor] = []
+
+    def last_only(module: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        read.append(given[0])
+        return (given[0][:, -1:],)
+
+    handle = module.register_forward_pre_hook(last_only)
+    try:
+        last = model(window).logits[:, -1:]
+    finally:
+        handle.remove()
+    if torch.equal(module(read[0][:, -1:]), last):
+        return read[0], module
+    return model(window).logits, lambda logits: logits
+
+
+def _through_head(
+    read: torch.Tensor,
+    head: Callable[[torch.Tensor], torch.Tensor],
+    sums: dict[str, torch.Tensor],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Gradient of the loss of tokens that are drawn from a model's own prediction, by what its head reads."""
+    import torch
+
+    read = read.detach().requires_grad_()
+    logits = head(read).float()
+    probabilities = logits.detach().softmax(-1)
+    drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    _add(sums, HEAD, (probabilities * (1 - probabilities)).sum(0))  # exact: it needs no draw
+    torch.nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+    assert read.grad is not None
+    return read.grad
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, where the C library can (glibc's malloc_trim(3))."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _adder(sums: dict[str, torch.Tensor], path: str) -> Callable[[Any, Sequence[Any], Sequence[torch.Tensor]], None]:

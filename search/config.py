@@ -168,7 +168,10 @@ class CacheConfig(_Section):
     """Where builds are kept."""
 
     folder: Text | None = Field(default=None, description="the default is $OLIVINE_CACHE or ~/.cache/olivine")
-    max_bytes: Bytes = Field(default=12_000_000_000, description="least recently used builds go first above this")
+    max_bytes: Bytes | None = Field(
+        default=None,
+        description="builds are dropped above this, candidates first; by default 21 bytes a weight, at least 2 GB",
+    )
     shared: Text | None = Field(
         default=None, description="URL, such as s3://bucket/builds, where workers leave builds for each other"
     )

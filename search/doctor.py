@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from olivine.evaluators.session import CPU
-from olivine.passes.cache import DEFAULT_MAX_BYTES, cache_root
+from olivine.passes.cache import cache_root
 from olivine.passes.cpu_features import cpu_name
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.session_options import available_cores
@@ -99,8 +99,8 @@ def _machine_table() -> Table:
     table.add_row("system", platform.platform())
     table.add_row("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB")
     table.add_row("disk", f"{free_disk_bytes(cache) / 1e9:.1f} GB free at the cache")
-    kept = f"{folder_bytes(cache) / 1e9:.2f} GB of at most {DEFAULT_MAX_BYTES / 1e9:.0f} GB"
-    table.add_row("cache", Text(f"{cache}: {kept}; OLIVINE_CACHE moves it"))
+    kept = f"{folder_bytes(cache) / 1e9:.2f} GB"
+    table.add_row("cache", Text(f"{cache}: {kept}; OLIVINE_CACHE moves it, cache.max_bytes of a study bounds it"))
     table.add_row("hub", Text(hub_state()))
     return table
 

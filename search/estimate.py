@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from olivine.evaluators.latency import MIN_ROUNDS, MIN_WARMUP_ROUNDS
 from olivine.evaluators.turns import DECODE_SHARE, MIN_COUNTED
@@ -16,17 +15,14 @@ from olivine.passes.base import Scalar
 from olivine.passes.export import float_type
 from olivine.passes.gradients import MOST_WINDOWS
 from olivine.passes.source import Source
+from olivine.search.cache_limit import limit_bytes
 from olivine.search.calibration import may_calibrate
 from olivine.search.config import StudyConfig
 from olivine.search.machine_rates import MachineRates
+from olivine.search.model_weights import WIDTHS, Weights, count_weights
 from olivine.search.study import base_choice
 
-_WIDTHS = {"float64": 8, "float32": 4, "fp32": 4, "float16": 2, "bfloat16": 2, "fp16": 2, "bf16": 2}
 _BITS = {"int8": 8, "int4": 4}
-#: The demo's weights after rotation, and its embedding: what is known of it before it is fetched.
-_DEMO_PARAMETERS, _DEMO_VOCABULARY, _DEMO_HIDDEN = 163_000_000, 49152, 576
-#: Share of the weights in the embedding, where no config.json tells.
-_EMBEDDING_SHARE = 0.1
 
 #: Prefill's share of the rate of one large product, and that of a GPU, which is not probed.
 PREFILL_SHARE, GPU_FLOPS = 0.8, 10e12
@@ -44,15 +40,6 @@ HESSIAN_PASSES, BACKWARD_PASSES = 2.0, 4.0
 #: Seconds of starting a model's process and its first prompt, and of telling a trial.
 START_S, TELL_S = 0.5, 0.2
 TOP_K_BYTES = 512 * 8
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How many weights a model has, and where: ``total`` counts a tied head by itself, as the graph does."""
-
-    total: float
-    embedding: float
-    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +88,7 @@ class _Sizes:
     @classmethod
     def of(cls, config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> _Sizes:
         weights, base = count_weights(source), base_choice(config)
-        width = _WIDTHS[float_type(str(base["provider"]), "int4")]
+        width = WIDTHS[float_type(str(base["provider"]), "int4")]
         return cls(weights, weights.total * width, [artifact_bytes(weights, choice, width) for choice in choices])
 
 
@@ -127,7 +114,7 @@ def disk_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[st
     learned = _expected(len({_learned(c) for c in choices} - {None}), trials) * sizes.weights.total
     kept = needed + learned + trials * sum(sizes.candidates) / len(sizes.candidates)
     predictions = 2 * config.evaluation.windows * config.evaluation.window_tokens * TOP_K_BYTES
-    return min(kept, max(config.cache.max_bytes, needed)) + predictions + max(sizes.candidates)
+    return min(kept, max(limit_bytes(config.cache, source), needed)) + predictions + max(sizes.candidates)
 
 
 @dataclass(frozen=True)
@@ -226,20 +213,6 @@ def _float_graph(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...]:
     return floats, choice.get("fusion_level"), choice.get("rotate")
 
 
-def count_weights(source: Source) -> Weights:
-    """Weights of the float graph, from the size of the checkpoint and its config.json."""
-    if source.kind == "demo":
-        return Weights(_DEMO_PARAMETERS, _DEMO_VOCABULARY * _DEMO_HIDDEN, _DEMO_VOCABULARY)
-    total = source.weight_bytes / _WIDTHS.get(source.dtype, 2)
-    config: Mapping[str, Any] = source.config or {}
-    text: Mapping[str, Any] = config.get("text_config") or config
-    if "vocab_size" not in text or "hidden_size" not in text:
-        return Weights(total, _EMBEDDING_SHARE * total, 0)
-    vocabulary, hidden = int(text["vocab_size"]), int(text["hidden_size"])
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    return Weights(total + tied * vocabulary * hidden, vocabulary * hidden, vocabulary)
-
-
 def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: int) -> float:
     """Size of the candidate that a canonical choice builds.
 
@@ -249,8 +222,8 @@ def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: 
         float_width: bytes of a float below integer weights.
     """
     precision = str(choice["precision"])
-    if precision in _WIDTHS:
-        return weights.total * _WIDTHS[precision]
+    if precision in WIDTHS:
+        return weights.total * WIDTHS[precision]
     bits = _BITS.get(precision, 8)
     head = str(choice.get("lm_head", "same"))
     head_bits = bits if head == "same" else _BITS.get(head, 8 * float_width)

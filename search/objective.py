@@ -103,7 +103,7 @@ class Objective:
         """Build and load the base without measuring it: a resumed study knows its numbers already."""
         recipe = self._base_recipe = compose(choice)
         artifact = self._builder.build(recipe, "base").artifact
-        self._builder.keep(artifact)
+        self._builder.keep(artifact.key)
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         self.close()
         if self._runs_models:
@@ -119,7 +119,8 @@ class Objective:
         return self._base_artifact
 
     def calibrate(self, key: str) -> None:
-        """From now on, recipes that learn from text are built with the windows stored under ``key``."""
+        """From now on, recipes that learn from text are built with the windows stored under ``key``, which stay."""
+        self._builder.keep(key)
         self._builder.calibration = key
 
     def build(self, recipe: Recipe, name: str) -> ModelArtifact:
@@ -267,7 +268,7 @@ class Objective:
             draft.built(outcome)
         artifact = draft.artifact = outcome.artifact
         if number == 0:
-            self._builder.keep(artifact)
+            self._builder.keep(artifact.key)
             self._base_recipe = recipe
             self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         draft.add([Measurement.exact("model_bytes", "bytes", artifact.model_bytes())])

@@ -18,12 +18,11 @@ from optuna.trial import TrialState
 from olivine.evaluators import cgroup
 from olivine.evaluators.base_pool import BasePool
 from olivine.passes.artifact import write_atomic
-from olivine.passes.cache import Cache, cache_root
 from olivine.passes.durable import make_folder, sweep_aside
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import canonical
-from olivine.passes.shared_builds import SharedBuilds
 from olivine.passes.source import Source, resolve
+from olivine.search.cache_limit import cache_of
 from olivine.search.config import StudyConfig, load_config
 from olivine.search.environment import describe_environment
 from olivine.search.interpreters import loop_of
@@ -112,9 +111,7 @@ def ready(
     stages: Sequence[str] = STAGES,
 ) -> Iterator[Search]:
     """A search with its builder and its objective, whose processes end with the block."""
-    shared = SharedBuilds(config.cache.shared) if config.cache.shared else None
-    home = Path(config.cache.folder) if config.cache.folder else cache_root()
-    cache = Cache(home, config.cache.max_bytes, shared)
+    cache = cache_of(config.cache, source)
     cache.sweep()
     options = {
         "timeout_s": config.children.timeout,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import psutil
 from rich import box
@@ -14,9 +13,9 @@ from rich.text import Text
 
 from olivine.evaluators.latency import MIN_ROUNDS
 from olivine.passes.base import Scalar
-from olivine.passes.cache import cache_root
 from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.source import Source, resolve
+from olivine.search.cache_limit import cache_folder, limit_bytes
 from olivine.search.config import StudyConfig
 from olivine.search.doctor import existing_folder, free_disk_bytes
 from olivine.search.estimate import Estimate, disk_bytes, estimate, memory_bytes
@@ -108,7 +107,7 @@ def make_plan(config: StudyConfig) -> Plan:
     found: Estimate | None = None
     assumptions: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    cache = _cache_folder(config)
+    cache = cache_folder(config.cache)
     try:
         source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
     except SourceError as error:
@@ -123,7 +122,7 @@ def make_plan(config: StudyConfig) -> Plan:
     if source is not None:
         rates = probe_machine(existing_folder(cache))
         found = estimate(config, source, choices, trials, rates)
-        assumptions = _assumptions(config, rates)
+        assumptions = _assumptions(config, source, rates)
     return Plan(
         name=config.name,
         model=model,
@@ -154,17 +153,13 @@ def require_room(config: StudyConfig) -> None:
     choices = sample_choices(config.search_space())
     for what, need, free in (
         ("memory", memory_bytes(config, source, choices), psutil.virtual_memory().available),
-        ("disk", disk_bytes(config, source, choices, 1), free_disk_bytes(_cache_folder(config))),
+        ("disk", disk_bytes(config, source, choices, 1), free_disk_bytes(cache_folder(config.cache))),
     ):
         if need > ERROR * free:
             raise UsageError(
                 f"The study does not fit: it takes about {_size(need)} of {what}, and {_size(free)} are free. "
                 "`olivine plan` shows what takes it; a smaller model or a larger machine would do."
             )
-
-
-def _cache_folder(config: StudyConfig) -> Path:
-    return Path(config.cache.folder) if config.cache.folder else cache_root()
 
 
 def _hub_is_away(error: SourceError) -> bool:
@@ -196,7 +191,7 @@ def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mappin
     return PlannedAxis(name, values, domain.searched, when, domain.axis.doc)
 
 
-def _assumptions(config: StudyConfig, rates: MachineRates) -> tuple[str, ...]:
+def _assumptions(config: StudyConfig, source: Source, rates: MachineRates) -> tuple[str, ...]:
     latency = config.evaluation.latency
     return (
         "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "
@@ -204,7 +199,7 @@ def _assumptions(config: StudyConfig, rates: MachineRates) -> tuple[str, ...]:
         "memory: the float base and one candidate loaded, and a build beside them; pages of mapped files, which the "
         "system drops when it needs the room, not counted",
         f"disk: checkpoint, float graphs, what was learned and every candidate in the cache, of at most "
-        f"{_size(config.cache.max_bytes)}, nothing of it built yet; the export on top",
+        f"{_size(limit_bytes(config.cache, source))}, nothing of it built yet; the export on top",
         f"time: {rates.flops / 1e9:.0f} GFLOP/s in products, {rates.read_bytes_per_s / 1e9:.1f} GB/s from memory and "
         f"{rates.written_bytes_per_s / 1e6:.0f} MB/s to the disk, as measured just now; no candidate stopped early; at "
         f"least {MIN_ROUNDS} rounds or {duration_text(latency.max_seconds)} of timing each; downloads not counted",

@@ -13,6 +13,7 @@ from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
+from olivine.search.cache_limit import cache_of
 from olivine.search.calibration import Calibration, CalibrationText
 from olivine.search.config import load_config
 from olivine.search.confirm_tasks import without_samples
@@ -77,7 +78,7 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     selection = study.selection()
     record = chosen_record(study, number)
     source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    cache = Cache(Path(config.cache.folder) if config.cache.folder else cache_root(), config.cache.max_bytes)
+    cache = cache_of(config.cache, source)
     measured = dict(selection.get("confirmed", {}).get(str(record.number), record.metrics))
     measured |= selection.get("tasks", {}).get("measured", {}).get(str(record.number), {})
     recipe = Recipe.from_json(record.recipe)

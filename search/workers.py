@@ -153,9 +153,9 @@ class Builder:
         if len(self._held) > HELD:
             self._held.popleft().close()
 
-    def keep(self, artifact: ModelArtifact) -> None:
-        """Hold an artifact in the cache as long as this builder lives: the base, which every candidate meets."""
-        self._kept.enter_context(self._cache.hold(artifact.key))
+    def keep(self, key: str) -> None:
+        """Hold what every candidate meets, the base and the calibration text, in the cache while this builder lives."""
+        self._kept.enter_context(self._cache.hold(key))
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:

@@ -91,9 +91,8 @@ def read_table(path: Path, config: Path = CONFIG) -> Table:
         row = found[key]
         forecasts[recipe.key] = {name: float(row[f"expected_{name}"]) for name in EXPECTED}
         metrics: dict[str, dict[str, Any]] = {name: {"value": row[name]} for name in METRICS}
-        searched = {name: choice[name] for name in space.searched if name in choice}
         number = len(records) + 1
-        records.append(TrialRecord(number, "complete", "", searched, recipe.to_json(), recipe.key, metrics=metrics))
+        records.append(TrialRecord(number, "complete", "", dict(choice), recipe.to_json(), recipe.key, metrics=metrics))
     return Table(study, tuple(records), forecasts)
 
 

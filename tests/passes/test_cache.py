@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,21 @@ def test_least_recently_used_entries_go_first(tmp_path: Path) -> None:
         age(cache, key, 2 * IN_USE_S + 100 * order)
     cache.evict()
     assert keys(cache) == {"old", "older"}
+
+
+def test_candidates_go_before_what_they_are_made_of(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=2500)
+
+    def candidate(to: Path) -> frozenset[str]:
+        return filled(1000)(to) | {"onnx", "quantized"}
+
+    for order, (key, build) in enumerate((("new", candidate), ("old", candidate), ("float", filled(1000)))):
+        cache.put(key, build)
+        age(cache, key, 2 * IN_USE_S + 100 * order)
+    cache.evict()
+    assert keys(cache) == {"new", "float"}
+    replace(cache, max_bytes=500).evict()
+    assert keys(cache) == set()
 
 
 def test_use_makes_an_entry_young(tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_tokens_that_are_gone_are_named(cache: Cache) -> None:
         load_tokens(cache, "nothing")
 
 
+def test_what_was_learned_is_there_without_its_text(artifact: ModelArtifact, cache: Cache) -> None:
+    text = store_tokens(cache, TOKENS)
+    first = capture_hessians(artifact, text, cache)
+    shutil.rmtree(cache.model_path(text).parent)
+    assert capture_hessians(artifact, text, cache) == first
+
+
 def activations(folder: Path, scratch: Path) -> dict[str, np.ndarray]:
     """What every MatMul with a weight reads, [tokens, K], from the whole graph with more outputs."""
     own = Path(shutil.copytree(folder, scratch / "own"))  # onnx reads no weights that other folders share

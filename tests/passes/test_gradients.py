@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,16 @@ def test_gradients_are_captured_once(checkpoint: ModelArtifact, tmp_path: Path) 
     second = capture_gradients(gone, key, cache)
     assert all(np.array_equal(first.powers[path], second.powers[path]) for path in first.powers)
     assert len(first.powers) == 2 * 7 + 1
+
+
+def test_a_model_that_caps_its_logits_is_differentiated_with_the_cap(tmp_path: Path) -> None:
+    """A cap of a hundredth leaves nearly uniform predictions, and gradients far below those without it."""
+    folder = tiny_checkpoint(tmp_path / "gemma", "gemma3", layers=2)
+    cache = Cache(tmp_path / "cache")
+    config = json.loads((folder / "config.json").read_text())
+    powers = []
+    for cap in (None, 0.01):
+        (folder / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": cap}))
+        artifact = ModelArtifact(folder, f"cap {cap}", frozenset({"checkpoint"}))
+        powers.append(capture_gradients(artifact, store_tokens(cache, TOKENS), cache).powers["layers.0/down_proj"])
+    assert powers[1].sum() < 1e-2 * powers[0].sum()

@@ -17,7 +17,8 @@ from olivine.passes.source import resolve
 from olivine.search import plan as planning
 from olivine.search.cli import main
 from olivine.search.config import StudyConfig, parse_config
-from olivine.search.estimate import Weights, artifact_bytes, count_weights
+from olivine.search.estimate import artifact_bytes
+from olivine.search.model_weights import Weights, count_weights
 from olivine.search.plan import Plan, make_plan, plan_table, require_room
 
 SPACE: dict[str, Any] = {

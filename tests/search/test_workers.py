@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from olivine.passes.cache import Cache
+from olivine.passes.calibration import store_tokens
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.source import Source, resolve
@@ -44,6 +46,20 @@ def test_a_build_is_cached_the_second_time(source: Source, tmp_path: Path) -> No
     assert first.artifact == second.artifact
     assert first.peak_rss_bytes > 50e6
     assert children() == []
+
+
+def test_what_every_candidate_meets_is_not_evicted_under_way(source: Source, tmp_path: Path) -> None:
+    """However long ago it was used: a study that lost its calibration text could build nothing that learns."""
+    cache = Cache(tmp_path / "cache", max_bytes=10)
+    key = store_tokens(cache, np.ones((2, 8), np.int32))
+    os.utime(cache.model_path(key).parent / "artifact.json", (0, 0))
+    with builder(source, tmp_path) as work:
+        work.keep(key)
+        cache.evict()
+        assert cache.model_path(key).is_dir()
+    os.utime(cache.model_path(key).parent / "artifact.json", (0, 0))
+    cache.evict()
+    assert not cache.model_path(key).is_dir()
 
 
 def test_a_request_file_alone_reproduces_its_build(source: Source, tmp_path: Path) -> None:
