@@ -109,8 +109,8 @@ def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None
             first = stage[0]
             if isinstance(first, ExportPass):
                 export = _Export(artifact, first)
-            calibrated = None if calibration is None else _calibrated(artifact, export, calibration, cache)
-            artifact = _run(stage, artifact, cache, results, calibrated)
+            learned = None if calibration is None else _calibrated(artifact, export, calibration, cache)
+            artifact = _run(stage, artifact, cache, results, learned)
     return Built(artifact, tuple(results))
 
 
@@ -128,13 +128,18 @@ def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> 
         BuildFailed: when the float graph does not run.
         SourceError: when the source can't be read.
     """
+    return expected_losses(calibrated(source, recipe, cache, calibration))
+
+
+def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> Calibrated:
+    """What passes of ``recipe`` may learn about its float graph, which is built; arguments and errors as above."""
     artifact = _materialized(source, cache)
     export: _Export | None = None
     for p in recipe.float_part().passes() if source.kind != "onnx" else ():
         if isinstance(p, ExportPass):
             export = _Export(artifact, p)
         artifact = _run([p], artifact, cache, [], None)
-    return expected_losses(_calibrated(artifact, export, calibration, cache))
+    return _calibrated(artifact, export, calibration, cache)
 
 
 def _materialized(source: Source, cache: Cache) -> ModelArtifact:

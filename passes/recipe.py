@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from olivine.passes.artifact import digest
@@ -114,7 +114,17 @@ def canonical(choice: Choice) -> dict[str, Scalar]:
 
 
 def compose(choice: Choice) -> Recipe:
-    """The recipe that a choice of axis values stands for; axes it does not name take their defaults."""
-    full = canonical(choice)
+    """The recipe that a choice of axis values stands for; axes it does not name take their defaults.
+
+    Raises:
+        UsageError: for an axis that no pass declares, or a value that its pass refuses.
+    """
+    return _composed(tuple((name, type(value), value) for name, value in choice.items()))
+
+
+@lru_cache(maxsize=8192)  # a search asks for the same ones over and over
+def _composed(items: tuple[tuple[str, type, Scalar], ...]) -> Recipe:
+    """Types are part of the key: 1, 1.0 and True are equal."""
+    full = canonical({name: value for name, _, value in items})
     steps = [built for cls in PASSES.values() if (built := cls.from_choice(full)) is not None]
     return Recipe(tuple(_step(p.name, p.params()) for p in steps))

@@ -79,9 +79,10 @@ class Guide:
         reference = self._reference(measured, points)
         front = measured[nondominated(measured)] if len(measured) else measured
         have = hypervolume(front, reference)
+        adds = allowed & ~(front[:, None] <= points).all(axis=2).any(axis=0)
         gains = [
-            hypervolume(np.vstack([front, point]), reference) - have if fits else 0.0
-            for point, fits in zip(points, allowed, strict=True)
+            hypervolume(np.vstack([front, point]), reference) - have if may else 0.0
+            for point, may in zip(points, adds, strict=True)
         ]
         index = int(np.argmax(gains))
         return index if gains[index] > 0 else None

@@ -67,6 +67,9 @@ def _volume(points: Floats, reference: Floats) -> float:
         return 0.0
     if inside.shape[1] == 1:
         return float(reference[0] - inside.min())
+    if inside.shape[1] == 2:  # steps of a staircase: np.unique has sorted them by the first objective
+        heights = reference[1] - np.minimum.accumulate(inside[:, 1])
+        return float(np.diff(np.append(inside[:, 0], reference[0])) @ heights)
     inside = inside[np.argsort(inside[:, -1], kind="stable")]
     ends = np.append(inside[1:, -1], reference[-1])
     volume = 0.0

@@ -124,7 +124,7 @@ def record(folder: Path) -> str:
     with open_search(config, StudyDir(folder), LineOutput(Console())) as search:
         search.run()
         forecast = make_forecast(search)
-        candidates = [r for r in search.records if r.number > 0]
+        base, candidates = search.records[0], [r for r in search.records if r.number > 0]
     missing = [r for r in candidates if r.state != "complete"]
     if missing:
         raise SystemExit(f"{len(missing)} candidates are not measured, among them trial {missing[0].number}: "
@@ -142,10 +142,21 @@ def record(folder: Path) -> str:
         choice = canonical({**config.search_space().usual(), **entry.params})
         expected = forecast.metrics(compose(choice))
         cells: list[Any] = [_rounded(choice[name]) if name in choice else "" for name in searched]
+        metrics = {**entry.metrics, **_on_one_clock(base, entry)}
         for name in METRICS:
-            cells += [_short(entry.metrics[name][end]) for end in ("value", "low", "high")]
+            cells += [_short(metrics[name][end]) for end in ("value", "low", "high")]
         table.writerow([*cells, *(_short(expected[name]) for name in EXPECTED)])
     return text.getvalue()
+
+
+def _on_one_clock(base: TrialRecord, entry: TrialRecord) -> dict[str, dict[str, float]]:
+    """Times as speedups say that they would have been when trial 0 was measured, however long ago that was."""
+    found = {}
+    for name in ("tpot", "ttft"):
+        of_base, speedup = base.value(f"{name}_ms"), entry.metrics[f"{name}_speedup"]
+        ends = {"value": "value", "low": "high", "high": "low"}
+        found[f"{name}_ms"] = {end: of_base / speedup[other] for end, other in ends.items()}
+    return found
 
 
 def _short(value: float) -> str:
