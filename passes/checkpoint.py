@@ -18,7 +18,14 @@ INDEX = "model.safetensors.index.json"
 TEXT = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 CODE = "*.py"
 #: Text that lies beside a model without belonging to it.
-_NOT_MODEL = ("trainer_state.json", "training_args.json", "README.txt", "LICENSE.txt", "requirements.txt")
+_NOT_MODEL = (
+    "finetune.json",
+    "trainer_state.json",
+    "training_args.json",
+    "README.txt",
+    "LICENSE.txt",
+    "requirements.txt",
+)
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 

@@ -100,7 +100,7 @@ def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None
     passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
-    artifact = _materialized(source, cache)
+    artifact = materialized(source, cache)
     results: list[PassResult] = []
     export: _Export | None = None
     for kind, group in groupby(passes, key=_stage):
@@ -133,7 +133,7 @@ def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> 
 
 def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> Calibrated:
     """What passes of ``recipe`` may learn about its float graph, which is built; arguments and errors as above."""
-    artifact = _materialized(source, cache)
+    artifact = materialized(source, cache)
     export: _Export | None = None
     for p in recipe.float_part().passes() if source.kind != "onnx" else ():
         if isinstance(p, ExportPass):
@@ -142,7 +142,8 @@ def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -
     return _calibrated(artifact, export, calibration, cache)
 
 
-def _materialized(source: Source, cache: Cache) -> ModelArtifact:
+def materialized(source: Source, cache: Cache) -> ModelArtifact:
+    """The source as a folder in the cache, made where it is not there."""
     key = digest(["source", source.key])
     return cache.get(key) or cache.put(key, source.materialize)
 

@@ -173,6 +173,23 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--revision", help="branch, tag or commit of a hub model")
     sub.add_argument("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     sub.add_argument("--save-config", type=Path, metavar="FILE", help="write the YAML of what is run")
+    sub = command("finetune", finetune, "fine-tune a checkpoint with LoRA, merged into a checkpoint that studies take")
+    sub.add_argument("model", help="hub id, checkpoint folder, GGUF file or demo:... model")
+    _target(sub)
+    sub.add_argument("--data", required=True, help=".jsonl, .csv, .parquet or plain text file, or id of a data set")
+    what = r"how a row becomes a text, such as '### Question: {instruction}\n### Answer: {response}'; {text} by default"
+    sub.add_argument("--text-template", default="{text}", metavar="TEXT", help=what)
+    sub.add_argument("--data-config", help="configuration of the data set")
+    sub.add_argument("--data-split", default="train", help="split of the data set")
+    sub.add_argument("--max-steps", type=_positive, default=100, metavar="N", help="optimizer steps")
+    sub.add_argument("--batch-size", type=_positive, default=4, metavar="N", help="pieces of text in a step")
+    sub.add_argument("--max-tokens", type=_positive, default=256, metavar="N", help="tokens of a piece; texts are cut")
+    sub.add_argument("--learning-rate", type=_rate, default=2e-4, metavar="RATE", help="the highest one")
+    sub.add_argument("--rank", type=_positive, default=16, metavar="N", help="rank of LoRA's matrices")
+    sub.add_argument("--held-out", type=_share, default=0.1, help="share of the texts that is not trained on")
+    sub.add_argument("--seed", type=int, default=0, help="of LoRA's start, the order and the held-out texts")
+    sub.add_argument("--revision", help="branch, tag or commit of a hub model")
+    sub.add_argument("--trust-remote-code", action="store_true", help="run code that the checkpoint brings")
     sub = command("import-olive", import_olive, "write the study that means what a workflow of Olive means")
     sub.add_argument("workflow", type=Path, help="its JSON (or YAML) file")
     sub.add_argument("--to", type=Path, metavar="FILE", help="the YAML to write; printed by default")
@@ -258,6 +275,17 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    """A learning rate."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no learning rate between 0 and 1, such as 2e-4")
+    return rate
 
 
 def _target(sub: argparse.ArgumentParser) -> None:
@@ -452,6 +480,28 @@ def optimize(options: argparse.Namespace) -> int:
         options.trust_remote_code,
     )
     return search_and_export(request, options.to, options.force, options.save_config, OUT, ERR)
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """``olivine finetune MODEL --data FILE --to DIR``."""
+    from olivine.passes.finetune import Training
+    from olivine.search.finetune import Request
+    from olivine.search.finetune import finetune as train
+
+    training = Training(options.max_steps, options.batch_size, options.learning_rate, options.rank, options.seed)
+    request = Request(
+        options.model,
+        options.data,
+        options.text_template,
+        training,
+        options.max_tokens,
+        options.held_out,
+        options.data_config,
+        options.data_split,
+        options.revision,
+        options.trust_remote_code,
+    )
+    train(request, options.to, options.force, OUT)
 
 
 def import_olive(options: argparse.Namespace) -> None:

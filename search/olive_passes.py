@@ -401,7 +401,7 @@ _KINDS: Mapping[str, Callable[[_Reader], None]] = {
 }
 _REASONS: Mapping[str, str] = {
     **dict.fromkeys(
-        ("lora", "qlora", "loftq", "dora", "loha", "lokr"), "fine-tuning: a study starts from finished weights"
+        ("lora", "qlora", "loftq", "dora", "loha", "lokr"), "fine-tuning: 'olivine finetune' comes before a study"
     ),
     "mergeadapterweights": "an adapter has to be merged into its checkpoint before a study",
     "extractadapters": "adapters stay no inputs of the graph: merge them into the checkpoint",
