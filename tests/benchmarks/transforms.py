@@ -1,14 +1,14 @@
-"""``make bench-transforms``: what transforms of weights and activations promise on the demo model, before any is built.
+"""``make bench-transforms``: what transforms of weights and activations promise on the demo model, unbuilt.
 
-The account is that of the search (``expected_loss.py``): divergence from the float model to first order, in nats a token,
-summed over all linear layers. For activations as uint8 tensors:
+The account is that of the search (``expected_loss.py``): divergence from the float model to first order, in nats a
+token, summed over all linear layers. For activations as uint8 tensors:
 
 1. as they are;
 2. with smoothing (``smoothing.py``; SmoothQuant, arXiv 2211.10438);
-3. with an online Hadamard transform before down_proj in blocks of some features (QuaRot's R4, arXiv 2404.00456, section 4).
+3. with an online Hadamard transform before down_proj in blocks of some features (QuaRot's R4, arXiv 2404.00456).
 
-For weights of 4 bits: as they are, and with the channel scales of AWQ (arXiv 2306.00978, section 3.2), of each input the
-exponent that promises least.
+For weights of 4 bits: as they are, and with the channel scales of AWQ (arXiv 2306.00978, section 3.2), of each input
+the exponent that promises least.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def activations(learned: Calibrated, layers: Sequence[Linear]) -> dict[str, np.n
         for weights in learned.graph.path.glob(f"{graph.name}.*"):
             link_or_copy(weights, Path(scratch) / weights.name)
         model = onnx.load(graph, load_external_data=False)
-        model.graph.output.extend(helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names.values())
+        asked = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names.values()]
+        model.graph.output.extend(asked)
         onnx.save(model, Path(scratch) / graph.name)
         session = ort.InferenceSession(str(Path(scratch) / graph.name), providers=["CPUExecutionProvider"])
         tokens = load_tokens(learned.cache, learned.text)[:WINDOWS]
