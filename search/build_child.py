@@ -21,6 +21,7 @@ from olivine.evaluators.child_process import begin
 from olivine.passes.artifact import write_atomic
 from olivine.passes.cache import Cache
 from olivine.passes.errors import OlivineError, unwritable
+from olivine.passes.pipeline import Built as Made
 from olivine.passes.pipeline import build, forecast
 from olivine.passes.recipe import Recipe
 from olivine.passes.shared_builds import SharedBuilds
@@ -94,18 +95,35 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
     shared = SharedBuilds(request["cache_shared"]) if request.get("cache_shared") else None
     cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared, holds)
     try:
+        if "plain" in request:
+            return _told(_build_plain(request, cache))
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
         recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")
         if request.get("forecast"):
             losses = forecast(source, recipe, cache, request["calibration"])
             return Forecast([asdict(loss) for loss in losses.values()], peak_rss_bytes())
-        built = build(source, recipe, cache, calibration)
+        return _told(build(source, recipe, cache, calibration))
     except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
         found = unwritable(error) or error
         if not isinstance(found, OlivineError):
             raise
         traceback.print_exc()
         return Refused(type(found).__name__, str(found), peak_rss_bytes())
+
+
+def _build_plain(request: dict[str, Any], cache: Cache) -> Made:
+    """Build a candidate of a plain graph."""
+    from olivine.passes.plain.axes import PlainRecipe
+    from olivine.passes.plain.pipeline import build_plain
+    from olivine.passes.plain.source import find_plain
+
+    about, calibrate = request["plain"], request.get("calibrate")
+    source = find_plain(about["model"], about["architecture"])
+    samples = Path(calibrate) if calibrate else None
+    return build_plain(source, PlainRecipe.from_json(request["recipe"]), cache, about["sizes"], samples)
+
+
+def _told(built: Made) -> Built:
     return Built(
         str(built.artifact.path),
         built.artifact.key,

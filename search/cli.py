@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from olivine.search.trouble import trouble
 
 if TYPE_CHECKING:
     from olivine.search.config import StudyConfig
+    from olivine.search.plain.config import PlainStudyConfig
 
 INTERRUPTED = 130
 STORAGES = "where workers meet: postgresql://, mysql://, sqlite:/// or grpc://HOST:PORT"
@@ -306,26 +307,47 @@ def _pairs(overrides: Sequence[str]) -> dict[str, str]:
 def _load(options: argparse.Namespace, **more: object) -> StudyConfig:
     from olivine.search.config import load_config
 
+    return load_config(options.config, _all_overrides(options, more))
+
+
+def _all_overrides(options: argparse.Namespace, more: Mapping[str, object]) -> dict[str, str]:
+    """What ``--set`` and options of their own say."""
     overrides = _pairs(getattr(options, "overrides", []))
-    overrides |= {key: str(value) for key, value in more.items() if value is not None}
-    return load_config(options.config, overrides)
+    return overrides | {key: str(value) for key, value in more.items() if value is not None}
+
+
+def _load_any(options: argparse.Namespace, **more: object) -> StudyConfig | PlainStudyConfig:
+    """A study's config, whatever kind of model it is about."""
+    from olivine.search.plain.config import load_any
+
+    return load_any(options.config, _all_overrides(options, more))
 
 
 def validate(options: argparse.Namespace) -> None:
     """``olivine validate CONFIG``."""
+    from olivine.search.plain.config import PlainStudyConfig
     from olivine.search.provider_check import absent_providers
 
-    config = _load(options)
+    config = _load_any(options)
     OUT.print(f"{options.config} is a valid study of {config.model}", markup=False)
+    if isinstance(config, PlainStudyConfig):
+        return
     for sentence in absent_providers(config):
         OUT.print(sentence, style="yellow", markup=False)
 
 
 def plan(options: argparse.Namespace) -> None:
     """``olivine plan CONFIG``."""
+    from olivine.search.plain.config import PlainStudyConfig
     from olivine.search.plan import lacks, make_plan, plan_table
 
-    found = make_plan(_load(options))
+    config = _load_any(options)
+    if isinstance(config, PlainStudyConfig):
+        from olivine.search.plain.run import plan_lines
+
+        OUT.print("\n".join(plan_lines(config)), markup=False)
+        return
+    found = make_plan(config)
     OUT.print(plan_table(found))
     if lacking := lacks(found):
         raise UsageError("the study does not fit this machine: " + "; ".join(lacking))
@@ -334,16 +356,21 @@ def plan(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """``olivine run CONFIG``."""
     from olivine.search.confirm_tasks import require_tasks
+    from olivine.search.plain.config import PlainStudyConfig
     from olivine.search.plan import require_room
     from olivine.search.provider_check import require_providers
     from olivine.search.run import run_study
 
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
-    config = _load(options, **more)
+    config = _load_any(options, **more)
+    root = options.out or Path("results") / config.name
+    if isinstance(config, PlainStudyConfig):
+        from olivine.search.plain.run import run_plain
+
+        return run_plain(config, root, options.storage, options.config, OUT, ERR)
     require_providers(config)
     require_tasks(config)
     require_room(config)
-    root = options.out or Path("results") / config.name
     return run_study(config, root, options.storage, options.config, OUT, ERR, options.artifacts)
 
 
@@ -373,7 +400,7 @@ def proxy(options: argparse.Namespace) -> None:
 
 def trials(options: argparse.Namespace) -> None:
     """``olivine trials STUDY_DIR``."""
-    from olivine.search.config import load_config
+    from olivine.search.plain.config import load_any
     from olivine.search.records import StudyDir
     from olivine.search.tables import trials_json, trials_table
 
@@ -381,7 +408,7 @@ def trials(options: argparse.Namespace) -> None:
     if options.json:
         sys.stdout.write(trials_json(study.trials()) + "\n")
     else:
-        OUT.print(trials_table(study.trials(), load_config(study.config_path).objectives))
+        OUT.print(trials_table(study.trials(), load_any(study.config_path).objectives))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -414,25 +441,42 @@ def dashboard(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """``olivine export STUDY_DIR --to DIR``."""
+    from olivine.search.plain.config import PlainStudyConfig, load_any
     from olivine.search.records import StudyDir
     from olivine.search.single import export_trial
 
     study = StudyDir.open(options.study)
+    config = load_any(study.config_path)
+    if options.package and isinstance(config, PlainStudyConfig):
+        raise UsageError("--package is for language models; without it, DIR holds a model.onnx for any ONNX Runtime")
     if options.package:
         from olivine.search.package import package_trial
 
         to = package_trial(study, options.trial, options.to, options.package, options.force)
         OUT.print(f"packaged as {to}; the README.md in it says how to run it", markup=False)
         return
-    to = export_trial(study, options.trial, options.to, options.force)
+    if isinstance(config, PlainStudyConfig):
+        from olivine.search.plain.run import export_plain_trial
+
+        to = export_plain_trial(study, config, options.trial, options.to, options.force)
+    else:
+        to = export_trial(study, options.trial, options.to, options.force)
     OUT.print(f"exported to {to}", markup=False)
 
 
 def verify(options: argparse.Namespace) -> None:
     """``olivine verify DIR``."""
+    from olivine.search.plain.export import VerifiedGraph
     from olivine.search.verify import verify_folder
 
     found = verify_folder(options.folder)
+    if isinstance(found, VerifiedGraph):
+        OUT.print(
+            f"{options.folder}: {found.files} files are what was exported; the graph loads, and its output is what it "
+            f"was (cosine distance {found.distance:.2g})",
+            markup=False,
+        )
+        return
     OUT.print(
         f"{options.folder}: {found.files} files are what was exported; the model loads, and predicts the check text at "
         f"{found.nll:.4f} nats a token (at export: {found.expected_nll:.4f})",

@@ -237,17 +237,17 @@ class StudyConfig(_Section):
 
     def to_yaml(self) -> str:
         """The resolved config, as STUDY_DIR/config.yaml holds it."""
-        return str(yaml.safe_dump(_stated(self, json.loads(self.model_dump_json())), sort_keys=False))
+        return str(yaml.safe_dump(stated(self, json.loads(self.model_dump_json())), sort_keys=False))
 
 
-def _stated(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
+def stated(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
     """A dumped section without what is null by default; a null that switches something off stays."""
     for name, known in type(section).model_fields.items():
         value = getattr(section, name)
         if value is None and known.default is None:
             del dumped[name]
         elif isinstance(value, BaseModel):
-            _stated(value, dumped[name])
+            stated(value, dumped[name])
     return dumped
 
 

@@ -15,7 +15,7 @@ from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError, did_you_mean, nearest
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.source import DEMO, DEMOS
-from olivine.search.metrics import METRICS, contradictions, parse_constraint
+from olivine.search.metrics import LANGUAGE_METRICS, contradictions, parse_constraint
 from olivine.search.quantities import describe
 from olivine.search.space_mistakes import Mistake, choice_mistakes, differing_from_base, no_axis, space_mistakes
 
@@ -155,17 +155,29 @@ def meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
             found += differing_from_base(choice, place, others)
     found += _demo_mistakes(raw)
     found += _provider_mistakes(raw.get("providers"))
+    return found + goal_mistakes(raw, ("tpot_ms", "perplexity_ratio"), LANGUAGE_METRICS)
+
+
+def goal_mistakes(raw: Mapping[Any, Any], usual: Sequence[str], known: Sequence[str]) -> list[Mistake]:
+    """Mistakes in objectives, constraints and selection.
+
+    Args:
+        raw: the parsed YAML.
+        usual: the objectives where none are named.
+        known: the metrics that such a study has.
+    """
+    found: list[Mistake] = []
     objectives = _strings(raw.get("objectives"))
-    found += _metric_mistakes(objectives, "objectives")
+    found += _metric_mistakes(objectives, "objectives", known)
     found += [
         (f"objectives.{index}", f"names '{name}' twice")
         for index, name in objectives
         if name in [before for _, before in objectives[:index]]
     ]
-    found += _constraint_mistakes(_strings(raw.get("constraints")), "constraints")
+    found += _constraint_mistakes(_strings(raw.get("constraints")), "constraints", known)
     if isinstance(select := raw.get("select"), dict):
-        names = [name for _, name in objectives] or ["tpot_ms", "perplexity_ratio"]
-        found += _select_mistakes(select, names)
+        names = [name for _, name in objectives] or usual
+        found += _select_mistakes(select, names, known)
     return found
 
 
@@ -197,10 +209,10 @@ def _demo_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
     return found
 
 
-def _select_mistakes(select: Mapping[Any, Any], objectives: Sequence[str]) -> list[Mistake]:
-    found = _constraint_mistakes(_strings(select.get("where")), "select.where")
-    if isinstance(metric := select.get("metric"), str) and metric not in METRICS:
-        found.append(("select.metric", f"unknown metric '{metric}'. {did_you_mean(metric, METRICS)}"))
+def _select_mistakes(select: Mapping[Any, Any], objectives: Sequence[str], known: Sequence[str]) -> list[Mistake]:
+    found = _constraint_mistakes(_strings(select.get("where")), "select.where", known)
+    if isinstance(metric := select.get("metric"), str) and metric not in known:
+        found.append(("select.metric", f"unknown metric '{metric}'. {did_you_mean(metric, known)}"))
     weights = select.get("weights") or {}
     if not isinstance(weights, dict):
         return found
@@ -226,19 +238,19 @@ def _strings(value: object) -> list[tuple[int, str]]:
     return [(index, item) for index, item in items if isinstance(item, str)]
 
 
-def _metric_mistakes(names: Sequence[tuple[int, str]], place: str) -> list[Mistake]:
+def _metric_mistakes(names: Sequence[tuple[int, str]], place: str, known: Sequence[str]) -> list[Mistake]:
     return [
-        (f"{place}.{index}", f"unknown metric '{name}'. {did_you_mean(name, METRICS)}")
+        (f"{place}.{index}", f"unknown metric '{name}'. {did_you_mean(name, known)}")
         for index, name in names
-        if name not in METRICS
+        if name not in known
     ]
 
 
-def _constraint_mistakes(texts: Sequence[tuple[int, str]], place: str) -> list[Mistake]:
+def _constraint_mistakes(texts: Sequence[tuple[int, str]], place: str, known: Sequence[str]) -> list[Mistake]:
     found, good = [], []
     for index, text in texts:
         try:
-            good.append(parse_constraint(text))
+            good.append(parse_constraint(text, known))
         except UsageError as error:
             found.append((f"{place}.{index}", str(error)))
     return found + [(place, message) for message in contradictions(good)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -81,27 +81,48 @@ def finish(search: Search) -> Selection:
 def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | None) -> str:
     """A row per confirmed front member: its searched axes and its confirmed metrics with intervals."""
     axes = search.config.search_space().searched
+    return front_rows(axes, FRONT_METRICS, WITH_INTERVAL, SEARCHED, confirmation, chosen)
+
+
+def front_rows(
+    axes: Sequence[str],
+    metrics: Sequence[str],
+    with_interval: Sequence[str],
+    searched: Sequence[str],
+    confirmation: Confirmation,
+    chosen: Selection | None,
+) -> str:
+    """The text of front.csv.
+
+    Args:
+        axes: searched axes, each a column.
+        metrics: confirmed metrics, each a column.
+        with_interval: those of them that have columns for their ends.
+        searched: those that have a column for what the search itself had found.
+        confirmation: what was measured again.
+        chosen: the selected member, if there is one.
+    """
     columns = ["trial", "selected", *axes]
-    for metric in FRONT_METRICS:
-        columns += [metric, f"{metric}_low", f"{metric}_high"] if metric in WITH_INTERVAL else [metric]
+    for metric in metrics:
+        columns += [metric, f"{metric}_low", f"{metric}_high"] if metric in with_interval else [metric]
     columns.append(RUNTIME)
-    columns += ["dominated_probability", *(f"{metric}_search" for metric in SEARCHED)]
+    columns += ["dominated_probability", *(f"{metric}_search" for metric in searched)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for record, metrics in confirmation.members:
+    for record, measured in confirmation.members:
         if record.number not in confirmation.front:
             continue
         selected = chosen is not None and record.number == chosen.record.number
         row: dict[str, Any] = {"trial": record.number, "selected": selected}
         row |= {axis: record.params.get(axis, "") for axis in axes} | {RUNTIME: record.runtime}
-        for metric in FRONT_METRICS:
-            found = metrics[metric]
+        for metric in metrics:
+            found = measured[metric]
             row[metric] = f"{found.value:.6g}" if found.unit != "bytes" else int(found.value)
-            if metric in WITH_INTERVAL:
+            if metric in with_interval:
                 row |= {f"{metric}_low": f"{found.low:.6g}", f"{metric}_high": f"{found.high:.6g}"}
         row["dominated_probability"] = f"{confirmation.dominated.get(record.number, 0.0):.3g}"
-        row |= {f"{metric}_search": f"{record.value(metric):.6g}" for metric in SEARCHED if metric in record.metrics}
+        row |= {f"{metric}_search": f"{record.value(metric):.6g}" for metric in searched if metric in record.metrics}
         writer.writerow(row)
     return text.getvalue()
 

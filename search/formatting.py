@@ -27,6 +27,9 @@ TITLES = {
     "model_bytes": "model size",
     "peak_rss_bytes": "peak memory",
     "load_ms": "load time",
+    "latency_ms": "latency",
+    "latency_speedup": "speedup",
+    "cosine_distance": "cosine distance",
 }
 
 #: Column headings, where a title is too wide.
@@ -39,6 +42,7 @@ HEADINGS = {
     "top1_agreement": "top-1",
     "model_bytes": "size",
     "peak_rss_bytes": "memory",
+    "cosine_distance": "1 - cosine",
 }
 
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from olivine.search.formatting import duration_text, measured_text, params_text, title
+from olivine.search.metrics import PLAIN_ONLY
 from olivine.search.records import TrialRecord
 
 
@@ -112,9 +113,16 @@ def headline_metrics(objectives: Sequence[str]) -> list[str]:
 
     A time is shown as its speedup, the form that a person compares.
     """
-    speedups = {"tpot_ms": "tpot_speedup", "ttft_ms": "ttft_speedup", "e2e_ms": "e2e_speedup"}
+    speedups = {
+        "tpot_ms": "tpot_speedup",
+        "ttft_ms": "ttft_speedup",
+        "e2e_ms": "e2e_speedup",
+        "latency_ms": "latency_speedup",
+    }
     shown = [speedups.get(objective, objective) for objective in objectives]
-    return list(dict.fromkeys([*shown, "tpot_speedup", "ttft_speedup", "perplexity_ratio"]))
+    plain = PLAIN_ONLY & set(objectives)
+    usual = ("latency_speedup", "cosine_distance") if plain else ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
+    return list(dict.fromkeys([*shown, *usual]))
 
 
 def watcher_for(console: Console) -> Watcher:

@@ -12,7 +12,7 @@ from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
 #: The metric that goes up the y axis, where an objective is one of these.
-_QUALITY = ("perplexity_ratio", "kl_divergence", "perplexity", "bits_per_byte", "top1_agreement")
+_QUALITY = ("perplexity_ratio", "kl_divergence", "perplexity", "bits_per_byte", "cosine_distance", "top1_agreement")
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from olivine.search.config import StudyConfig
 from olivine.search.dominance import contenders
+from olivine.search.goal import Goal
 from olivine.search.metrics import directed
 from olivine.search.picks import likely_picks
 from olivine.search.records import TrialRecord
 
 
-def to_confirm(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
+def to_confirm(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
     """At most ``confirm.members`` of a study's candidates that are not surely dominated.
 
     Half of them are the likeliest picks of ``select:``, the pick by the search's own values first; the others are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,8 +54,26 @@ METRICS: dict[str, Metric] = {
     "gpu_memory_bytes": Metric(
         "bytes", "minimize", "what the GPU holds for the loaded model and its cache; measured on CUDA only"
     ),
+    "latency_ms": Metric("ms", "minimize", "time of a run of a plain graph, geometric mean over the named shapes"),
+    "latency_speedup": Metric("ratio", "maximize", "latency_ms of the base / of the candidate"),
+    "cosine_distance": Metric("1", "minimize", "1 - cosine of a plain graph's output and the base's", high=2.0),
     "load_ms": Metric("ms", "minimize", "time to load the model"),
 }
+
+#: What is measured of a plain graph: one that is no decoder.
+PLAIN_METRICS = (
+    "latency_ms",
+    "latency_speedup",
+    "cosine_distance",
+    "kl_divergence",
+    "top1_agreement",
+    "model_bytes",
+    "peak_rss_bytes",
+    "load_ms",
+)
+#: What is measured of plain graphs alone; and what of language models.
+PLAIN_ONLY = frozenset({"latency_ms", "latency_speedup", "cosine_distance"})
+LANGUAGE_METRICS = tuple(name for name in METRICS if name not in PLAIN_ONLY)
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CONSTRAINT = re.compile(rf"\s*(\w+)\s*([<>=!≤≥]+)\s*({_NUMBER})\s*([A-Za-z%]*)\s*")
@@ -89,8 +107,12 @@ class Constraint:
         return f"{self.metric} {self.relation} {self.bound:.10g}"
 
 
-def parse_constraint(text: str) -> Constraint:
+def parse_constraint(text: str, known: Collection[str] = tuple(METRICS)) -> Constraint:
     """Read a constraint such as ``perplexity_ratio <= 1.05`` or ``model_bytes <= 250MB``.
+
+    Args:
+        text: the constraint.
+        known: names of the metrics that it may be about.
 
     Raises:
         UsageError: when the text has another form, names an unknown metric or unit, or can never hold.
@@ -99,8 +121,8 @@ def parse_constraint(text: str) -> Constraint:
     if found is None:
         raise UsageError(f"'{text}' is no constraint; {_EXAMPLE}")
     name, relation, number, unit = found.groups()
-    if name not in METRICS:
-        raise UsageError(f"unknown metric '{name}' in '{text}'. {did_you_mean(name, METRICS)}")
+    if name not in known:
+        raise UsageError(f"unknown metric '{name}' in '{text}'. {did_you_mean(name, known)}")
     metric = METRICS[name]
     if relation not in ("<=", ">="):
         hint = ">=" if ">" in relation or "≥" in relation else "<="

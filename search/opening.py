@@ -72,7 +72,7 @@ def lead_search(
     with _folder_of(config, folder, watcher) as source:
         shared = create_shared(storage, folder.root.resolve().name, config.objectives, {"leads": True})
         refuse_second_leader(shared)
-        records = _records(folder)
+        records = kept_records(folder)
         if not records:
             shared = restart_if_empty(shared, config.objectives, folder)
         pool = BasePool(folder.base_times_path, pinned=1)
@@ -85,7 +85,7 @@ def lead_search(
 def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Source]:
     """The study folder, for this process alone, with what stands in it before any trial."""
     make_folder(folder.root)
-    with _exclusive(folder.root):
+    with exclusive(folder.root):
         folder.check_format()
         _check_same_study(config, folder)
         watcher.phase_started("source")
@@ -135,7 +135,7 @@ def ready(
             objective.close()
 
 
-def _records(folder: StudyDir) -> list[TrialRecord]:
+def kept_records(folder: StudyDir) -> list[TrialRecord]:
     """The records of a folder; none where its base did not run, which is tried again then."""
     records = folder.trials()
     return [] if records and records[-1].number == 0 and records[0].state != "complete" else records
@@ -143,7 +143,7 @@ def _records(folder: StudyDir) -> list[TrialRecord]:
 
 def _reopen(config: StudyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
     """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
-    records = _records(folder)
+    records = kept_records(folder)
     study = open_storage(folder, config.objectives)
     if not records and study.trials and not any(trial.values for trial in study.trials):
         # Stopped within the base: nothing was measured, and trial 0 has to be the base.
@@ -222,7 +222,7 @@ def _but_tasks(config: StudyConfig) -> StudyConfig:
 
 
 @contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
+def exclusive(root: Path) -> Iterator[None]:
     """Hold the folder's lock, which ends with this process however it ends."""
     with (root / ".lock").open("a+") as lock:
         try:

@@ -107,6 +107,13 @@ def hypervolume_history(
     return history
 
 
+def last_growth(records: Sequence[TrialRecord], objectives: Sequence[str]) -> int:
+    """How many of the records had come when the hypervolume of their front last grew."""
+    history = hypervolume_history(records, objectives)
+    grown = [i for i, area in enumerate(history) if area > (history[i - 1] if i else 0.0) * (1 + 1e-9)]
+    return grown[-1] + 1 if grown else 0
+
+
 def knee(points: Floats) -> int:
     """Index of the point of a front that lies furthest below the chord between its ends.
 

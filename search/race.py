@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
+from olivine.evaluators.paired_runs import PairedRuns
 from olivine.evaluators.stats import Interval, pooled
 from olivine.search.dominance import SURE, dominated_among, entries
 
@@ -55,7 +56,7 @@ def race(
         How often each member was measured, 1 for those that were not raced.
     """
     measured = [1] * len(members)
-    if not set(objectives) & set(PairedLatency.metrics):
+    if not set(objectives) & {*PairedLatency.metrics, *PairedRuns.metrics}:
         return measured
     started = clock()
     while clock() - started < seconds and (racing := tied(members, objectives)):

@@ -8,7 +8,7 @@ from olivine.search.formatting import measured_text, title
 from olivine.search.study_view import StudyView
 
 #: Metrics that a search can overrate, where they were measured.
-COMPARED = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
+COMPARED = ("latency_speedup", "cosine_distance", "tpot_speedup", "ttft_speedup", "perplexity_ratio")
 #: A mean change below this is not worth a sentence of its own.
 UNMOVED = 0.005
 
@@ -16,6 +16,7 @@ UNMOVED = 0.005
 def confirmation(view: StudyView) -> dict[str, Any] | None:
     """A row per confirmed member, and what the search believed too much; None before anything was confirmed."""
     confirmed = view.selection.get("confirmed", {})
+    compared = [metric for metric in COMPARED if any(metric in fresh for fresh in confirmed.values())]
     rows = []
     for record in view.records:
         fresh = confirmed.get(str(record.number))
@@ -25,7 +26,7 @@ def confirmation(view: StudyView) -> dict[str, Any] | None:
         rows.append(
             {
                 "number": record.number,
-                "cells": [(measured_text(m, record.metrics.get(m)), measured_text(m, fresh.get(m))) for m in COMPARED],
+                "cells": [(measured_text(m, record.metrics.get(m)), measured_text(m, fresh.get(m))) for m in compared],
                 "dominated": "breaks a constraint" if probability is None else f"{100 * probability:.0f} %",
                 "measured": view.selection.get("measured", {}).get(str(record.number), 1),
             }
@@ -33,7 +34,7 @@ def confirmation(view: StudyView) -> dict[str, Any] | None:
     if not rows:
         return None
     return {
-        "metrics": COMPARED,
+        "metrics": compared,
         "rows": rows,
         "shrinkage": [moved(metric, ratio) for metric, ratio in view.selection.get("shrinkage", {}).items()],
     }

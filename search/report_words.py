@@ -22,8 +22,13 @@ from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
 _ONE = {"value": 1.0, "low": 1.0, "high": 1.0}
-_TILES = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
-_BEHIND = {"tpot_speedup": "tpot_ms", "ttft_speedup": "ttft_ms", "perplexity_ratio": "perplexity"}
+_TILES = ("latency_speedup", "cosine_distance", "tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
+_BEHIND = {
+    "latency_speedup": "latency_ms",
+    "tpot_speedup": "tpot_ms",
+    "ttft_speedup": "ttft_ms",
+    "perplexity_ratio": "perplexity",
+}
 
 
 def summary(view: StudyView) -> dict[str, Any]:
@@ -83,8 +88,8 @@ def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
             return ""
         own, reference = chosen.value(metric), base.value(metric)
         return f"{reference / own:.1f}x smaller than the base's {value_text(metric, reference)}"
-    behind = _BEHIND[metric]
-    if behind not in chosen.metrics:
+    behind = _BEHIND.get(metric)
+    if behind is None or behind not in chosen.metrics:
         return ""
     own, relation = chosen.value(behind), chosen.value(metric)
     # The base as it was beside this measurement: its record is of another text, and of another minute.

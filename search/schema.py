@@ -1,6 +1,7 @@
 """The JSON schema of a study's YAML, for editors that complete and check while one types.
 
-``python -m olivine.search.schema`` writes ``configs/schema.json``; a YAML names it in its first line:
+``python -m olivine.search.schema`` writes ``configs/schema.json`` and, for studies of plain graphs,
+``configs/plain-schema.json``; a YAML names its own in its first line:
 
     # yaml-language-server: $schema=schema.json
 """
@@ -9,30 +10,50 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from olivine.passes.base import Axis
 from olivine.passes.catalog import AXES
+from olivine.passes.plain.axes import AXES as PLAIN_AXES
 from olivine.search.config import StudyConfig
-from olivine.search.metrics import METRICS
+from olivine.search.metrics import LANGUAGE_METRICS, PLAIN_METRICS
+from olivine.search.plain.config import PlainStudyConfig
 
-PATH = Path("configs/schema.json")
+PATH, PLAIN_PATH = Path("configs/schema.json"), Path("configs/plain-schema.json")
 _JSON_TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
 
 
 def json_schema() -> dict[str, Any]:
     """The schema: pydantic's, with the axes, metrics and constraints that pydantic does not know of."""
-    schema = StudyConfig.model_json_schema()
+    schema = _completed(StudyConfig, "olivine study", AXES, LANGUAGE_METRICS)
+    axes = _axes(False, AXES) | {"minProperties": 1}
+    schema["properties"]["enqueue"]["items"] = {"anyOf": [axes, _EARLIER_STUDY]}
+    return schema
+
+
+def plain_schema() -> dict[str, Any]:
+    """The schema of a study of a plain graph."""
+    schema = _completed(PlainStudyConfig, "olivine study of a plain graph", PLAIN_AXES, PLAIN_METRICS)
+    schema["properties"]["enqueue"]["items"] = _axes(False, PLAIN_AXES) | {"minProperties": 1}
+    return schema
+
+
+def _completed(model: type[BaseModel], title: str, axes: Mapping[str, Axis], metrics: Sequence[str]) -> dict[str, Any]:
+    """Pydantic's schema with what it does not know of."""
+    schema = model.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "olivine study"
+    schema["title"] = title
     properties, select = schema["properties"], schema["$defs"]["SelectConfig"]["properties"]
-    properties["space"] |= _axes(searched=True) | {"minProperties": 1}
-    properties["enqueue"]["items"] = {"anyOf": [_axes(searched=False) | {"minProperties": 1}, _EARLIER_STUDY]}
-    properties["objectives"] |= {"items": _metric_names(), "uniqueItems": True}
-    properties["constraints"]["items"] = select["where"]["items"] = _constraint()
-    select["metric"]["anyOf"] = [_metric_names(), {"type": "null"}]
-    select["weights"]["propertyNames"] = _metric_names()
+    properties["space"] |= _axes(True, axes) | {"minProperties": 1}
+    names = {"enum": list(metrics)}
+    properties["objectives"] |= {"items": names, "uniqueItems": True}
+    properties["constraints"]["items"] = select["where"]["items"] = _constraint(metrics)
+    select["metric"]["anyOf"] = [names, {"type": "null"}]
+    select["weights"]["propertyNames"] = names
     return schema
 
 
@@ -51,11 +72,16 @@ def to_text() -> str:
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
-def _axes(searched: bool) -> dict[str, Any]:
+def plain_text() -> str:
+    """The schema as ``configs/plain-schema.json`` holds it."""
+    return json.dumps(plain_schema(), indent=2) + "\n"
+
+
+def _axes(searched: bool, axes: Mapping[str, Axis]) -> dict[str, Any]:
     """One property an axis: a value; where it is ``searched`` also a list of values or a range."""
     return {
         "type": "object",
-        "properties": {name: _axis(axis, searched) for name, axis in AXES.items()},
+        "properties": {name: _axis(axis, searched) for name, axis in axes.items()},
         "additionalProperties": False,
     }
 
@@ -89,19 +115,17 @@ def _value(axis: Axis) -> dict[str, Any]:
     return {"type": _JSON_TYPES[axis.kind], **bounds}
 
 
-def _metric_names() -> dict[str, Any]:
-    return {"enum": list(METRICS)}
-
-
-def _constraint() -> dict[str, Any]:
+def _constraint(metrics: Sequence[str]) -> dict[str, Any]:
     number, unit = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", "[A-Za-z]*|%"
-    return {"type": "string", "pattern": rf"^\s*({'|'.join(METRICS)})\s*(<=|>=)\s*{number}\s*({unit})\s*$"}
+    return {"type": "string", "pattern": rf"^\s*({'|'.join(metrics)})\s*(<=|>=)\s*{number}\s*({unit})\s*$"}
 
 
 def main() -> None:
-    """Write the schema to ``configs/schema.json``, or to the path that is given."""
+    """Write both schemas below ``configs/``; only the one of language models where a path is given, to that."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PATH
     path.write_text(to_text(), encoding="utf-8")
+    if path == PATH:
+        PLAIN_PATH.write_text(plain_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

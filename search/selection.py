@@ -11,9 +11,9 @@ from olivine.evaluators.base import Measurement
 from olivine.evaluators.cautions import oversubscribed
 from olivine.passes.errors import OlivineError
 from olivine.passes.session_options import available_cores
-from olivine.search.config import StudyConfig
 from olivine.search.confirm import Confirmation, Confirmed
 from olivine.search.dominance import SURE
+from olivine.search.goal import Goal
 from olivine.search.metrics import METRICS, Constraint, parse_constraint
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
@@ -46,7 +46,7 @@ class Selection:
     warnings: tuple[str, ...]
 
 
-def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[TrialRecord] = ()) -> Selection:
+def select(config: Goal, confirmation: Confirmation, records: Sequence[TrialRecord] = ()) -> Selection:
     """Pick from the confirmed front by the config's rule.
 
     Args:
@@ -129,8 +129,9 @@ def _text(m: Measurement) -> str:
 
 
 def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constraint]) -> Iterable[str]:
-    for metric, action in (("tpot_speedup", "decode"), ("ttft_speedup", "prefill")):
-        found = metrics[metric]
+    for metric, action in (("tpot_speedup", "decode"), ("ttft_speedup", "prefill"), ("latency_speedup", "latency")):
+        if (found := metrics.get(metric)) is None:
+            continue
         if found.high < 1:
             yield (
                 f"It is slower than the float base in {action} ({_text(found)}). If that matters, add "
@@ -163,7 +164,8 @@ def _ties(number: int, confirmation: Confirmation) -> Iterable[str]:
 
 def _machine(record: TrialRecord, metrics: Confirmed) -> Iterable[str]:
     """What its measurement was doubtful of, and threads that have no core."""
-    yield from metrics["tpot_speedup"].protocol.get("cautions", ())
+    timed = metrics.get("tpot_speedup") or metrics.get("latency_speedup")
+    yield from timed.protocol.get("cautions", ()) if timed is not None else ()
     threads = next((step["params"].get("threads") for step in record.recipe if step["name"] == "session_options"), None)
     if threads and record.provider == "cpu" and (said := oversubscribed(int(threads), available_cores())):
         yield said

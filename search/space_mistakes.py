@@ -19,44 +19,48 @@ MAX_RANGE = 10_000
 _RANGE_KEYS = ("low", "high", "step")
 
 
-def space_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
-    """Every mistake in a ``space:`` section."""
+def space_mistakes(raw: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES) -> list[Mistake]:
+    """Every mistake in a ``space:`` section of these axes."""
     if not raw:
-        return [("space", no_axis())]
-    return _axes_mistakes(raw, "space", fixed=False) or _combination_mistakes(raw, list(raw), "space")
+        return [("space", no_axis(axes))]
+    return _axes_mistakes(raw, "space", False, axes) or _combination_mistakes(raw, list(raw), "space", axes)
 
 
-def choice_mistakes(raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any]) -> list[Mistake]:
+def choice_mistakes(
+    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES
+) -> list[Mistake]:
     """Every mistake in one choice of axis values; ``space``, where it is sound, gives the axes not named."""
-    found = _axes_mistakes(raw, place, fixed=True)
-    if found or _axes_mistakes(space, "space", fixed=False):
+    found = _axes_mistakes(raw, place, True, axes)
+    if found or _axes_mistakes(space, "space", False, axes):
         return found
-    return _combination_mistakes({**parse_space(space).usual(), **raw}, list(raw), place)
+    return _combination_mistakes({**parse_space(space, axes).usual(), **raw}, list(raw), place, axes)
 
 
-def differing_from_base(raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any]) -> list[Mistake]:
+def differing_from_base(
+    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES
+) -> list[Mistake]:
     """Values of one choice that the study's base, which ``space`` describes, would not have."""
-    if _axes_mistakes(space, "space", fixed=False):
+    if _axes_mistakes(space, "space", False, axes):
         return []
-    usual = parse_space(space).usual()
+    usual = parse_space(space, axes).usual()
     return [
         (f"{place}.{name}", f"is not the study's: the float base has it too. Write space.{name}: {_spelled(value)}.")
         for name, value in raw.items()
-        if (axis := AXES.get(str(name))) is not None and axis.shared and value != usual.get(axis.name, axis.default)
+        if (axis := axes.get(str(name))) is not None and axis.shared and value != usual.get(axis.name, axis.default)
     ]
 
 
-def no_axis() -> str:
+def no_axis(axes: Mapping[str, Axis] = AXES) -> str:
     """What to say where no axis is named."""
-    return f"names no axis. Available: {', '.join(AXES)}."
+    return f"names no axis. Available: {', '.join(axes)}."
 
 
-def _axes_mistakes(raw: Mapping[Any, Any], place: str, fixed: bool) -> list[Mistake]:
+def _axes_mistakes(raw: Mapping[Any, Any], place: str, fixed: bool, axes: Mapping[str, Axis] = AXES) -> list[Mistake]:
     found: list[Mistake] = []
     for name, given in raw.items():
-        axis = AXES.get(str(name))
+        axis = axes.get(str(name))
         if axis is None:
-            found.append((f"{place}.{name}", f"unknown axis. {did_you_mean(name, AXES)}"))
+            found.append((f"{place}.{name}", f"unknown axis. {did_you_mean(name, axes)}"))
         else:
             found += [(f"{place}.{name}", message) for message in _axis_mistakes(axis, given, fixed)]
     return found
@@ -137,29 +141,35 @@ def _fits(axis: Axis) -> str:
     return f"It takes numbers{f' {axis.bounds[0]:g} .. {axis.bounds[1]:g}' if axis.bounds else ''}."
 
 
-def _combination_mistakes(raw: Mapping[str, Any], named: Sequence[str], place: str) -> list[Mistake]:
+def _combination_mistakes(
+    raw: Mapping[str, Any], named: Sequence[str], place: str, axes: Mapping[str, Axis] = AXES
+) -> list[Mistake]:
     """Precisions without kernels on the provider; ``named`` axes that no combination of ``raw`` reaches."""
     found = [
         (f"{place}.precision", reason)
-        for provider in _values(raw, "provider")
-        for precision in _values(raw, "precision")
+        for provider in (_values(raw, "provider", axes) if "provider" in axes else ())
+        for precision in _values(raw, "precision", axes)
         if (reason := float_refusal(str(provider), str(precision))) is not None
     ]
     if found:
         return found
-    reached = parse_space(raw).reached()
-    return [(f"{place}.{name}", f"has no effect: {_why_unreached(raw, name)}") for name in named if name not in reached]
+    reached = parse_space(raw, axes).reached()
+    return [
+        (f"{place}.{name}", f"has no effect: {_why_unreached(raw, name, axes)}")
+        for name in named
+        if name not in reached
+    ]
 
 
-def _why_unreached(raw: Mapping[str, Any], name: str) -> str:
+def _why_unreached(raw: Mapping[str, Any], name: str, axes: Mapping[str, Axis]) -> str:
     """The axes that decide whether ``name`` exists, with what the YAML gives them."""
-    deciding = [n for n in parse_space(raw).deciding(name) if n != name]
-    given = ", ".join(f"{n} is {' or '.join(map(_plain, _values(raw, n)))}" for n in deciding)
+    deciding = [n for n in parse_space(raw, axes).deciding(name) if n != name]
+    given = ", ".join(f"{n} is {' or '.join(map(_plain, _values(raw, n, axes)))}" for n in deciding)
     return f"no combination uses it while {given}"
 
 
-def _values(raw: Mapping[str, Any], name: str) -> list[Any]:
-    given = raw.get(name, AXES[name].default)
+def _values(raw: Mapping[str, Any], name: str, axes: Mapping[str, Axis]) -> list[Any]:
+    given = raw.get(name, axes[name].default)
     return given if isinstance(given, list) else [given]
 
 

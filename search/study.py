@@ -30,7 +30,7 @@ from olivine.search.live import Watcher
 from olivine.search.lots import sample_choices
 from olivine.search.members import to_confirm
 from olivine.search.objective import Objective
-from olivine.search.pareto import front, hypervolume_history
+from olivine.search.pareto import front, last_growth
 from olivine.search.proposing import AnyProposer, make_proposer
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import Proposal
@@ -129,9 +129,7 @@ class Search:
 
     def _last_growth(self) -> int:
         """How many candidates had ended when the hypervolume of the front last grew."""
-        history = hypervolume_history([r for r in self.records if r.number > 0], self.config.objectives)
-        grown = [i for i, area in enumerate(history) if area > (history[i - 1] if i else 0.0) * (1 + 1e-9)]
-        return grown[-1] + 1 if grown else 0
+        return last_growth([r for r in self.records if r.number > 0], self.config.objectives)
 
     def baseline(self) -> None:
         """Measure the base, or load it where it was measured already.

@@ -115,7 +115,15 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-_SHOWN = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "kl_divergence", "top1_agreement")
+_SHOWN = (
+    "latency_speedup",
+    "cosine_distance",
+    "tpot_speedup",
+    "ttft_speedup",
+    "perplexity_ratio",
+    "kl_divergence",
+    "top1_agreement",
+)
 
 
 def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from olivine.passes.errors import OlivineError, UsageError
 from olivine.search.export import FORMAT, MANIFEST, card_table, file_table, negative_log_likelihood
+from olivine.search.plain.export import KIND, TOLERANCE, VerifiedGraph, distance_now
 
 #: Kernels differ between processors; int8 arithmetic moves the likelihood by less than this.
 TOLERANCE_NATS = 0.02
@@ -32,8 +33,8 @@ class Verified:
     expected_nll: float
 
 
-def verify_folder(folder: Path) -> Verified:
-    """Check hashes, then run the model.
+def verify_folder(folder: Path) -> Verified | VerifiedGraph:
+    """Check hashes, then run the model, or the plain graph.
 
     Raises:
         UsageError: when the folder has no manifest.
@@ -57,6 +58,14 @@ def verify_folder(folder: Path) -> Verified:
     ]
     if problems:
         raise VerifyFailed(f"{folder} is not what was exported:\n" + "\n".join(f"  {p}" for p in problems))
+    if manifest.get("kind") == KIND:
+        distance = distance_now(folder)
+        if not distance <= TOLERANCE:
+            raise VerifyFailed(
+                f"{folder} gives an output whose cosine distance from the one at export is {distance:.4g}. The files "
+                "are intact, so this machine or its ONNX Runtime computes differently"
+            )
+        return VerifiedGraph(len(expected), distance)
     check = manifest["check"]
     nll = negative_log_likelihood(folder, check["tokens"])
     if not abs(nll - check["nll"]) <= TOLERANCE_NATS:

@@ -14,11 +14,16 @@ import yaml
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError
 from olivine.search.config import parse_config
-from olivine.search.metrics import METRICS
-from olivine.search.schema import json_schema, to_text
+from olivine.search.metrics import LANGUAGE_METRICS
+from olivine.search.plain.config import is_plain
+from olivine.search.schema import json_schema, plain_schema, plain_text, to_text
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+VALIDATORS = {
+    "schema.json": jsonschema.Draft202012Validator(json_schema()),
+    "plain-schema.json": jsonschema.Draft202012Validator(plain_schema()),
+}
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 SOUND: dict[str, Any] = {"model": "org/name", "space": {"precision": ["int8", "int4"]}}
 
@@ -30,6 +35,8 @@ def sound(**changes: Any) -> dict[str, Any]:
 def test_the_schema_file_is_in_sync() -> None:
     written = (ROOT / "configs" / "schema.json").read_text(encoding="utf-8")
     assert written == to_text(), "run: python -m olivine.search.schema"
+    written = (ROOT / "configs" / "plain-schema.json").read_text(encoding="utf-8")
+    assert written == plain_text(), "run: python -m olivine.search.schema"
 
 
 def test_the_module_writes_the_schema(tmp_path: Path) -> None:
@@ -46,8 +53,10 @@ def test_the_schema_is_itself_valid() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid_and_names_the_schema(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
-    assert [error.message for error in VALIDATOR.iter_errors(yaml.safe_load(text))] == []
+    raw = yaml.safe_load(text)
+    schema = "plain-schema.json" if is_plain(raw) else "schema.json"
+    assert text.startswith(f"# yaml-language-server: $schema={schema}\n")
+    assert [error.message for error in VALIDATORS[schema].iter_errors(raw)] == []
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -61,7 +70,7 @@ def test_every_axis_completes_with_its_values(name: str) -> None:
         assert not VALIDATOR.is_valid(sound(enqueue=[{name: [value]}]))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LANGUAGE_METRICS)
 def test_every_metric_can_be_objective_and_constraint(metric: str) -> None:
     other = "tpot_ms" if metric != "tpot_ms" else "ttft_ms"
     assert VALIDATOR.is_valid(sound(objectives=[metric, other], constraints=[f"{metric} >= 1.5e-3"]))

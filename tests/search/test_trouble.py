@@ -194,8 +194,8 @@ def test_a_second_run_is_refused_and_the_lock_dies_with_its_process(
 ) -> None:
     config = config_of(tmp_path, tiny_llama)
     code = (
-        "import sys, time; from pathlib import Path; from olivine.search.opening import _exclusive\n"
-        "with _exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from olivine.search.opening import exclusive\n"
+        "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     (tmp_path / "study").mkdir()
     first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "study")], stdout=subprocess.PIPE)
@@ -208,7 +208,7 @@ def test_a_second_run_is_refused_and_the_lock_dies_with_its_process(
     assert [path.name for path in (tmp_path / "study").iterdir()] == [".lock"]
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    with opening._exclusive(tmp_path / "study"):
+    with opening.exclusive(tmp_path / "study"):
         pass
 
 

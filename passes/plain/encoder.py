@@ -1,0 +1,170 @@
+"""A Hugging Face encoder as an ONNX graph, by torch's exporter: text, pictures, or Whisper's audio."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from olivine.passes.errors import SourceError
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 17
+#: Example sizes; all named axes stay open.
+_BATCH, _TOKENS, _PADDED = 2, 16, 9
+_WHISPER_FRAMES = 2  # frames that a position of Whisper's encoder stands for
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What is exported: a module of the named inputs, an example of each, and its output's name."""
+
+    run: Callable[..., torch.Tensor]
+    example: Mapping[str, torch.Tensor]
+    output: str
+
+
+def export_encoder(folder: Path, to: Path) -> None:
+    """Write the graph of a checkpoint to the file ``to``.
+
+    A sentence transformer's graph ends in its pooling (mean or first token) and normalization; a classifier's in its
+    logits; any other in ``last_hidden_state``. Of CLIP, the picture tower with its projection is exported; of Whisper,
+    the encoder.
+
+    Raises:
+        SourceError: when the model is none of these.
+    """
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    names = list(config.architectures or [])
+    auto = transformers.AutoModel
+    output = "last_hidden_state"
+    if any("ForSequenceClassification" in name for name in names):
+        auto, output = transformers.AutoModelForSequenceClassification, "logits"
+    elif any("ForImageClassification" in name for name in names):
+        auto, output = transformers.AutoModelForImageClassification, "logits"
+    # Eager attention is what onnxruntime.transformers recognizes.
+    model = auto.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    ).eval()
+    form = _form(model, config, output, folder)
+
+    class Exported(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *given: torch.Tensor) -> torch.Tensor:
+            return form.run(dict(zip(form.example, given, strict=True)))
+
+    tokens = "input_ids" in form.example
+    open_axes = {name: {0: "batch", 1: "sequence"} if tokens else {0: "batch"} for name in form.example}
+    open_axes[form.output] = (
+        {0: "batch", 1: "sequence"} if tokens and form.output == "last_hidden_state" else {0: "batch"}
+    )
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Exported(),
+            tuple(form.example.values()),
+            str(to),
+            input_names=list(form.example),
+            output_names=[form.output],
+            dynamic_axes=open_axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
+    import torch
+
+    kind = config.model_type
+    if kind == "clip":
+        size = config.vision_config.image_size
+
+        def image_embeds(given: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            pooled = model.vision_model(pixel_values=given["pixel_values"])[1]
+            return model.visual_projection(pooled)
+
+        return _Form(image_embeds, {"pixel_values": torch.zeros(_BATCH, 3, size, size)}, "image_embeds")
+    if kind == "whisper":
+        frames = _WHISPER_FRAMES * config.max_source_positions
+        encoder = model.get_encoder()
+
+        def hidden(given: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return encoder(given["input_features"])[0]
+
+        return _Form(hidden, {"input_features": torch.zeros(_BATCH, config.num_mel_bins, frames)}, output)
+    if getattr(config, "image_size", None):
+        size = config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        channels = getattr(config, "num_channels", 3)
+        return _Form(
+            lambda given: model(pixel_values=given["pixel_values"])[0],
+            {"pixel_values": torch.zeros(_BATCH, channels, height, width)},
+            output,
+        )
+    if getattr(config, "vocab_size", None) and not getattr(config, "is_encoder_decoder", False):
+        return _text(model, config, output, folder)
+    raise SourceError(
+        f"{folder}: olivine exports encoders of text, pictures, CLIP and Whisper, and '{kind}' is none. Export it to "
+        "ONNX yourself, and give the .onnx file as the model."
+    )
+
+
+def _text(model: Any, config: Any, output: str, folder: Path) -> _Form:
+    import torch
+
+    ids = torch.ones(_BATCH, _TOKENS, dtype=torch.long)
+    mask = torch.ones_like(ids)
+    mask[1, _PADDED:] = 0  # a mask of ones alone would be traced away
+    example = {"input_ids": ids, "attention_mask": mask}
+    if getattr(config, "type_vocab_size", 0) and config.model_type in ("bert", "electra", "albert"):
+        example["token_type_ids"] = torch.zeros_like(ids)
+    pooling, normalized = sentence_pooling(folder)
+    if output == "logits" or pooling is None:
+        return _Form(lambda given: model(**given)[0], example, output)
+
+    def embedding(given: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        hidden = model(**given)[0]
+        if pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            weight = given["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(pooled, dim=-1) if normalized else pooled
+
+    return _Form(embedding, example, "sentence_embedding")
+
+
+def sentence_pooling(folder: Path) -> tuple[str | None, bool]:
+    """How a sentence transformer pools its tokens (``mean``, ``cls``; None for another model), and if it normalizes.
+
+    Raises:
+        SourceError: when it pools in another way.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None, False
+    modules = json.loads(path.read_text(encoding="utf-8"))
+    kinds = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
+    if "Pooling" not in kinds:
+        return None, False
+    place = (folder / kinds["Pooling"] / "config.json").resolve()
+    if not place.is_relative_to(folder.resolve()):
+        raise SourceError(f"{path} names '{kinds['Pooling']}', which lies outside of the model's folder")
+    pooling = json.loads(place.read_text(encoding="utf-8"))
+    modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on]
+    if modes == ["pooling_mode_mean_tokens"]:
+        return "mean", "Normalize" in kinds
+    if modes == ["pooling_mode_cls_token"]:
+        return "cls", "Normalize" in kinds
+    raise SourceError(f"{place}: olivine exports mean and first-token pooling; this model has {', '.join(modes)}")

@@ -1,0 +1,131 @@
+"""``olivine run``, ``plan`` and ``export`` for studies of plain graphs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+
+from olivine.passes.cache import scratch_folder
+from olivine.passes.errors import UsageError
+from olivine.passes.plain.axes import PlainRecipe, compose
+from olivine.passes.plain.graph_inputs import graph_inputs
+from olivine.passes.plain.source import GRAPH, find_plain
+from olivine.search.dashboard import command, publish
+from olivine.search.live import watcher_for
+from olivine.search.plain.builder import PlainBuilder
+from olivine.search.plain.config import PlainStudyConfig
+from olivine.search.plain.export import export_plain
+from olivine.search.plain.finish import finish, manifest
+from olivine.search.plain.samples import make_samples
+from olivine.search.plain.study import PlainSearch, base_choice, cache_for, candidates_of, open_plain
+from olivine.search.records import StudyDir
+from olivine.search.report import write_report
+from olivine.search.run import INTERRUPTED
+from olivine.search.selection import NoCandidate, Selection
+from olivine.search.study import Interrupted
+from olivine.search.tables import front_table
+
+
+def run_plain(
+    config: PlainStudyConfig, root: Path, storage: str | None, config_path: Path, out: Console, err: Console
+) -> int:
+    """Run or resume the study in ``root``; returns the exit code.
+
+    Raises:
+        UsageError: for a shared storage, which such studies do not take.
+        NoCandidate: when no candidate meets the constraints (exit code 3).
+        OlivineError: when the model can't be found, or its base can't be built or measured.
+    """
+    if storage is not None:
+        raise UsageError("--storage: a study of a plain graph runs in one process, with SQLite in its folder")
+    folder, watcher = StudyDir(root), watcher_for(out)
+    try:
+        with open_plain(config, folder, watcher) as search:
+            try:
+                search.run()
+                chosen = finish(search)
+            except (Interrupted, KeyboardInterrupt):
+                _show(search)
+                watcher.study_ended()
+                err.print(
+                    "olivine: stopped; every finished trial is kept. Resume with:\n"
+                    f"  olivine run {config_path} --out {root}",
+                    markup=False,
+                )
+                return INTERRUPTED
+            except NoCandidate:
+                _show(search)
+                raise
+            _show(search)
+    finally:
+        watcher.study_ended()
+    _summary(folder, chosen, out)
+    return 0
+
+
+def _show(search: PlainSearch) -> None:
+    """Everything a person looks at, made anew from what is stored."""
+    publish(search.study, search.folder)
+    write_report(search.folder)
+
+
+def _summary(folder: StudyDir, chosen: Selection, out: Console) -> None:
+    with folder.front_path.open(encoding="utf-8") as stream:
+        out.print(front_table(list(csv.DictReader(stream))))
+    out.print(chosen.reason, markup=False)
+    for warning in chosen.warnings:
+        out.print(f"warning: {warning}", style="yellow", markup=False)
+    out.print(f"model:     {folder.best_path / GRAPH}", markup=False)
+    out.print(f"report:    {folder.report_path}", markup=False)
+    out.print(f"dashboard: {command(folder)}", markup=False)
+
+
+def plan_lines(config: PlainStudyConfig) -> list[str]:
+    """Axes and the number of candidates; builds nothing."""
+    axes = [f"{domain.axis.name}: {domain}" for domain in config.search_space().domains]
+    count = candidates_of(config)
+    shapes = [
+        f"{name} ({', '.join(f'{size} {n}' for size, n in sizes.items())})"
+        for name, sizes in config.inputs.shapes.items()
+    ]
+    trials = config.stop.trials if count is None else min(count, config.stop.trials)
+    return [
+        f"study {config.name} on {config.model}",
+        *axes,
+        f"candidates: {'more than can be counted' if count is None else count}, of which {trials} are measured",
+        f"shapes: {'; '.join(shapes)}",
+        f"timing: at most {config.evaluation.latency.max_seconds:g} s a candidate",
+    ]
+
+
+def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | None, to: Path, force: bool) -> Path:
+    """Export a trial, by default the selected one.
+
+    Raises:
+        UsageError: when the study has no such trial, has selected none, or ``to`` exists.
+    """
+    selection = study.selection()
+    if number is None:
+        number = selection.get("trial")
+    if number is None:
+        raise UsageError(f"{study.root} has selected no trial; name one with --trial")
+    record = study.trial(number)
+    if not record.feasible:
+        raise UsageError(f"trial {number} is {record.state}: {record.reason}")
+    source = find_plain(config.model, config.architecture)
+    cache = cache_for(config)
+    measured = selection.get("confirmed", {}).get(str(number), record.metrics)
+    measurements = {name: {**metric, "samples": []} for name, metric in measured.items()}
+    children = config.children
+    with (
+        scratch_folder("build") as requests,
+        PlainBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder,
+    ):
+        base = builder.build(compose(base_choice(config)), "base").artifact.path
+        samples = make_samples(config, base, graph_inputs(base / GRAPH), requests / "inputs")
+        builder.calibrate = samples.path("calibrate")
+        artifact = builder.build(PlainRecipe.from_json(record.recipe), "build").artifact
+        about = manifest(config.name, source.about(), config.model, record, measurements)
+        return export_plain(artifact.path, to, about, samples.timed, force, {"loop": "graph"})
