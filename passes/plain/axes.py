@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from olivine.passes.artifact import digest
@@ -15,6 +15,12 @@ from olivine.passes.session_options import available_cores
 FUSION_LEVELS = ("none", "basic", "full")
 CALIBRATIONS = ("minmax", "entropy", "percentile")
 BITS = {"int8": 8, "int4": 4}
+
+
+@cache
+def _cores() -> int:
+    """Cores of this process as they were first: base and candidates of a study have the same threads."""
+    return available_cores()
 
 
 def _integer_activations(choice: Choice) -> bool:
@@ -144,5 +150,5 @@ def compose(choice: Choice) -> PlainRecipe:
     elif _weight_only(full):
         bits = BITS[str(full["precision"])]
         steps.append(("weight_only", {"bits": bits, "algorithm": full["algorithm"], "block_size": full["block_size"]}))
-    steps.append(("session_options", {"threads": int(full["threads"]) or available_cores()}))
+    steps.append(("session_options", {"threads": int(full["threads"]) or _cores()}))
     return PlainRecipe(tuple((name, tuple(sorted(params.items()))) for name, params in steps))

@@ -31,7 +31,7 @@ from olivine.passes.plain.source import GRAPH, PlainSource, save_named
 
 SESSION = "session.json"
 #: Raised whenever the same parameters would give other bytes.
-VERSION = 1
+VERSION = 2
 _LIBRARIES = ("onnx", "onnxruntime", "onnx-ir")
 #: Size of every open axis in the check of a new graph.
 _CHECK_SIZE = 2

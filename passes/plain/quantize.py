@@ -81,6 +81,7 @@ def static_int8(graph: Path, to: Path, params: Mapping[str, Scalar], samples: Se
     kinds = _present(model, STATIC)
     if not kinds:
         raise PassRefused(f"static_int8: the graph has no {', '.join(STATIC)}")
+    _declare_floats(model, kinds)
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -122,6 +123,22 @@ def weight_only(graph: Path, to: Path, params: Mapping[str, Scalar]) -> None:
 def _present(model: onnx.ModelProto, wanted: Sequence[str]) -> list[str]:
     found = {node.op_type for node in model.graph.node}
     return [kind for kind in wanted if kind in found]
+
+
+def _declare_floats(model: onnx.ModelProto, kinds: Sequence[str]) -> None:
+    """Say of what products read and give that it is float, where the graph does not.
+
+    onnx infers no types behind ONNX Runtime's own operators, such as fused attention, and the quantizer leaves tensors
+    of unknown type as they are.
+    """
+    graph = model.graph
+    known = {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
+    known |= {weight.name for weight in graph.initializer}
+    for node in graph.node:
+        for name in (*node.input, *node.output) if node.op_type in kinds else ():
+            if name and name not in known:
+                graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+                known.add(name)
 
 
 def _after_activation(model: onnx.ModelProto) -> list[str]:

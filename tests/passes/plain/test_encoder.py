@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -15,6 +16,7 @@ from olivine.passes.errors import SourceError
 from olivine.passes.plain.axes import compose
 from olivine.passes.plain.encoder import sentence_pooling
 from olivine.passes.plain.pipeline import build_plain
+from olivine.passes.plain.quantize import write_feeds
 from olivine.passes.plain.source import find_plain
 
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -62,6 +64,12 @@ def test_a_sentence_transformer_gives_its_pooled_embedding_at_any_size_and_fuses
         built = build_plain(source, compose({"fusion_level": level}), cache, {"batch": 2, "sequence": 4})
         session = ort.InferenceSession(built.artifact.path / "model.onnx")
         np.testing.assert_allclose(session.run(["sentence_embedding"], feed)[0], expected, atol=2e-6)
+    # Behind fused operators nobody infers types; what products read is quantized all the same.
+    write_feeds(tmp_path / "feeds.npz", [feed])
+    static = compose({"fusion_level": "full", "precision": "int8", "activations": "static"})
+    folder = build_plain(source, static, cache, {"batch": 2, "sequence": 4}, tmp_path / "feeds.npz").artifact.path
+    operators = [node.op_type for node in onnx.load(folder / "model.onnx").graph.node]
+    assert operators.count("QuantizeLinear") >= operators.count("MatMul") > 0
 
 
 def classifier() -> Any:
