@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -52,10 +52,13 @@ bench-study: .venv/.development  ## candidates decided in ten minutes from a col
 bench-front: .venv/.development  ## what mixed formats gain over one for all layers at equal bytes, into results/front.md
 	$(BIN)/python tests/benchmarks/front.py --to results/front.md
 
+bench-transforms: .venv/.development  ## what smoothing, Hadamard transforms and AWQ's scales promise, into results/transforms.md
+	$(BIN)/python tests/benchmarks/transforms.py --to results/transforms.md
+
 bench-search: .venv/.development  ## samplers replayed on a space that was measured as a whole, into results/search/README.md
 	$(BIN)/python tests/benchmarks/search.py --to results/search/README.md
 
-search-table: .venv/.development  ## that space, measured: an hour and a half
+search-table: .venv/.development  ## that space, measured: half an hour
 	$(BIN)/python tests/benchmarks/search_table.py results/search-run --to results/search/table.csv
 
 bench-workers: .venv/.development  ## what more workers bring, and what the storage costs, into results/workers.md

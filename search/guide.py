@@ -1,9 +1,10 @@
 """Guide: which of many proposals should add most to the front, by forecasts that the study's own trials correct.
 
 For every metric, a small Bayesian linear regression (Bishop 2006, section 3.3) predicts by how much a forecast is off,
-on a logarithmic scale: by a constant, by the forecast itself, and by the value of each axis. Its prior trusts the
-forecast to a few tens of percent. One draw from the posterior says how all proposals would come out (Thompson
-sampling); the proposal with the largest gain in hypervolume in that draw is next.
+on a logarithmic scale: by a constant, by the forecast itself, and by the value of each axis. How far its prior trusts
+the forecast is what the trials say: by the evidence of some widths. One draw from the posterior says how all proposals
+would come out (Thompson sampling); the proposal with the largest gain in hypervolume in that draw is next. Noise is not
+drawn: of hundreds of proposals the luckiest would be taken, and luck is no gain.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from olivine.search.metrics import Constraint, directed
 from olivine.search.pareto import Floats, hypervolume, nondominated
 from olivine.search.records import TrialRecord
 
-#: Prior standard deviations: of a constant offset, of the slope, of what one value of an axis adds (log scale).
-OFFSET, SLOPE, AXIS = 0.5, 0.3, 0.2
+#: Prior standard deviations: of a constant offset, of the slope (log scale).
+OFFSET, SLOPE = 0.5, 0.3
+#: And of what one value of an axis adds: of these the one that explains the trials best, the first without any.
+AXIS = (0.05, 0.2, 0.8)
 #: Noise of a measured value around the corrected forecast before there are residuals, and how many it counts for.
 NOISE, NOISE_COUNT = 0.05, 4
 #: Trials before the reference point is taken from what was measured rather than from forecasts.
@@ -117,13 +120,12 @@ class Guide:
         seen = _logs(metric, [self.expected(choice)[metric] for choice in tried])
         found = _logs(metric, [r.value(metric) for r in known])
         x = _features(seen - centre, tried, names)
-        weights, noise = posterior(x, found - seen, len(names), rng)
-        drawn = forecasts + _features(forecasts - centre, pool, names) @ weights
-        return _unlog(metric, drawn + noise * rng.standard_normal(len(pool)))
+        weights = posterior(x, found - seen, len(names), rng)
+        return _unlog(metric, forecasts + _features(forecasts - centre, pool, names) @ weights)
 
 
-def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> tuple[Floats, float]:
-    """Weights [features] drawn from their posterior, and the standard deviation of the noise.
+def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> Floats:
+    """Weights [features] drawn from their posterior.
 
     Args:
         features: [trials, 2 + values]: a one, the forecast, one for each axis value that a trial has.
@@ -131,17 +133,37 @@ def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.G
         values: how many axis values there are.
         rng: draws.
     """
-    prior = 1 / np.square([OFFSET, SLOPE, *[AXIS] * values])
+    fits = [_fit(features, residuals, 1 / np.square([OFFSET, SLOPE, *[axis] * values])) for axis in AXIS]
+    best = max(fits, key=lambda fit: fit.evidence)
+    factor = np.linalg.cholesky(best.precision)
+    drawn: Floats = best.mean + np.linalg.solve(factor.T, rng.standard_normal(len(best.mean)))
+    return drawn
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Posterior of the weights under one prior, and the log evidence of that prior (Bishop 2006, eq. 3.86)."""
+
+    mean: Floats
+    precision: Floats
+    evidence: float
+
+
+def _fit(features: Floats, residuals: Floats, prior: Floats) -> _Fit:
     variance = NOISE**2
-    mean: Floats = np.zeros(len(prior))
+    precision, mean = np.diag(prior), np.zeros(len(prior))
+    left = residuals
     for _ in range(3):  # the noise from the residuals, the weights from the noise
+        variance = (NOISE_COUNT * NOISE**2 + float(left @ left)) / (NOISE_COUNT + len(residuals))
         precision = np.diag(prior) + features.T @ features / variance
         mean = np.asarray(np.linalg.solve(precision, features.T @ residuals / variance), dtype=np.float64)
         left = residuals - features @ mean
-        variance = (NOISE_COUNT * NOISE**2 + float(left @ left)) / (NOISE_COUNT + len(residuals))
-    factor = np.linalg.cholesky(np.diag(prior) + features.T @ features / variance)
-    drawn: Floats = mean + np.linalg.solve(factor.T, rng.standard_normal(len(prior)))
-    return drawn, math.sqrt(variance)
+    evidence = 0.5 * (
+        float(np.log(prior).sum() - np.linalg.slogdet(precision)[1] - (prior * mean) @ mean)
+        - float(left @ left) / variance
+        - len(residuals) * math.log(variance)
+    )
+    return _Fit(mean, precision, evidence)
 
 
 def _features(

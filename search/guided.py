@@ -1,7 +1,8 @@
 """Guided proposals: of many candidates that could be next, the one that a forecast says adds most to the front.
 
-Three sources fill the pool: TPE's own proposals, neighbours of the front (one axis changed), and chance. In a study's
-first trials, before there is a front, this walks along the forecast's own front: its warm start.
+A small space is the pool as a whole. Three sources fill that of a larger one: TPE's own proposals, neighbours of the
+front (one axis changed), and chance. In a study's first trials, before there is a front, this walks along the
+forecast's own front: its warm start.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import optuna
 from optuna.trial import TrialState
@@ -24,6 +27,8 @@ from olivine.search.space import Space
 
 #: Proposals of each kind in a pool; neighbours are per member of the front.
 DRAWN, CHANCE, NEIGHBOURS = 4, 200, 12
+#: Choices of a space that is the pool as a whole, at most.
+SMALL = 600
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ class GuidedProposer:
 
     def _candidates(self, study: optuna.Study, number: int, records: Sequence[TrialRecord]) -> Iterator[Proposal]:
         space, seed = self.proposer.space, self.proposer.seed
+        if self._whole:
+            yield from self._whole
+            return
         if len(records) >= self.proposer.startup_trials:
             yield from self.proposer.draws(study, number, DRAWN)
         rng = random.Random(hash_seed(seed, number, -2))
@@ -80,6 +88,13 @@ class GuidedProposer:
                 yield _proposal(space, Lots(rng, _but_one(member.params, space, rng)))
         for _ in range(CHANCE):
             yield _proposal(space, Lots(rng, {}))
+
+    @cached_property
+    def _whole(self) -> tuple[Proposal, ...]:
+        """Every choice of a space of at most ``SMALL``; nothing of a larger one."""
+        space = self.proposer.space
+        some = tuple(islice(space.enumerate() or (), SMALL + 1))
+        return () if len(some) > SMALL else tuple(_named(space, choice) for choice in some)
 
 
 def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> dict[str, Scalar]:
@@ -91,5 +106,8 @@ def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> 
 
 
 def _proposal(space: Space, lots: Lots) -> Proposal:
-    choice = space.suggest(lots)
+    return _named(space, space.suggest(lots))
+
+
+def _named(space: Space, choice: dict[str, Scalar]) -> Proposal:
     return Proposal(choice, {name: choice[name] for name in space.searched if name in choice}, {})

@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path)
     options = parser.parse_args()
     if not options.table.is_file():
-        raise SystemExit(f"{options.table} is not there: 'make search-table' measures it, in an hour and a half")
+        raise SystemExit(f"{options.table} is not there: 'make search-table' measures it, in half an hour to an hour")
     table = read_table(options.table)
     found = {}
     with multiprocessing.get_context("spawn").Pool() as pool:
