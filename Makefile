@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -101,6 +101,9 @@ fuzz: .venv/.development  ## this many inputs for each reader of files from stra
 
 schema: .venv/.development  ## the JSON schema that editors complete study files from
 	$(BIN)/python -m olivine.search.schema
+
+recipes: .venv/.development  ## every ready recipe on a tiny random checkpoint of its architecture, into results/recipes.md
+	$(BIN)/python tests/benchmarks/tiny_recipes.py --to results/recipes.md
 
 reference: .venv/.runtime  ## the reference result that the README quotes: the demo's study, longer, on windows of 512 tokens
 	$(BIN)/olivine run configs/demo.yaml --trials 40 --timeout 1h --set evaluation.window_tokens=512 \

@@ -100,6 +100,7 @@ def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options
 
             parsed = builder.parse_extra_options(*where, scratch, list(options))
             _flatten_rope(parsed["hf_details"]["hf_config"])
+            _name_long_rope(parsed["hf_details"]["hf_config"])
             builder.create_model(*where, scratch, **parsed)
     except NotImplementedError as error:
         raise PassRefused(f"The GenAI model builder refuses this model: {error}") from error
@@ -131,6 +132,13 @@ def _flatten_rope(config: Any) -> None:
         )
     config.rope_parameters = whole
     config.rope_local_base_freq = local["rope_theta"]
+
+
+def _name_long_rope(config: Any) -> None:
+    """Say ``type`` beside ``rope_type``: the builder reads it of LongRoPE (Phi), and transformers 5 saves none."""
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, dict) and rope.get("rope_type") == "longrope":
+        rope.setdefault("type", "longrope")
 
 
 def _drop_commit(graph: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def tiny_checkpoint(
     tied: bool = True,
     norm_spread: float = 0.3,
     max_shard_size: str = "1GB",
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a random checkpoint; the same arguments give the same bytes.
 
@@ -44,13 +46,15 @@ def tiny_checkpoint(
         tied: whether head and embedding share their weight.
         norm_spread: standard deviation of norm weights around their start, so that folding them matters.
         max_shard_size: as transformers takes it; small for a sharded checkpoint.
+        more: further fields of the config.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(_config(architecture, hidden, layers, vocab, tied), dtype=torch.float32)
+    config = _config(architecture, hidden, layers, vocab, tied, more or {})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -64,7 +68,7 @@ def tiny_checkpoint(
     return folder
 
 
-def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool) -> Any:
+def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool, more: Mapping[str, Any]) -> Any:
     import transformers as tf
 
     sizes = {
@@ -80,6 +84,7 @@ def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool)
         "pad_token_id": 2,
         "tie_word_embeddings": tied,
         "initializer_range": 0.1,
+        **more,
     }
     if architecture == "llama":
         return tf.LlamaConfig(**sizes)
@@ -90,7 +95,7 @@ def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool)
     if architecture == "qwen3":
         return tf.Qwen3Config(**sizes, head_dim=hidden // 4)
     if architecture == "phi3":
-        return tf.Phi3Config(**sizes, original_max_position_embeddings=256)
+        return tf.Phi3Config(**{"original_max_position_embeddings": 256, **sizes})
     if architecture == "gemma3":
         return tf.Gemma3TextConfig(**sizes, head_dim=hidden // 4, query_pre_attn_scalar=hidden // 4, sliding_window=128)
     if architecture == "smollm3":

@@ -67,6 +67,30 @@ def test_export_agrees_with_transformers(
     assert len(sequence) > len(ids)
 
 
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+#: As Phi-4-mini has it; ONNX Runtime takes rotated dimensions in eights.
+LONG = {"rope_type": "longrope", "partial_rotary_factor": 0.75, "short_factor": [1.0] * 24, "long_factor": [2.0] * 24}
+
+
+@pytest.mark.parametrize(("architecture", "rope"), [("llama", LLAMA3), ("phi3", LONG)])
+@pytest.mark.parametrize("trained_on", [16, 128], ids=["text is longer", "text is shorter"])
+def test_scaled_rope_agrees_with_transformers(
+    architecture: str,
+    rope: dict[str, object],
+    trained_on: int,
+    tmp_path: Path,
+    make_tiny_checkpoint: Callable[..., Path],
+) -> None:
+    more = {
+        "rope_parameters": {**rope, "rope_theta": 10_000.0, "original_max_position_embeddings": trained_on},
+        "original_max_position_embeddings": trained_on,
+    }
+    checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", architecture, hidden=256, more=more)
+    logits, ids, _ = genai_logits(exported(checkpoint, tmp_path / "onnx"))
+    assert 16 < len(ids) < 120
+    np.testing.assert_allclose(logits, transformers_logits(checkpoint, ids), atol=1e-3)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_streamed_weights_are_the_builders_own_bytes(
     architecture: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -81,15 +81,14 @@ def test_runners_up_are_the_likeliest_picks_if_the_first_one_fails() -> None:
     assert ranked(FRONT[1:], config(3)) == [4, 3, 5, 6, 7]
 
 
-@pytest.mark.parametrize("wider", [1.0, 2.0, 3.0, 4.0])
-@pytest.mark.parametrize("count", [2, 3, 4, 6])
-def test_lucky_candidates_do_not_crowd_out_the_fastest_that_keeps_the_limit(wider: float, count: int) -> None:
+@pytest.mark.parametrize("wider", [1.0, 4.0])
+def test_lucky_candidates_do_not_crowd_out_the_fastest_that_keeps_the_limit(wider: float) -> None:
     allowed = [r for r in recorded() if r.value("perplexity_ratio") <= 1.05]
     fastest = min(allowed, key=lambda r: r.value("tpot_ms")).number
     for selectable in (False, True):
-        found = numbers(recorded(wider), config(count, selectable=selectable))
+        found = numbers(recorded(wider), config(4, selectable=selectable))
         assert fastest in found
-        assert len(found) == count
+        assert len(found) == 4
 
 
 def test_recorded_near_ties_of_the_pick_come_next() -> None:
