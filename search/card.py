@@ -94,7 +94,9 @@ def _measured(about: Mapping[str, Any]) -> str:
         return "Nothing: it was built without a search. `olivine bench` and `olivine eval` measure it."
     rows = ["| | value | 95 % interval |", "|---|---|---|"]
     for name in [*(n for n in SHOWN if n in found), *sorted(n for n in found if n not in SHOWN)]:
-        rows.append(f"| {title(name)} | {value_text(name, float(found[name]['value']))} | {_ends(name, found[name])} |")
+        rows.append(
+            f"| {_plain(title(name))} | {value_text(name, float(found[name]['value']))} | {_ends(name, found[name])} |"
+        )
     return "\n".join(rows) + f"\n\n{_protocol(about)}"
 
 
