@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from olivine.passes.errors import PassRefused
+from olivine.passes.plain.quiet import errors_only
 
 #: transformers' model type -> the optimizer's, where they differ or one stands for a family.
 FUSED_AS = {
@@ -45,16 +45,15 @@ def fuse(graph: Path, to: Path, level: str, architecture: str, heads: int = 0, h
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
 
-    logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
     kind = FUSED_AS[architecture]
     options = FusionOptions(kind)
     if level == "basic":
         options.enable_attention = options.enable_embed_layer_norm = False
-    logging.getLogger("fusion_attention").setLevel(logging.ERROR)
     # Level 0: ONNX Runtime's own optimizations run when the graph is loaded, on the machine that runs it.
-    found = optimize_model(
-        str(graph), model_type=kind, num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0
-    )
+    with errors_only("onnxruntime.transformers", "fusion_attention"):
+        found = optimize_model(
+            str(graph), model_type=kind, num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0
+        )
     counts = {name: int(count) for name, count in found.get_fused_operator_statistics().items() if count}
     if not counts:
         raise PassRefused(f"fuse: the graph has nothing that the optimizer merges in a '{architecture}'")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import linears, load_graph, save_graph
 from olivine.passes.plain.graph_inputs import Feed
+from olivine.passes.plain.quiet import errors_only
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
@@ -43,17 +43,17 @@ def dynamic_int8(graph: Path, to: Path, params: Mapping[str, Scalar]) -> None:
     kinds = _present(model, wanted)
     if not kinds:
         raise PassRefused(f"dynamic_int8: the graph has no {', '.join(PRODUCTS)}")
-    logging.getLogger().setLevel(logging.ERROR)  # it warns that the graph was not preprocessed, once a call
-    quantize_dynamic(
-        model,
-        str(to),
-        op_types_to_quantize=kinds,
-        per_channel=bool(params["per_channel"]),
-        reduce_range=int8_sums_saturate(),
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
+    with errors_only(""):  # it warns that the graph was not preprocessed, once a call
+        quantize_dynamic(
+            model,
+            str(to),
+            op_types_to_quantize=kinds,
+            per_channel=bool(params["per_channel"]),
+            reduce_range=int8_sums_saturate(),
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
 
 
 def static_int8(graph: Path, to: Path, params: Mapping[str, Scalar], samples: Sequence[Feed]) -> None:
@@ -87,21 +87,21 @@ def static_int8(graph: Path, to: Path, params: Mapping[str, Scalar], samples: Se
         "entropy": CalibrationMethod.Entropy,
         "percentile": CalibrationMethod.Percentile,
     }
-    logging.getLogger().setLevel(logging.ERROR)
-    quantize_static(
-        model,
-        str(to),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=kinds,
-        per_channel=bool(params["per_channel"]),
-        reduce_range=int8_sums_saturate(),
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
-        calibrate_method=methods[str(params["calibration"])],
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
+    with errors_only(""):
+        quantize_static(
+            model,
+            str(to),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=kinds,
+            per_channel=bool(params["per_channel"]),
+            reduce_range=int8_sums_saturate(),
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
+            calibrate_method=methods[str(params["calibration"])],
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
 
 
 def weight_only(graph: Path, to: Path, params: Mapping[str, Scalar]) -> None:
