@@ -10,8 +10,8 @@ from typing import Any
 from olivine.evaluators.base import Measurement
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import Excess
+from olivine.search.build_client import BuildOutcome
 from olivine.search.records import TrialRecord
-from olivine.search.workers import BuildOutcome
 
 
 @dataclass

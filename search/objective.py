@@ -28,12 +28,13 @@ from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.secret import masked
+from olivine.search.build_client import BuildOutcome
 from olivine.search.draft import Draft, Phase
 from olivine.search.ladder import SIZE, TEXT, WINDOWS, Ladder, rung
 from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
 from olivine.search.records import State, TrialRecord
-from olivine.search.workers import Builder, BuildOutcome
+from olivine.search.workers import Builder
 
 #: Tells the choice of the trial that follows, where it is known already.
 Ahead = Callable[[], Mapping[str, Scalar] | None]

@@ -68,7 +68,7 @@ class PlainObjective:
         """
         outcome = self._builder.build(compose(choice), "base")
         artifact = self._base_artifact = outcome.artifact
-        self._builder.keep(artifact)
+        self._builder.keep(artifact.key)
         inputs = graph_inputs(artifact.path / GRAPH)
         self._samples = make_samples(self._config, artifact.path, inputs, self._folder.root / "inputs")
         self._builder.calibrate = self._samples.path("calibrate")
