@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import onnx_ir as ir
 
+from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ class Axis:
     def default_for(self, choice: Choice) -> Scalar:
         """The value when a YAML does not name the axis, given the values of the axes before it."""
         return self.default if self.default_of is None else self.default_of(choice)
+
+
+def filled(choice: Choice, axes: Mapping[str, Axis]) -> dict[str, Scalar]:
+    """A choice with the defaults of axes that it does not name, and without those that its values rule out.
+
+    Args:
+        choice: values of some axes.
+        axes: all there are, each after those that decide whether it exists.
+
+    Raises:
+        UsageError: for an axis that is not among them.
+    """
+    for name in choice:
+        if name not in axes:
+            raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, axes)}")
+    kept: dict[str, Scalar] = {}
+    for name, axis in axes.items():
+        if axis.applies(kept):
+            kept[name] = choice.get(name, axis.default_for(kept))
+    return kept
 
 
 @dataclass(frozen=True)

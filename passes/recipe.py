@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from olivine.passes.artifact import digest
-from olivine.passes.base import CheckpointPass, Choice, ExportPass, GraphPass, Pass, Scalar
+from olivine.passes.base import CheckpointPass, Choice, ExportPass, GraphPass, Pass, Scalar, filled
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.kernel import Kernel
@@ -103,14 +103,7 @@ def canonical(choice: Choice) -> dict[str, Scalar]:
     Raises:
         UsageError: for an axis that no pass declares.
     """
-    for name in choice:
-        if name not in AXES:
-            raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, AXES)}")
-    kept: dict[str, Scalar] = {}
-    for name, axis in AXES.items():
-        if axis.applies(kept):
-            kept[name] = choice.get(name, axis.default_for(kept))
-    return kept
+    return filled(choice, AXES)
 
 
 def compose(choice: Choice) -> Recipe:

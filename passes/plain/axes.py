@@ -8,8 +8,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from olivine.passes.artifact import digest
-from olivine.passes.base import Axis, Choice, Scalar
-from olivine.passes.errors import UsageError, did_you_mean
+from olivine.passes.base import Axis, Choice, Scalar, filled
 from olivine.passes.session_options import available_cores
 
 FUSION_LEVELS = ("none", "basic", "full")
@@ -102,14 +101,7 @@ def canonical(choice: Choice) -> dict[str, Scalar]:
     Raises:
         UsageError: for an unknown axis.
     """
-    for name in choice:
-        if name not in AXES:
-            raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, AXES)}")
-    kept: dict[str, Scalar] = {}
-    for name, axis in AXES.items():
-        if axis.applies(kept):
-            kept[name] = choice.get(name, axis.default_for(kept))
-    return kept
+    return filled(choice, AXES)
 
 
 @dataclass(frozen=True)
