@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,18 +9,16 @@ from pathlib import Path
 from rich.console import Console
 
 from olivine.search.config import StudyConfig
-from olivine.search.dashboard import command, publish
+from olivine.search.ending import print_summary, show
 from olivine.search.exchange import Exchange
 from olivine.search.finish import finish
 from olivine.search.leading import lead
 from olivine.search.live import Watcher, watcher_for
 from olivine.search.opening import lead_search, open_search
 from olivine.search.records import StudyDir
-from olivine.search.report import write_report
-from olivine.search.selection import NoCandidate, Selection
+from olivine.search.selection import NoCandidate
 from olivine.search.storage import connect, shown
 from olivine.search.study import Interrupted, Search
-from olivine.search.tables import front_table
 
 INTERRUPTED = 130
 
@@ -60,7 +57,7 @@ def run_study(
                 begin()
                 chosen = finish(search)
             except (Interrupted, KeyboardInterrupt):
-                _show(search)
+                show(search.study, search.folder)
                 watcher.study_ended()
                 resume = again or f"olivine run {config_path} --out {root}"
                 err.print(
@@ -70,12 +67,13 @@ def run_study(
                 )
                 return INTERRUPTED
             except NoCandidate:
-                _show(search)
+                show(search.study, search.folder)
                 raise
-            _show(search)
+            show(search.study, search.folder)
     finally:
         watcher.study_ended()
-    _summary(folder, chosen, out)
+    print_summary(folder, chosen, out, folder.best_path)
+    out.print(f"talk:      olivine chat {folder.best_path}", markup=False)
     return 0
 
 
@@ -90,21 +88,3 @@ def _opened(
     else:
         with lead_search(config, folder, connect(storage), watcher) as (search, shared):
             yield search, lambda: lead(search, shared, Exchange(folder, artifacts))
-
-
-def _show(search: Search) -> None:
-    """Everything a person looks at, made anew from what is stored."""
-    publish(search.study, search.folder)
-    write_report(search.folder)
-
-
-def _summary(folder: StudyDir, chosen: Selection, out: Console) -> None:
-    with folder.front_path.open(encoding="utf-8") as stream:
-        out.print(front_table(list(csv.DictReader(stream))))
-    out.print(chosen.reason, markup=False)
-    for warning in chosen.warnings:
-        out.print(f"warning: {warning}", style="yellow", markup=False)
-    out.print(f"model:     {folder.best_path}", markup=False)
-    out.print(f"report:    {folder.report_path}", markup=False)
-    out.print(f"dashboard: {command(folder)}", markup=False)
-    out.print(f"talk:      olivine chat {folder.best_path}", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from rich.console import Console
@@ -12,20 +11,18 @@ from olivine.passes.errors import UsageError
 from olivine.passes.plain.axes import PlainRecipe, compose
 from olivine.passes.plain.graph_inputs import graph_inputs
 from olivine.passes.plain.source import GRAPH, find_plain
-from olivine.search.dashboard import command, publish
+from olivine.search.ending import print_summary, show
 from olivine.search.live import watcher_for
 from olivine.search.plain.builder import PlainBuilder
 from olivine.search.plain.config import PlainStudyConfig
 from olivine.search.plain.export import export_plain
 from olivine.search.plain.finish import finish, manifest
 from olivine.search.plain.samples import make_samples
-from olivine.search.plain.study import PlainSearch, base_choice, cache_for, candidates_of, open_plain
+from olivine.search.plain.study import base_choice, cache_for, candidates_of, open_plain
 from olivine.search.records import StudyDir
-from olivine.search.report import write_report
 from olivine.search.run import INTERRUPTED
-from olivine.search.selection import NoCandidate, Selection
+from olivine.search.selection import NoCandidate
 from olivine.search.study import Interrupted
-from olivine.search.tables import front_table
 
 
 def run_plain(
@@ -47,7 +44,7 @@ def run_plain(
                 search.run()
                 chosen = finish(search)
             except (Interrupted, KeyboardInterrupt):
-                _show(search)
+                show(search.study, search.folder)
                 watcher.study_ended()
                 err.print(
                     "olivine: stopped; every finished trial is kept. Resume with:\n"
@@ -56,30 +53,13 @@ def run_plain(
                 )
                 return INTERRUPTED
             except NoCandidate:
-                _show(search)
+                show(search.study, search.folder)
                 raise
-            _show(search)
+            show(search.study, search.folder)
     finally:
         watcher.study_ended()
-    _summary(folder, chosen, out)
+    print_summary(folder, chosen, out, folder.best_path / GRAPH)
     return 0
-
-
-def _show(search: PlainSearch) -> None:
-    """Everything a person looks at, made anew from what is stored."""
-    publish(search.study, search.folder)
-    write_report(search.folder)
-
-
-def _summary(folder: StudyDir, chosen: Selection, out: Console) -> None:
-    with folder.front_path.open(encoding="utf-8") as stream:
-        out.print(front_table(list(csv.DictReader(stream))))
-    out.print(chosen.reason, markup=False)
-    for warning in chosen.warnings:
-        out.print(f"warning: {warning}", style="yellow", markup=False)
-    out.print(f"model:     {folder.best_path / GRAPH}", markup=False)
-    out.print(f"report:    {folder.report_path}", markup=False)
-    out.print(f"dashboard: {command(folder)}", markup=False)
 
 
 def plan_lines(config: PlainStudyConfig) -> list[str]:
