@@ -56,7 +56,7 @@ def export_encoder(folder: Path, to: Path) -> None:
     ).eval()
     form = _form(model, config, output, folder)
 
-    class Exported(torch.nn.Module):  # type: ignore[misc]
+    class Exported(torch.nn.Module):  # type: ignore[misc] # mypy skips torch (pyproject.toml)
         def __init__(self) -> None:
             super().__init__()
             self.model = model

@@ -70,7 +70,7 @@ def static_int8(graph: Path, to: Path, params: Mapping[str, Scalar], samples: Se
         quantize_static,
     )
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
         def __init__(self) -> None:
             self._left = iter(samples)
 

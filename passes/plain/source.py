@@ -144,7 +144,7 @@ def _content(path: Path) -> list[str]:
 def _loaded(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(path)
-    except Exception as error:
+    except Exception as error:  # of protobuf, or of the file system for the weights' files
         raise SourceError(f"{path} can't be read: {error}") from error
 
 
