@@ -170,8 +170,8 @@ class CacheConfig(_Section):
     folder: Text | None = Field(default=None, description="the default is $OLIVINE_CACHE or ~/.cache/olivine")
     max_bytes: Bytes | None = Field(
         default=None,
-        description="builds are dropped above this, candidates first; by default 21 bytes a weight of a language model, "
-        "at least 2 GB, and 12 GB for plain graphs",
+        description="builds are dropped above this, candidates first; by default 21 bytes a weight of a language "
+        "model, at least 2 GB, and 12 GB for plain graphs",
     )
     shared: Text | None = Field(
         default=None, description="URL, such as s3://bucket/builds, where workers leave builds for each other"
