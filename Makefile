@@ -69,8 +69,8 @@ envs/olive/.installed: tests/benchmarks/olive.txt
 	envs/olive/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/olive.txt
 	touch $@
 
-bench-olive: .venv/.development envs/olive/.installed  ## candidates that Olive's search measures in ten minutes, beside ours, into results/olive.md
-	$(BIN)/python tests/benchmarks/olive.py --to results/olive.md
+bench-olive: .venv/.development envs/olive/.installed  ## candidates that Olive's search measures in ten minutes, beside ours, into results/olive.md and study-rate.md
+	$(BIN)/python tests/benchmarks/olive.py --to results/olive.md --study-to results/study-rate.md
 
 # Campaigns of timings run in slices of this many seconds; each adds to build/campaigns and to results/numbers.md.
 SLICE ?= 600

@@ -16,7 +16,20 @@ from olivine.passes.cache import Cache
 from olivine.passes.calibration import Hessians, capture_hessians, hessians_key
 from olivine.passes.errors import PassRefused
 from olivine.passes.gradients import OutputGradients, capture_gradients
-from olivine.passes.graph import Linear
+from olivine.passes.graph import Linear, linears, load_graph
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face checkpoint that is made when it is needed.
+
+    Attributes:
+        key: of its artifact.
+        open: gives it.
+    """
+
+    key: str
+    open: Callable[[], ModelArtifact]
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Calibrated:
     graph: ModelArtifact
     measure: Callable[[], ModelArtifact]
     measured_key: str
-    checkpoint: ModelArtifact | None
+    checkpoint: Checkpoint | None
     text: str
     cache: Cache
 
@@ -46,9 +59,24 @@ class Calibrated:
         return hessians_key(self.measured_key, self.text)
 
     @cached_property
+    def measured(self) -> ModelArtifact:
+        """The float graph that activations are measured in."""
+        return self.measure()
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Path of each linear layer of the float graph -> its output features."""
+        return output_features(self.graph)
+
+    @cached_property
+    def measured_sizes(self) -> dict[str, int]:
+        """The same of the graph that is measured."""
+        return self.sizes if self.graph.key == self.measured_key else output_features(self.measured)
+
+    @cached_property
     def hessians(self) -> Hessians:
         """Second moments of what linear layers read."""
-        return capture_hessians(self.measure(), self.text, self.cache)
+        return capture_hessians(self.measured, self.text, self.cache)
 
     @cached_property
     def gradients(self) -> OutputGradients:
@@ -62,7 +90,7 @@ class Calibrated:
                 "sensitivity: gradients need the Hugging Face checkpoint, and this model is an ONNX folder. "
                 "Name the checkpoint as the model, or search precision int4 and int8 without mixed"
             )
-        return capture_gradients(self.checkpoint, self.text, self.cache)
+        return capture_gradients(self.checkpoint.key, self.checkpoint.open, self.text, self.cache)
 
     def hessian(self, layer: Linear) -> np.ndarray:
         """``X^T X / n`` of what a layer reads, float32 [K, K]; the same array for layers that read the same.
@@ -85,6 +113,11 @@ class Calibrated:
         if found is None:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
         return found
+
+
+def output_features(graph: ModelArtifact) -> dict[str, int]:
+    """Path of each linear layer of a graph -> its output features."""
+    return {layer.path: layer.shape[1] for layer in linears(load_graph(graph.onnx_path()))}
 
 
 def _read(layer: Linear) -> str | None:

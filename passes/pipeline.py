@@ -28,7 +28,8 @@ import onnx_ir as ir
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult, WiringPass
 from olivine.passes.cache import Cache
-from olivine.passes.calibrated import Calibrated
+from olivine.passes.calibrated import Calibrated, Checkpoint
+from olivine.passes.calibration import hessians_key
 from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import load_graph, save_graph, save_wiring
@@ -100,18 +101,8 @@ def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None
     passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
-    artifact = materialized(source, cache)
-    results: list[PassResult] = []
-    export: _Export | None = None
-    for kind, group in groupby(passes, key=_stage):
-        together = list(group)
-        for stage in [together] if kind in (GraphPass, ConfigPass, WiringPass) else [[p] for p in together]:
-            first = stage[0]
-            if isinstance(first, ExportPass):
-                export = _Export(artifact, first)
-            learned = None if calibration is None else _calibrated(artifact, export, calibration, cache)
-            artifact = _run(stage, artifact, cache, results, learned)
-    return Built(artifact, tuple(results))
+    line = _Line(source, passes, cache, calibration)
+    return Built(line.made(), tuple(result for results in line.results for result in results))
 
 
 def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
@@ -133,13 +124,9 @@ def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> 
 
 def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> Calibrated:
     """What passes of ``recipe`` may learn about its float graph, which is built; arguments and errors as above."""
-    artifact = materialized(source, cache)
-    export: _Export | None = None
-    for p in recipe.float_part().passes() if source.kind != "onnx" else ():
-        if isinstance(p, ExportPass):
-            export = _Export(artifact, p)
-        artifact = _run([p], artifact, cache, [], None)
-    return _calibrated(artifact, export, calibration, cache)
+    passes = recipe.float_part().passes() if source.kind != "onnx" else ()
+    line = _Line(source, passes, cache, calibration)
+    return line.calibrated(line.made())
 
 
 def materialized(source: Source, cache: Cache) -> ModelArtifact:
@@ -148,24 +135,82 @@ def materialized(source: Source, cache: Cache) -> ModelArtifact:
     return cache.get(key) or cache.put(key, source.materialize)
 
 
-@dataclass(frozen=True)
-class _Export:
-    """How a float graph came about."""
+class _Line:
+    """A recipe's stages on a source. What a stage needs is made, or touched, only where its result is missing.
 
-    checkpoint: ModelArtifact
-    by: ExportPass
+    So what was needed last is what was used last, which is what the cache keeps: a checkpoint that all graphs of a
+    study were exported from leaves it first.
 
+    Attributes:
+        keys: of the source, and of what each stage makes.
+        results: of each stage, what its passes did.
+    """
 
-def _calibrated(graph: ModelArtifact, export: _Export | None, text: str, cache: Cache) -> Calibrated:
-    """What passes on ``graph`` may learn; a source that is a graph itself was exported by nobody here."""
-    if export is None:
-        return Calibrated(graph, lambda: graph, graph.key, None, text, cache)
-    checkpoint, usual = export.checkpoint, export.by.usual()
+    def __init__(self, source: Source, passes: Sequence[Pass], cache: Cache, text: str | None) -> None:
+        self._source, self._cache, self._text = source, cache, text
+        self._stages: list[list[Pass]] = []
+        for kind, group in groupby(passes, key=_stage):
+            together = list(group)
+            self._stages += [together] if kind in (GraphPass, ConfigPass, WiringPass) else [[p] for p in together]
+        self.keys = [digest(["source", source.key])]
+        self._export: int | None = None
+        for index, stage in enumerate(self._stages):
+            if isinstance(stage[0], ExportPass):
+                self._export = index
+            self.keys.append(stage_key(self.keys[-1], stage, self._learned_key() if _learns(stage) else None))
+        self.results = [[PassResult(p.name, p.params(), 0.0, True) for p in stage] for stage in self._stages]
 
-    def measured() -> ModelArtifact:
-        return _run([usual], checkpoint, cache, [], None)
+    def made(self, stages: int | None = None) -> ModelArtifact:
+        """What the first ``stages`` make of the source; by default all."""
+        count = len(self._stages) if stages is None else stages
+        if count == 0:
+            return materialized(self._source, self._cache)
+        return self._cache.get(self.keys[count]) or self._make(count - 1)
 
-    return Calibrated(graph, measured, stage_key(checkpoint.key, [usual]), checkpoint, text, cache)
+    def calibrated(self, graph: ModelArtifact) -> Calibrated:
+        """What passes on a float graph of this line may learn."""
+        assert self._text is not None
+        if self._export is None:
+            return Calibrated(graph, lambda: graph, graph.key, None, self._text, self._cache)
+        export = self._export
+        checkpoint = Checkpoint(self.keys[export], lambda: self.made(export))
+        return Calibrated(graph, self._measured, self._measured_key(), checkpoint, self._text, self._cache)
+
+    def _make(self, index: int) -> ModelArtifact:
+        stage, before = self._stages[index], self.made(index)
+        learned = self.calibrated(before) if _learns(stage) else None
+        seconds = [0.0] * len(stage)
+        ran = False
+
+        def write(to: Path) -> frozenset[str]:
+            nonlocal ran
+            ran = True
+            return _apply(stage, before, to, seconds, learned)
+
+        made = self._cache.put(self.keys[index + 1], write)
+        self.results[index] = [PassResult(p.name, p.params(), s, not ran) for p, s in zip(stage, seconds, strict=True)]
+        return made
+
+    def _learned_key(self) -> str | None:
+        return None if self._text is None else hessians_key(self._measured_key(), self._text)
+
+    def _measured_key(self) -> str:
+        """Key of the float graph that activations are measured in: a source that is a graph is its own."""
+        return self.keys[0] if self._export is None else stage_key(self.keys[self._export], [self._usual()])
+
+    def _measured(self) -> ModelArtifact:
+        assert self._export is not None
+        key, usual = self._measured_key(), self._usual()
+        if (found := self._cache.get(key)) is not None:
+            return found
+        checkpoint = self.made(self._export)
+        return self._cache.put(key, lambda to: _apply([usual], checkpoint, to, [0.0], None))
+
+    def _usual(self) -> ExportPass:
+        assert self._export is not None
+        (export,) = self._stages[self._export]
+        assert isinstance(export, ExportPass)
+        return export.usual()
 
 
 def _learns(passes: Sequence[Pass]) -> list[GraphPass]:
@@ -174,21 +219,6 @@ def _learns(passes: Sequence[Pass]) -> list[GraphPass]:
 
 def _stage(p: Pass) -> type[Pass]:
     return next(kind for kind in (CheckpointPass, ExportPass, GraphPass, ConfigPass, WiringPass) if isinstance(p, kind))
-
-
-def _run(
-    stage: Sequence[Pass],
-    artifact: ModelArtifact,
-    cache: Cache,
-    results: list[PassResult],
-    calibrated: Calibrated | None,
-) -> ModelArtifact:
-    key = stage_key(artifact.key, stage, calibrated.key if calibrated else None)
-    seconds = [0.0] * len(stage)
-    made = cache.get(key)
-    output = made or cache.put(key, lambda to: _apply(stage, artifact, to, seconds, calibrated))
-    results += [PassResult(p.name, p.params(), s, made is not None) for p, s in zip(stage, seconds, strict=True)]
-    return output
 
 
 def _apply(

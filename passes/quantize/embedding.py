@@ -12,6 +12,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
 from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.computed_once import ComputedOnce
 from olivine.passes.quantize.integers import is_integer
 
 BLOCK_SIZE = 32
@@ -105,13 +106,15 @@ class QuantizeEmbedding(GraphPass):
         if hidden % BLOCK_SIZE:
             raise PassRefused(f"embedding: the hidden size {hidden} is not a multiple of {BLOCK_SIZE}")
 
+        quantized = ComputedOnce(
+            lambda: quantize_blocks(tensor.numpy().T, self.bits, BLOCK_SIZE, "rtn", True).packed(), 2
+        )
+
         def codes() -> np.ndarray:
-            packed = quantize_blocks(tensor.numpy().T, self.bits, BLOCK_SIZE, "rtn", True).packed_codes()
-            return packed.reshape(rows, hidden * self.bits // 8)
+            return quantized.take().codes.reshape(rows, hidden * self.bits // 8)
 
         def scales() -> np.ndarray:
-            found = quantize_blocks(tensor.numpy().T, self.bits, BLOCK_SIZE, "rtn", True).scales
-            return found.astype(tensor.dtype.numpy())  # the kernel answers in the type of its scales
+            return quantized.take().scales.astype(tensor.dtype.numpy())  # the kernel answers in the type of its scales
 
         stem = f"{table.name}_Q{self.bits}"
         inputs = [

@@ -19,7 +19,7 @@ is half of the true divergence. It ranks layers and candidates; the real diverge
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -28,10 +28,11 @@ from pathlib import Path
 
 import numpy as np
 
-from olivine.passes.artifact import digest
+from olivine.passes.artifact import ModelArtifact, digest
 from olivine.passes.calibrated import Calibrated
 from olivine.passes.gradients import gradients_key
 from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.merged import Piece, pieces
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.gptq import feedback
@@ -40,7 +41,7 @@ from olivine.passes.quantize.smoothing import output_error
 from olivine.passes.session_options import available_cores
 
 #: Raised whenever the same format and text would give other predictions.
-VERSION = 3
+VERSION = 4
 #: Squared step of a searched scale, relative to that of a block's whole range: what k-quant's search gains.
 SEARCHED = 0.9
 _FILE = "losses.json"
@@ -81,20 +82,46 @@ class LayerLoss:
         """Expected divergence of dynamic int8."""
         return self.dynamic[_dynamic_key(form)]
 
+    @classmethod
+    def merged(cls, path: str, parts: Sequence[LayerLoss]) -> LayerLoss:
+        """Of a layer whose output features are those of ``parts``, which read the same: losses add up."""
+        blocks, dynamic = (
+            {key: sum(getattr(part, name)[key] for part in parts) for key in getattr(parts[0], name)}
+            for name in ("blocks", "dynamic")
+        )
+        return cls(path, parts[0].k, sum(part.n for part in parts), blocks, dynamic)
+
 
 def expected_losses(calibrated: Calibrated) -> dict[str, LayerLoss]:
     """Path of every linear layer of the float graph -> its losses; computed once and kept in the cache.
 
+    Those of merged layers are put together from what the measured graph's lose.
+
     Raises:
         PassRefused: when the source is a graph: sensitivity needs a backward pass of its checkpoint.
     """
+    made_of = {path: pieces(path, calibrated.sizes, calibrated.measured_sizes) for path in calibrated.sizes}
+    if any(parts is None or _is_part(parts, calibrated) for parts in made_of.values()):
+        return _kept(calibrated.graph, calibrated)
+    known = _kept(calibrated.measured, calibrated)
+    return {
+        path: LayerLoss.merged(path, [known[part.path] for part in parts]) for path, parts in made_of.items() if parts
+    }
+
+
+def _is_part(parts: Sequence[Piece], calibrated: Calibrated) -> bool:
+    return any(part.stop - part.start < calibrated.measured_sizes[part.path] for part in parts)
+
+
+def _kept(graph: ModelArtifact, calibrated: Calibrated) -> dict[str, LayerLoss]:
+    """Path of every linear layer of a graph -> its losses."""
     checkpoint = calibrated.checkpoint
     gradients = gradients_key(checkpoint.key, calibrated.text) if checkpoint else None
     libraries = {name: version(name) for name in ("numpy", "scipy")}
-    key = digest(["expected loss", VERSION, calibrated.graph.key, calibrated.key, gradients, libraries])
+    key = digest(["expected loss", VERSION, graph.key, calibrated.key, gradients, libraries])
 
     def write(to: Path) -> frozenset[str]:
-        found = [asdict(loss) for loss in _computed(calibrated)]
+        found = [asdict(loss) for loss in _computed(graph, calibrated)]
         (to / _FILE).write_text(json.dumps(found, indent=1))
         return frozenset({"expected loss"})
 
@@ -102,10 +129,10 @@ def expected_losses(calibrated: Calibrated) -> dict[str, LayerLoss]:
     return {raw["path"]: LayerLoss(**raw) for raw in json.loads((entry.path / _FILE).read_text())}
 
 
-def _computed(calibrated: Calibrated) -> Iterator[LayerLoss]:
+def _computed(graph: ModelArtifact, calibrated: Calibrated) -> Iterator[LayerLoss]:
     from threadpoolctl import threadpool_limits
 
-    layers = list(linears(load_graph(calibrated.graph.onnx_path())))
+    layers = list(linears(load_graph(graph.onnx_path())))
     calibrated.hessians, calibrated.gradients  # noqa: B018 - measured once, before threads ask for them
     with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
         factors = {top: smoothing_of(layers, calibrated, top) for top in (TOP, REDUCED_TOP)}

@@ -1,12 +1,14 @@
 """The codes of a graph's layers in a format: computed as they are written, or learned once and kept.
 
-What learns from text takes seconds for a whole model, so it is done for all layers at once and kept in the cache:
-candidates that differ in which layers they store in which format are put together from the same codes.
+What learns from text takes seconds for a whole model, so it is done for all layers at once (the head apart) and kept in
+the cache as it is stored: candidates that differ in which layers have which format, or in which of them are merged, are
+put together from the same codes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,16 +18,18 @@ import numpy as np
 from olivine.passes.artifact import digest
 from olivine.passes.calibrated import Calibrated
 from olivine.passes.errors import PassRefused
+from olivine.passes.gradients import HEAD
 from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.merged import Piece, pieces
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.gptq import Job, gptq_all
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.packing import PackedCodes
 
 #: Raised whenever the same format and text would give other codes.
-VERSION = 3
+VERSION = 4
 _LIBRARIES = ("numpy", "scipy", "torch")
 
-Compute = Callable[[], BlockCodes]
+Compute = Callable[[], PackedCodes]
 
 
 def layer_codes(layers: Sequence[Linear], form: BlockFormat, calibrated: Calibrated | None = None) -> list[Compute]:
@@ -43,40 +47,64 @@ def layer_codes(layers: Sequence[Linear], form: BlockFormat, calibrated: Calibra
         return [partial(_now, layer, form) for layer in layers]
     if calibrated is None:
         raise PassRefused(f"{form.algorithm} learns from calibration text, and none was given")
-    learned = _learned(form, calibrated)
-    return [partial(_kept, learned / _file(layer), form, layer.shape[0]) for layer in layers]
+    learned = _Learned(form, calibrated)
+    return [partial(learned.read, learned.found(layer)) for layer in layers]
 
 
-def _now(layer: Linear, form: BlockFormat) -> BlockCodes:
-    return form.quantize(layer.array())
+def _now(layer: Linear, form: BlockFormat) -> PackedCodes:
+    return form.quantize(layer.array()).packed()
 
 
-def _learned(form: BlockFormat, calibrated: Calibrated) -> Path:
-    """The folder with the codes of all linear layers of a graph."""
-    libraries = {name: version(name) for name in _LIBRARIES}
-    key = digest(["codes", VERSION, calibrated.graph.key, calibrated.key, form.params(), libraries])
+@dataclass(frozen=True)
+class _Learned:
+    """The codes of all linear layers of a model in one format, learned when they are first asked for."""
 
-    def write(to: Path) -> frozenset[str]:
-        layers = list(linears(load_graph(calibrated.graph.onnx_path())))
+    form: BlockFormat
+    calibrated: Calibrated
+
+    def found(self, layer: Linear) -> list[tuple[Path, Piece]]:
+        """The files that hold a layer's codes, and which output features of each are its own.
+
+        Raises:
+            PassRefused: when the graph that was measured has no such layer.
+        """
+        made_of = pieces(layer.path, self.calibrated.sizes, self.calibrated.measured_sizes)
+        if made_of is None:
+            raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
+        return [(self._folder(piece.path == HEAD) / _file(piece.path), piece) for piece in made_of]
+
+    def read(self, found: Sequence[tuple[Path, Piece]]) -> PackedCodes:
+        """The codes in these files."""
+        parts = []
+        for file, piece in found:
+            with np.load(file) as arrays:
+                own = slice(piece.start, piece.stop)
+                zeros = arrays["zero_points"][own] if "zero_points" in arrays else None
+                parts.append(PackedCodes(arrays["codes"][own], arrays["scales"][own], zeros))
+        return PackedCodes.side_by_side(parts)
+
+    def _folder(self, head: bool) -> Path:
+        """The folder with the codes of the head, or of all other layers."""
+        about = self.calibrated
+        libraries = {name: version(name) for name in _LIBRARIES}
+        key = digest(["codes", VERSION, about.measured_key, about.key, self.form.params(), head, libraries])
+        return (about.cache.get(key) or about.cache.put(key, partial(self._write, head))).path
+
+    def _write(self, head: bool, to: Path) -> frozenset[str]:
+        form, graph = self.form, load_graph(self.calibrated.measured.onnx_path())
+        layers = [layer for layer in linears(graph) if (layer.path == HEAD) == head]
         jobs = [
-            Job(layer.array(), calibrated.hessian(layer), form.bits, form.block_size, form.symmetric)
+            Job(layer.array(), self.calibrated.hessian(layer), form.bits, form.block_size, form.symmetric)
             for layer in layers
         ]
         for layer, codes in zip(layers, gptq_all(jobs), strict=True):
-            parts = {"codes": codes.codes, "scales": codes.scales}
-            if codes.zero_points is not None:
-                parts["zero_points"] = codes.zero_points
-            np.savez(to / _file(layer), allow_pickle=False, **parts)
+            packed = codes.packed()
+            parts = {"codes": packed.codes, "scales": packed.scales}
+            if packed.zero_points is not None:
+                parts["zero_points"] = packed.zero_points
+            np.savez(to / _file(layer.path), allow_pickle=False, **parts)
         return frozenset({"codes"})
 
-    found = calibrated.cache.get(key) or calibrated.cache.put(key, write)
-    return found.path
 
-
-def _kept(file: Path, form: BlockFormat, features: int) -> BlockCodes:
-    with np.load(file) as parts:
-        return BlockCodes(parts["codes"], parts["scales"], parts.get("zero_points"), form.bits, features)
-
-
-def _file(layer: Linear) -> str:
-    return f"{layer.path.replace('/', '.')}.npz"
+def _file(path: str) -> str:
+    return f"{path.replace('/', '.')}.npz"

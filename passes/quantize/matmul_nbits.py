@@ -11,8 +11,9 @@ import onnx_ir as ir
 
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, replace_node
 from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.computed_once import ComputedOnce
 from olivine.passes.quantize.embedding import untie_embedding
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.packing import PackedCodes
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Stored:
 
     layer: Linear
     form: BlockFormat
-    codes: Callable[[], BlockCodes]
+    codes: Callable[[], PackedCodes]
 
 
 def store_in_blocks(model: ir.Model, layers: Sequence[Stored], accuracy_level: int) -> None:
@@ -53,20 +54,18 @@ def _replace(model: ir.Model, stored: Stored, accuracy_level: int) -> None:
     blocks = -(-k // form.block_size)
     stem = f"{layer.weight.name}_Q{form.bits}"
     dtype = layer.dtype
-    codes = _Shared(stored.codes, 3 if form.zero_points else 2)
+    codes = ComputedOnce(stored.codes, 3 if form.zero_points else 2)
     shape = (n, blocks, form.block_size * form.bits // 8)
     inputs: list[ir.Value | None] = [
         layer.node.inputs[0],
-        add_initializer(model, stem, ir.DataType.UINT8, shape, lambda: codes.take().packed_codes()),
+        add_initializer(model, stem, ir.DataType.UINT8, shape, lambda: codes.take().codes),
         add_initializer(model, f"{stem}_scales", dtype, (n, blocks), lambda: codes.take().scales.astype(dtype.numpy())),
     ]
     if form.zero_points:
         shape_of_zeros = (n, -(-blocks * form.bits // 8))
         name = f"{stem}_zero_points"
         inputs.append(
-            add_initializer(
-                model, name, ir.DataType.UINT8, shape_of_zeros, lambda: _present(codes.take().packed_zero_points())
-            )
+            add_initializer(model, name, ir.DataType.UINT8, shape_of_zeros, lambda: _present(codes.take().zero_points))
         )
     attributes: dict[str, Any] = {
         "K": k,
@@ -77,22 +76,6 @@ def _replace(model: ir.Model, stored: Stored, accuracy_level: int) -> None:
     }
     name = f"{layer.node.name}_Q{form.bits}"
     replace_node(model, layer.node, ir.node("MatMulNBits", inputs, attributes, domain=MICROSOFT, name=name))
-
-
-class _Shared:
-    """One quantization for the tensors that are written from it, dropped after the last has taken it."""
-
-    def __init__(self, compute: Callable[[], BlockCodes], readers: int) -> None:
-        self._compute, self._readers, self._left = compute, readers, readers
-        self._codes: BlockCodes | None = None
-
-    def take(self) -> BlockCodes:
-        codes = self._codes if self._codes is not None else self._compute()
-        self._left -= 1
-        self._codes = codes if self._left else None
-        if not self._left:
-            self._left = self._readers
-        return codes
 
 
 def _present(array: np.ndarray | None) -> np.ndarray:

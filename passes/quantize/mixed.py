@@ -22,6 +22,7 @@ import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
+from olivine.passes.gradients import HEAD
 from olivine.passes.graph import linears
 from olivine.passes.kernel import DYNAMIC_INT8, Kernel
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
@@ -37,7 +38,6 @@ from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 if TYPE_CHECKING:
     from olivine.passes.calibrated import Calibrated
 
-HEAD = "lm_head"
 HEADS = ("same", "fp32", "int8", "int4")
 
 
@@ -72,7 +72,7 @@ class MixedQuantize(GraphPass):
     smooth: bool = False
 
     name: ClassVar[str] = "mixed"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})

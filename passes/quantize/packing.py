@@ -7,6 +7,7 @@ ContribOperators.md, ``com.microsoft.MatMulNBits`` and ``com.microsoft.GatherBlo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,17 +38,40 @@ class BlockCodes:
         values: np.ndarray = (self.codes.astype(np.float32) - zero[:, :, None]) * self.scales[:, :, None]
         return values.reshape(len(values), -1)[:, : self.features].T
 
-    def packed_codes(self) -> np.ndarray:
-        """uint8 [N, blocks, block_size * bits / 8]: input B of MatMulNBits."""
-        return pack_bits(self.codes, self.bits)
+    def packed(self) -> PackedCodes:
+        """The same, as the kernels read it."""
+        return PackedCodes(pack_bits(self.codes, self.bits), self.scales, self._packed_zero_points())
 
-    def packed_zero_points(self) -> np.ndarray | None:
-        """uint8 [N, ceil(blocks * bits / 8)]: each row is padded to whole bytes."""
+    def _packed_zero_points(self) -> np.ndarray | None:
         if self.zero_points is None:
             return None
         per_byte = 8 // self.bits
         padding = -self.zero_points.shape[1] % per_byte
         return pack_bits(np.pad(self.zero_points, ((0, 0), (0, padding))), self.bits)
+
+
+@dataclass(frozen=True)
+class PackedCodes:
+    """The inputs of MatMulNBits that stand for a weight.
+
+    Attributes:
+        codes: uint8 [N, blocks, block_size * bits / 8].
+        scales: float32 [N, blocks].
+        zero_points: uint8 [N, ceil(blocks * bits / 8)], each row padded to whole bytes; None where they are fixed.
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+    zero_points: np.ndarray | None
+
+    @classmethod
+    def side_by_side(cls, parts: Sequence[PackedCodes]) -> PackedCodes:
+        """The codes of weights whose output features stand side by side; all have the same input features."""
+        if len(parts) == 1:
+            return parts[0]
+        zeros = [part.zero_points for part in parts if part.zero_points is not None]
+        codes, scales = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "scales"))
+        return cls(codes, scales, np.concatenate(zeros) if zeros else None)
 
 
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:

@@ -38,7 +38,11 @@ class Footprint:
 
 
 class Watch:
-    """Polls the memory of a process and all below it while the ``with`` block runs."""
+    """Polls the memory of a process and all below it while the ``with`` block runs.
+
+    Counting shared pages walks through all of them, which would slow what is watched. So that is done only where the
+    kernel's own counters, which count a shared page for each process, exceed what was seen before.
+    """
 
     def __init__(self, pid: int, more: Callable[[], bool] = lambda: True) -> None:
         self._root, self._more = psutil.Process(pid), more
@@ -52,6 +56,9 @@ class Watch:
                 family = [self._root, *self._root.children(recursive=True)]
             except psutil.NoSuchProcess:
                 return
+            anonymous, resident = (sum(column) for column in zip(*(at_most(p.pid) for p in family), strict=True))
+            if anonymous <= self.anonymous_bytes and resident <= self.resident_bytes:
+                continue
             found = [memory(process.pid) for process in family]
             totals = [sum(column) for column in zip(*found, strict=True)]
             self.anonymous_bytes = max(self.anonymous_bytes, totals[0])
@@ -67,6 +74,16 @@ class Watch:
     ) -> None:
         self._end.set()
         self._thread.join()
+
+
+def at_most(pid: int) -> tuple[int, int]:
+    """(anonymous, resident) bytes of a process now, pages that it shares included; nothing where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "VmRSS"))}
+    return sizes.get("RssAnon", 0), sizes.get("VmRSS", 0)
 
 
 def memory(pid: int) -> tuple[int, int, int]:

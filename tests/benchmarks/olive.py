@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from footprint import Watch
-from study_rate import Rate, disk_bytes, run_study
+from study_rate import Rate, disk_bytes, page, run_study
 
 from olivine.passes.artifact import digest
 from olivine.passes.cache import Cache, cache_root, scratch_folder
@@ -198,6 +198,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=600.0, help="for each of the two")
     arguments.add_argument("--only-olive", action="store_true", help="print what Olive did, and write nothing")
     arguments.add_argument("--to", type=Path)
+    arguments.add_argument("--study-to", type=Path, help="the page that `make bench-study` writes, of olivine's part")
     options = arguments.parse_args()
     model = checkpoint()
     with scratch_folder("bench-olive") as scratch:
@@ -216,7 +217,7 @@ def main() -> None:
         "`tests/benchmarks/throughput.yaml`: decode and prefill beside the base, with intervals, and quality on text; "
         "decided is measured or surely dropped."
     )
-    page = [
+    lines = [
         "# Beside Olive",
         "",
         *textwrap.wrap(about, 120),
@@ -228,9 +229,11 @@ def main() -> None:
         f"Olive: {versions()}.",
         "",
     ]
-    print("\n".join(page))
+    print("\n".join(lines))
     if options.to:
-        options.to.write_text("\n".join(page), encoding="utf-8")
+        options.to.write_text("\n".join(lines), encoding="utf-8")
+    if options.study_to:
+        options.study_to.write_text(page(ours, "make bench-olive"), encoding="utf-8")
 
 
 if __name__ == "__main__":

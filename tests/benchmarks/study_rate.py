@@ -104,6 +104,21 @@ def rows(rate: Rate) -> list[str]:
     ]
 
 
+def page(rate: Rate, command: str) -> str:
+    """The page on a study that ``command`` ran."""
+    machine = describe_environment()
+    lines = [
+        "# Candidates decided from a cold start",
+        "",
+        f"`{command}` on {machine['cpu']}, {machine['cores']} cores; the demo model, its export included.",
+        "Memory is that of all processes together; pages that several of them map count once.",
+        "",
+        *rows(rate),
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run, print, write."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -111,20 +126,10 @@ def main() -> None:
     arguments.add_argument("--to", type=Path)
     options = arguments.parse_args()
     with scratch_folder("bench") as scratch:
-        found = rows(run_study(options.seconds, scratch))
-    machine = describe_environment()
-    page = [
-        "# Candidates decided from a cold start",
-        "",
-        f"`make bench-study` on {machine['cpu']}, {machine['cores']} cores; the demo model, its export included.",
-        "Memory is that of all processes together; pages that several of them map count once.",
-        "",
-        *found,
-        "",
-    ]
-    print("\n".join(page))
+        found = page(run_study(options.seconds, scratch), "make bench-study")
+    print(found)
     if options.to:
-        options.to.write_text("\n".join(page), encoding="utf-8")
+        options.to.write_text(found, encoding="utf-8")
 
 
 if __name__ == "__main__":

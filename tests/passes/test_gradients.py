@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
 @pytest.fixture(scope="module")
 def gradients(checkpoint: ModelArtifact, tmp_path_factory: pytest.TempPathFactory) -> OutputGradients:
     cache = Cache(tmp_path_factory.mktemp("cache"))
-    return capture_gradients(checkpoint, store_tokens(cache, TOKENS), cache)
+    return capture_gradients(checkpoint.key, lambda: checkpoint, store_tokens(cache, TOKENS), cache)
 
 
 @pytest.mark.parametrize("name", ["layers.0/gate_proj", "layers.0/q_proj", "layers.1/down_proj", "layers.1/o_proj"])
@@ -84,9 +85,9 @@ def test_a_layer_that_the_checkpoint_does_not_have_is_named(path: str, features:
 def test_gradients_are_captured_once(checkpoint: ModelArtifact, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     key = store_tokens(cache, TOKENS[:, :16])
-    first = capture_gradients(checkpoint, key, cache)
+    first = capture_gradients(checkpoint.key, lambda: checkpoint, key, cache)
     gone = ModelArtifact(tmp_path / "gone", checkpoint.key, checkpoint.holds)
-    second = capture_gradients(gone, key, cache)
+    second = capture_gradients(gone.key, lambda: gone, key, cache)
     assert all(np.array_equal(first.powers[path], second.powers[path]) for path in first.powers)
     assert len(first.powers) == 2 * 7 + 1
 
@@ -100,5 +101,10 @@ def test_a_model_that_caps_its_logits_is_differentiated_with_the_cap(tmp_path: P
     for cap in (None, 0.01):
         (folder / "config.json").write_text(json.dumps({**config, "final_logit_softcapping": cap}))
         artifact = ModelArtifact(folder, f"cap {cap}", frozenset({"checkpoint"}))
-        powers.append(capture_gradients(artifact, store_tokens(cache, TOKENS), cache).powers["layers.0/down_proj"])
+        found = capture_gradients(artifact.key, partial(_itself, artifact), store_tokens(cache, TOKENS), cache)
+        powers.append(found.powers["layers.0/down_proj"])
     assert powers[1].sum() < 1e-2 * powers[0].sum()
+
+
+def _itself(artifact: ModelArtifact) -> ModelArtifact:
+    return artifact

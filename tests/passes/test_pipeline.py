@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from olivine.passes import cache as caching
 from olivine.passes import pipeline
-from olivine.passes.artifact import ModelArtifact, sha256_file
+from olivine.passes.artifact import ModelArtifact, digest, sha256_file
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar, WiringPass
 from olivine.passes.cache import Cache
 from olivine.passes.calibration import store_tokens
@@ -112,6 +113,25 @@ def test_another_session_option_shares_the_weights_of_its_graph_stage(source: So
     for name in names:
         assert (one.path / name).stat().st_ino == (two.path / name).stat().st_ino
     assert one.genai_config() != two.genai_config()
+
+
+def test_what_no_stage_needs_any_more_may_leave_the_cache(tiny_llama: Path, tmp_path: Path) -> None:
+    """A checkpoint is the largest entry; candidates are built from the float graph alone, and are found without it."""
+    source, cache = resolve(str(tiny_llama)), Cache(tmp_path)
+    text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(2, 24)))
+    gptq = compose({"precision": "int4", "algorithm": "gptq", "threads": 1})
+    build(source, gptq, cache, text)
+    checkpoint = cache.root / "artifacts" / digest(["source", source.key])
+    used = (checkpoint / "artifact.json").stat().st_mtime_ns
+    again = build(source, gptq, cache, text)
+    assert all(result.cached for result in again.passes)
+    build(source, compose({"precision": "int4", "algorithm": "gptq", "lm_head": "int8", "threads": 1}), cache, text)
+    assert (checkpoint / "artifact.json").stat().st_mtime_ns == used
+    shutil.rmtree(checkpoint)
+    build(source, compose({"precision": "int8", "threads": 1}), cache)
+    assert not checkpoint.exists()
+    build(source, compose({"precision": "int8", "fusion_level": "full", "threads": 1}), cache)
+    assert checkpoint.exists()
 
 
 def test_a_refusal_is_not_cached(source: Source, cache: Cache) -> None:

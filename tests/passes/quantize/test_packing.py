@@ -77,7 +77,7 @@ def test_dequantize_is_the_definition_written_as_a_loop(
 @given(seed=st.integers(0, 2**32 - 1), bits=WIDTHS, blocks=st.integers(1, 9), outputs=st.integers(1, 4))
 def test_each_row_of_zero_points_is_padded_to_whole_bytes(seed: int, bits: int, blocks: int, outputs: int) -> None:
     codes = random_codes(seed, bits, blocks * 16, outputs, 16, symmetric=False)
-    packed = codes.packed_zero_points()
+    packed = codes.packed().zero_points
     assert packed is not None
     assert packed.shape == (outputs, -(-blocks * bits // 8))
     unpacked = unpack_bits(packed, bits)
@@ -86,12 +86,12 @@ def test_each_row_of_zero_points_is_padded_to_whole_bytes(seed: int, bits: int, 
 
 
 def test_symmetric_codes_have_no_zero_points() -> None:
-    assert random_codes(0, 4, 32, 2, 16, symmetric=True).packed_zero_points() is None
+    assert random_codes(0, 4, 32, 2, 16, symmetric=True).packed().zero_points is None
 
 
 @given(seed=st.integers(0, 2**32 - 1), bits=WIDTHS, features=st.integers(1, 70))
 def test_packed_codes_have_the_shape_of_input_b(seed: int, bits: int, features: int) -> None:
     codes = random_codes(seed, bits, features, 3, 32, symmetric=True)
-    packed = codes.packed_codes()
+    packed = codes.packed().codes
     assert packed.shape == (3, -(-features // 32), 32 * bits // 8)
     assert np.array_equal(unpack_bits(packed, bits), codes.codes)
