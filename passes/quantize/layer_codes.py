@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -71,7 +71,15 @@ class _Learned:
         made_of = pieces(layer.path, self.calibrated.sizes, self.calibrated.measured_sizes)
         if made_of is None:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
-        return [(self._folder(piece.path == HEAD) / _file(piece.path), piece) for piece in made_of]
+        return [((self._head if piece.path == HEAD else self._layers) / _file(piece.path), piece) for piece in made_of]
+
+    @cached_property
+    def _head(self) -> Path:
+        return self._folder(head=True)
+
+    @cached_property
+    def _layers(self) -> Path:
+        return self._folder(head=False)
 
     def read(self, found: Sequence[tuple[Path, Piece]]) -> PackedCodes:
         """The codes in these files."""
