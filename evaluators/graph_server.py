@@ -51,7 +51,7 @@ class GraphServer(Server):
         self.scored = True
         found = {str(number): self._output(feeds, number, output) for number in range(count)}
         if not all(np.isfinite(value).all() for value in found.values()):
-            raise FloatingPointError("the graph gives outputs that are not finite: it can't be the base of a study")
+            raise FloatingPointError("the graph gives outputs that are not finite")
         with Path(path).open("wb") as stream:
             np.savez(stream, allow_pickle=False, **found)
         return {}

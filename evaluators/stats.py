@@ -87,6 +87,18 @@ def student(samples: Floats, level: float = LEVEL) -> Interval:
     return Interval(value, value - half, value + half)
 
 
+def proportion(hits: int, count: int, level: float = LEVEL) -> Interval:
+    """Share of hits with Wilson's score interval, which has a width also where all or none are hits.
+
+    Source: Wilson (1927), J. Am. Stat. Assoc. 22(158); Brown, Cai and DasGupta (2001), Stat. Sci. 16(2).
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, weight = hits / count, z * z / count
+    centre = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
+
+
 def jackknife(
     samples: Sequence[_Sample], statistic: Callable[[Sequence[_Sample]], float], groups: int = 50, level: float = LEVEL
 ) -> Interval:

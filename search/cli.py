@@ -157,6 +157,10 @@ def validate(options: argparse.Namespace) -> None:
     from olivine.search.provider_check import absent_providers
 
     config = _load_any(options)
+    if isinstance(config, PlainStudyConfig):
+        from olivine.search.plain.task import load_task
+
+        load_task(config)
     OUT.print(f"{options.config} is a valid study of {config.model}", markup=False)
     if isinstance(config, PlainStudyConfig):
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 from olivine.evaluators.stats import Interval
 from olivine.search.formatting import value_text
-from olivine.search.metrics import METRICS
+from olivine.search.metrics import METRICS, TASK_METRICS
 from olivine.search.records import TrialRecord
 
 Entry = Mapping[str, Any]
@@ -29,7 +29,7 @@ _VERBS = {
     "load_ms": ("loads {} slower", "loads {} faster"),
 }
 #: Metrics near 0 or 1, of which a difference says more than a ratio.
-_DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte")
+_DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte", *TASK_METRICS)
 
 #: A factor beyond which an interval has no end.
 _ENDLESS = 1e12

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.rows import TEXT, file_rows
 from olivine.evaluators.text import TextSource
 from olivine.passes.errors import UsageError, did_you_mean
 
-#: The column of a plain text, and the template that takes it alone.
-TEXT = "text"
+#: The template that takes the column of a plain text alone.
 PLAIN = "{text}"
 
 
@@ -92,7 +90,7 @@ def read_rows(data: str, config: str | None = None, split: str = "train") -> Row
     if data.startswith("demo:"):
         return Rows(data, [{TEXT: text} for text in TextSource.parse(data).documents()])
     if path.is_file():
-        return Rows(path.name, list(_file(path)))
+        return Rows(path.name, list(file_rows(path)))
     if path.exists() or path.suffix in (".jsonl", ".json", ".csv", ".parquet", ".txt") or data.count("/") > 1:
         raise UsageError(f"--data: there is no file '{data}'. Data is a local file, demo:news or a hub data set.")
     import datasets  # heavy, and only needed here
@@ -105,53 +103,6 @@ def read_rows(data: str, config: str | None = None, split: str = "train") -> Row
             f"--data: can't read the data set '{name}': {error}. Check id, --data-config and --data-split and that the "
             "hub can be reached, or use a local file."
         ) from error
-
-
-def _file(path: Path) -> Iterator[Mapping[str, Any]]:
-    if path.suffix == ".parquet":
-        from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped] # pyarrow has no types
-
-        try:
-            yield from parquet.read_table(path).to_pylist()
-        except ArrowInvalid as error:
-            raise UsageError(f"{path} is no Parquet file: {error}") from error
-        return
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text in UTF-8: {error}") from error
-    if path.suffix == ".csv":
-        yield from _csv(path, text)
-    elif path.suffix in (".json", ".jsonl"):
-        yield from _json(path, text)
-    else:
-        yield from ({TEXT: document} for document in text.split("\n\n"))
-
-
-def _csv(path: Path, text: str) -> Iterator[Mapping[str, Any]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    try:
-        for row in reader:
-            if None in row:
-                raise UsageError(f"{path}: line {reader.line_num} has more fields than the header names columns")
-            yield row
-    except csv.Error as error:
-        raise UsageError(f"{path}: line {reader.line_num} is no CSV: {error}") from error
-
-
-def _json(path: Path, text: str) -> Iterator[Mapping[str, Any]]:
-    lines = [(1, text)] if path.suffix == ".json" else list(enumerate(text.splitlines(), start=1))
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}: line {number} is no JSON: {error}") from error
-        for row in found if path.suffix == ".json" and isinstance(found, list) else [found]:
-            if not isinstance(row, dict):
-                raise UsageError(f"{path}: line {number} holds no object with columns")
-            yield row
 
 
 def held_apart(texts: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:

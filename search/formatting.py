@@ -30,6 +30,8 @@ TITLES = {
     "latency_ms": "latency",
     "latency_speedup": "speedup",
     "cosine_distance": "cosine distance",
+    "task_score": "task score",
+    "task_drop": "task drop",
 }
 
 #: Column headings, where a title is too wide.

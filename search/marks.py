@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from olivine.passes.quantize.integers import is_uniform
 from olivine.search.formatting import interval_text, params_text, title, varying
 from olivine.search.live import headline_metrics
+from olivine.search.metrics import TASK_METRICS
 from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
 #: The metric that goes up the y axis, where an objective is one of these.
-_QUALITY = ("perplexity_ratio", "kl_divergence", "perplexity", "bits_per_byte", "cosine_distance", "top1_agreement")
+_QUALITY = (
+    "perplexity_ratio",
+    "kl_divergence",
+    "perplexity",
+    "bits_per_byte",
+    "cosine_distance",
+    "top1_agreement",
+    *TASK_METRICS,
+)
 
 
 @dataclass(frozen=True)

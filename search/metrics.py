@@ -57,9 +57,21 @@ METRICS: dict[str, Metric] = {
     "latency_ms": Metric("ms", "minimize", "time of a run of a plain graph, geometric mean over the named shapes"),
     "latency_speedup": Metric("ratio", "maximize", "latency_ms of the base / of the candidate"),
     "cosine_distance": Metric("1", "minimize", "1 - cosine of a plain graph's output and the base's", high=2.0),
+    "task_score": Metric(
+        "ratio",
+        "maximize",
+        "metric of evaluation.task over labelled rows, of a plain graph",
+        low=-1.0,
+        high=1.0,
+    ),
+    "task_drop": Metric(
+        "ratio", "minimize", "task_score of the base - of the candidate, same rows", low=-2.0, high=2.0
+    ),
     "load_ms": Metric("ms", "minimize", "time to load the model"),
 }
 
+#: What is measured on a user's own labelled rows, where a study names some.
+TASK_METRICS = ("task_score", "task_drop")
 #: What is measured of a plain graph: one that is no decoder.
 PLAIN_METRICS = (
     "latency_ms",
@@ -67,12 +79,13 @@ PLAIN_METRICS = (
     "cosine_distance",
     "kl_divergence",
     "top1_agreement",
+    *TASK_METRICS,
     "model_bytes",
     "peak_rss_bytes",
     "load_ms",
 )
 #: What is measured of plain graphs alone; and what of language models.
-PLAIN_ONLY = frozenset({"latency_ms", "latency_speedup", "cosine_distance"})
+PLAIN_ONLY = frozenset({"latency_ms", "latency_speedup", "cosine_distance", *TASK_METRICS})
 LANGUAGE_METRICS = tuple(name for name in METRICS if name not in PLAIN_ONLY)
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

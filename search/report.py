@@ -23,6 +23,7 @@ from olivine.search.importance import importances
 from olivine.search.kernel_masks import KernelMasks
 from olivine.search.live import headline_metrics
 from olivine.search.marks import plot_pairs
+from olivine.search.metrics import TASK_METRICS
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
 from olivine.search.plot_frame import PLOT_STYLE
 from olivine.search.records import StudyDir, TrialRecord
@@ -111,7 +112,8 @@ def render(study: StudyDir) -> str:
 
 def _table(view: StudyView) -> dict[str, Any]:
     """The all-trials table: columns, and rows of (text, sort key) cells."""
-    metrics = list(dict.fromkeys([*headline_metrics(view.objectives), "kl_divergence", "model_bytes"]))
+    scored = [metric for metric in TASK_METRICS if any(metric in record.metrics for record in view.records)]
+    metrics = list(dict.fromkeys([*headline_metrics(view.objectives), "kl_divergence", *scored, "model_bytes"]))
     axes = varying(view.records)
     members = {member.number for member in view.members}
     rows = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from olivine.search.formatting import measured_text, title
+from olivine.search.metrics import TASK_METRICS
 from olivine.search.study_view import StudyView
 
 #: Metrics that a search can overrate, where they were measured.
-COMPARED = ("latency_speedup", "cosine_distance", "tpot_speedup", "ttft_speedup", "perplexity_ratio")
+COMPARED = ("latency_speedup", "cosine_distance", *TASK_METRICS, "tpot_speedup", "ttft_speedup", "perplexity_ratio")
 #: A mean change below this is not worth a sentence of its own.
 UNMOVED = 0.005
 

@@ -18,11 +18,15 @@ from olivine.search.formatting import (
     value_text,
     varying,
 )
+from olivine.search.metrics import TASK_METRICS
 from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
 _ONE = {"value": 1.0, "low": 1.0, "high": 1.0}
-_TILES = ("latency_speedup", "cosine_distance", "tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
+_TILES = (
+    *("latency_speedup", "cosine_distance", *TASK_METRICS),
+    *("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes"),
+)
 _BEHIND = {
     "latency_speedup": "latency_ms",
     "tpot_speedup": "tpot_ms",

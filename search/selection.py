@@ -14,7 +14,7 @@ from olivine.passes.session_options import available_cores
 from olivine.search.confirm import Confirmation, Confirmed
 from olivine.search.dominance import SURE
 from olivine.search.goal import Goal
-from olivine.search.metrics import METRICS, Constraint, parse_constraint
+from olivine.search.metrics import METRICS, TASK_METRICS, Constraint, parse_constraint
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
 from olivine.search.rule import rule_metrics, rule_scores
@@ -146,9 +146,12 @@ def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constrai
         found = metrics[constraint.metric]
         worst = found.high if constraint.relation == "<=" else found.low
         if not constraint.holds(worst):
+            cure = "evaluation.windows (or latency.max_seconds)"
+            if constraint.metric in TASK_METRICS:
+                cure = "evaluation.task.limit (or give more rows)"
             yield (
                 f"{constraint} holds for the estimate, but not over its whole interval ({_text(found)}). Raise "
-                "evaluation.windows (or latency.max_seconds) to be sure."
+                f"{cure} to be sure."
             )
 
 

@@ -23,7 +23,7 @@ from olivine.search.formatting import (
     varying,
 )
 from olivine.search.live import headline_metrics
-from olivine.search.metrics import METRICS
+from olivine.search.metrics import METRICS, TASK_METRICS
 from olivine.search.records import TrialRecord
 
 STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
@@ -34,7 +34,8 @@ _ABOUT = ("trial", "selected", "runtime", "dominated_probability")
 
 def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Table:
     """One row per trial: state, headline metrics, the parameters that differ, the reason if there is one."""
-    metrics = [*headline_metrics(objectives), "model_bytes"]
+    scored = [metric for metric in TASK_METRICS if any(metric in record.metrics for record in records)]
+    metrics = [*headline_metrics(objectives), *scored, "model_bytes"]
     axes = varying(records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right", no_wrap=True)
@@ -118,6 +119,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 _SHOWN = (
     "latency_speedup",
     "cosine_distance",
+    *TASK_METRICS,
     "tpot_speedup",
     "ttft_speedup",
     "perplexity_ratio",

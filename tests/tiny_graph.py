@@ -1,7 +1,8 @@
-"""A tiny text encoder as a plain ONNX graph, built in code; and the YAML of a study of it."""
+"""A tiny text encoder as a plain ONNX graph, in code; its tokenizer, labelled rows, and a study's YAML."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,43 @@ def tiny_graph(path: Path, seed: int = 0) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+    return path
+
+
+def tiny_tokenizer(folder: Path) -> Path:
+    """A tokenizer.json of the words w0 to w49."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(ROWS)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+def labelled_rows(model: Path, count: int = 400, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows whose ``label`` is the float graph's own class, and ``near`` its cosine of ``text`` and ``other``."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model)
+    rng = np.random.default_rng(seed)
+
+    def vector(ids: np.ndarray) -> np.ndarray:
+        found: np.ndarray = session.run(None, {"input_ids": ids[None]})[0][0]
+        return found
+
+    rows = []
+    for _ in range(count):
+        one, two = (rng.integers(0, ROWS, rng.integers(2, 9)) for _ in range(2))
+        a, b = vector(one), vector(two)
+        text, other = (" ".join(f"w{i}" for i in ids) for ids in (one, two))
+        near = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        rows.append({"text": text, "other": other, "label": int(a.argmax()), "near": near})
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 

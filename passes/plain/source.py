@@ -54,6 +54,11 @@ class PlainSource:
     heads: int = 0
     hidden: int = 0
 
+    @property
+    def folder(self) -> Path:
+        """Where a tokenizer may be: the checkpoint, or the folder of the file."""
+        return self.path.parent if self.path.is_file() else self.path
+
     def materialize(self, to: Path) -> frozenset[str]:
         """Write ``model.onnx``, and what goes with it, to the empty folder ``to``.
 

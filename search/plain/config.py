@@ -26,6 +26,7 @@ from olivine.search.config import (
 )
 from olivine.search.config_mistakes import goal_mistakes, report, structure_mistakes
 from olivine.search.metrics import PLAIN_METRICS, Constraint, parse_constraint
+from olivine.search.plain.task_config import TaskConfig, task_mistakes
 from olivine.search.quantities import Seconds, Share, Switch, Text, Whole
 from olivine.search.space import Space, parse_space
 from olivine.search.space_mistakes import Mistake, choice_mistakes, differing_from_base, no_axis, space_mistakes
@@ -78,6 +79,7 @@ class PlainEvaluationConfig(_Section):
     logits: Switch = Field(
         default=False, description="its last axis holds logits: kl_divergence and top1_agreement are measured too"
     )
+    task: TaskConfig | None = Field(default=None, description="labelled rows of one's own and a metric")
     latency: PlainLatencyConfig = PlainLatencyConfig()
 
 
@@ -190,4 +192,4 @@ def _meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
                 for key in keys
                 if given.get(key) not in (None, False)
             ]
-    return found + goal_mistakes(raw, USUAL_OBJECTIVES, PLAIN_METRICS)
+    return found + task_mistakes(raw) + goal_mistakes(raw, USUAL_OBJECTIVES, PLAIN_METRICS)

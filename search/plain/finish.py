@@ -15,6 +15,7 @@ from olivine.search.dominance import SURE, dominated_among, entries
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.finish import front_rows
 from olivine.search.members import to_confirm
+from olivine.search.metrics import TASK_METRICS
 from olivine.search.plain.export import export_plain
 from olivine.search.plain.study import PlainSearch
 from olivine.search.race import race
@@ -27,11 +28,12 @@ FRONT_METRICS = (
     "cosine_distance",
     "kl_divergence",
     "top1_agreement",
+    *TASK_METRICS,
     "model_bytes",
     "peak_rss_bytes",
 )
 #: Columns that say what the search itself had found.
-SEARCHED = ("latency_speedup", "cosine_distance")
+SEARCHED = ("latency_speedup", "cosine_distance", "task_score")
 
 Members = list[tuple[TrialRecord, dict[str, Measurement]]]
 
@@ -51,7 +53,9 @@ def finish(search: PlainSearch) -> Selection:
         nothing = error
     measured = {name for _, found in confirmation.members for name in found}
     metrics = [name for name in FRONT_METRICS if name in measured]
-    table = front_rows(search.config.search_space().searched, metrics, SEARCHED, SEARCHED, confirmation, chosen)
+    searched = [name for name in SEARCHED if name in measured]
+    sampled = [name for name in (*SEARCHED, "task_drop") if name in measured]
+    table = front_rows(search.config.search_space().searched, metrics, sampled, searched, confirmation, chosen)
     write_atomic(search.folder.front_path, table)
     found = {
         "trial": chosen.record.number if chosen else None,

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.fidelity import Fidelity
 from olivine.evaluators.paired_runs import PairedRuns
+from olivine.evaluators.task_score import TaskScore
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable, UsageError
@@ -25,6 +27,7 @@ from olivine.search.live import Watcher
 from olivine.search.plain.builder import PlainBuilder
 from olivine.search.plain.config import PlainStudyConfig
 from olivine.search.plain.samples import Samples, make_samples
+from olivine.search.plain.task import Task
 from olivine.search.records import State, StudyDir, TrialRecord
 
 LIBRARIES = ("olivine", "onnx", "onnxruntime", "onnx-ir", "torch", "transformers", "optuna")
@@ -38,9 +41,19 @@ class PlainObjective:
         builder: builds recipes.
         folder: of the study.
         watcher: told of each phase.
+        task: labelled rows, if the study has some.
     """
 
-    def __init__(self, config: PlainStudyConfig, builder: PlainBuilder, folder: StudyDir, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        config: PlainStudyConfig,
+        builder: PlainBuilder,
+        folder: StudyDir,
+        watcher: Watcher,
+        task: Task | None = None,
+    ) -> None:
+        self._task = task
+        self._task_feeds: dict[str, tuple[tuple[Path, int], ...]] = {}
         self._config, self._builder, self._folder, self._watcher = config, builder, folder, watcher
         self._options = {
             "timeout_s": config.children.timeout,
@@ -70,7 +83,10 @@ class PlainObjective:
         artifact = self._base_artifact = outcome.artifact
         self._builder.keep(artifact.key)
         inputs = graph_inputs(artifact.path / GRAPH)
-        self._samples = make_samples(self._config, artifact.path, inputs, self._folder.root / "inputs")
+        to, model = self._folder.root / "inputs", self._builder.source.folder
+        self._samples = make_samples(self._config, model, inputs, to)
+        if self._task is not None:
+            self._task_feeds = self._task.write(to, inputs)
         self._builder.calibrate = self._samples.path("calibrate")
         self.close()
         self._base = Arm.open(artifact.path, **self._options)
@@ -136,6 +152,11 @@ class PlainObjective:
                 draft.add(self.fidelity("select").evaluate(arm, self.base()))
             if number and self._broken(draft.metrics):
                 return
+            if self._task is not None:
+                with self._phase("task", draft):
+                    draft.add(self.task("select").evaluate(arm, self.base()))
+                if number and self._broken(draft.metrics):
+                    return
             with self._phase("latency", draft):
                 draft.add(self.latency().evaluate(arm, self.base()))
         finally:
@@ -169,6 +190,13 @@ class PlainObjective:
             samples.origin,
         )
 
+    def task(self, part: str) -> TaskScore:
+        """What scores one part of the labelled rows; there is a task."""
+        assert self._task is not None
+        assert self._base_artifact is not None
+        store, output = self._folder.root / "reference", self._config.evaluation.output
+        return self._task.evaluator(part, self._task_feeds[part], store, self._base_artifact.key, output)
+
     def latency(self, seconds: float | None = None, seed: int = 0) -> PairedRuns:
         """What times candidates; for so long."""
         latency = self._config.evaluation.latency
@@ -192,6 +220,8 @@ class PlainObjective:
         with Arm.open(artifact.path, **self._options) as arm:
             found += self._memory(arm)
             found += self.fidelity("confirm").evaluate(arm, self.base())
+            if self._task is not None:
+                found += self.task("confirm").evaluate(arm, self.base())
             found += latency.evaluate(arm, self.base())
         return {m.metric: m for m in found}
 

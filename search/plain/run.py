@@ -19,6 +19,7 @@ from olivine.search.plain.export import export_plain
 from olivine.search.plain.finish import finish, manifest
 from olivine.search.plain.samples import make_samples
 from olivine.search.plain.study import base_choice, cache_for, candidates_of, open_plain
+from olivine.search.plain.task import load_task
 from olivine.search.records import StudyDir
 from olivine.search.run import INTERRUPTED
 from olivine.search.selection import NoCandidate
@@ -63,7 +64,12 @@ def run_plain(
 
 
 def plan_lines(config: PlainStudyConfig) -> list[str]:
-    """Axes and the number of candidates; builds nothing."""
+    """Axes and the number of candidates; builds nothing.
+
+    Raises:
+        UsageError: when data or metric of the task are not there.
+    """
+    task = load_task(config)
     axes = [f"{domain.axis.name}: {domain}" for domain in config.search_space().domains]
     count = candidates_of(config)
     shapes = [
@@ -77,6 +83,7 @@ def plan_lines(config: PlainStudyConfig) -> list[str]:
         f"candidates: {'more than can be counted' if count is None else count}, of which {trials} are measured",
         f"shapes: {'; '.join(shapes)}",
         f"timing: at most {config.evaluation.latency.max_seconds:g} s a candidate",
+        *([f"task: {task.given.metric} on {len(task.parts['select'])} rows of {task.name}"] if task else []),
     ]
 
 
@@ -104,7 +111,7 @@ def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | 
         PlainBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder,
     ):
         base = builder.build(compose(base_choice(config)), "base").artifact.path
-        samples = make_samples(config, base, graph_inputs(base / GRAPH), requests / "inputs")
+        samples = make_samples(config, source.folder, graph_inputs(base / GRAPH), requests / "inputs")
         builder.calibrate = samples.path("calibrate")
         artifact = builder.build(PlainRecipe.from_json(record.recipe), "build").artifact
         about = manifest(config.name, source.about(), config.model, record, measurements)

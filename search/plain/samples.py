@@ -19,6 +19,7 @@ from olivine.passes.plain.pictures import picture_feeds
 from olivine.passes.plain.quantize import write_feeds
 from olivine.search.config import TextFileConfig
 from olivine.search.plain.config import PlainStudyConfig
+from olivine.search.plain.text_feeds import text_feed, text_tokenizer
 
 Make = Callable[[str, int], list[Feed]]
 
@@ -54,7 +55,7 @@ def make_samples(config: PlainStudyConfig, model: Path, inputs: Sequence[GraphIn
 
     Args:
         config: of the study.
-        model: folder of the base, where a tokenizer may be.
+        model: folder of the model, where a tokenizer may be.
         inputs: of its graph.
         to: the folder for the files.
 
@@ -128,31 +129,10 @@ def _texts(documents: Sequence[str], model: Path, inputs: Sequence[GraphInput], 
     Raises:
         UsageError: when the model's folder has no tokenizer.json, or the graph reads something else than text.
     """
-    from tokenizers import Tokenizer
-
-    path = model / "tokenizer.json"
-    if not path.is_file():
-        raise UsageError("inputs.text needs a tokenizer.json in the model's folder; give inputs.data for other models")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(most)
+    tokenizer = text_tokenizer(model, most, "inputs.text")
     encoded = [tokenizer.encode(document) for document in documents]
     encoded.sort(key=lambda one: -len(one.ids))  # equal sizes first: histograms of ranges need them
-    return [{given.name: _of_text(given, one) for given in inputs} for one in encoded[:count] if one.ids]
-
-
-def _of_text(given: GraphInput, encoded: Any) -> np.ndarray:
-    name = given.name.lower()
-    values = encoded.ids
-    if "mask" in name:
-        values = encoded.attention_mask
-    elif "type" in name:
-        values = encoded.type_ids
-    elif "position" in name:
-        values = range(len(encoded.ids))
-    elif np.dtype(given.dtype).kind not in "iu":
-        raise UsageError(f"inputs.text: the graph reads {given.name} of type {given.dtype}, which is no text")
-    return np.array([list(values)], dtype=given.dtype)
+    return [text_feed(inputs, one, "inputs.text") for one in encoded[:count] if one.ids]
 
 
 def _rows(path: Path, inputs: Sequence[GraphInput]) -> Feed:

@@ -27,6 +27,7 @@ from olivine.search.pareto import front, last_growth
 from olivine.search.plain.builder import PlainBuilder
 from olivine.search.plain.config import PlainStudyConfig, load_any
 from olivine.search.plain.objective import PlainObjective
+from olivine.search.plain.task import load_task
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.sampling import ENUMERABLE, Proposal, Proposer
 from olivine.search.study import Interrupted, ask, finish_trial_on_interrupt
@@ -195,7 +196,7 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
-        UsageError: when the folder holds another study, or another process is running it.
+        UsageError: when the folder holds another study, another process is running it, or its task has no such rows.
         SourceError: when the model can't be found.
     """
     make_folder(folder.root)
@@ -203,7 +204,9 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
         folder.check_format()
         _check_same_study(config, folder)
         watcher.phase_started("source")
+        task = load_task(config)
         source = find_plain(config.model, config.architecture)
+        task = task.fitted(source.folder) if task else None
         folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())
         environment = describe_environment() | {"model": source.about()}
@@ -215,7 +218,7 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
         cache.sweep()
         requests, children = folder.root / "requests", config.children
         with PlainBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder:
-            objective = PlainObjective(config, builder, folder, watcher)
+            objective = PlainObjective(config, builder, folder, watcher, task)
             try:
                 yield PlainSearch(config, folder, study, objective, source, watcher, records)
             finally:

@@ -140,3 +140,15 @@ def test_the_jackknife_covers_a_ratio_of_sums() -> None:
 
     assert 0.92 <= coverage(trial, 300) <= 0.98
     assert stats.jackknife([1.0], max).high == math.inf
+
+
+def test_a_proportion_has_wilsons_interval_also_where_all_are_hits() -> None:
+    found, z2 = stats.proportion(20, 20), 1.959964**2
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx(20 / (20 + z2), abs=1e-6)
+    assert stats.proportion(0, 20).high == pytest.approx(z2 / (20 + z2), abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_proportion_covers(share: float) -> None:
+    assert coverage(lambda rng: (stats.proportion(int(rng.binomial(60, share)), 60), share)) > 0.92

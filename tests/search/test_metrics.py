@@ -9,13 +9,16 @@ from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.paired_runs import PairedRuns
 from olivine.evaluators.quality import UNITS, Quality
+from olivine.evaluators.task_score import TaskScore
 from olivine.passes.errors import UsageError
 from olivine.search.metrics import METRICS, Constraint, contradictions, parse_constraint
 
 
 def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
     measured = {
-        name for evaluator in (Memory, Quality, PairedLatency, Fidelity, PairedRuns) for name in evaluator.metrics
+        name
+        for evaluator in (Memory, Quality, PairedLatency, Fidelity, PairedRuns, TaskScore)
+        for name in evaluator.metrics
     }
     assert measured == set(METRICS)
 
