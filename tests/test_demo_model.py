@@ -11,9 +11,8 @@ import pytest
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.text import TextSource, tokenize
 from olivine.evaluators.windows import TextProtocol, draw
-from olivine.passes.artifact import digest
 from olivine.passes.cache import Cache, cache_root
-from olivine.passes.pipeline import build
+from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
 from olivine.search.cli import main
@@ -29,8 +28,7 @@ def test_perplexity_of_the_float_base_agrees_with_transformers(tmp_path: Path) -
 
     source, cache = resolve(MODEL), Cache(cache_root())
     base = build(source, compose({}), cache).artifact
-    checkpoint = cache.get(digest(["source", source.key]))
-    assert checkpoint is not None
+    checkpoint = materialized(source, cache)
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:12]), base.path)
     windows = draw(text, TextProtocol(256, 256), 3)
 

@@ -31,10 +31,9 @@ from olivine.evaluators.arm import Arm
 from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.text import TextSource, tokenize
 from olivine.evaluators.windows import TextProtocol, draw
-from olivine.passes.artifact import digest
 from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.calibration import capture_hessians, hessians_key
-from olivine.passes.pipeline import build
+from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
 from olivine.search.calibration import CalibrationText
@@ -63,7 +62,7 @@ def job_olivine(name: str) -> float:
     source, shared, cache = resolve(MODEL), cache_root() / "artifacts", Cache(cache_root())
     base = build(source, compose({}), cache).artifact
     # The base is two stages: the export and its session options; both are linked into an otherwise empty cache.
-    keys = [digest(["source", source.key]), *_stages_of(base.key, shared)]
+    keys = [materialized(source, cache).key, *_stages_of(base.key, shared)]
     text = None
     choice = CANDIDATES.get(name, {"precision": "int4", "algorithm": "gptq"})
     if name == GPTQ:
@@ -79,7 +78,7 @@ def job_cold(name: str) -> float:
     import torch  # noqa: F401
     import transformers  # noqa: F401
 
-    return _seconds_of(CANDIDATES[name], [digest(["source", resolve(MODEL).key])], None)
+    return _seconds_of(CANDIDATES[name], [materialized(resolve(MODEL), Cache(cache_root())).key], None)
 
 
 def _seconds_of(choice: dict[str, str], keys: list[str], text: str | None) -> float:
@@ -105,7 +104,7 @@ def job_builder(name: str) -> float:
     """Seconds of the same candidate by ONNX Runtime GenAI's model builder, from the same checkpoint."""
     from onnxruntime_genai.models import builder
 
-    checkpoint = str(cache_root() / "artifacts" / digest(["source", resolve(MODEL).key]) / "model")
+    checkpoint = str(materialized(resolve(MODEL), Cache(cache_root())).path)
     precision, options = BUILDER[name]
     with scratch_folder("bench") as scratch, contextlib.redirect_stdout(sys.stderr):
         start = time.perf_counter()
@@ -181,7 +180,7 @@ def cold(repeat: int) -> list[str]:
 
 def streaming(repeat: int) -> list[str]:
     """Rows: from checkpoint to int4 folder by the command, for models of several sizes; once each."""
-    demo = cache_root() / "artifacts" / digest(["source", resolve(MODEL).key]) / "model"
+    demo = materialized(resolve(MODEL), Cache(cache_root())).path
     rows = [
         "| model | parameters | s | s a billion | anonymous MB | resident MB |",
         "|---|---|---|---|---|---|",

@@ -25,10 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from footprint import Watch
 from study_rate import Rate, disk_bytes, page, run_study
 
-from olivine.passes.artifact import digest
 from olivine.passes.cache import Cache, cache_root, scratch_folder
-from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
+from olivine.passes.pipeline import materialized
 from olivine.passes.source import resolve
 from olivine.search.environment import describe_environment
 
@@ -62,11 +60,7 @@ class Search:
 
 def checkpoint() -> Path:
     """The demo model as a Hugging Face checkpoint; built where the cache does not have it."""
-    source = resolve(MODEL)
-    folder = cache_root() / "artifacts" / digest(["source", source.key]) / "model"
-    if not folder.is_dir():
-        build(source, compose({}), Cache(cache_root()))
-    return folder
+    return materialized(resolve(MODEL), Cache(cache_root())).path
 
 
 def workflow(scratch: Path, source: dict[str, str], passes: dict[str, Any], **more: object) -> dict[str, Any]:
