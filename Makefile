@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -54,6 +54,9 @@ bench-front: .venv/.development  ## what mixed formats gain over one for all lay
 
 bench-transforms: .venv/.development  ## what smoothing, Hadamard transforms and AWQ's scales promise, into results/transforms.md
 	$(BIN)/python tests/benchmarks/transforms.py --to results/transforms.md
+
+bench-recover: .venv/.development  ## whether a short LoRA on the errors of int4 weights pays, into results/recover.md
+	$(BIN)/python tests/benchmarks/recover.py --to results/recover.md
 
 bench-search: .venv/.development  ## samplers replayed on a space that was measured as a whole, into results/search/README.md
 	$(BIN)/python tests/benchmarks/search.py --to results/search/README.md

@@ -67,12 +67,14 @@ class Subject:
         model: as ``model:`` takes it.
         work: what was measured, and the base's predictions.
         windows: of held-back text.
+        learned_windows: of calibration text, at most.
     """
 
     name: str
     model: str
     work: Path
     windows: int
+    learned_windows: int = 8
 
     @cached_property
     def cache(self) -> Cache:
@@ -87,7 +89,7 @@ class Subject:
     @cached_property
     def text(self) -> str:
         """Key of the calibration text."""
-        return CalibrationText(windows=8).store(self.base, self.cache).key
+        return CalibrationText(windows=self.learned_windows).store(self.base, self.cache).key
 
     def build(self, choice: Choice, threads: int = 1) -> ModelArtifact:
         """A candidate; one thread scores no other tokens than two."""
@@ -99,13 +101,13 @@ class Subject:
 
     def divergence(self, choice: Choice, split: str) -> list[float]:
         """KL divergence from the base in each window, in nats a token."""
+        return self.kept(f"kl {split} {word(choice)}", lambda: self.divergence_of(self.build(choice).path, split))
 
-        def measure() -> list[float]:
-            with Arm.open(self.build(choice).path) as arm:
-                found = self._quality(split).evaluate(arm, Scored(self.base.path, {}))
-            return list(next(m for m in found if m.metric == "kl_divergence").samples)
-
-        return self.kept(f"kl {split} {word(choice)}", measure)
+    def divergence_of(self, folder: Path, split: str) -> list[float]:
+        """The same of any GenAI folder."""
+        with Arm.open(folder) as arm:
+            found = self._quality(split).evaluate(arm, Scored(self.base.path, {}))
+        return list(next(m for m in found if m.metric == "kl_divergence").samples)
 
     def speed(self, mixed: Choice, uniform: Choice, seconds: float) -> list[float]:
         """Decode speed of one recipe over another's, with its interval."""
@@ -120,7 +122,8 @@ class Subject:
         return self.kept(f"speed {word(mixed)} over {word(uniform)}", measure)
 
     def _quality(self, split: str) -> Quality:
-        protocol = TextProtocol(WINDOW_TOKENS, WINDOW_TOKENS)
+        length = min(WINDOW_TOKENS, int(self.base.genai_config()["model"]["context_length"]))
+        protocol = TextProtocol(length, length)
         joined = protocol.joiner.join(splits(TextSource.parse("demo:news").documents())[split])
         count = SCREENED_WINDOWS if split == "select" else self.windows
         windows = draw(tokenize(joined, self.base.path), protocol, count, 0, f"demo:news ({split})")
@@ -168,8 +171,8 @@ def best_mixed(subject: Subject, uniform: Choice) -> Choice | None:
     return min(fitting, key=lambda choice: mean(subject, choice), default=None)
 
 
-def solve(subject: Subject, choice: Choice, target: int) -> Choice | None:
-    """``choice`` with the ``int8_share`` that gives the target's bytes, within 1 %; None where no share does.
+def solve(subject: Subject, choice: Choice, target: int, tolerance: float = TOLERANCE) -> Choice | None:
+    """``choice`` with the ``int8_share`` that gives the target's bytes, nearly; None where no share does.
 
     Bytes grow with the share by a straight line, in steps of whole layers.
     """
@@ -180,7 +183,7 @@ def solve(subject: Subject, choice: Choice, target: int) -> Choice | None:
             return None
         solved = {**choice, "int8_share": round(share, 4)}
         over = subject.size(solved) - target
-        if abs(over) <= TOLERANCE * target:
+        if abs(over) <= tolerance * target:
             return solved
         share -= over / (high - low)
     return None
