@@ -28,6 +28,9 @@ OFFSET, SLOPE = 0.5, 0.3
 AXIS = (0.05, 0.2, 0.8)
 #: Noise of a measured value around the corrected forecast before there are residuals, and how many it counts for.
 NOISE, NOISE_COUNT = 0.05, 4
+#: Trials from which on each candidate's own luck is drawn too: what forecasts and axes explain has been found by then,
+#: and what is left of the front are candidates that are better than their like.
+LATE = 50
 #: Trials before the reference point is taken from what was measured rather than from forecasts.
 ENOUGH = 5
 
@@ -120,12 +123,15 @@ class Guide:
         seen = _logs(metric, [self.expected(choice)[metric] for choice in tried])
         found = _logs(metric, [r.value(metric) for r in known])
         x = _features(seen - centre, tried, names)
-        weights = posterior(x, found - seen, len(names), rng)
-        return _unlog(metric, forecasts + _features(forecasts - centre, pool, names) @ weights)
+        weights, noise = posterior(x, found - seen, len(names), rng)
+        drawn = forecasts + _features(forecasts - centre, pool, names) @ weights
+        if len(known) >= LATE:
+            drawn = drawn + noise * rng.standard_normal(len(pool))
+        return _unlog(metric, drawn)
 
 
-def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> Floats:
-    """Weights [features] drawn from their posterior.
+def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> tuple[Floats, float]:
+    """Weights [features] drawn from their posterior, and the standard deviation of what they leave unexplained.
 
     Args:
         features: [trials, 2 + values]: a one, the forecast, one for each axis value that a trial has.
@@ -137,16 +143,20 @@ def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.G
     best = max(fits, key=lambda fit: fit.evidence)
     factor = np.linalg.cholesky(best.precision)
     drawn: Floats = best.mean + np.linalg.solve(factor.T, rng.standard_normal(len(best.mean)))
-    return drawn
+    return drawn, best.noise
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """Posterior of the weights under one prior, and the log evidence of that prior (Bishop 2006, eq. 3.86)."""
+    """Posterior of the weights under one prior, and the log evidence of that prior (Bishop 2006, eq. 3.86).
+
+    ``noise`` is the standard deviation of residuals.
+    """
 
     mean: Floats
     precision: Floats
     evidence: float
+    noise: float
 
 
 def _fit(features: Floats, residuals: Floats, prior: Floats) -> _Fit:
@@ -163,7 +173,7 @@ def _fit(features: Floats, residuals: Floats, prior: Floats) -> _Fit:
         - float(left @ left) / variance
         - len(residuals) * math.log(variance)
     )
-    return _Fit(mean, precision, evidence)
+    return _Fit(mean, precision, evidence, math.sqrt(variance))
 
 
 def _features(

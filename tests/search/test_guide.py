@@ -9,7 +9,7 @@ import pytest
 
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe, compose
-from olivine.search.guide import Guide, posterior
+from olivine.search.guide import LATE, Guide, posterior
 from olivine.search.guided import GuidedProposer
 from olivine.search.lots import Lots, chance_choices
 from olivine.search.metrics import parse_constraint
@@ -134,7 +134,9 @@ def test_the_posterior_finds_a_constant_offset() -> None:
     rng = np.random.default_rng(0)
     features = np.column_stack([np.ones(200), rng.normal(size=200)])
     residuals = 0.4 - 0.1 * features[:, 1] + 0.01 * rng.normal(size=200)
-    assert posterior(features, residuals, 0, rng) == pytest.approx([0.4, -0.1], abs=0.01)
+    weights, noise = posterior(features, residuals, 0, rng)
+    assert weights == pytest.approx([0.4, -0.1], abs=0.01)
+    assert noise == pytest.approx(0.01, rel=0.5)
 
 
 @pytest.mark.parametrize(("effect", "width"), [(0.02, 0.05), (0.9, 0.8)])
@@ -145,12 +147,23 @@ def test_trials_say_how_far_the_forecast_is_to_be_trusted(effect: float, width: 
     one_of = np.eye(7)[shown]
     features = np.column_stack([np.ones(60), rng.normal(size=60), one_of])
     residuals = one_of @ (effect * np.array([1, -1, 1, -1, 1, -1, 0])) + 0.01 * rng.normal(size=60)
-    unseen = [posterior(features, residuals, 7, np.random.default_rng(i))[-1] for i in range(300)]
+    unseen = [posterior(features, residuals, 7, np.random.default_rng(i))[0][-1] for i in range(300)]
     assert np.std(unseen) == pytest.approx(width, rel=0.2)
 
 
+def test_late_draws_give_each_candidate_its_own_luck() -> None:
+    """What forecasts and axes explain is the same for twins; from some trials on each of them has luck of its own."""
+    everything = [record(i, choice) for i, choice in enumerate(SPACE.enumerate() or ())]
+    twins = [everything[-1].params] * 2
+    early, late = (
+        guide()._draw("tpot_ms", twins, everything[:count], np.random.default_rng(0)) for count in (LATE - 1, LATE)
+    )
+    assert early[0] == early[1]
+    assert late[0] != late[1]
+
+
 def test_without_trials_the_posterior_is_the_prior() -> None:
-    draws = [posterior(np.empty((0, 2)), np.empty(0), 0, np.random.default_rng(i)) for i in range(400)]
+    draws = [posterior(np.empty((0, 2)), np.empty(0), 0, np.random.default_rng(i))[0] for i in range(400)]
     assert np.std(draws, axis=0) == pytest.approx([0.5, 0.3], rel=0.15)
 
 
