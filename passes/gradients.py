@@ -26,7 +26,7 @@ from olivine.passes.artifact import ModelArtifact, digest
 from olivine.passes.cache import Cache
 from olivine.passes.calibration import load_tokens
 from olivine.passes.errors import PassRefused
-from olivine.passes.graph import Linear
+from olivine.passes.graph import HEAD, Linear
 from olivine.passes.merged import MERGED
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ VERSION = 3
 #: Windows of the calibration text that are run: the average over tokens settles sooner than the Hessians do. On the
 #: demo model, layers chosen by two windows of 512 leave 0.2 % more loss than those chosen by eight, by one 1.2 %.
 MOST_WINDOWS = 2
-HEAD = "lm_head"
 #: Tokens that the head predicts at a time.
 HEAD_TOKENS = 64
 _LIBRARIES = ("torch", "transformers")

@@ -15,6 +15,8 @@ from olivine.passes.artifact import link_or_copy
 from olivine.passes.errors import BuildFailed
 
 MICROSOFT = "com.microsoft"
+#: Path of the head, as :attr:`Linear.path` has it.
+HEAD = "lm_head"
 _LAYER = re.compile(r"layers\.(\d+)/")
 
 

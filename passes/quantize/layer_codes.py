@@ -18,8 +18,7 @@ import numpy as np
 from olivine.passes.artifact import digest
 from olivine.passes.calibrated import Calibrated
 from olivine.passes.errors import PassRefused
-from olivine.passes.gradients import HEAD
-from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.graph import HEAD, Linear, linears, load_graph
 from olivine.passes.merged import Piece, pieces
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.gptq import Job, gptq_all

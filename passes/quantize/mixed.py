@@ -22,8 +22,7 @@ import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
-from olivine.passes.gradients import HEAD
-from olivine.passes.graph import linears
+from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import DYNAMIC_INT8, Kernel
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code

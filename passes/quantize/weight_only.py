@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
-from olivine.passes.graph import linears
+from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import Kernel
 from olivine.passes.quantize.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
 from olivine.passes.quantize.integers import INTEGER_BITS, is_integer
@@ -139,7 +139,7 @@ class WeightOnlyQuantize(GraphPass):
         for pattern, bits in self.overrides:
             if re.fullmatch(pattern, path):
                 return bits
-        return self.lm_head_bits if path == "lm_head" else self.bits
+        return self.lm_head_bits if path == HEAD else self.bits
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """The width of each layer, all else alike."""

@@ -40,8 +40,7 @@ from olivine.passes.artifact import ModelArtifact, digest, link_or_copy, write_a
 from olivine.passes.cache import Cache
 from olivine.passes.calibration import load_tokens
 from olivine.passes.check import check_model
-from olivine.passes.gradients import HEAD
-from olivine.passes.graph import add_initializer, load_graph, save_graph
+from olivine.passes.graph import HEAD, add_initializer, load_graph, save_graph
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.quantize.packing import BlockCodes, unpack_bits
 from olivine.passes.recipe import compose

@@ -25,8 +25,7 @@ from olivine.evaluators.stats import Interval
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.cache import Cache
 from olivine.passes.check import prompt
-from olivine.passes.gradients import HEAD
-from olivine.passes.graph import load_graph
+from olivine.passes.graph import HEAD, load_graph
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
