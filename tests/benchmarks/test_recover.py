@@ -8,17 +8,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
-from benchmarks.recover import (
-    Branch,
-    Training,
-    batches,
-    float_model,
-    layers_of,
-    student_of,
-    train,
-    verdict,
-    write_folder,
-)
+from benchmarks.low_rank import Branch, Training, batches, float_model, layers_of, student_of, train, write_folder
+from benchmarks.recover import verdict
 from onnx import helper
 
 from olivine.evaluators.stats import Interval
