@@ -9,33 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
 
 from olivine.evaluators.label_scores import OF_CLASSES, SCORES, Numbers, Score, built_in
+from olivine.evaluators.offline_metric import OfflineMetric
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean, nearest
 
 
-class _LabelMetric(evaluate.Metric):  # type: ignore[misc] # evaluate has no types
-    """What the five share: one example a row, no download."""
+class _LabelMetric(OfflineMetric):
+    """What the five share: one example a row."""
 
-    word: str
-    doc: str
+    inputs = "predictions: one for each row; references: the label of each row."
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**({"keep_in_memory": True} | options))
-
-    def _info(self) -> evaluate.MetricInfo:
+    @property
+    def features(self) -> datasets.Features:
+        """Classes, or values."""
         value = datasets.Value("int64" if self.word in OF_CLASSES else "float64")
-        return evaluate.MetricInfo(
-            description=self.doc,
-            citation="olivine: search-driven optimizer for ONNX models",
-            inputs_description="predictions: one for each row; references: the label of each row.",
-            features=datasets.Features({"predictions": value, "references": value}),
-        )
+        return datasets.Features({"predictions": value, "references": value})
 
     def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
         labels = np.array(references)

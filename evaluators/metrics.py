@@ -10,35 +10,20 @@ seconds: import this module only where it is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 
 from olivine.evaluators import perplexity as formulas
+from olivine.evaluators.offline_metric import OfflineMetric
 from olivine.evaluators.scoring import bucketed_kl
 from olivine.evaluators.stats import Floats, Interval
 
-_CITATION = "olivine: search-driven optimizer for ONNX language models"
 _LOGPROBS = datasets.Sequence(datasets.Value("float64"))
 
 
-class _WindowMetric(evaluate.Metric):  # type: ignore[misc] # evaluate has no types
-    """What the four share: one example a window, no download."""
-
-    word: str
-    doc: str
-    inputs: str
-    features: datasets.Features
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**({"keep_in_memory": True} | options))
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=self.doc, citation=_CITATION, inputs_description=self.inputs, features=self.features
-        )
+class _WindowMetric(OfflineMetric):
+    """What the four share: one example a window."""
 
     def _answer(self, interval: Interval) -> dict[str, float]:
         return {self.word: interval.value, "low": interval.low, "high": interval.high}
