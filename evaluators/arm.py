@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -110,7 +110,7 @@ class Arm:
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
-            env={**without_secrets(os.environ), **scheduling.HUGE_PAGES, **told_starter()},
+            env={**without_secrets(os.environ), **scheduling.STEADY_MEMORY, **told_starter()},
         )
         arm = cls(process, stderr, timeout_s, memory_limit_bytes)
         arm._options = {
@@ -186,6 +186,10 @@ class Arm:
             raise ArmFailed("error", "A model process that never held a model can't load it again")
         self.load(self.folder)
 
+    def reserve(self, tokens: int) -> None:
+        """Hold memory for the logits of prompts of so many tokens, so that none waits for it; 0 gives it back."""
+        self._told(Done, "reserve", tokens=tokens)
+
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first new token, on a fresh cache; one time.
 
@@ -198,6 +202,17 @@ class Arm:
     def decode(self, steps: int) -> Timing:
         """Generate ``steps`` more tokens after :meth:`prefill` or the last decode; one time each."""
         return self._timed("decode", steps, steps=steps)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the loaded model, 0 for as many as there are cores; one where its folder does not say."""
+        if self.loaded is None or self.loaded.threads is None:
+            return 1
+        return self.loaded.threads
+
+    def keep_on(self, cores: Collection[int]) -> None:
+        """Let the thread that answers run on these cores alone: with one thread, the whole model."""
+        scheduling.keep_on(self.pid, cores)
 
     def pause(self) -> None:
         """Let the process stand still until it is asked something, or :meth:`resume`.

@@ -7,6 +7,7 @@ is caught here: an exception ends the process, its traceback on stderr is the er
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
@@ -33,6 +34,8 @@ EXIT_PROVIDER = 3
 SESSION = "session"
 GRAPH = "graph"
 PARENT_CHECK_S = 2.0
+#: Prompts' logits that an arm keeps room for, so that no prompt waits for memory, and the most bytes of it.
+RESERVED_LOGITS, MOST_RESERVED = 4, 256 << 20
 
 
 class Server:
@@ -45,6 +48,7 @@ class Server:
         self.scored = False
         self.on_gpu = False
         self.gpu_before: int | None = None
+        self.vocab_size = 0
 
     def open(self, folder: str, config: dict[str, Any]) -> None:
         """Load the model of a folder."""
@@ -60,13 +64,22 @@ class Server:
         self.open(folder, config)
         load_ms = (time.perf_counter() - started) * 1e3
         options = config["model"]["decoder"].get("session_options", {})
+        self.vocab_size = config["model"]["vocab_size"]
         return {
             "load_ms": load_ms,
             "provider": provider,
             "threads": options.get("intra_op_num_threads"),
-            "vocab_size": config["model"]["vocab_size"],
+            "vocab_size": self.vocab_size,
             "versions": versions(),
         }
+
+    def reserve(self, tokens: int) -> dict[str, Any]:
+        """Touch memory for the logits of prompts of so many tokens and free it: it stays with the process; 0 trims."""
+        if tokens == 0:
+            trim()
+        elif not self.on_gpu:
+            np.ones(min(RESERVED_LOGITS * 4 * tokens * self.vocab_size, MOST_RESERVED), dtype=np.uint8)
+        return {"done": True}
 
     def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:
         """Time a prompt on a fresh cache, to its first token."""
@@ -149,6 +162,7 @@ class Server:
             }
         with Path(path).open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
+        trim()
         return {}
 
     def score(self, path: str, window: int) -> dict[str, Any]:
@@ -162,6 +176,9 @@ class Server:
         if logits.shape[1] != vocabulary:
             raise ValueError(f"the graph gives logits for {logits.shape[1]} tokens, the base's for {vocabulary}")
         scores = score(logits, targets, base)
+        window_bytes = logits.nbytes
+        self.generator = logits = None
+        trim(window_bytes)
         if not scores.finite.all():
             return {"nll": 0.0, "tokens": len(targets), "kl": 0.0, "agree": 0, "finite": False}
         return {
@@ -174,6 +191,7 @@ class Server:
 
     def reset_peak(self) -> dict[str, Any]:
         """Let VmHWM start anew (proc(5), clear_refs)."""
+        trim()
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
@@ -293,6 +311,13 @@ def timed(work: Callable[[], object], times: int) -> dict[str, Any]:
     seconds = (marks[-1] - marks[0]) / 1e9
     ms = [(after - before) / 1e6 for before, after in itertools.pairwise(marks)]
     return {"ms": ms, "foreign_cores": max(0.0, foreign_s / seconds)}
+
+
+def trim(but: int = 0) -> None:
+    """Give the kernel back what is free, but for so many bytes, where the C library can (malloc_trim(3))."""
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:
+        give_back(ctypes.c_size_t(but))
 
 
 def versions() -> dict[str, str]:

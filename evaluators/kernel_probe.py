@@ -24,7 +24,7 @@ from pathlib import Path
 from olivine.evaluators.bootstrap import child_command
 from olivine.evaluators.kernel_graphs import KernelGraph
 from olivine.evaluators.kernel_times import KernelTimes, Product
-from olivine.evaluators.scheduling import HUGE_PAGES
+from olivine.evaluators.scheduling import STEADY_MEMORY
 from olivine.passes.artifact import digest, write_atomic
 from olivine.passes.cache import cache_root, scratch_folder
 from olivine.passes.cpu_features import cpu_identity
@@ -125,7 +125,7 @@ def runtime_version(python: str | Path) -> str:
 
 
 def _run(command: Sequence[str], given: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **HUGE_PAGES}
+    environment = {**os.environ, **STEADY_MEMORY}
     try:
         return subprocess.run(command, input=given, capture_output=True, text=True, timeout=timeout_s, env=environment)
     except OSError as error:

@@ -98,6 +98,7 @@ class PairedLatency:
             visits, warmup, steady = self._warm_up(turns, prompt)
             readings = [Readings(visits) for _ in turns.arms]
             ended_by = self._rounds(turns, prompt, readings, rng, started, processes)
+        turns.reserve(0)
         stolen_share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
@@ -144,7 +145,8 @@ class PairedLatency:
         spent = 0.0
         for process in range(processes):
             if process:
-                turns.restart()
+                turns.restart(rng)
+                turns.reserve(self.prompt_tokens)
                 started = self.clock()
                 self._round(turns, prompt, [Readings(readings[0].visits) for _ in turns.arms], rng, process)
             share = (process + 1) / processes
@@ -169,6 +171,7 @@ class PairedLatency:
         process: int,
     ) -> None:
         """A prefill of each arm, then visits of decode, the order of each pair left to chance."""
+        turns.change_core(rng)
         for index in rng.permutation(len(readings)):
             timing = turns.prefill(index, prompt, self.new_tokens)
             readings[index].ttft_ms.append(timing.ms[0])
@@ -185,6 +188,7 @@ class PairedLatency:
         Returns:
             How rounds visit the arms, the number of rounds run, and whether the arms had become steady.
         """
+        turns.reserve(self.prompt_tokens)
         started = self.clock()
         steps = min(WARMUP_STEPS, self.new_tokens - 1)
         last: list[float] = []
@@ -223,6 +227,7 @@ class PairedLatency:
         raw = {
             "base_ttft_ms": _rounded(base.ttft_ms),
             "base_step_ms": [_rounded(steps) for steps in base.step_ms],
+            "process": base.process,
             "ttft_ms": _rounded(own.ttft_ms),
             "step_ms": [_rounded(steps) for steps in own.step_ms],
         }

@@ -131,7 +131,7 @@ class PairedRuns:
         for process in range(processes):
             started = self.clock()
             if process:
-                turns.restart()
+                turns.restart(rng)
                 started = self.clock()
                 self._warm_up(turns, arms)
             share = (process + 1) / processes
@@ -154,6 +154,7 @@ class PairedRuns:
         rng: np.random.Generator,
     ) -> None:
         """A visit to each arm for every shape, in random order."""
+        turns.change_core(rng)
         for number in rng.permutation(len(self.shapes)):
             cold, counted = runs[number]
             for index in rng.permutation(len(arms)):

@@ -1,12 +1,17 @@
 """How the kernel treats a model's process while it is timed: where its memory lies, who waits, who goes first.
 
-Three things made two processes of one model differ, measured on a shared machine with 2 cores
+Five things made two processes of one model differ, or one from itself, measured on a shared machine with 2 cores
 (results/numbers.md):
 
 1. Memory. A process gets the pages that others freed last, scattered ones first; the translation of their
    addresses costs 2 to 5 % of decode for as long as the process lives. Weights on huge pages do not differ.
 2. The other model. Its threads spin after their last work and take the cores; a stopped process takes none.
 3. Other programs. A process of higher priority is rarely interrupted by them.
+4. Memory that comes and goes. Freed memory went back to the kernel and from there, on a virtual machine, to its
+   host; a prompt that had to fetch its 25 MB of logits from there took 395 ms and not 345, one in three of them.
+   A process that keeps what it freed, and has touched it before it is timed, has no such prompts.
+5. Cores. One is faster than the other for a while, by whoever else uses it. With one thread, two visits on one
+   core differ by half of what they differ by where the kernel puts them.
 """
 
 from __future__ import annotations
@@ -14,14 +19,18 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Puts all of a process's heap, weights included, on huge pages where the kernel has them on request: glibc then
 #: asks for them (madvise), and takes no small mappings of their own for single weights, which would not fill any.
-#: One arena, since each keeps freed memory to itself. Source: glibc manual, "Memory Allocation Tunables".
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1"}
+#: One arena, since each keeps freed memory to itself; and what is freed stays with the process, until it is trimmed.
+#: Source: glibc manual, "Memory Allocation Tunables".
+STEADY_MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:"
+    f"glibc.malloc.trim_threshold={1 << 48}"
+}
 #: As nice(2) has it: a process of this niceness gets 68 times the time of a usual one.
 FIRST = -19
 USUAL = 0
@@ -71,6 +80,17 @@ def set_niceness(pid: int, niceness: int) -> bool:
     except OSError:  # no right to it, or no such process any more
         return False
     return True
+
+
+def keep_on(pid: int, cores: Collection[int]) -> None:
+    """Let a process's first thread run on these cores alone, where the system knows of such a thing."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, cores)
+
+
+def own_cores() -> list[int]:
+    """Cores that this process may run on; none where the system doesn't say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def die_with_parent() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,7 +12,7 @@ import numpy as np
 
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.paired import lower_half_mean
-from olivine.evaluators.scheduling import prompt_thread
+from olivine.evaluators.scheduling import own_cores, prompt_thread
 from olivine.evaluators.stats import Floats
 
 #: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
@@ -35,6 +35,19 @@ class TimedArm(Protocol):
         """How long the model took to load."""
         ...
 
+    @property
+    def threads(self) -> int:
+        """Threads of the model, 0 for as many as there are cores."""
+        ...
+
+    def keep_on(self, cores: Collection[int]) -> None:
+        """Let the thread that answers run on these cores alone."""
+        ...
+
+    def reserve(self, tokens: int) -> None:
+        """Hold memory for prompts of so many tokens; 0 gives it back."""
+        ...
+
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first token."""
         ...
@@ -49,6 +62,11 @@ class TimedArm(Protocol):
 
     def reload(self) -> None:
         """Load the model into it."""
+        ...
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can take a request."""
         ...
 
     def pause(self) -> None:
@@ -75,6 +93,12 @@ class Turns:
 
     arms: Sequence[TimedArm]
     hurried: bool = False
+    _cores: Sequence[int] = field(default_factory=own_cores)
+
+    @property
+    def _one_core(self) -> bool:
+        """Whether each arm needs one core and there are several."""
+        return len(self._cores) > 1 and all(arm.threads == 1 for arm in self.arms)
 
     @contextmanager
     def ahead_of_others(self) -> Iterator[None]:
@@ -87,14 +111,28 @@ class Turns:
             for arm in self.arms:
                 arm.resume()
                 arm.hurry(False)
+                if self._one_core and arm.usable:
+                    arm.keep_on(self._cores)
 
-    def restart(self) -> None:
-        """Every arm goes on in a fresh process; their libraries load at the same time."""
+    def restart(self, rng: np.random.Generator) -> None:
+        """Every arm goes on in a fresh process; their libraries load at the same time, their models in random order."""
         for arm in self.arms:
             arm.restart()
-        for arm in self.arms:
-            arm.reload()
+        for index in rng.permutation(len(self.arms)):
+            self.arms[index].reload()
         self._hurry()
+
+    def change_core(self, rng: np.random.Generator) -> None:
+        """Arms of one thread go on together, on a core drawn at random."""
+        if self._one_core:
+            core = int(rng.choice(self._cores))
+            for arm in self.arms:
+                arm.keep_on({core})
+
+    def reserve(self, tokens: int) -> None:
+        """Every arm holds memory for prompts of so many tokens; 0 gives it back."""
+        for index in range(len(self.arms)):
+            self.alone(index).reserve(tokens)
 
     def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
         """A prompt on the arm of this index."""

@@ -208,6 +208,27 @@ def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:
     assert after.peak_rss_bytes <= before.peak_rss_bytes
 
 
+def test_memory_that_is_held_stays_with_the_process_until_it_is_given_back(
+    open_arm: OpenArm, base_folder: Path
+) -> None:
+    arm = open_arm(base_folder)
+    before = arm.stats().rss_bytes
+    arm.reserve(2_000_000)  # four prompts of logits for 3 tokens: 96 MB
+    assert arm.stats().rss_bytes > before + 80e6
+    arm.prefill([1, 2])
+    assert arm.stats().rss_bytes > before + 80e6
+    arm.reserve(0)
+    assert arm.stats().rss_bytes < before + 40e6
+
+
+def test_an_arm_is_kept_on_a_core(open_arm: OpenArm, base_folder: Path) -> None:
+    arm = open_arm(base_folder)
+    assert arm.threads == 1
+    cores = os.sched_getaffinity(arm.pid)
+    arm.keep_on({min(cores)})
+    assert os.sched_getaffinity(arm.pid) == {min(cores)}
+
+
 def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) -> None:
     arms = [open_arm(base_folder), open_arm(base_folder)]
     found: list[int] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
 from olivine.evaluators.latency import MIN_ROUNDS, PairedLatency
+from olivine.evaluators.paired import PREFILL_LUCK
 
 
 class Machine:
@@ -36,11 +38,15 @@ class Machine:
 
 class SimulatedArm:
     vocab_size = 100
+    usable = True
 
     def __init__(self, machine: Machine, prefill_ms: float, step_ms: float) -> None:
         self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
         self.prompts: list[list[int]] = []
         self.processes = 0
+        self.threads = 2
+        self.kept_on: list[set[int]] = []
+        self.held: list[int] = []
         self.load_seconds = 0.5
         self.restart()
         self.cold = 3.0
@@ -52,6 +58,12 @@ class SimulatedArm:
 
     def decode(self, steps: int) -> Timing:
         return Timing([self.machine.spend(self.step_ms * self.luck) for _ in range(steps)], 0.0)
+
+    def reserve(self, tokens: int) -> None:
+        self.held.append(tokens)
+
+    def keep_on(self, cores: Collection[int]) -> None:
+        self.kept_on.append(set(cores))
 
     def pause(self) -> None:
         self.paused = True
@@ -126,7 +138,7 @@ def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
 def test_luck_of_processes_is_within_the_interval() -> None:
     runs = []
     for seed in range(40):
-        machine = Machine(seed, noise=0.3, luck=0.009)
+        machine = Machine(seed, noise=0.3, luck=PREFILL_LUCK / math.sqrt(2))
         base, candidate = SimulatedArm(machine, 100.0, 10.0), SimulatedArm(machine, 100.0, 10.0)
         latency = PairedLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
         runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
@@ -164,6 +176,38 @@ def test_every_sample_is_kept() -> None:
     assert len(found["ttft_ms"].samples) == len(found["ttft_speedup"].samples) == rounds
     assert len(found["tpot_speedup"].samples) == rounds * visits
     json.dumps([m.to_dict() for m in found.values()])
+
+
+def test_arms_of_one_thread_share_a_core_that_changes_and_are_free_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5})
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    for arm in arms:
+        arm.threads = 1
+    PairedLatency(half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert arms[0].kept_on == arms[1].kept_on
+    *timed, last = arms[0].kept_on
+    assert {frozenset(cores) for cores in timed} == {frozenset({3}), frozenset({5})}
+    assert last == {3, 5}
+
+
+@pytest.mark.parametrize(("threads", "cores"), [(2, {0, 1}), (0, {0, 1}), (1, {0})])
+def test_other_arms_run_where_the_kernel_puts_them(
+    threads: int, cores: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    arms[0].threads = threads
+    PairedLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert arms[0].kept_on == arms[1].kept_on == []
+
+
+def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    found = PairedLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert arms[0].held == arms[1].held == [7] * found[0].protocol["processes"] + [0]
 
 
 def test_the_base_against_itself_is_exactly_one() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class FakeArm:
     rng: np.random.Generator
     load_seconds: float = 0.1
     still: bool = False
+    threads: int = 2
+    usable: bool = True
     log: list[Any] = field(default_factory=list)
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
@@ -38,6 +41,9 @@ class FakeArm:
         self.clock.now += sum(found) / 1e3
         self.log.append(("run", number, times))
         return Timing(found, 0.0)
+
+    def keep_on(self, cores: Collection[int]) -> None:
+        raise AssertionError("an arm of two threads runs where the kernel puts it")
 
     def pause(self) -> None:
         self.still = True
