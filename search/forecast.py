@@ -7,7 +7,8 @@ kernels of this machine (``evaluators/kernel_probe.py``). Both only rank: what i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -26,6 +27,10 @@ from olivine.search.space import Space
 LEAST_DIVERGENCE = 1e-5
 #: Share of the positions whose likeliest token changes, by the root of the divergence (demo model: 0.61 to 0.66).
 FLIPS = 0.63
+
+
+#: How often a recipe runs each product: kernel, input features and output features.
+_Products = Counter[tuple[Kernel, int, int]]
 
 
 class ProbedKernels:
@@ -54,7 +59,8 @@ class ProbedKernels:
 
     def ms(self, kernel: Kernel, k: int, n: int, tokens: int) -> float:
         """Milliseconds of one product."""
-        self.probe([kernel])
+        if kernel not in self._times:
+            self.probe([kernel])
         return self._times[kernel].ms(kernel, k, n, tokens)
 
 
@@ -86,12 +92,13 @@ class Forecast:
 
     def metrics(self, recipe: Recipe) -> dict[str, float]:
         """Metric -> what a candidate should have. What no forecast is made of (``load_ms``) is missing."""
-        stored = layer_formats(recipe, self.losses)
-        divergence = sum((self._loss(path, form) for path, (form, _) in stored.items()), LEAST_DIVERGENCE)
-        kernels = {path: _kernel(form, level) for path, (form, level) in stored.items()}
-        tpot = max(0.0, self.base["tpot_ms"] - self._float_ms[0]) + self._ms(kernels, 1)
-        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + self._ms(kernels, self.prompt_tokens)
-        saved = sum(self._bytes(path, FLOAT) - self._bytes(path, kernel) for path, kernel in kernels.items())
+        divergence, products = LEAST_DIVERGENCE, _Products()
+        for (form, level), paths in _alike(layer_formats(recipe, self.losses)).items():
+            divergence += self._loss(paths, form)
+            products += self._products(paths, _kernel(form, level))
+        tpot = max(0.0, self.base["tpot_ms"] - self._float_ms[0]) + self._ms(products, 1)
+        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + self._ms(products, self.prompt_tokens)
+        saved = _bytes(self._floats) - _bytes(products)
         e2e = ttft + (self.new_tokens - 1) * tpot
         metrics = {
             "tpot_ms": tpot,
@@ -111,25 +118,44 @@ class Forecast:
         }
         return {**metrics, **speedups}
 
-    def _loss(self, path: str, form: Format) -> float:
+    def _loss(self, paths: Sequence[str], form: Format) -> float:
+        """What layers lose that are stored alike."""
         if form is None:
             return 0.0
-        loss = self.losses[path]
-        return loss.of(form) if isinstance(form, BlockFormat) else loss.of_dynamic(form)
+        layers = map(self.losses.__getitem__, paths)
+        if isinstance(form, BlockFormat):
+            return sum(layer.of(form) for layer in layers)
+        return sum(layer.of_dynamic(form) for layer in layers)
 
-    def _bytes(self, path: str, kernel: Kernel) -> int:
-        return kernel.weight_bytes(self.losses[path].k, self.losses[path].n)
+    def _products(self, paths: Iterable[str], kernel: Kernel) -> _Products:
+        """The products of layers that run with one kernel."""
+        shapes = Counter((self.losses[path].k, self.losses[path].n) for path in paths)
+        return _Products({(kernel, *shape): count for shape, count in shapes.items()})
 
-    def _ms(self, kernels: Mapping[str, Kernel], tokens: int) -> float:
-        return sum(
-            self.times.ms(kernel, self.losses[path].k, self.losses[path].n, tokens) for path, kernel in kernels.items()
-        )
+    def _ms(self, products: _Products, tokens: int) -> float:
+        return sum(count * self.times.ms(*product, tokens) for product, count in products.items())
+
+    @cached_property
+    def _floats(self) -> _Products:
+        """The products of the float base."""
+        return self._products(self.losses, FLOAT)
 
     @cached_property
     def _float_ms(self) -> tuple[float, float]:
-        """What the linear layers of the float base take in decode and in prefill."""
-        floats = dict.fromkeys(self.losses, FLOAT)
-        return self._ms(floats, 1), self._ms(floats, self.prompt_tokens)
+        """What they take in decode and in prefill."""
+        return self._ms(self._floats, 1), self._ms(self._floats, self.prompt_tokens)
+
+
+def _bytes(products: _Products) -> int:
+    return sum(count * kernel.weight_bytes(k, n) for (kernel, k, n), count in products.items())
+
+
+def _alike(stored: Mapping[str, tuple[Format, int]]) -> dict[tuple[Format, int], list[str]]:
+    """Paths of the layers that are stored alike."""
+    groups: dict[tuple[Format, int], list[str]] = {}
+    for path, how in stored.items():
+        groups.setdefault(how, []).append(path)
+    return groups
 
 
 def layer_formats(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> dict[str, tuple[Format, int]]:

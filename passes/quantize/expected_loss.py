@@ -22,6 +22,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -73,10 +74,8 @@ class LayerLoss:
 
     def of(self, form: BlockFormat) -> float:
         """Expected divergence of storing the weight in ``form``."""
-        symmetric = not form.zero_points
-        levels: int = 2 ** (form.bits - 1) if symmetric else 2**form.bits - 1
-        searched = SEARCHED if form.algorithm == "k_quant" or (form.learns and not symmetric) else 1.0
-        return searched * self.blocks[_key(form.block_size, symmetric, form.learns)] / levels**2
+        key, share = _of_range(form)
+        return share * self.blocks[key]
 
     def of_dynamic(self, form: DynamicInt8) -> float:
         """Expected divergence of dynamic int8."""
@@ -189,6 +188,15 @@ def block_ranges(weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]
     """Lowest and highest weight of each block, float32 [blocks, N] of a weight [K, N]; K may be no multiple."""
     starts = np.arange(0, len(weight), size)
     return np.minimum.reduceat(weight, starts, axis=0), np.maximum.reduceat(weight, starts, axis=0)
+
+
+@cache
+def _of_range(form: BlockFormat) -> tuple[str, float]:
+    """Which of a layer's losses a format has, and the share of it that its steps leave."""
+    symmetric = not form.zero_points
+    levels: int = 2 ** (form.bits - 1) if symmetric else 2**form.bits - 1
+    searched = SEARCHED if form.algorithm == "k_quant" or (form.learns and not symmetric) else 1.0
+    return _key(form.block_size, symmetric, form.learns), searched / levels**2
 
 
 def _dynamic_key(form: DynamicInt8) -> str:

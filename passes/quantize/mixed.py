@@ -195,7 +195,8 @@ class MixedQuantize(GraphPass):
 
     def _at_eight(self, losses: Mapping[str, LayerLoss], sizes: Mapping[str, int]) -> frozenset[str]:
         """Of layers that share int8 and int4 in blocks: those that are int8."""
-        saved = {path: loss.of(self._four()) - loss.of(self._eight()) for path, loss in losses.items()}
+        four, eight = self._four(), self._eight()
+        saved = {path: loss.of(four) - loss.of(eight) for path, loss in losses.items()}
         return worth_most(saved, sizes, self.int8_share)
 
     def _four(self) -> BlockFormat:
