@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from olivine.passes.check import check_model
+from olivine.passes.check import PACKED_BYTES, check_model
 from olivine.passes.errors import BuildFailed
 
 
@@ -35,8 +35,12 @@ def poison(folder: Path, value: float) -> None:
     onnx.save(model, folder / "model.onnx")
 
 
+@pytest.mark.parametrize("packed_bytes", [0, PACKED_BYTES])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_logits_that_are_not_finite_are_refused(folder: Path, value: float) -> None:
+def test_logits_that_are_not_finite_are_refused(
+    folder: Path, value: float, packed_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("olivine.passes.check.PACKED_BYTES", packed_bytes)
     poison(folder, value)
     with pytest.raises(BuildFailed, match="logits that are not finite"):
         check_model(folder)
