@@ -31,6 +31,8 @@ MIN_WARMUP_ROUNDS, MAX_WARMUP_ROUNDS = 2, 5
 WARMUP_SHARE = 0.15
 #: Decode steps of a warm-up round.
 WARMUP_STEPS = 4
+#: Prompt tokens that a fresh process runs before it is timed.
+WAKING_TOKENS = 8
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
 ESTIMATOR = (
@@ -148,7 +150,7 @@ class PairedLatency:
                 turns.restart(rng)
                 turns.reserve(self.prompt_tokens)
                 started = self.clock()
-                self._round(turns, prompt, [Readings(readings[0].visits) for _ in turns.arms], rng, process)
+                self._wake(turns, prompt, readings[0].visits)
             share = (process + 1) / processes
             while spent + self.clock() - started < share * self.max_seconds or (
                 len(readings[0].ttft_ms) < share * MIN_ROUNDS
@@ -181,6 +183,12 @@ class PairedLatency:
         for _ in range(visits.count):
             for index in rng.permutation(len(readings)):
                 readings[index].step_ms.append(turns.decode(index, visits.steps).ms)
+
+    def _wake(self, turns: Turns, prompt: Sequence[int], visits: Visits) -> None:
+        """Let fresh processes run once: a few tokens are enough where the memory for a prompt is held already."""
+        for index in range(len(turns.arms)):
+            turns.prefill(index, prompt[:WAKING_TOKENS], self.new_tokens)
+            turns.decode(index, visits.steps)
 
     def _warm_up(self, turns: Turns, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
         """Run rounds that do not count until no arm is still getting faster, by its own times.
