@@ -17,7 +17,11 @@ STEADY_GOVERNORS = ("performance", "userspace")
 
 
 def timing_cautions(
-    stolen_share: float, governor: str | None, warmed_up: bool, first_prefills_ms: Sequence[Sequence[float]]
+    stolen_share: float,
+    governor: str | None,
+    warmed_up: bool,
+    readings_ms: Sequence[Sequence[float]],
+    reading: str = "prefill",
 ) -> Iterator[str]:
     """Of one paired measurement.
 
@@ -25,7 +29,8 @@ def timing_cautions(
         stolen_share: of the machine's time, kept by its host meanwhile.
         governor: how the kernel sets the frequency; None where it does not.
         warmed_up: whether warm-up ended because readings were steady.
-        first_prefills_ms: [arms][rounds] prefill times, in the order taken.
+        readings_ms: [arms][rounds] times, in the order taken.
+        reading: what each of them is of.
     """
     if stolen_share > STOLEN:
         yield (
@@ -37,10 +42,10 @@ def timing_cautions(
             f"The frequency governor is '{governor}', so that clocks change with load. Set it with 'cpupower "
             "frequency-set -g performance' while you measure."
         )
-    slower = max(times[0] / float(np.median(times)) for times in first_prefills_ms)
+    slower = max(times[0] / float(np.median(times)) for times in readings_ms)
     if slower > FIRST_SLOWER:
         yield (
-            f"The first prefill that counts took {slower:.1f} times as long as the median one: warm-up was too short. "
+            f"The first {reading} that counts took {slower:.1f} times as long as the median one: warm-up was too short. "
             "Give more time per measurement (max_seconds, --seconds)."
         )
     elif not warmed_up:

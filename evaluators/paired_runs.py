@@ -94,7 +94,7 @@ class PairedRuns:
             "asked_half_width": self.half_width,
             "estimator": "lower-half means of paired log times, randomisation interval, the luck of processes included",
             "priority": "raised" if turns.hurried else "usual",
-            "cautions": list(timing_cautions(share, frequency_governor(), True, firsts)),
+            "cautions": list(timing_cautions(share, frequency_governor(), True, firsts, "run")),
             "stolen_share": round(share, 4),
         }
         return self._summarise(base, own, used, protocol)

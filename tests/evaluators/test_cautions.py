@@ -39,6 +39,11 @@ def test_a_cause_brings_one_sentence_with_its_cure(found: list[str], cause: str,
     assert cure in said
 
 
+def test_a_graph_that_is_no_decoder_has_runs_and_no_prefills() -> None:
+    (said,) = timing_cautions(0.0, None, True, [[150.0, 100.0, 100.0]], "run")
+    assert said.startswith("The first run that counts")
+
+
 def test_more_threads_than_cores() -> None:
     assert oversubscribed(2, 2) is None
     assert "8 threads on 2 cores" in str(oversubscribed(8, 2))
