@@ -85,7 +85,8 @@ def set_niceness(pid: int, niceness: int) -> bool:
 def keep_on(pid: int, cores: Collection[int]) -> None:
     """Let a process's first thread run on these cores alone, where the system knows of such a thing."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, cores)
+        with suppress(ProcessLookupError):  # it has just ended, as whoever asks it next is told
+            os.sched_setaffinity(pid, cores)
 
 
 def own_cores() -> list[int]:

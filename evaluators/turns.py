@@ -64,11 +64,6 @@ class TimedArm(Protocol):
         """Load the model into it."""
         ...
 
-    @property
-    def usable(self) -> bool:
-        """Whether it can take a request."""
-        ...
-
     def pause(self) -> None:
         """Let the arm stand still until it is asked something, or resumed."""
         ...
@@ -111,7 +106,7 @@ class Turns:
             for arm in self.arms:
                 arm.resume()
                 arm.hurry(False)
-                if self._one_core and arm.usable:
+                if self._one_core:
                     arm.keep_on(self._cores)
 
     def restart(self, rng: np.random.Generator) -> None:

@@ -227,6 +227,8 @@ def test_an_arm_is_kept_on_a_core(open_arm: OpenArm, base_folder: Path) -> None:
     cores = os.sched_getaffinity(arm.pid)
     arm.keep_on({min(cores)})
     assert os.sched_getaffinity(arm.pid) == {min(cores)}
+    arm.close()
+    arm.keep_on(cores)
 
 
 def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) -> None:

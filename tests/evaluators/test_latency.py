@@ -38,7 +38,6 @@ class Machine:
 
 class SimulatedArm:
     vocab_size = 100
-    usable = True
 
     def __init__(self, machine: Machine, prefill_ms: float, step_ms: float) -> None:
         self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms

@@ -32,7 +32,6 @@ class FakeArm:
     load_seconds: float = 0.1
     still: bool = False
     threads: int = 2
-    usable: bool = True
     log: list[Any] = field(default_factory=list)
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
