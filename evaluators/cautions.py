@@ -45,8 +45,8 @@ def timing_cautions(
     slower = max(times[0] / float(np.median(times)) for times in readings_ms)
     if slower > FIRST_SLOWER:
         yield (
-            f"The first {reading} that counts took {slower:.1f} times as long as the median one: warm-up was too short. "
-            "Give more time per measurement (max_seconds, --seconds)."
+            f"The first {reading} that counts took {slower:.1f} times as long as the median one: warm-up was too "
+            "short. Give more time per measurement (max_seconds, --seconds)."
         )
     elif not warmed_up:
         yield (

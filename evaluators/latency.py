@@ -35,10 +35,7 @@ WARMUP_STEPS = 4
 WAKING_TOKENS = 8
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
-ESTIMATOR = (
-    "prefill: lower-half means of paired log times, randomisation interval; decode: Hodges-Lehmann of paired log "
-    "ratios, signed-rank interval; both 95 %, the luck of processes included"
-)
+ESTIMATOR = "lower-half means of paired log times, 95 % randomisation interval, the luck of processes included"
 #: Seconds that a pair of processes is timed before fresh ones take over, and how many pairs there are at most.
 PROCESS_SECONDS = 2.5
 MAX_PROCESSES = 10

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from olivine.evaluators.stats import LEVEL, Floats, Interval, hodges_lehmann
+from olivine.evaluators.stats import LEVEL, Floats, Interval
 
 #: Random swaps behind a randomisation interval, and steps in which its ends are found.
 SWAPS = 400
@@ -18,21 +18,13 @@ PREFILL_LUCK, DECODE_LUCK = 0.008, 0.009
 
 
 def prefill_speedup(base: Floats, candidate: Floats, processes: int) -> Interval:
-    """Log speedup from [rounds] prefill times, taken in this many pairs of processes.
-
-    A prefill is long enough to be hit by another program nearly every time: what counts is how fast an arm is when
-    it is not, so the faster halves are compared.
-    """
+    """Log speedup from [rounds] prefill times, taken in this many pairs of processes."""
     return with_luck(paired_speedup(base, candidate), PREFILL_LUCK, processes)
 
 
 def decode_speedup(base: Floats, candidate: Floats, processes: int) -> Interval:
-    """Log speedup from [visits] decode times, taken in this many pairs of processes.
-
-    A visit is short, so what moves its time is mostly a mood of the machine that both arms of a pair share: what
-    counts is the difference within pairs.
-    """
-    return with_luck(hodges_lehmann(np.log(base / candidate)), DECODE_LUCK, processes)
+    """Log speedup from [visits] decode times, taken in this many pairs of processes."""
+    return with_luck(paired_speedup(base, candidate), DECODE_LUCK, processes)
 
 
 def with_luck(interval: Interval, deviation: float, processes: int) -> Interval:

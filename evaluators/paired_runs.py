@@ -19,7 +19,7 @@ import numpy as np
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.cautions import timing_cautions
-from olivine.evaluators.latency import CHECK_EVERY, MAX_PROCESSES, MIN_ROUNDS, PER_LOAD, PROCESS_SECONDS
+from olivine.evaluators.latency import CHECK_EVERY, ESTIMATOR, MAX_PROCESSES, MIN_ROUNDS, PER_LOAD, PROCESS_SECONDS
 from olivine.evaluators.paired import lower_half_mean, prefill_speedup
 from olivine.evaluators.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
@@ -92,7 +92,7 @@ class PairedRuns:
             "processes": used,
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
-            "estimator": "lower-half means of paired log times, randomisation interval, the luck of processes included",
+            "estimator": ESTIMATOR,
             "priority": "raised" if turns.hurried else "usual",
             "cautions": list(timing_cautions(share, frequency_governor(), True, firsts, "run")),
             "stolen_share": round(share, 4),

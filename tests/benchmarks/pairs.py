@@ -1,6 +1,6 @@
 """Pairs of models whose speedup is known, and one measurement of such a pair.
 
-The float base of the demo model stands beside its own copy (a speedup of 1), and beside models with 1, 2 or 4 layers
+The float base of the demo model stands beside its own copy (a speedup of 1), and beside models with some layers
 more. The models are built once and kept in the cache folder.
 """
 
@@ -12,11 +12,14 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 from campaign import Row
 from safetensors.numpy import load_file, save_file
 
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.latency import PairedLatency
+from olivine.evaluators.paired import decode_speedup, prefill_speedup
+from olivine.evaluators.turns import Readings, Visits
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.pipeline import build
@@ -24,9 +27,9 @@ from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
 
 MODEL = "demo:smollm2-135m-instruct"
-#: Layers added to the model's 30. A layer holds 2.6 % of the weights that a token reads (the head included), so these
-#: are planted differences of 2.6, 5.3 and 10.5 % in decode.
-MORE_LAYERS = (1, 2, 4)
+#: Layers added to the model's 30. With one thread, a layer is 1 % of decode, most of which is the head, and nearly 3 % of
+#: prefill: planted differences of about 1, 3, 5 and 10 % in decode, and of 3, 8, 13 and 25 % in prefill.
+MORE_LAYERS = (1, 3, 5, 10)
 BASE, COPY = "base", "copy"
 SPEEDUPS = ("tpot_speedup", "ttft_speedup")
 #: Narrower than any measurement gets: the time ends it.
@@ -34,7 +37,7 @@ NEVER = 1e-6
 
 
 def models(threads: int) -> Path:
-    """The folder with ``base``, ``copy`` and ``deeper-1``, ``-2``, ``-4``, all set to this many threads."""
+    """The folder with ``base``, ``copy`` and ``deeper-1``, ``-3``, ``-5`` and ``-10``, all set to this many threads."""
     home = cache_root() / "benchmarks" / "pairs"
     home.mkdir(parents=True, exist_ok=True)
     source = resolve(MODEL)
@@ -81,21 +84,35 @@ def add_layers(checkpoint: Path, more: int, to: Path) -> Path:
 
 
 def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
-    """One measurement in fresh processes: speedups of ``candidate`` over ``base`` with their ends, and every sample."""
+    """One measurement in fresh processes: its speedups (:func:`speedups`) and every sample."""
     started, load = time.time(), os.getloadavg()[0]
     with Arm.open(base) as reference, Arm.open(candidate) as arm:
         latency = PairedLatency(half_width=NEVER, max_seconds=seconds, seed=seed)
-        found = {m.metric: m for m in latency.evaluate(arm, reference)}
-    protocol = found["tpot_ms"].protocol
-    told = ("foreign_cores", "stolen_share", "priority", "rounds", "processes", "samples")
-    return {
+        protocol = {m.metric: m for m in latency.evaluate(arm, reference)}["tpot_ms"].protocol
+    told = ("foreign_cores", "stolen_share", "priority", "rounds", "processes", "cold_steps", "samples")
+    row = {
         "started": round(started),
         "took": round(time.time() - started),
         "seconds": seconds,
         "load": round(load, 2),
-        **{name: [round(x, 5) for x in (found[name].value, found[name].low, found[name].high)] for name in SPEEDUPS},
         **{name: protocol[name] for name in told},
     }
+    return {**row, **speedups(row)}
+
+
+def speedups(row: Row) -> dict[str, list[float]]:
+    """Name -> value, low and high, by the present estimator from a row's samples."""
+    samples, processes = row["samples"], row["processes"]
+    base, own = (
+        Readings(Visits(1, row["cold_steps"], 0), ttft_ms=samples[f"{arm}ttft_ms"], step_ms=samples[f"{arm}step_ms"])
+        for arm in ("base_", "")
+    )
+    found = {
+        "tpot_speedup": decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
+        "ttft_speedup": prefill_speedup(np.array(base.ttft_ms), np.array(own.ttft_ms), processes),
+    }
+    ratios = {name: interval.exp() for name, interval in found.items()}
+    return {name: [round(x, 5) for x in (ratio.value, ratio.low, ratio.high)] for name, ratio in ratios.items()}
 
 
 def _keep(folder: Path, to: Path) -> None:

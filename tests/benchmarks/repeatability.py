@@ -34,7 +34,7 @@ def table(rows: Sequence[campaign.Row]) -> str:
     for threads, seconds in sorted({(row["threads"], row["seconds"]) for row in rows}):
         chosen = [row for row in rows if (row["threads"], row["seconds"]) == (threads, seconds)]
         for name in pairs.SPEEDUPS:
-            ends = [row[name] for row in chosen]
+            ends = [pairs.speedups(row)[name] for row in chosen]
             width = median((high / low - 1) / 2 for _, low, high in ends)
             held = sum(low <= 1 <= high for _, low, high in ends)
             value = median(end[0] for end in ends)
