@@ -27,8 +27,8 @@ from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
 
 MODEL = "demo:smollm2-135m-instruct"
-#: Layers added to the model's 30. With one thread, a layer is 1 % of decode, most of which is the head, and nearly 3 % of
-#: prefill: planted differences of about 1, 3, 5 and 10 % in decode, and of 3, 8, 13 and 25 % in prefill.
+#: Layers added to the model's 30. With one thread, a layer is some 1 % of decode and 3 % of prefill: planted differences
+#: of about 1, 3, 5 and 10 % in decode, and of 3, 8, 13 and 25 % in prefill.
 MORE_LAYERS = (1, 3, 5, 10)
 BASE, COPY = "base", "copy"
 SPEEDUPS = ("tpot_speedup", "ttft_speedup")
