@@ -173,7 +173,7 @@ class Arm:
         """
         self.close()
         fresh = Arm.start(**self._options)
-        self._process, self._stderr, self._buffer = fresh._process, fresh._stderr, b""
+        self._process, self._stderr, self._memory, self._buffer = fresh._process, fresh._stderr, fresh._memory, b""
         self._requests, self._paused, self._closed = 0, False, False
 
     def reload(self) -> None:
@@ -187,8 +187,11 @@ class Arm:
         self.load(self.folder)
 
     def reserve(self, tokens: int) -> None:
-        """Hold memory for the logits of prompts of so many tokens, so that none waits for it; 0 gives it back."""
-        self._told(Done, "reserve", tokens=tokens)
+        """Hold memory for the logits of prompts of so many tokens, so that none waits for it; 0 gives it back.
+
+        Less is held where memory is scarce: at most half of what the process may still take.
+        """
+        self._told(Done, "reserve", tokens=tokens, most=self._memory.room() // 2)
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first new token, on a fresh cache; one time.

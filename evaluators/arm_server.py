@@ -73,12 +73,12 @@ class Server:
             "versions": versions(),
         }
 
-    def reserve(self, tokens: int) -> dict[str, Any]:
+    def reserve(self, tokens: int, most: int) -> dict[str, Any]:
         """Touch memory for the logits of prompts of so many tokens and free it: it stays with the process; 0 trims."""
         if tokens == 0:
             trim()
         elif not self.on_gpu:
-            np.ones(min(RESERVED_LOGITS * 4 * tokens * self.vocab_size, MOST_RESERVED), dtype=np.uint8)
+            np.ones(min(RESERVED_LOGITS * 4 * tokens * self.vocab_size, MOST_RESERVED, most), dtype=np.uint8)
         return {"done": True}
 
     def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:

@@ -75,6 +75,13 @@ class MemoryWatch:
             return Excess(self.peak, self.peak - reserve + left, left)
         return None
 
+    def room(self) -> int:
+        """Bytes that the child may still take, by its limit and by what the machine can spare."""
+        spare = available_bytes() - reserve_bytes()
+        if self.limit is not None:
+            spare = min(spare, self.limit - peak_rss_bytes(self.pid))
+        return max(0, spare)
+
     def killed(self) -> Excess | None:
         """Of a child that has died: what it held too much, when the kernel ended it for that."""
         if self.group is None or self.limit is None or not self.group.killed():

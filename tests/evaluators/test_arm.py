@@ -89,9 +89,12 @@ def test_a_hang_is_a_timeout_and_leaves_no_process(open_arm: OpenArm, base_folde
     assert gone(arm.pid)
 
 
-def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path, restarted: bool) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((2000, 15000), dtype=np.float32))
     with Arm.start(memory_limit_bytes=150_000_000) as arm:
+        if restarted:
+            arm.restart()
         with pytest.raises(ArmFailed, match=r"in 'load': it held \d+ MB, its limit is 150 MB") as caught:
             arm.load(folder)
             arm.reference([(list(range(2000)), 1999)], tmp_path / "r.npz", 512)
@@ -219,6 +222,14 @@ def test_memory_that_is_held_stays_with_the_process_until_it_is_given_back(
     assert arm.stats().rss_bytes > before + 80e6
     arm.reserve(0)
     assert arm.stats().rss_bytes < before + 40e6
+
+
+def test_no_more_memory_is_held_than_half_of_what_is_left_to_the_process(open_arm: OpenArm, base_folder: Path) -> None:
+    peak = open_arm(base_folder).stats().peak_rss_bytes
+    with Arm.open(base_folder, memory_limit_bytes=peak + 60_000_000) as arm:
+        arm.reserve(2_000_000)  # 96 MB, if it could
+        assert arm.stats().peak_rss_bytes < peak + 50_000_000
+        assert arm.prefill([1, 2]).ms
 
 
 def test_an_arm_is_kept_on_a_core(open_arm: OpenArm, base_folder: Path) -> None:
