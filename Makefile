@@ -14,7 +14,7 @@ install: .venv/.development  ## everything that development needs, in .venv
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# The constraints pin exact versions; torch's there is the CPU build, where an open range may bring CUDA's.
+# The constraints pin exact versions; of torch the one that has a CPU build, where an open range may bring CUDA's.
 .venv/.runtime: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
