@@ -98,8 +98,11 @@ def in_order(folders: Sequence[Path], reference: Path | None) -> tuple[Path, lis
     named = [*([] if reference is None else [reference]), *folders]
     if not named:
         raise UsageError("Name at least one model folder.")
-    unique = list({folder.resolve(): folder for folder in reversed(named)}.values())[::-1]
-    return unique[0], unique[1:]
+    unique: dict[Path, Path] = {}
+    for folder in named:
+        unique.setdefault(folder.resolve(), folder)
+    first, *others = unique.values()
+    return first, others
 
 
 def check_context(folder: Path, tokens: int, what: str) -> None:

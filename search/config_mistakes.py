@@ -155,7 +155,8 @@ def meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
             found += differing_from_base(choice, place, others)
     found += _demo_mistakes(raw)
     found += _provider_mistakes(raw.get("providers"))
-    return found + goal_mistakes(raw, ("tpot_ms", "perplexity_ratio"), LANGUAGE_METRICS)
+    found += goal_mistakes(raw, ("tpot_ms", "perplexity_ratio"), LANGUAGE_METRICS)
+    return found + _gpu_memory_mistakes(raw)
 
 
 def goal_mistakes(raw: Mapping[Any, Any], usual: Sequence[str], known: Sequence[str]) -> list[Mistake]:
@@ -193,6 +194,28 @@ def _provider_mistakes(providers: object) -> list[Mistake]:
             cure = f"'olivine provider add {name}' makes envs/{name}/bin/python"
             found.append((f"providers.{name}.python", f"'{python}' is no program that runs here; {cure}"))
     return found
+
+
+def _gpu_memory_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
+    """Goals that name the GPU's memory in a space of candidates that run elsewhere, where nothing measures it."""
+    space, select = raw.get("space"), raw.get("select")
+    given = space.get("provider", "cpu") if isinstance(space, dict) else "cpu"
+    elsewhere = sorted({str(p) for p in (given if isinstance(given, list) else [given])} - {"cuda"})
+    if not elsewhere:
+        return []
+    places = [
+        (f"{part}.{index}", text) for part in ("objectives", "constraints") for index, text in _strings(raw.get(part))
+    ]
+    if isinstance(select, dict):
+        places += [(f"select.where.{index}", text) for index, text in _strings(select.get("where"))]
+    what = (
+        f"is measured on CUDA only, and candidates run on {', '.join(elsewhere)} too. Name provider: cuda in space, or"
+    )
+    return [
+        (place, f"'gpu_memory_bytes' {what} ask for peak_rss_bytes")
+        for place, text in places
+        if text.strip().startswith("gpu_memory_bytes")
+    ]
 
 
 def _demo_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:

@@ -8,15 +8,16 @@ beats it; near-ties are timed on while there is time for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from olivine.evaluators.base import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.search.dominance import SURE, dominated_among, entries
+from olivine.search.live import Watcher
 from olivine.search.members import to_confirm
-from olivine.search.metrics import METRICS
+from olivine.search.metrics import METRICS, Constraint
 from olivine.search.objective import Evaluators
 from olivine.search.protocol import make_evaluators
 from olivine.search.race import race
@@ -65,8 +66,10 @@ def confirm(search: Search) -> Confirmation:
         except OlivineError as error:
             failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
             search.watcher.note(failures[-1])
-    feasible = [(record, found) for record, found in members if _keeps(search, found)]
+    limits = config.parsed_constraints()
+    feasible = keeping(members, limits)
     measured = _race(search, feasible, evaluators)
+    feasible = keeping(feasible, limits)  # a race changes what is known
     beaten = dominated_among([entries(found) for _, found in feasible], config.objectives)
     dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
     front = tuple(number for number, probability in dominated.items() if probability < SURE)
@@ -98,9 +101,11 @@ def shrinkage(confirmation: Confirmation, metrics: Sequence[str]) -> dict[str, f
     return found
 
 
-def _keeps(search: Search, found: Confirmed) -> bool:
-    constraints = search.config.parsed_constraints()
-    return all(c.holds(found[c.metric].value) for c in constraints if c.metric in found)
+def keeping(
+    members: Sequence[tuple[TrialRecord, dict[str, Measurement]]], constraints: Sequence[Constraint]
+) -> list[tuple[TrialRecord, dict[str, Measurement]]]:
+    """The members whose confirmed values keep the constraints."""
+    return [(r, m) for r, m in members if all(c.holds(m[c.metric].value) for c in constraints if c.metric in m)]
 
 
 def _race(
@@ -112,11 +117,22 @@ def _race(
         record = members[index][0]
         search.watcher.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
         latency = replace(evaluators.latency, seed=evaluators.latency.seed + 1000 * before)
-        return search.objective.retime(record, latency)
+        return unless_lost(search.watcher, lambda: search.objective.retime(record, latency))
 
     seconds = search.config.confirm.race or 0.0
     measured = race([found for _, found in members], search.config.objectives, again, seconds)
     return {record.number: count for (record, _), count in zip(members, measured, strict=True)}
+
+
+def unless_lost(watcher: Watcher, measure: Callable[[], list[Measurement]]) -> list[Measurement]:
+    """Measurements that confirmation can do without: none where the model's process ends, which is noted."""
+    try:
+        return measure()
+    except (Unwritable, SourceError):
+        raise
+    except OlivineError as error:
+        watcher.note(f"not measured: {error}")
+        return []
 
 
 def _default_threads(search: Search) -> Confirmed:
@@ -125,5 +141,5 @@ def _default_threads(search: Search) -> Confirmed:
     if choice.get("threads", 1) == 1:
         return {}
     search.watcher.phase_started("confirm: GenAI's default of one thread")
-    found = search.objective.time_choice({**choice, "threads": 1})
+    found = unless_lost(search.watcher, lambda: search.objective.time_choice({**choice, "threads": 1}))
     return {m.metric: m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")}

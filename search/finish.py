@@ -62,6 +62,8 @@ def finish(search: Search) -> Selection:
     )
     if chosen is None or nothing is not None:
         assert nothing is not None
+        if search.folder.best_path.exists():
+            search.watcher.note(f"{search.folder.best_path} is what an earlier run selected; nothing was selected now")
         raise nothing
     tasks = confirm_tasks(search, confirmation)
     if tasks:

@@ -29,6 +29,25 @@ LEAST_DIVERGENCE = 1e-5
 FLIPS = 0.63
 
 
+#: The metrics that a forecast is made of. Those of loading, of a GPU's memory and of bytes of text are not.
+FORECAST = frozenset(
+    [
+        "tpot_ms",
+        "ttft_ms",
+        "e2e_ms",
+        "prefill_tok_s",
+        "decode_tok_s",
+        "tpot_speedup",
+        "ttft_speedup",
+        "e2e_speedup",
+        "kl_divergence",
+        "perplexity_ratio",
+        "perplexity",
+        "top1_agreement",
+        "model_bytes",
+        "peak_rss_bytes",
+    ]
+)
 #: How often a recipe runs each product: kernel, input features and output features.
 _Products = Counter[tuple[Kernel, int, int]]
 

@@ -9,7 +9,7 @@ from olivine.passes.recipe import Recipe, compose
 from olivine.passes.session_options import available_cores
 from olivine.search.calibration import may_calibrate
 from olivine.search.config import StudyConfig
-from olivine.search.forecast import Forecast, ProbedKernels, forecastable, recipe_kernels
+from olivine.search.forecast import FORECAST, Forecast, ProbedKernels, forecastable, recipe_kernels
 from olivine.search.guide import Guide
 from olivine.search.guided import GuidedProposer
 from olivine.search.kernel_masks import NO_MASKS, KernelMasks
@@ -29,7 +29,7 @@ def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS) -> str:
     """The sampler that a config names, or what ``auto`` stands for in its space.
 
     ``exhaustive`` where the space fits the budget; ``forecast`` where candidates learn from text anyway and run on
-    kernels that can be probed; ``tpe`` otherwise.
+    kernels that can be probed, and all that the study watches is forecast; ``tpe`` otherwise.
     """
     name, space = config.sampler.name, config.search_space()
     if name != "auto":
@@ -37,7 +37,13 @@ def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS) -> str:
     candidates = count_candidates(space, masks=masks)
     if candidates is not None and candidates <= config.stop.trials:
         return "exhaustive"
-    return "forecast" if may_calibrate(config) and forecastable(space) else "tpe"
+    return "forecast" if may_calibrate(config) and forecastable(space) and not unforecast(config) else "tpe"
+
+
+def unforecast(config: StudyConfig) -> list[str]:
+    """What a study watches that no forecast is made of: its objectives and constraints."""
+    watched = [*config.objectives, *(constraint.metric for constraint in config.parsed_constraints())]
+    return sorted(set(watched) - FORECAST)
 
 
 def shared_sampler_name(config: StudyConfig, masks: KernelMasks) -> str:
@@ -54,6 +60,9 @@ def make_proposer(search: Search) -> AnyProposer:
     if name != "forecast":
         return Proposer(space, name, config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
     tpe = Proposer(space, "tpe", config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
+    if missing := unforecast(config):
+        search.watcher.note(f"no forecast is made of {', '.join(missing)}, so TPE alone proposes candidates")
+        return tpe
     search.watcher.phase_started("forecast")
     try:
         forecast = make_forecast(search)

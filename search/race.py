@@ -48,7 +48,8 @@ def race(
     Args:
         members: confirmed metrics; what is measured again is replaced by what all measurements say together.
         objectives: metric names; only those of latency can be raced.
-        measure: (index, how many times it was measured before) -> latency measurements of that member.
+        measure: (index, how many times it was measured before) -> latency measurements of that member; none where it
+            no longer runs: it is not raced any more.
         seconds: that may be spent.
         clock: seconds.
 
@@ -58,10 +59,13 @@ def race(
     measured = [1] * len(members)
     if not set(objectives) & {*PairedLatency.metrics, *PairedRuns.metrics}:
         return measured
-    started = clock()
-    while clock() - started < seconds and (racing := tied(members, objectives)):
+    started, lost = clock(), set[int]()
+    while clock() - started < seconds and (racing := [i for i in tied(members, objectives) if i not in lost]):
         index = min(racing, key=lambda i: measured[i])
-        for fresh in measure(index, measured[index]):
+        if not (found := measure(index, measured[index])):
+            lost.add(index)
+            continue
+        for fresh in found:
             members[index][fresh.metric] = combined(members[index][fresh.metric], fresh)
         measured[index] += 1
     return measured

@@ -143,7 +143,8 @@ def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constrai
                 "evaluation.latency.max_seconds to decide it."
             )
     for constraint in constraints:
-        found = metrics[constraint.metric]
+        if (found := metrics.get(constraint.metric)) is None:
+            continue
         worst = found.high if constraint.relation == "<=" else found.low
         if not constraint.holds(worst):
             cure = "evaluation.windows (or latency.max_seconds)"
@@ -183,7 +184,7 @@ def _why_none(confirmation: Confirmation, records: Sequence[TrialRecord], constr
         return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}.{shown}"
     lines = []
     for record, metrics in confirmation.members:
-        broken = [c for c in constraints if not c.holds(metrics[c.metric].value)]
+        broken = [c for c in constraints if c.metric in metrics and not c.holds(metrics[c.metric].value)]
         total = sum(c.violation(metrics[c.metric].value) for c in broken)
         said = ", ".join(f"{c.metric} {metrics[c.metric].value:.4g} (asked: {c.relation} {c.bound:g})" for c in broken)
         lines.append((total, f"  trial {record.number}: {said or 'dominated by another'}"))

@@ -10,7 +10,7 @@ from olivine.evaluators.base import Measurement
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.plain.axes import PlainRecipe
-from olivine.search.confirm import Confirmation, shrinkage
+from olivine.search.confirm import Confirmation, keeping, shrinkage, unless_lost
 from olivine.search.dominance import SURE, dominated_among, entries
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.finish import front_rows
@@ -97,8 +97,9 @@ def confirm(search: PlainSearch) -> Confirmation:
             failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
             search.watcher.note(failures[-1])
     limits = config.parsed_constraints()
-    feasible = [(r, m) for r, m in members if all(c.holds(m[c.metric].value) for c in limits if c.metric in m)]
+    feasible = keeping(members, limits)
     measured = _race(search, feasible)
+    feasible = keeping(feasible, limits)  # a race changes what is known
     beaten = dominated_among([entries(found) for _, found in feasible], config.objectives)
     dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
     front = tuple(number for number, probability in dominated.items() if probability < SURE)
@@ -112,7 +113,8 @@ def _race(search: PlainSearch, members: Members) -> dict[int, int]:
     def again(index: int, before: int) -> list[Measurement]:
         record = members[index][0]
         search.watcher.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
-        return objective.retime(record, objective.latency(config.confirm.max_seconds, seed=1), 1000 * before)
+        latency = objective.latency(config.confirm.max_seconds, seed=1)
+        return unless_lost(search.watcher, lambda: objective.retime(record, latency, 1000 * before))
 
     measured = race([found for _, found in members], config.objectives, again, config.confirm.race or 0.0)
     return {record.number: count for (record, _), count in zip(members, measured, strict=True)}

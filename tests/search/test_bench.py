@@ -155,6 +155,7 @@ def test_a_folder_named_twice_is_measured_once(tmp_path: Path) -> None:
     again = tmp_path / "a" / ".." / "a"
     assert in_order([again, tmp_path / "b"], tmp_path / "a") == (tmp_path / "a", [tmp_path / "b"])
     assert in_order([tmp_path / "b", tmp_path / "a"], None) == (tmp_path / "b", [tmp_path / "a"])
+    assert in_order([tmp_path / "b", again], tmp_path / "a") == (tmp_path / "a", [tmp_path / "b"])
 
 
 def _no_config(folder: Path) -> None:

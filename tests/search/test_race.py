@@ -67,6 +67,22 @@ def test_a_race_ends_with_its_time() -> None:
     assert run([(10.0, 1.1), (10.0, 1.1)], 0)[1] == [1, 1]
 
 
+def test_a_member_that_no_longer_runs_is_raced_no_more_and_keeps_what_is_known() -> None:
+    rng = np.random.default_rng(0)
+    members = [member(10.0, 1.1, rng), member(10.0, 1.1, rng)]
+    known = dict(members[1])
+    now = [0.0]
+
+    def measure(index: int, before: int) -> list[Measurement]:
+        now[0] += 1
+        return [measured(10.0, rng)] if index == 0 else []
+
+    counts = race(members, OBJECTIVES, measure, 8, clock=lambda: now[0])
+    assert counts[1] == 1
+    assert counts[0] >= 4
+    assert members[1] == known
+
+
 def test_what_is_not_latency_is_not_raced() -> None:
     rng = np.random.default_rng(0)
     members = [member(10.0, 1.0, rng), member(10.0, 1.0, rng)]
