@@ -79,6 +79,7 @@ class Arm:
         self._requests = 0
         self._paused = False
         self._closed = False
+        self._holds_model = False
         self._options: dict[str, Any] = {}
         self.load_seconds = 0.0
         self.folder: Path | None = None
@@ -139,8 +140,8 @@ class Arm:
 
     @property
     def usable(self) -> bool:
-        """Whether it can take a request."""
-        return not self._closed and self.alive
+        """Whether it can take a request: also one that waits for a first model, but not one that has lost its own."""
+        return not self._closed and self.alive and (self.folder is None or self._holds_model)
 
     @property
     def alive(self) -> bool:
@@ -164,6 +165,7 @@ class Arm:
         started = time.monotonic()
         self.loaded = self._told(Loaded, "load", folder=str(self.folder.resolve()))
         self.load_seconds = time.monotonic() - started
+        self._holds_model = True
         return self.loaded
 
     def restart(self) -> None:
@@ -174,7 +176,7 @@ class Arm:
         self.close()
         fresh = Arm.start(**self._options)
         self._process, self._stderr, self._memory, self._buffer = fresh._process, fresh._stderr, fresh._memory, b""
-        self._requests, self._paused, self._closed = 0, False, False
+        self._requests, self._paused, self._closed, self._holds_model = 0, False, False, False
 
     def reload(self) -> None:
         """Load the folder of the process before :meth:`restart`.
@@ -186,12 +188,13 @@ class Arm:
             raise ArmFailed("error", "A model process that never held a model can't load it again")
         self.load(self.folder)
 
-    def reserve(self, tokens: int) -> None:
+    def reserve(self, tokens: int) -> bool:
         """Hold memory for the logits of prompts of so many tokens, so that none waits for it; 0 gives it back.
 
-        Less is held where memory is scarce: at most half of what the process may still take.
+        Returns:
+            Whether all of it is held: at most half of what the process may still take is, and nothing on a GPU.
         """
-        self._told(Done, "reserve", tokens=tokens, most=self._memory.room() // 2)
+        return self._told(Done, "reserve", tokens=tokens, most=self._memory.room() // 2).done
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first new token, on a fresh cache; one time.

@@ -27,7 +27,7 @@ from olivine.evaluators.gpu_memory import used_bytes
 from olivine.evaluators.plain_session import PlainSession
 from olivine.evaluators.procfs import busy_s
 from olivine.evaluators.scoring import TopK, likelihood, score, top_k
-from olivine.evaluators.session import CUDA, ProviderUnavailable, prove_provider
+from olivine.evaluators.session import CPU, CUDA, ProviderUnavailable, prove_provider
 
 EXIT_PROVIDER = 3
 #: Arguments that ask for a plain session, and for a graph that is no decoder.
@@ -60,6 +60,8 @@ class Server:
         provider = prove_provider(Path(folder), config)
         self.on_gpu = provider == CUDA
         self.gpu_before = used_bytes() if self.on_gpu else None
+        if provider != CPU:
+            self.reset_peak()  # the proof held the model as well
         started = time.perf_counter()
         self.open(folder, config)
         load_ms = (time.perf_counter() - started) * 1e3
@@ -77,9 +79,10 @@ class Server:
         """Touch memory for the logits of prompts of so many tokens and free it: it stays with the process; 0 trims."""
         if tokens == 0:
             trim()
-        elif not self.on_gpu:
-            np.ones(min(RESERVED_LOGITS * 4 * tokens * self.vocab_size, MOST_RESERVED, most), dtype=np.uint8)
-        return {"done": True}
+        wanted = RESERVED_LOGITS * 4 * tokens * self.vocab_size
+        held = 0 if self.on_gpu else min(wanted, MOST_RESERVED, most)
+        np.ones(held, dtype=np.uint8)
+        return {"done": held == wanted}
 
     def prefill(self, tokens: list[int], room: int) -> dict[str, Any]:
         """Time a prompt on a fresh cache, to its first token."""

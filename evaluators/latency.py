@@ -19,7 +19,7 @@ import numpy as np
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
 from olivine.evaluators.cautions import timing_cautions
-from olivine.evaluators.paired import decode_speedup, prefill_speedup
+from olivine.evaluators.paired import decode_speedup, e2e_speedup, effective, prefill_speedup
 from olivine.evaluators.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 from olivine.evaluators.turns import Readings, TimedArm, Turns, Visits
@@ -31,7 +31,7 @@ MIN_WARMUP_ROUNDS, MAX_WARMUP_ROUNDS = 2, 5
 WARMUP_SHARE = 0.15
 #: Decode steps of a warm-up round.
 WARMUP_STEPS = 4
-#: Prompt tokens that a fresh process runs before it is timed.
+#: Prompt tokens that a fresh process runs before it is timed, where the memory for whole prompts is held already.
 WAKING_TOKENS = 8
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
@@ -97,7 +97,6 @@ class PairedLatency:
             visits, warmup, steady = self._warm_up(turns, prompt)
             readings = [Readings(visits) for _ in turns.arms]
             ended_by = self._rounds(turns, prompt, readings, rng, started, processes)
-        turns.reserve(0)
         stolen_share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
@@ -110,7 +109,7 @@ class PairedLatency:
             "counted_steps": visits.counted,
             "warmup_rounds": warmup,
             "warmed_up": steady,
-            "processes": readings[0].process[-1] + 1,
+            "processes": len(set(readings[0].process)),
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
             "estimator": ESTIMATOR,
@@ -145,12 +144,14 @@ class PairedLatency:
         for process in range(processes):
             if process:
                 turns.restart(rng)
-                turns.reserve(self.prompt_tokens)
+                held = turns.reserve(self.prompt_tokens)
                 started = self.clock()
-                self._wake(turns, prompt, readings[0].visits)
+                self._wake(turns, prompt[:WAKING_TOKENS] if held else prompt, readings[0].visits)
             share = (process + 1) / processes
-            while spent + self.clock() - started < share * self.max_seconds or (
-                len(readings[0].ttft_ms) < share * MIN_ROUNDS
+            while (
+                spent + self.clock() - started < share * self.max_seconds
+                or len(readings[0].process) < share * MIN_ROUNDS
+                or process not in readings[0].process
             ):
                 self._round(turns, prompt, readings, rng, process)
                 rounds = len(readings[0].ttft_ms)
@@ -182,9 +183,9 @@ class PairedLatency:
                 readings[index].step_ms.append(turns.decode(index, visits.steps).ms)
 
     def _wake(self, turns: Turns, prompt: Sequence[int], visits: Visits) -> None:
-        """Let fresh processes run once: a few tokens are enough where the memory for a prompt is held already."""
+        """Let fresh processes run once."""
         for index in range(len(turns.arms)):
-            turns.prefill(index, prompt[:WAKING_TOKENS], self.new_tokens)
+            turns.prefill(index, prompt, self.new_tokens)
             turns.decode(index, visits.steps)
 
     def _warm_up(self, turns: Turns, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
@@ -215,7 +216,11 @@ class PairedLatency:
         return Visits.fit(sum(prefills), step_ms, self.new_tokens - 1), rounds, steady
 
     def _precise(self, readings: Sequence[Readings]) -> bool:
-        return all(ratio.half_width <= self.half_width for ratio in _log_speedups(readings)[:2])
+        if len(readings) == 1:
+            found = [hodges_lehmann(np.log(times)) for times in (readings[0].ttft_ms, readings[0].tpot_ms())]
+        else:
+            found = list(_log_speedups(readings)[:2])
+        return all(interval.half_width <= self.half_width for interval in found)
 
     def _summarise(self, readings: Sequence[Readings], protocol: dict[str, Any]) -> list[Measurement]:
         base, own = readings[0], readings[-1]
@@ -259,11 +264,11 @@ def _log_speedups(readings: Sequence[Readings], new_tokens: int = 1) -> tuple[In
     base, own = readings[0], readings[-1]
     if len(readings) == 1:
         return (Interval(0.0, 0.0, 0.0),) * 3
-    processes = len(set(base.process))
+    processes = effective(base.process)
     return (
         prefill_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms), processes),
         decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
-        prefill_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens), processes),
+        e2e_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens), processes),
     )
 
 

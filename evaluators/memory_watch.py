@@ -13,7 +13,7 @@ import resource
 from dataclasses import dataclass, field
 
 from olivine.evaluators.cgroup import MemoryGroup
-from olivine.evaluators.procfs import available_bytes, peak_rss_bytes, total_bytes
+from olivine.evaluators.procfs import available_bytes, peak_rss_bytes, rss_bytes, total_bytes
 from olivine.passes.errors import Excess
 
 #: How often memory is read, with a limit and without one.
@@ -70,16 +70,16 @@ class MemoryWatch:
         self.peak = max(self.peak, peak_rss_bytes(self.pid))
         if self.limit is not None and self.peak > self.limit:
             return Excess(self.peak, self.limit)
-        reserve = reserve_bytes()
-        if self.peak > reserve and (left := available_bytes()) < reserve:
-            return Excess(self.peak, self.peak - reserve + left, left)
+        reserve, held = reserve_bytes(), rss_bytes(self.pid)
+        if held > reserve and (left := available_bytes()) < reserve:
+            return Excess(held, held - reserve + left, left)
         return None
 
     def room(self) -> int:
         """Bytes that the child may still take, by its limit and by what the machine can spare."""
         spare = available_bytes() - reserve_bytes()
         if self.limit is not None:
-            spare = min(spare, self.limit - peak_rss_bytes(self.pid))
+            spare = min(spare, self.limit - rss_bytes(self.pid))
         return max(0, spare)
 
     def killed(self) -> Excess | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -17,17 +18,31 @@ BISECTIONS = 12
 PREFILL_LUCK, DECODE_LUCK = 0.008, 0.009
 
 
-def prefill_speedup(base: Floats, candidate: Floats, processes: int) -> Interval:
+def prefill_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
     """Log speedup from [rounds] prefill times, taken in this many pairs of processes."""
     return with_luck(paired_speedup(base, candidate), PREFILL_LUCK, processes)
 
 
-def decode_speedup(base: Floats, candidate: Floats, processes: int) -> Interval:
+def decode_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
     """Log speedup from [visits] decode times, taken in this many pairs of processes."""
     return with_luck(paired_speedup(base, candidate), DECODE_LUCK, processes)
 
 
-def with_luck(interval: Interval, deviation: float, processes: int) -> Interval:
+def e2e_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
+    """Log speedup from [rounds] times of a prompt and its answer, taken in this many pairs of processes."""
+    return with_luck(paired_speedup(base, candidate), max(PREFILL_LUCK, DECODE_LUCK), processes)
+
+
+def effective(process: Sequence[int]) -> float:
+    """How many processes of equally many rounds would say as much of their luck as those of [rounds] do.
+
+    Source: Kish (1965), Survey Sampling, section 11.7: (sum of n)^2 / sum of n^2.
+    """
+    counts = np.bincount(process)
+    return float(counts.sum() ** 2 / np.square(counts).sum())
+
+
+def with_luck(interval: Interval, deviation: float, processes: float) -> Interval:
     """An interval of a log speedup that also holds what every pair of processes keeps for its life.
 
     Independent errors add in quadrature, each side by itself.

@@ -20,7 +20,7 @@ from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.cautions import timing_cautions
 from olivine.evaluators.latency import CHECK_EVERY, ESTIMATOR, MAX_PROCESSES, MIN_ROUNDS, PER_LOAD, PROCESS_SECONDS
-from olivine.evaluators.paired import lower_half_mean, prefill_speedup
+from olivine.evaluators.paired import effective, lower_half_mean, prefill_speedup
 from olivine.evaluators.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 from olivine.evaluators.turns import TimedArm, Turns
@@ -79,7 +79,8 @@ class PairedRuns:
             runs = self._warm_up(turns, arms)
             #: [arm][shape][round] milliseconds.
             readings: list[list[list[float]]] = [[[] for _ in self.shapes] for _ in arms]
-            ended_by, used = self._rounds(turns, arms, runs, readings, rng, processes)
+            ended_by, process = self._rounds(turns, arms, runs, readings, rng, processes)
+        used = effective(process)
         share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         base, own = (np.array(readings[index]) for index in (0, -1))
         firsts = [list(np.exp(np.log(arm).mean(axis=0))) for arm in (base, own)]
@@ -89,7 +90,7 @@ class PairedRuns:
             "rounds": base.shape[1],
             "runs_per_visit": [cold + counted for cold, counted in runs],
             "cold_runs": [cold for cold, _ in runs],
-            "processes": used,
+            "processes": len(set(process)),
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
             "estimator": ESTIMATOR,
@@ -125,9 +126,9 @@ class PairedRuns:
         readings: list[list[list[float]]],
         rng: np.random.Generator,
         processes: int,
-    ) -> tuple[str, int]:
-        """Rounds until the half-width is reached or time is spent; which it was, and the pairs of processes used."""
-        spent = 0.0
+    ) -> tuple[str, list[int]]:
+        """Rounds until the half-width is reached or time is spent; which it was, and the process of each round."""
+        spent, used = 0.0, list[int]()
         for process in range(processes):
             started = self.clock()
             if process:
@@ -135,15 +136,23 @@ class PairedRuns:
                 started = self.clock()
                 self._warm_up(turns, arms)
             share = (process + 1) / processes
-            while spent + self.clock() - started < share * self.max_seconds or len(readings[0][0]) < share * MIN_ROUNDS:
+            while (
+                spent + self.clock() - started < share * self.max_seconds
+                or len(used) < share * MIN_ROUNDS
+                or process not in used
+            ):
                 self._round(turns, arms, runs, readings, rng)
-                count = len(readings[0][0])
-                if count >= MIN_ROUNDS and count % CHECK_EVERY == 0:
-                    base, own = (np.array(readings[index]) for index in (0, -1))
-                    if _speedup(base, own, process + 1).half_width <= self.half_width:
-                        return "half_width", process + 1
+                used.append(process)
+                if len(used) >= MIN_ROUNDS and len(used) % CHECK_EVERY == 0 and self._precise(readings, used):
+                    return "half_width", used
             spent += self.clock() - started
-        return "max_seconds", processes
+        return "max_seconds", used
+
+    def _precise(self, readings: list[list[list[float]]], used: Sequence[int]) -> bool:
+        base, own = (np.array(readings[index]) for index in (0, -1))
+        if len(readings) == 1:
+            return hodges_lehmann(np.log(base).mean(axis=0)).half_width <= self.half_width
+        return _speedup(base, own, effective(used)).half_width <= self.half_width
 
     def _round(
         self,
@@ -162,7 +171,7 @@ class PairedRuns:
                 ms = arms[index].run(self.feeds, int(number), cold + counted).ms
                 readings[index][number].append(float(lower_half_mean(np.array(ms[cold:]))))
 
-    def _of_shape(self, base: Floats, own: Floats, processes: int) -> dict[str, float]:
+    def _of_shape(self, base: Floats, own: Floats, processes: float) -> dict[str, float]:
         """What one shape gave by itself."""
         ratio = _speedup(base[None], own[None], processes).exp()
         return {
@@ -173,7 +182,7 @@ class PairedRuns:
             "high": round(ratio.high, 4),
         }
 
-    def _summarise(self, base: Floats, own: Floats, processes: int, protocol: dict[str, Any]) -> list[Measurement]:
+    def _summarise(self, base: Floats, own: Floats, processes: float, protocol: dict[str, Any]) -> list[Measurement]:
         alone = base is own or np.array_equal(base, own)
         speedup = (Interval(0.0, 0.0, 0.0) if alone else _speedup(base, own, processes)).exp()
         times = np.exp(np.log(own).mean(axis=0))
@@ -199,7 +208,7 @@ def _triple(interval: Interval) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-def _speedup(base: Floats, own: Floats, processes: int) -> Interval:
+def _speedup(base: Floats, own: Floats, processes: float) -> Interval:
     """Log speedup from [shapes, rounds] times, of the geometric mean over shapes."""
     if np.array_equal(base, own):
         return Interval(0.0, 0.0, 0.0)

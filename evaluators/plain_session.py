@@ -86,10 +86,11 @@ class PlainSession:
 
 
 def _session_options(ort: Any, decoder: dict[str, Any]) -> Any:
-    """What genai_config.json says of the session, as GenAI reads it: one thread where it says nothing."""
+    """What genai_config.json says of the session, as GenAI reads it: no word of threads is one, and 0 are all cores."""
     given = decoder.get("session_options", {})
     options = ort.SessionOptions()
-    options.intra_op_num_threads = int(given.get("intra_op_num_threads") or 1)
+    threads = given.get("intra_op_num_threads")
+    options.intra_op_num_threads = 1 if threads is None else int(threads)
     level = given.get("graph_optimization_level", "ORT_ENABLE_ALL")
     if level not in _LEVELS:
         raise ValueError(f"genai_config.json: unknown graph_optimization_level {level!r}")

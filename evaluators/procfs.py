@@ -8,13 +8,22 @@ from pathlib import Path
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """VmHWM of a process from /proc, in bytes; 0 for a process that has just ended."""
+    """The most that a process has had resident (VmHWM); 0 for a process that has just ended."""
+    return _status_bytes(pid, "VmHWM")
+
+
+def rss_bytes(pid: int) -> int:
+    """What a process has resident now (VmRSS); 0 for a process that has just ended."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def _status_bytes(pid: int, field: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     for line in status.splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return 0
 

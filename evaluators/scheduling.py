@@ -31,9 +31,9 @@ STEADY_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.arena_max=1:"
     f"glibc.malloc.trim_threshold={1 << 48}"
 }
-#: As nice(2) has it: a process of this niceness gets 68 times the time of a usual one.
+#: As nice(2) has it: a process of this niceness gets 68 times the time of a usual one; and what this process runs with.
 FIRST = -19
-USUAL = 0
+USUAL = os.getpriority(os.PRIO_PROCESS, 0)
 _PR_SET_PDEATHSIG = 1
 #: Loaded before any fork.
 _LIBC = ctypes.CDLL(None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from olivine.evaluators.answers import Timing
+from olivine.evaluators.arm import ArmFailed
 from olivine.evaluators.paired import lower_half_mean
 from olivine.evaluators.scheduling import own_cores, prompt_thread
 from olivine.evaluators.stats import Floats
@@ -44,8 +45,13 @@ class TimedArm(Protocol):
         """Let the thread that answers run on these cores alone."""
         ...
 
-    def reserve(self, tokens: int) -> None:
-        """Hold memory for prompts of so many tokens; 0 gives it back."""
+    def reserve(self, tokens: int) -> bool:
+        """Hold memory for prompts of so many tokens, 0 to give it back; whether all of it is held."""
+        ...
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can take a request."""
         ...
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
@@ -105,6 +111,9 @@ class Turns:
         finally:
             for arm in self.arms:
                 arm.resume()
+                if arm.usable:
+                    with suppress(ArmFailed):  # who asks it next is told; what was measured is not lost
+                        arm.reserve(0)
                 arm.hurry(False)
                 if self._one_core:
                     arm.keep_on(self._cores)
@@ -124,10 +133,9 @@ class Turns:
             for arm in self.arms:
                 arm.keep_on({core})
 
-    def reserve(self, tokens: int) -> None:
-        """Every arm holds memory for prompts of so many tokens; 0 gives it back."""
-        for index in range(len(self.arms)):
-            self.alone(index).reserve(tokens)
+    def reserve(self, tokens: int) -> bool:
+        """Every arm holds memory for prompts of so many tokens; whether each holds all of it."""
+        return all([self.alone(index).reserve(tokens) for index in range(len(self.arms))])
 
     def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
         """A prompt on the arm of this index."""

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.latency import PairedLatency
-from olivine.evaluators.paired import decode_speedup, prefill_speedup
+from olivine.evaluators.paired import decode_speedup, effective, prefill_speedup
 from olivine.evaluators.turns import Readings, Visits
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.cache import Cache, cache_root, scratch_folder
@@ -105,7 +105,7 @@ def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
 
 def speedups(row: Row) -> dict[str, list[float]]:
     """Name -> value, low and high, by the present estimator from a row's samples."""
-    samples, processes = row["samples"], row["processes"]
+    samples, processes = row["samples"], effective(row["samples"]["process"])
     base, own = (
         Readings(Visits(1, row["cold_steps"], 0), ttft_ms=samples[f"{arm}ttft_ms"], step_ms=samples[f"{arm}step_ms"])
         for arm in ("base_", "")

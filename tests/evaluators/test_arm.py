@@ -175,10 +175,11 @@ def test_a_paused_arm_ends_with_the_thread_that_started_it(base_folder: Path) ->
 
 def test_a_hurried_arm_has_all_its_threads_ahead_where_we_may(open_arm: OpenArm, base_folder: Path) -> None:
     arm = open_arm(base_folder)
-    hurried = arm.hurry(True)
-    assert {os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{arm.pid}/task")} == {-19 * hurried}
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    first = -19 if arm.hurry(True) else usual
+    assert {os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{arm.pid}/task")} == {first}
     arm.hurry(False)
-    assert os.getpriority(os.PRIO_PROCESS, arm.pid) == 0
+    assert os.getpriority(os.PRIO_PROCESS, arm.pid) == usual
 
 
 def test_a_restarted_arm_is_a_fresh_process_with_the_same_model(open_arm: OpenArm, base_folder: Path) -> None:
@@ -191,6 +192,20 @@ def test_a_restarted_arm_is_a_fresh_process_with_the_same_model(open_arm: OpenAr
     assert len(arm.prefill([1, 2]).ms) == 1
     assert arm.folder == base_folder
     assert arm._timeout_s == 99.0
+
+
+def test_a_process_that_has_lost_its_model_is_of_no_use_until_it_has_it_back(
+    open_arm: OpenArm, base_folder: Path
+) -> None:
+    with Arm.start() as spare:
+        assert spare.usable
+    arm = open_arm(base_folder)
+    assert arm.usable
+    arm.restart()
+    assert arm.alive
+    assert not arm.usable
+    arm.reload()
+    assert arm.usable
 
 
 def test_an_arm_without_a_model_cannot_load_it_again() -> None:

@@ -38,6 +38,7 @@ class Machine:
 
 class SimulatedArm:
     vocab_size = 100
+    usable = True
 
     def __init__(self, machine: Machine, prefill_ms: float, step_ms: float) -> None:
         self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
@@ -46,6 +47,7 @@ class SimulatedArm:
         self.threads = 2
         self.kept_on: list[set[int]] = []
         self.held: list[int] = []
+        self.room = 1000
         self.load_seconds = 0.5
         self.restart()
         self.cold = 3.0
@@ -58,8 +60,9 @@ class SimulatedArm:
     def decode(self, steps: int) -> Timing:
         return Timing([self.machine.spend(self.step_ms * self.luck) for _ in range(steps)], 0.0)
 
-    def reserve(self, tokens: int) -> None:
+    def reserve(self, tokens: int) -> bool:
         self.held.append(tokens)
+        return tokens <= self.room
 
     def keep_on(self, cores: Collection[int]) -> None:
         self.kept_on.append(set(cores))
@@ -207,6 +210,35 @@ def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -
     arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
     found = PairedLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
     assert arms[0].held == arms[1].held == [7] * found[0].protocol["processes"] + [0]
+
+
+def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> None:
+    def prompts(room: int) -> set[int]:
+        machine = Machine(0)
+        arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+        arms[1].room = room
+        PairedLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+        return {len(prompt) for prompt in arms[0].prompts}
+
+    assert prompts(1000) == {8, 20}
+    assert prompts(10) == {20}
+
+
+def test_every_process_that_is_started_is_timed() -> None:
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 3000, 100), SimulatedArm(machine, 3000, 100)]
+    found = PairedLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    protocol = found[1].protocol
+    assert protocol["processes"] == arms[0].processes == 10
+    assert set(protocol["samples"]["process"]) == set(range(10))
+
+
+def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
+    machine = Machine(0)
+    base = SimulatedArm(machine, 100, 10)
+    found = PairedLatency(half_width=0.001, max_seconds=8.0, clock=lambda: machine.now).evaluate(base, base)
+    assert found[0].protocol["ended_by"] == "max_seconds"
+    assert found[0].protocol["rounds"] > 2 * MIN_ROUNDS
 
 
 def test_the_base_against_itself_is_exactly_one() -> None:

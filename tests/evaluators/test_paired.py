@@ -58,6 +58,14 @@ def test_luck_widens_both_sides_in_quadrature() -> None:
     assert paired.with_luck(Interval(0.0, -math.inf, math.inf), 0.02, 1).low == -math.inf
 
 
+def test_processes_count_by_how_evenly_rounds_are_spread_over_them() -> None:
+    assert paired.effective([0, 0, 1, 1, 3, 3]) == pytest.approx(3)
+    assert paired.effective([0] * 50 + [1] * 4) == pytest.approx(54**2 / (50**2 + 4**2))
+    base = np.full(20, 2.0)
+    few, many = (paired.e2e_speedup(base, base, processes) for processes in (1.0, 4.0))
+    assert few.half_width == pytest.approx(2 * many.half_width, rel=0.01)
+
+
 def test_too_few_rounds_give_no_false_certainty() -> None:
     few = np.array([1.0, 1.01, 0.99, 1.0, 1.02])
     assert paired.paired_speedup(few, few).low == -math.inf

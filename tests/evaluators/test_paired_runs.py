@@ -32,6 +32,7 @@ class FakeArm:
     load_seconds: float = 0.1
     still: bool = False
     threads: int = 2
+    usable: bool = True
     log: list[Any] = field(default_factory=list)
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
@@ -40,6 +41,9 @@ class FakeArm:
         self.clock.now += sum(found) / 1e3
         self.log.append(("run", number, times))
         return Timing(found, 0.0)
+
+    def reserve(self, tokens: int) -> bool:
+        return tokens == 0
 
     def keep_on(self, cores: Collection[int]) -> None:
         raise AssertionError("an arm of two threads runs where the kernel puts it")

@@ -11,7 +11,7 @@ import pytest
 
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.gpu_memory import parse
-from olivine.evaluators.plain_session import PlainSession
+from olivine.evaluators.plain_session import PlainSession, _session_options
 
 PROMPT = [5, 17, 42, 99, 7]
 
@@ -65,6 +65,13 @@ def test_a_model_process_by_either_loop_scores_alike(tiny_onnx: Path, tmp_path: 
         assert len(plain.prefill(PROMPT).ms) == 1, "a fresh process runs by the same loop"
         assert plain.loaded is not None
         assert "onnxruntime " in plain.loaded.runtime
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [({}, 1), ({"intra_op_num_threads": 0}, 0), ({"intra_op_num_threads": 3}, 3)]
+)
+def test_threads_are_those_that_genai_would_take(given: dict[str, int], threads: int) -> None:
+    assert _session_options(ort, {"session_options": given}).intra_op_num_threads == threads
 
 
 def test_an_unknown_optimization_level_is_an_error(tiny_onnx: Path, config: dict[str, object]) -> None:
