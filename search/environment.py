@@ -48,15 +48,20 @@ def describe_environment(source: Source | None = None) -> dict[str, Any]:
         "versions": {package: installed(package) for package in PACKAGES},
     }
     if source is not None:
-        found["model"] = {
-            "name": source.name,
-            "kind": source.kind,
-            "revision": source.revision,
-            "architecture": source.architecture,
-            "key": source.key,
-            "license": source.license,
-        }
+        found["model"] = describe_model(source)
     return found
+
+
+def describe_model(source: Source) -> dict[str, Any]:
+    """Name, commit and identity of a model."""
+    return {
+        "name": source.name,
+        "kind": source.kind,
+        "revision": source.revision,
+        "architecture": source.architecture,
+        "key": source.key,
+        "license": source.license,
+    }
 
 
 def installed(package: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,12 +41,25 @@ CHECK_TOKENS = 128
 
 
 def rebuild_command(
-    model: str, revision: str | None, choice: Mapping[str, Scalar], calibration: Calibration | None = None
+    model: str,
+    commit: str | None,
+    trust_remote_code: bool,
+    choice: Mapping[str, Scalar],
+    calibration: Calibration | None = None,
 ) -> str:
-    """The command that builds the same bytes again; ``calibration`` where the recipe learned from text."""
+    """The command that builds the same bytes again.
+
+    Args:
+        model: as ``model:`` takes it.
+        commit: of a hub model, whose branches move; None for all others.
+        trust_remote_code: whether code that the checkpoint brings ran.
+        choice: the axis values.
+        calibration: where the recipe learned from text.
+    """
     full = canonical(choice)
     changed = {name: value for name, value in full.items() if value != AXES[name].default_for(full)}
-    words = ["olivine build", model, "--to DIR", *([f"--revision {revision}"] if revision else [])]
+    words = ["olivine build", shlex.quote(model), "--to DIR", *([f"--revision {commit}"] if commit else [])]
+    words += ["--trust-remote-code"] if trust_remote_code else []
     words += [f"--set {name}={_yaml(value)}" for name, value in changed.items()]
     return " ".join([*words, *(calibration.flags() if calibration else [])])
 

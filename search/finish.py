@@ -176,7 +176,8 @@ def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any])
 
 def _rebuild(search: Search, record: TrialRecord) -> str:
     config, calibration = search.config, _calibration(search, record)
-    return rebuild_command(config.model, config.revision, pinned_choice(record), calibration)
+    commit = search.folder.model().get("revision")
+    return rebuild_command(config.model, commit, config.trust_remote_code, pinned_choice(record), calibration)
 
 
 def _calibration(search: Search, record: TrialRecord) -> Calibration | None:

@@ -52,6 +52,7 @@ def facts(search: Search, pool: BasePool) -> dict[str, object]:
     config = search.config
     return {
         "digest": digest_of(config),
+        "commit": search.folder.model().get("revision"),
         "budget": config.stop.trials,
         "ended": "",
         "fingerprint": Fingerprint.of_this_machine(config).to_json(),

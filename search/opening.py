@@ -32,6 +32,7 @@ from olivine.search.metrics import METRICS
 from olivine.search.objective import STAGES, Objective
 from olivine.search.protocol import make_evaluators
 from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.same_model import measured_source
 from olivine.search.shared_opening import create_shared, refuse_second_leader, restart_if_empty
 from olivine.search.shared_study import SharedStudy
 from olivine.search.study import Search, ask
@@ -47,8 +48,8 @@ def open_search(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iter
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
-        UsageError: when the folder holds a study of another model, space or set of objectives, or another process
-            is running it.
+        UsageError: when the folder holds a study of another model, space or set of objectives, or of a model that
+            has changed since, or another process is running it.
         SourceError: when the model can't be found or exported.
     """
     with _folder_of(config, folder, watcher) as source:
@@ -89,13 +90,20 @@ def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Itera
         folder.check_format()
         _check_same_study(config, folder)
         watcher.phase_started("source")
-        source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        source = _source_of(config, folder)
         folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())
         write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
         sweep_aside(folder.root)
         cgroup.sweep()
         yield source
+
+
+def _source_of(config: StudyConfig, folder: StudyDir) -> Source:
+    """The model: the one that was measured, where there are records; what is there now, where there are none."""
+    if kept_records(folder):
+        return measured_source(config, folder)
+    return resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
 
 
 @contextmanager

@@ -202,6 +202,11 @@ class StudyDir:
         environment: dict[str, Any] = json.loads(self.environment_path.read_text())
         return environment
 
+    def model(self) -> dict[str, Any]:
+        """What environment.json says of the model: {name, kind, revision, key, ...}; empty where it says nothing."""
+        model: dict[str, Any] = self.environment().get("model", {}) if self.environment_path.is_file() else {}
+        return model
+
     def selection(self) -> dict[str, Any]:
         """The parsed selection.json, or an empty one where the study has not ended."""
         if not self.selection_path.is_file():

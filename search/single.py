@@ -22,6 +22,7 @@ from olivine.search.export import check_target, export_model, rebuild_command
 from olivine.search.finish import pinned_choice
 from olivine.search.front_plot import front_picture
 from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.same_model import measured_source
 from olivine.search.space_mistakes import choice_mistakes
 from olivine.search.workers import Builder
 
@@ -62,7 +63,10 @@ def build_one(
         to,
         force,
         lambda found: _about(
-            source, recipe, found, rebuild_command(model, revision, {**choice, "threads": threads}, found)
+            source,
+            recipe,
+            found,
+            rebuild_command(model, source.revision, trust_remote_code, {**choice, "threads": threads}, found),
         ),
     )
 
@@ -71,20 +75,20 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     """Export a trial of a study; the selected one where no number is given.
 
     Raises:
-        UsageError: when the study has no such trial, or selected none.
+        UsageError: when the study has no such trial, or selected none, or its model has changed since.
     """
     check_target(to, force)
     config = load_config(study.config_path)
     selection = study.selection()
     record = chosen_record(study, number)
-    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    source = measured_source(config, study)
     cache = cache_of(config.cache, source)
     measured = dict(selection.get("confirmed", {}).get(str(record.number), record.metrics))
     measured |= selection.get("tasks", {}).get("measured", {}).get(str(record.number), {})
     recipe = Recipe.from_json(record.recipe)
 
     def about(found: Calibration | None) -> dict[str, Any]:
-        rebuild = rebuild_command(config.model, config.revision, pinned_choice(record), found)
+        rebuild = rebuild_command(config.model, source.revision, config.trust_remote_code, pinned_choice(record), found)
         return {
             **_about(source, recipe, found, rebuild),
             "measurements": without_samples(measured),

@@ -63,7 +63,8 @@ def run_worker(
         require_providers(config)
     folder = StudyDir(root)
     make_folder(folder.root)
-    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    commit = facts.get("commit") or config.revision  # a branch may have moved since the study began
+    source = resolve(config.model, revision=commit, trust_remote_code=config.trust_remote_code)
     pool = BasePool.of_reading(facts["base"]["ttft_ms"], facts["base"]["tpot_ms"])
     requests = folder.root / "requests" / shared.roster.name
     with (

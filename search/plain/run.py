@@ -22,6 +22,7 @@ from olivine.search.plain.study import base_choice, cache_for, candidates_of, op
 from olivine.search.plain.task import load_task
 from olivine.search.records import StudyDir
 from olivine.search.run import INTERRUPTED
+from olivine.search.same_model import refuse_other_model
 from olivine.search.selection import NoCandidate
 from olivine.search.study import Interrupted
 
@@ -91,7 +92,7 @@ def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | 
     """Export a trial, by default the selected one.
 
     Raises:
-        UsageError: when the study has no such trial, has selected none, or ``to`` exists.
+        UsageError: when the study has no such trial, has selected none, its model has changed, or ``to`` exists.
     """
     selection = study.selection()
     if number is None:
@@ -102,6 +103,7 @@ def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | 
     if not record.feasible:
         raise UsageError(f"trial {number} is {record.state}: {record.reason}")
     source = find_plain(config.model, config.architecture)
+    refuse_other_model(study, config.model, source.about())
     cache = cache_for(config)
     measured = selection.get("confirmed", {}).get(str(number), record.metrics)
     measurements = {name: {**metric, "samples": []} for name, metric in measured.items()}

@@ -29,6 +29,7 @@ from olivine.search.plain.config import PlainStudyConfig, load_any
 from olivine.search.plain.objective import PlainObjective
 from olivine.search.plain.task import load_task
 from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.same_model import refuse_other_model
 from olivine.search.sampling import ENUMERABLE, Proposal, Proposer
 from olivine.search.study import Interrupted, ask, finish_trial_on_interrupt
 from olivine.search.telling import tell
@@ -196,7 +197,8 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
-        UsageError: when the folder holds another study, another process is running it, or its task has no such rows.
+        UsageError: when the folder holds another study, or one of a model that has changed since, another process is
+            running it, or its task has no such rows.
         SourceError: when the model can't be found.
     """
     make_folder(folder.root)
@@ -206,6 +208,8 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
         watcher.phase_started("source")
         task = load_task(config)
         source = find_plain(config.model, config.architecture)
+        if kept_records(folder):
+            refuse_other_model(folder, config.model, source.about())
         task = task.fitted(source.folder) if task else None
         folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())

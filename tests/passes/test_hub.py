@@ -2,53 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import huggingface_hub
 import pytest
+from fake_hub import COMMIT, NAME, FakeHub
 from huggingface_hub import errors
 
 from olivine.passes.errors import SourceError
 from olivine.passes.source import resolve
 
-NAME = "organization/tiny"
-COMMIT = "c0ffee" + "0" * 34
-
-
-class FakeHub:
-    """Stands for the hub up to the network: one repository, backed by a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.error: Exception | None = None
-        self.asked: list[Any] = []
-
-    def model_info(self, name: str, revision: str | None, **_: Any) -> SimpleNamespace:
-        self.asked.append(revision)
-        if self.error is not None:
-            raise self.error
-        files = [SimpleNamespace(rfilename=p.name, size=p.stat().st_size) for p in self.folder.iterdir()]
-        return SimpleNamespace(sha=COMMIT, siblings=files, tags=["safetensors", "license:apache-2.0"])
-
-    def download(self, name: str, filename: str, revision: str) -> str:
-        assert (name, revision) == (NAME, COMMIT)
-        return str(self.folder / filename)
-
-    def snapshot(self, name: str, revision: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
-        if local_files_only:
-            raise errors.LocalEntryNotFoundError("not cached")
-        assert revision == COMMIT
-        assert "*.safetensors" in allow_patterns
-        assert not {"*.bin", "*.pt"} & set(allow_patterns)
-        return str(self.folder)
-
 
 @pytest.fixture
 def hub(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     fake = FakeHub(tiny_llama)
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fake.download)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot)
+    fake.install(monkeypatch)
     return fake
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import onnxruntime as ort
@@ -95,3 +96,15 @@ def test_sizes_that_the_graph_does_not_have_end_the_study_as_a_mistake(
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     assert main(["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")]) == 2
     assert "gives no size 'sequence'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_graph_that_has_changed_since_the_study_began_is_refused(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = StudyDir(Path(shutil.copytree(study, tmp_path / "copy")))
+    environment = copy.environment()
+    environment["model"]["key"] = "of other weights"
+    copy.environment_path.write_text(json.dumps(environment))
+    assert main(["run", str(study.parent / "study.yaml"), "--out", str(copy.root)]) == 2
+    assert main(["export", str(copy.root), "--trial", "1", "--to", str(tmp_path / "one")]) == 2
+    assert capsys.readouterr().err.count("its files have changed") == 2
