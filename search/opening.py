@@ -31,7 +31,7 @@ from olivine.search.live import Watcher
 from olivine.search.metrics import METRICS
 from olivine.search.objective import STAGES, Objective
 from olivine.search.protocol import make_evaluators
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import BASE, StudyDir, TrialRecord
 from olivine.search.same_model import measured_source
 from olivine.search.shared_opening import create_shared, refuse_second_leader, restart_if_empty
 from olivine.search.shared_study import SharedStudy
@@ -49,7 +49,7 @@ def open_search(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iter
 
     Raises:
         UsageError: when the folder holds a study of another model, space or set of objectives, or of a model that
-            has changed since, or another process is running it.
+            has changed since, or has lost the record of its base, or another process is running it.
         SourceError: when the model can't be found or exported.
     """
     with _folder_of(config, folder, watcher) as source:
@@ -144,8 +144,19 @@ def ready(
 
 
 def kept_records(folder: StudyDir) -> list[TrialRecord]:
-    """The records of a folder; none where its base did not run, which is tried again then."""
+    """The records of a folder; none where its base did not run, which is tried again then.
+
+    Raises:
+        UsageError: when that of the base is missing: another run of the base has other times than the one that the
+            others were compared with.
+    """
     records = folder.trials()
+    if records and records[0].number > 0:
+        raise UsageError(
+            f"{folder.root} has no record of its base ({BASE}), which its {len(records)} other records were compared "
+            "with. Put the file back, or begin the study anew in another folder; 'olivine export --trial' takes what "
+            "was measured from this one still."
+        )
     return [] if records and records[-1].number == 0 and records[0].state != "complete" else records
 
 

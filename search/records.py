@@ -19,6 +19,9 @@ from olivine.passes.errors import UsageError
 #: Of a study folder; raised whenever an older olivine could misread what a newer one writes.
 FORMAT = 1
 
+#: The record of the base in a study folder.
+BASE = "trials/0000.json"
+
 State = Literal["complete", "infeasible", "failed"]
 
 
@@ -224,7 +227,11 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or no text at all
-        raise UsageError(
-            f"{path} is damaged ({error}). Move it out of the study folder; what it held is measured again."
-        ) from error
+        cure = "Move it out of the study folder; what it held is measured again."
+        if path.match(BASE):
+            cure = (
+                "It is the record of the base, which all others were compared with: put back a copy, or begin the "
+                "study anew in another folder."
+            )
+        raise UsageError(f"{path} is damaged ({error}). {cure}") from error
     return found

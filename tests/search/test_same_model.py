@@ -54,7 +54,6 @@ def opened(config: StudyConfig, folder: StudyDir) -> Source:
 
 def measured(folder: StudyDir, *numbers: int) -> None:
     """Leave records, as if trials had ended."""
-    (folder.root / "trials").mkdir(exist_ok=True)
     recipe = compose({"precision": "int8", "threads": 1})
     for number in numbers:
         params = {"precision": "int8"} if number else {}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import study_folder
 import yaml
 from study_folder import write_study
 from tiny_study import tiny_yaml, write_text
@@ -187,6 +188,32 @@ def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, capsys: pytes
     (folder.root / "trials" / "0001.json").write_bytes(b'{"number": 1, "sta')
     assert main(["trials", str(folder.root)]) == 2
     assert "0001.json is damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_record_of_the_base_is_not_to_be_moved_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StudyDir(shutil.copytree(OLD, tmp_path / "study"))
+    (folder.root / "trials" / "0000.json").write_bytes(b"")
+    assert main(["trials", str(folder.root)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "put back a copy, or begin the study anew in another folder" in said
+    assert "Move it" not in said
+
+
+@pytest.mark.parametrize("storage", [[], ["--storage", "sqlite:///{}/shared.db"]])
+def test_a_study_without_the_record_of_its_base_takes_no_candidate_for_it(
+    storage: list[str], tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_study(tmp_path / "study", [study_folder.record(1)], ended=False)
+    config = config_of(tmp_path, tiny_llama)
+    folder.config_path.write_bytes(config.read_bytes())
+    before = folder.environment_path.read_bytes()
+    words = ["run", str(config), "--out", str(folder.root), *(word.format(tmp_path) for word in storage)]
+    assert main(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no record of its base (trials/0000.json), which its 1 other records" in said
+    assert folder.environment_path.read_bytes() == before
 
 
 def test_a_second_run_is_refused_and_the_lock_dies_with_its_process(

@@ -108,3 +108,12 @@ def test_a_graph_that_has_changed_since_the_study_began_is_refused(
     assert main(["run", str(study.parent / "study.yaml"), "--out", str(copy.root)]) == 2
     assert main(["export", str(copy.root), "--trial", "1", "--to", str(tmp_path / "one")]) == 2
     assert capsys.readouterr().err.count("its files have changed") == 2
+
+
+def test_a_study_without_the_record_of_its_base_is_refused(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / "copy"))
+    (copy / "trials" / "0000.json").unlink()
+    assert main(["run", str(study.parent / "study.yaml"), "--out", str(copy)]) == 2
+    assert "has no record of its base" in " ".join(capsys.readouterr().err.split())
