@@ -17,7 +17,7 @@ from olivine.passes.cpu_features import cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.session_options import available_cores
 from olivine.passes.source import Source
-from olivine.search.config import StudyConfig, parse_config
+from olivine.search.config import StopConfig, StudyConfig, parse_config
 from olivine.search.estimate import Durations, durations, memory_bytes
 from olivine.search.formatting import duration_text, title, value_text
 from olivine.search.lots import sample_choices
@@ -35,6 +35,8 @@ WIKITEXT = {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "sp
 SAMPLE = 200
 #: Characters of a token: fewer tokens than this gives are rare.
 CHARACTERS = 5
+#: Candidates that a study is taken to have before it is known how many there is time for.
+ASSUMED_TRIALS = 40
 #: Share of the budget that learning from text may take.
 LEARNING_SHARE = 0.4
 
@@ -99,12 +101,12 @@ def choose(
         for effort in EFFORTS[:efforts]:
             fitted = _fitted(effort, tokens, source)
             found = preset(provider[0], request.target, request.precision, means)
-            config = _config(request, source.name, text, found, fitted, 40)
+            config = _config(request, source.name, text, found, fitted, ASSUMED_TRIALS)
             parts, fits = _look(config, source, rates, free_ram_bytes)
             first = config, parts
-            count = _candidates(request, fitted, parts)
+            count = _candidates(request.budget_s, fitted.members, parts)
             if fits and count >= needed and parts.learning <= LEARNING_SHARE * request.budget_s:
-                config = _config(request, source.name, text, found, fitted, max(4, math.ceil(1.5 * count)))
+                config = _config(request, source.name, text, found, fitted, _trials(count))
                 return Chosen(config, _lines(request, source, provider, config, found.why, parts, count))
     assert first is not None
     config, parts = first
@@ -117,13 +119,35 @@ def choose(
         )
     found = preset(provider[0], request.target, request.precision, Means(False, False))
     lines = _lines(
-        request, source, provider, config, found.why, parts, max(1, _candidates(request, EFFORTS[-1], parts))
+        request,
+        source,
+        provider,
+        config,
+        found.why,
+        parts,
+        max(1, _candidates(request.budget_s, EFFORTS[-1].members, parts)),
     )
     if least > request.budget_s:
         lines += (
             ("warning", f"that may take longer than the budget: about {duration_text(least)} with one candidate"),
         )
     return Chosen(config, lines)
+
+
+def stop_with(config: StudyConfig, source: Source, budget_s: float, rates: MachineRates) -> StopConfig:
+    """When a study that :func:`choose` made ends with another budget: as if made for it, and never earlier than before.
+
+    Args:
+        config: the study.
+        source: its model.
+        budget_s: seconds for all of it, with what it has taken so far.
+        rates: of this machine.
+    """
+    choices, stop = sample_choices(config.search_space(), SAMPLE), config.stop
+    parts = durations(config, source, choices, ASSUMED_TRIALS, rates)
+    trials = max(stop.trials, _trials(_candidates(budget_s, config.confirm.members, parts)))
+    patience = None if stop.patience is None else max(stop.patience, _patience(trials))
+    return stop.model_copy(update={"trials": trials, "patience": patience, "total": budget_s})
 
 
 def text_of(request: Request, source: Source) -> str | dict[str, Any]:
@@ -186,7 +210,7 @@ def _config(request: Request, name: str, text: object, found: Preset, effort: Ef
         },
         "calibration": {"windows": min(16, max(8, effort.windows)), "window_tokens": 512},
         "enqueue": [dict(choice) for choice in found.enqueue],
-        "stop": {"trials": trials, "total": request.budget_s, "patience": max(10, trials // 2)},
+        "stop": {"trials": trials, "total": request.budget_s, "patience": _patience(trials)},
         "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},
         "confirm": {
             "members": effort.members,
@@ -209,10 +233,20 @@ def _look(config: StudyConfig, source: Source, rates: MachineRates, free_ram_byt
     return parts, memory_bytes(config, source, choices) <= free_ram_bytes
 
 
-def _candidates(request: Request, effort: Effort, parts: Durations) -> int:
+def _candidates(budget_s: float, members: int, parts: Durations) -> int:
     """How many candidates there is time for."""
-    rest = parts.base + parts.learning + (effort.members + 1) * parts.member + EXPORT_S
-    return max(0, int((request.budget_s - rest) / parts.trial))
+    rest = parts.base + parts.learning + (members + 1) * parts.member + EXPORT_S
+    return max(0, int((budget_s - rest) / parts.trial))
+
+
+def _trials(candidates: int) -> int:
+    """The most candidates of a study that should have time for so many: more, since they may be faster."""
+    return max(4, math.ceil(1.5 * candidates))
+
+
+def _patience(trials: int) -> int:
+    """How many of so many candidates may bring nothing before the search ends."""
+    return max(10, trials // 2)
 
 
 def _lines(

@@ -20,7 +20,7 @@ from olivine.passes.providers import PROVIDERS
 from olivine.passes.quantize.integers import MIXED, is_integer
 from olivine.passes.source import Source, resolve
 from olivine.search.calibration import CalibrationText
-from olivine.search.choosing import choose, text_of
+from olivine.search.choosing import choose, stop_with, text_of
 from olivine.search.config import StudyConfig, load_config, parse_config
 from olivine.search.device import pick_provider
 from olivine.search.doctor import existing_folder
@@ -110,7 +110,7 @@ def _study(request: Request, source: Source, provider: tuple[str, str], folder: 
         request.check_same(folder.root)
         _say([("study", f"goes on with {folder.root}: {len(folder.trials())} trials are there")], out)
         config = load_config(folder.config_path)
-        stop = config.stop.model_copy(update={"total": request.budget_s})
+        stop = stop_with(config, source, request.budget_s, probe_machine(existing_folder(cache_root())))
         return config.model_copy(update={"stop": stop})
     rates = probe_machine(existing_folder(cache_root()))
     chosen = choose(request, source, provider, rates, psutil.virtual_memory().available)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from tiny_study import write_text
 
 from olivine.passes.errors import SourceError, UsageError
@@ -18,7 +20,7 @@ from olivine.search import choosing, device
 from olivine.search import optimize as optimizing
 from olivine.search.choosing import Chosen, Effort, choose
 from olivine.search.cli import main
-from olivine.search.config import load_config, parse_config
+from olivine.search.config import StudyConfig, load_config, parse_config
 from olivine.search.device import pick_provider
 from olivine.search.machine_rates import MachineRates
 from olivine.search.presets import Means, preset, single
@@ -181,6 +183,28 @@ def test_a_small_budget_measures_less_and_one_that_is_too_small_says_what_would_
 def test_what_does_not_fit_the_memory_is_not_searched(tiny_llama: Path, text: Path) -> None:
     assert "mixed" in chosen(tiny_llama, text).config.space["precision"]
     assert "mixed" not in chosen(tiny_llama, text, free=1).config.space["precision"]
+
+
+@pytest.mark.parametrize("effort", range(len(choosing.EFFORTS)))
+def test_a_larger_budget_goes_on_as_if_the_study_had_been_made_for_it(
+    effort: int, tiny_llama: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "EFFORTS", choosing.EFFORTS[effort : effort + 1])
+    monkeypatch.setattr(optimizing, "probe_machine", lambda folder: RATES)
+    source, folder, out = resolve(str(tiny_llama)), StudyDir(tmp_path), Console(quiet=True)
+    first, larger = (chosen(tiny_llama, text, budget=budget).config for budget in ("10m", "2h"))
+    assert first.space == larger.space
+    folder.config_path.write_text(first.to_yaml())
+
+    def resumed(budget: str) -> StudyConfig:
+        request = replace(parsed(budget=budget, text=str(text)), model=str(tiny_llama))
+        request.store(tmp_path)
+        return optimizing._study(request, source, CPU, folder, out)
+
+    assert resumed("2h") == larger
+    assert larger.stop.trials > 5 * first.stop.trials
+    assert resumed("10m") == first
+    assert resumed("2m").stop == first.stop.model_copy(update={"total": 120.0})
 
 
 def test_a_graph_brings_no_sensitivities(tiny_onnx: Path, text: Path) -> None:
