@@ -25,8 +25,11 @@ def config(confirm: dict[str, Any] | None = None) -> StudyConfig:
     return parse_config(raw | {"confirm": {"members": 4, "race": None} | (confirm or {})}, "test.yaml")
 
 
-def record(number: int, **phases: float) -> TrialRecord:
-    return TrialRecord(number, "complete", "", {}, [], f"key{number}", phases=phases)
+def record(number: int, scored: int = 8, **phases: float) -> TrialRecord:
+    """A trial with so many of its 8 windows scored."""
+    perplexity = {"value": 20.0, "protocol": {"windows": scored, "windows_asked": 8}}
+    metrics = {"perplexity": perplexity} if scored else {}
+    return TrialRecord(number, "complete", "", {}, [], f"key{number}", phases=phases, metrics=metrics)
 
 
 BASE = record(0, build=20.0, load=1.0, quality=6.0, latency=5.0)
@@ -64,3 +67,21 @@ def test_where_no_candidate_was_timed_the_base_tells_how_long_it_takes() -> None
     member = 1.0 + 3.0 + 5.0
     expected = 6.0 + member + DEFAULT_THREADS_S + 1.0 + 5.0 + EXPORT_S + 2.0
     assert seconds_of_finish(config(), stopped, 0) == pytest.approx(expected)
+
+
+def test_windows_that_a_stopped_candidate_was_spared_are_scored_in_confirmation() -> None:
+    stopped = [*RECORDS, *(record(n, scored=2, build=2.0, load=1.0, quality=1.0) for n in (2, 3, 4))]
+    assert seconds_of_finish(config(), stopped, 3) == pytest.approx(seconds_of_finish(config(), RECORDS, 3))
+
+
+def test_the_next_candidate_may_be_scored_and_timed_in_full_though_the_last_ones_were_stopped() -> None:
+    stopped = [*RECORDS, *(record(n, scored=2, build=2.0, load=1.0, quality=1.0) for n in (2, 3, 4))]
+    gap = seconds_needed(config(), stopped, 1) - seconds_of_finish(config(), stopped, 1)
+    assert gap == pytest.approx(2.0 + 1.0 + 4.0 + 7.0 + PROPOSE_S)
+
+
+def test_a_candidate_that_failed_while_it_was_scored_says_nothing_of_the_whole_text() -> None:
+    failed = [BASE, record(1, scored=0, build=2.0, load=1.0, quality=0.5)]
+    member = 1.0 + 6.0 + 5.0
+    expected = 6.0 + member + DEFAULT_THREADS_S + 1.0 + 5.0 + EXPORT_S + 2.0
+    assert seconds_of_finish(config(), failed, 1) == pytest.approx(expected)
