@@ -25,6 +25,8 @@ from olivine.passes.errors import OlivineError
 MIN_WINDOWS = 3
 #: Of the file that :meth:`Arm.reference` writes; 2 has the size of the vocabulary.
 FORMAT = 2
+#: In the protocol of a perplexity that was scored on a few windows of the text.
+WHOLE_TEXT = "perplexity of the base on all windows x perplexity_ratio on those scored"
 
 
 class QualityGateFailed(OlivineError):
@@ -80,24 +82,29 @@ class WindowSums:
         }
 
     def bounds(self) -> dict[str, Interval]:
-        """Intervals that may be looked at after every window and still hold: for stopping early.
-
-        Perplexity here is the base's on all windows times the ratio, which is much steadier than the
-        candidate's own on a few windows.
-        """
+        """Intervals that may be looked at after every window and still hold: for stopping early."""
         ratio = anytime_mean((self.nll - self.base_nll) / self.tokens).exp()
-        ends = (self.base_perplexity * end for end in (ratio.value, ratio.low, ratio.high))
         return {
-            "perplexity": Interval(*ends),
+            "perplexity": self.whole_text_perplexity(ratio),
             "perplexity_ratio": ratio,
             "kl_divergence": anytime_mean(self.kl / self.tokens).clip(0.0, np.inf),
             "top1_agreement": anytime_mean(self.agree / self.tokens).clip(0.0, 1.0),
         }
 
+    def whole_text_perplexity(self, ratio: Interval) -> Interval:
+        """The base's perplexity on all windows times a ratio to it.
+
+        After a few windows it is much steadier than the candidate's own, which says how hard those windows are.
+        """
+        return Interval(*(self.base_perplexity * end for end in (ratio.value, ratio.low, ratio.high)))
+
 
 @dataclass(frozen=True)
 class QualityResult:
-    """Measurements, and why they rest on fewer windows than asked for (None: all were scored)."""
+    """Measurements, and why they rest on fewer windows than asked for (None: all were scored).
+
+    Perplexity is then what it should be on all windows (:meth:`WindowSums.whole_text_perplexity`).
+    """
 
     measurements: list[Measurement]
     stopped: str | None
@@ -198,14 +205,20 @@ class Quality:
             "interval": "Student over windows (ratio estimator)",
             "stopped": stopped,
         }
-        kl_protocol = protocol | {"top_k": self.top_k}
+        protocols = {"kl_divergence": protocol | {"top_k": self.top_k}}
+        intervals = sums.intervals()
+        ratios = np.exp((sums.nll - sums.base_nll) / sums.tokens)
         samples = {
             "perplexity": np.exp(sums.nll / sums.tokens),
-            "perplexity_ratio": np.exp((sums.nll - sums.base_nll) / sums.tokens),
+            "perplexity_ratio": ratios,
             "kl_divergence": sums.kl / sums.tokens,
             "top1_agreement": sums.agree / sums.tokens,
             "bits_per_byte": sums.nll / np.log(2) / sums.text_bytes,
         }
+        if stopped is not None:  # what the stop rule judged by, so that a record agrees with its reason
+            intervals["perplexity"] = sums.whole_text_perplexity(intervals["perplexity_ratio"])
+            samples["perplexity"] = sums.base_perplexity * ratios
+            protocols["perplexity"] = protocol | {"estimate": WHOLE_TEXT}
         return [
             Measurement(
                 name,
@@ -214,9 +227,9 @@ class Quality:
                 interval.low,
                 interval.high,
                 tuple(round(float(sample), 6) for sample in samples[name]),
-                kl_protocol if name == "kl_divergence" else protocol,
+                protocols.get(name, protocol),
             )
-            for name, interval in sums.intervals().items()
+            for name, interval in intervals.items()
         ]
 
 

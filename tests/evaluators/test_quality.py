@@ -12,7 +12,7 @@ import pytest
 from olivine.evaluators.answers import WindowScore
 from olivine.evaluators.arm import Arm, ArmFailed
 from olivine.evaluators.base import Measurement
-from olivine.evaluators.quality import Quality, QualityGateFailed, WindowSums
+from olivine.evaluators.quality import WHOLE_TEXT, Quality, QualityGateFailed, WindowSums
 from olivine.evaluators.windows import Window
 
 OpenArm = Callable[..., Arm]
@@ -122,6 +122,50 @@ def test_a_clear_loser_is_stopped_after_three_windows(tmp_path: Path) -> None:
     assert "surely above" in result.stopped
     assert {m.protocol["windows"] for m in result.measurements} == {3}
     assert result.measurements[0].protocol["stopped"] == result.stopped
+
+
+class EasyStartArm(TableArm):
+    """As :class:`TableArm`, on a text whose first three windows are easier than the others by half a nat."""
+
+    EASY = 0.5
+
+    def reference(self, windows: list[tuple[tuple[int, ...], int]], path: Path, top_k: int) -> None:
+        np.savez(path, **{f"nll_{n}": np.full(scored, self._hard(n)) for n, (_, scored) in enumerate(windows)})
+
+    def score(self, path: Path, window: int) -> WindowScore:
+        self.scored += 1
+        nll = (self._hard(window) + self.noise[window]) * 100
+        return WindowScore(nll=nll, tokens=100, kl=5.0, agree=90, finite=True)
+
+    def _hard(self, window: int) -> float:
+        return 3.0 - (self.EASY if window < 3 else 0.0)
+
+
+def test_the_perplexity_of_a_stopped_candidate_is_the_one_it_was_stopped_for(tmp_path: Path) -> None:
+    """Easy windows make its own look better than the base's on the whole text."""
+    limit = 25.0
+
+    def over(sums: WindowSums) -> str | None:
+        return "surely broken" if sums.bounds()["perplexity"].low > limit else None
+
+    base = math.exp((3 * 2.5 + 27 * 3.0) / 30)
+    candidate = EasyStartArm(worse=0.5, windows=30)
+    result = Quality(MANY, tmp_path, "b", stop=over).run(candidate, EasyStartArm(0, 30))
+    found = {m.metric: m for m in result.measurements}
+    perplexity, ratio = found["perplexity"], found["perplexity_ratio"]
+    assert candidate.scored == 3
+    assert math.exp(2.5 + candidate.noise[:3].mean()) < limit < perplexity.value
+    for mine, its in ((perplexity.value, ratio.value), (perplexity.low, ratio.low), (perplexity.high, ratio.high)):
+        assert mine == pytest.approx(base * its)
+    assert perplexity.samples == pytest.approx([base * sample for sample in ratio.samples], rel=1e-5)
+    assert perplexity.protocol == ratio.protocol | {"estimate": WHOLE_TEXT}
+
+
+def test_a_candidate_that_saw_the_whole_text_has_a_perplexity_of_its_own(tmp_path: Path) -> None:
+    candidate = EasyStartArm(worse=0.1, windows=30)
+    found = {m.metric: m for m in Quality(MANY, tmp_path, "b").evaluate(candidate, EasyStartArm(0, 30))}
+    assert found["perplexity"].samples[0] == pytest.approx(math.exp(2.5 + candidate.noise[0]), rel=1e-5)
+    assert "estimate" not in found["perplexity"].protocol
 
 
 def test_a_good_candidate_sees_all_windows(tmp_path: Path) -> None:
