@@ -98,9 +98,17 @@ def rung(step: str, reason: str, audited: bool = False) -> dict[str, Any]:
 
 
 def audited(records: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
-    """Whom the first windows would have dropped and the full text was scored of; those that kept the constraint."""
+    """Whom the first windows would have dropped and the full text was scored of; those with whom they were wrong.
+
+    They judge the constraints on ``BY_WINDOWS`` alone: one that keeps those was no loser, whatever else it breaks.
+    """
     checked = [r for r in records if r.ladder.get("audited") and r.state != "failed"]
-    return checked, [record for record in checked if record.feasible]
+    return checked, [record for record in checked if _kept_by_text(record)]
+
+
+def _kept_by_text(record: TrialRecord) -> bool:
+    """Whether a record keeps every constraint that windows judge."""
+    return all(excess <= 0 for text, excess in record.constraints.items() if text.split()[0] in BY_WINDOWS)
 
 
 def _best(constraint: Constraint, found: Interval) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from olivine.search.ladder import audited
-from olivine.search.records import TrialRecord
 from olivine.search.study_view import StudyView
 
 
@@ -20,7 +19,7 @@ def ladder(view: StudyView) -> dict[str, Any] | None:
             "number": record.number,
             "step": record.ladder["step"],
             "reason": record.ladder["reason"],
-            "audit": _audit(record, record in checked),
+            "audit": _audit(record in checked, record in wrong),
         }
         for record in seen
     ]
@@ -34,7 +33,7 @@ def ladder(view: StudyView) -> dict[str, Any] | None:
     return {"rows": rows, "sentence": f"{dropped} dropped before they were timed; {audit}."}
 
 
-def _audit(record: TrialRecord, checked: bool) -> str:
+def _audit(checked: bool, wrong: bool) -> str:
     if not checked:
         return ""
-    return "kept the constraint after all" if record.feasible else "rightly"
+    return "kept the constraint after all" if wrong else "rightly"
