@@ -1,4 +1,4 @@
-"""Tasks of lm-eval in a study: looked up before it starts, measured on the base and the confirmed front at its end."""
+"""Tasks of lm-eval in a study: looked up before it starts, measured at its end on the base and what was confirmed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def require_tasks(config: StudyConfig) -> None:
 
 
 def confirm_tasks(search: Search, confirmation: Confirmation) -> dict[str, Any]:
-    """The tasks of the study on the float base and on the confirmed front, as selection.json holds them.
+    """The tasks of the study on the base, the confirmed front and the selected trial, as selection.json holds them.
 
     Returns:
         ``{"measured": {trial: {task.metric: measurement}}, "failures": [...]}``; empty where no tasks are asked for.
@@ -44,7 +44,8 @@ def confirm_tasks(search: Search, confirmation: Confirmation) -> dict[str, Any]:
         return {}
     search.watcher.phase_started("tasks: loading")
     loaded = asked_tasks(given).load()
-    records = [record for record in search.records if record.number == 0 or record.number in confirmation.front]
+    wanted = {0, *confirmation.front, search.folder.selection()["trial"]}
+    records = [record for record in search.records if record.number in wanted]
     measured: dict[str, dict[str, Any]] = {}
     failures = []
     for position, record in enumerate(sorted(records, key=lambda record: record.number), start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from olivine.search.pareto import Floats, Mask
 from olivine.search.records import TrialRecord
 from olivine.search.rule import rule_metrics, rule_scores
 
+End = Literal["better", "value", "worse"]
+#: Of a record's interval, from the most hopeful view of a limit to the surest.
+ENDS: tuple[End, ...] = ("better", "value", "worse")
 #: Random draws behind a probability: its standard error is below 0.012.
 DRAWS = 2000
 
@@ -26,7 +30,7 @@ def likely_picks(records: Sequence[TrialRecord], config: Goal) -> list[TrialReco
     without a chance follow in the rule's order.
 
     Args:
-        records: candidates that are not surely dominated.
+        records: candidates that are not surely dominated by others that may be picked.
         config: with the rule, ``select.where`` and the constraints.
 
     Returns:
@@ -34,7 +38,8 @@ def likely_picks(records: Sequence[TrialRecord], config: Goal) -> list[TrialReco
     """
     limits = [*map(parse_constraint, config.select.where), *config.parsed_constraints()]
     metrics = rule_metrics(config)
-    able = [r for r in records if all(n in r.metrics for n in metrics) and all(_may_hold(c, r) for c in limits)]
+    measured = [record for record in records if all(name in record.metrics for name in metrics)]
+    able = [record for record in measured if all(holds_at("better", limit, record) for limit in limits)]
     if not able:
         return []
     rng = np.random.default_rng(0)
@@ -50,10 +55,13 @@ def likely_picks(records: Sequence[TrialRecord], config: Goal) -> list[TrialReco
     return [able[i] for i in ranked]
 
 
-def _may_hold(constraint: Constraint, record: TrialRecord) -> bool:
-    """Whether the better end of a record's interval keeps a constraint; true where nothing was measured."""
+def holds_at(end: End, constraint: Constraint, record: TrialRecord) -> bool:
+    """Whether an end of a record's interval, or its value, keeps a constraint; true where nothing was measured."""
     found = record.metrics.get(constraint.metric)
-    return found is None or constraint.holds(float(found["low" if constraint.relation == "<=" else "high"]))
+    if found is None:
+        return True
+    better, worse = ("low", "high") if constraint.relation == "<=" else ("high", "low")
+    return constraint.holds(float(found[{"better": better, "value": "value", "worse": worse}[end]]))
 
 
 def _draws(records: Sequence[TrialRecord], metric: str, rng: np.random.Generator) -> Floats:

@@ -12,7 +12,7 @@ from olivine.evaluators.cautions import oversubscribed
 from olivine.passes.errors import OlivineError
 from olivine.passes.session_options import available_cores
 from olivine.search.confirm import Confirmation, Confirmed
-from olivine.search.dominance import SURE
+from olivine.search.dominance import SURE, dominated_among, entries
 from olivine.search.goal import Goal
 from olivine.search.metrics import METRICS, TASK_METRICS, Constraint, parse_constraint
 from olivine.search.pareto import nearest_misses
@@ -47,21 +47,26 @@ class Selection:
 
 
 def select(config: Goal, confirmation: Confirmation, records: Sequence[TrialRecord] = ()) -> Selection:
-    """Pick from the confirmed front by the config's rule.
+    """Pick by the config's rule from what is not surely dominated among the confirmed that keep all that is asked for.
+
+    That is the confirmed front, without what breaks ``select.where``, and with what only such members dominate.
 
     Args:
         config: the rule, ``select.where``, and the constraints.
-        confirmation: the front measured again.
+        confirmation: what was measured again.
         records: all trials of the search; they explain an empty front.
 
     Raises:
         NoCandidate: when no confirmed candidate keeps the constraints and ``select.where``.
     """
     where = [parse_constraint(text) for text in config.select.where]
-    front = [(r, m) for r, m in confirmation.members if r.number in confirmation.front]
-    eligible = [(r, m) for r, m in front if _keeps(m, where)]
-    if not eligible:
-        raise NoCandidate(_why_none(confirmation, records, [*config.parsed_constraints(), *where]))
+    limits = [*config.parsed_constraints(), *where]
+    able = [(record, metrics) for record, metrics in confirmation.members if _keeps(metrics, limits)]
+    if not able:
+        raise NoCandidate(_why_none(confirmation, records, limits))
+    beaten = dominated_among([entries(metrics) for _, metrics in able], config.objectives)
+    probability = {record.number: p for (record, _), p in zip(able, beaten, strict=True)}
+    eligible = [(r, m) for r, m in able if r.number in confirmation.front or probability[r.number] < SURE] or able
     rule = config.select
     columns = {name: np.array([m[name].value for _, m in eligible]) for name in rule_metrics(config)}
     index = int(np.argmin(rule_scores(config, columns)))
@@ -76,14 +81,21 @@ def select(config: Goal, confirmation: Confirmation, records: Sequence[TrialReco
         how = f"has the {best} {metric} ({_text(eligible[index][1][metric])})"
         near = _near_ties(metric, eligible[index], eligible, config.objectives)
     record, metrics = eligible[index]
-    kept = f" that keep {', '.join(map(str, where))}" if where else ""
+    asked = ", ".join(map(str, where))
+    kept = f" that keep {asked}" if where else ""
+    only, several = f"confirmed front member{kept.replace('keep', 'keeps')}", f"confirmed front members{kept}"
+    if any(other.number not in confirmation.front for other, _ in eligible):
+        among = f" on the confirmed front of those{kept}" if where else ""
+        only, several = f"candidate{among}", f"candidates{among}"
     if len(eligible) == 1:
-        reason = f"Trial {record.number} is the only confirmed front member{kept.replace('keep', 'keeps')}."
+        reason = f"Trial {record.number} is the only {only}."
     else:
-        reason = f"Trial {record.number} {how} of the {len(eligible)} confirmed front members{kept}."
+        reason = f"Trial {record.number} {how} of the {len(eligible)} {several}."
+    if where and record.number not in confirmation.front:
+        reason += f" It is not on the front of all candidates: what beats it in every objective breaks {asked}."
     warnings = [
-        *(near or _ties(record.number, confirmation)),
-        *_warnings(metrics, [*config.parsed_constraints(), *where]),
+        *(near or _ties(probability[record.number])),
+        *_warnings(metrics, limits),
         *_machine(record, metrics),
         *confirmation.failures,
     ]
@@ -156,9 +168,8 @@ def _warnings(metrics: Mapping[str, Measurement], constraints: Iterable[Constrai
             )
 
 
-def _ties(number: int, confirmation: Confirmation) -> Iterable[str]:
-    """A choice that rests on a difference smaller than its interval."""
-    probability = confirmation.dominated.get(number, 0.0)
+def _ties(probability: float) -> Iterable[str]:
+    """A choice that rests on a difference smaller than its interval: one that may be beaten by others like it."""
     if probability > 1 - SURE:
         yield (
             f"Another confirmed member beats it in every objective with a probability of {probability:.0%}: the gap is "
@@ -187,6 +198,6 @@ def _why_none(confirmation: Confirmation, records: Sequence[TrialRecord], constr
         broken = [c for c in constraints if c.metric in metrics and not c.holds(metrics[c.metric].value)]
         total = sum(c.violation(metrics[c.metric].value) for c in broken)
         said = ", ".join(f"{c.metric} {metrics[c.metric].value:.4g} (asked: {c.relation} {c.bound:g})" for c in broken)
-        lines.append((total, f"  trial {record.number}: {said or 'dominated by another'}"))
+        lines.append((total, f"  trial {record.number}: {said}"))
     nearest = "\n".join(line for _, line in sorted(lines)[:SHOWN_MISSES])
     return f"No confirmed candidate keeps {', '.join(map(str, constraints))}. Nearest misses:\n{nearest}"

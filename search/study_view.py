@@ -56,7 +56,7 @@ class StudyView:
     def selected(self) -> TrialRecord | None:
         """The selected trial with its confirmed metrics; None where nothing is selected."""
         number = self.selection.get("trial")
-        return next((record for record in (*self.members, *self.records) if record.number == number), None)
+        return next((self.shown(record) for record in self.records if record.number == number), None)
 
 
 def read_view(study: StudyDir) -> StudyView:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import yaml
@@ -15,9 +18,11 @@ from tiny_study import tiny_yaml, write_text
 from olivine.passes.errors import UsageError
 from olivine.search.cli import main
 from olivine.search.config import parse_config
-from olivine.search.confirm_tasks import require_tasks
+from olivine.search.confirm import Confirmation
+from olivine.search.confirm_tasks import confirm_tasks, require_tasks
 from olivine.search.records import StudyDir
 from olivine.search.report import render
+from olivine.search.study import Search
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
@@ -59,6 +64,25 @@ def test_a_study_measures_its_tasks_on_the_base_and_the_front(tiny_llama: Path, 
     manifest = json.loads((study.best_path / "olivine.json").read_text())
     assert manifest["measurements"][f"{CHOICE}.acc"]["samples"] == []
     assert f"{CHOICE}.acc" in study.report_path.read_text()
+
+
+def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = SimpleNamespace(load=lambda: SimpleNamespace(evaluate=lambda arm, folder: []))
+    monkeypatch.setattr("olivine.search.confirm_tasks.asked_tasks", lambda given: asked)
+    monkeypatch.setattr("olivine.search.confirm_tasks.Recipe.from_json", lambda steps: None)
+    folder = write_study(tmp_path / "study")
+    search = SimpleNamespace(
+        config=SimpleNamespace(evaluation=SimpleNamespace(lm_eval=object())),
+        records=folder.trials(),
+        folder=folder,
+        watcher=SimpleNamespace(phase_started=lambda phase: None),
+        objective=SimpleNamespace(scored=lambda recipe, name: nullcontext((None, None))),
+    )
+    found = confirm_tasks(cast(Search, search), Confirmation((), (3, 5), {}))
+    assert folder.selection()["trial"] == 7
+    assert set(found["measured"]) == {"0", "3", "5", "7"}
 
 
 def test_a_study_whose_tasks_need_the_missing_package_does_not_start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,43 @@ def test_the_pick_by_weights_and_at_the_knee_is_confirmed_between_the_ends() -> 
 def test_a_constraint_on_what_was_not_measured_excludes_nobody() -> None:
     asked = config(3, {"where": ["model_bytes <= 1MB", "perplexity_ratio <= 1.05"]})
     assert ranked(FRONT[1:], asked)[0] == 4
+
+
+def sized(number: int, tpot_ms: float, ratio: float, megabytes: float, unsure: float = 0.0) -> TrialRecord:
+    """A candidate with a limit on something that is no objective; ``unsure`` is half of its interval."""
+    found = record(number, tpot_ms, ratio, 0.001)
+    size = {"value": megabytes * 1e6, "low": (megabytes - unsure) * 1e6, "high": (megabytes + unsure) * 1e6}
+    return replace(found, metrics={**found.metrics, "model_bytes": size})
+
+
+SMALL = {"where": ["model_bytes <= 250MB"]}
+
+
+@pytest.mark.parametrize("select", [SMALL, SMALL | {"by": "knee"}])
+@pytest.mark.parametrize("selectable", [False, True])
+def test_one_that_keeps_the_limit_is_confirmed_though_one_that_breaks_it_beats_it(
+    select: dict[str, Any], selectable: bool
+) -> None:
+    keeps, breaks = sized(1, 10.0, 1.05, 240), sized(2, 9.0, 1.03, 300)
+    for count in (1, 2, 8):
+        assert 1 in numbers([keeps, breaks], config(count, select, selectable=selectable))
+    assert numbers([keeps, breaks], config(8, SMALL)) == [2, 1]
+
+
+@pytest.mark.parametrize("megabytes", [245, 255])
+def test_one_that_surely_keeps_the_limit_is_not_kept_out_by_one_that_may_break_it(megabytes: float) -> None:
+    sure, doubtful = sized(1, 10.0, 1.05, 200), sized(2, 9.0, 1.03, megabytes, unsure=10)
+    assert numbers([sure, doubtful], config(8, SMALL)) == [2, 1]
+
+
+def test_one_that_is_beaten_by_another_within_the_limit_is_not_confirmed() -> None:
+    beaten, better, breaks = sized(1, 11.0, 1.06, 230), sized(2, 10.0, 1.05, 240), sized(3, 9.0, 1.03, 300)
+    assert numbers([beaten, better, breaks], config(8, SMALL)) == [3, 2]
+
+
+def test_room_beside_the_front_goes_to_further_picks() -> None:
+    within = [sized(n, 10.0 + n, 1.06 - 0.01 * n, 240) for n in range(1, 6)]
+    assert numbers([*within, sized(9, 9.0, 1.001, 300)], config(6, SMALL)) == [9, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("count", [1, 2])

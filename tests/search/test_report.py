@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from browser import chromium
-from study_folder import REASON_FAILED, record, records, write_study
+from study_folder import REASON_FAILED, entry, record, records, write_study
 
 from olivine.passes.errors import UsageError
 from olivine.search.importance import importances
 from olivine.search.marks import marks, plot_pairs
 from olivine.search.plot_frame import Scale, ticks
 from olivine.search.plot_labels import Box, place
-from olivine.search.report import write_front_picture, write_report
+from olivine.search.report import render, write_front_picture, write_report
 from olivine.search.study_view import read_view
 
 
@@ -117,6 +117,19 @@ def test_confirmed_values_replace_those_of_the_search(tmp_path: Path) -> None:
     assert view.selected is not None
     assert view.selected.value("tpot_speedup") == 2.77
     assert 0 not in [member.number for member in view.members]
+
+
+def test_a_selected_trial_off_the_front_is_shown_with_its_confirmed_values(tmp_path: Path) -> None:
+    """Then front.csv has no row of it: what beats it breaks ``select.where``."""
+    study = write_study(tmp_path / "study")
+    fresh = {"tpot_speedup": entry(2.33, 0.01, "ratio")}
+    said = study.selection() | {"trial": 2, "reason": "It is not on the front."}
+    study.selection_path.write_text(json.dumps(said | {"confirmed": {**said["confirmed"], "2": fresh}}))
+    view = read_view(study)
+    assert view.selected is not None
+    assert (view.selected.number, view.selected.value("tpot_speedup")) == (2, 2.33)
+    assert 2 not in [member.number for member in view.members]
+    assert "2.33" in render(study)
 
 
 def test_front_picture_is_valid_svg_of_its_own(tmp_path: Path) -> None:
