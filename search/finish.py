@@ -81,7 +81,7 @@ def finish(search: Search) -> Selection:
 
 
 def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | None) -> str:
-    """A row per confirmed front member: its searched axes and its confirmed metrics with intervals."""
+    """A row per confirmed front member and for the selected one: searched axes, confirmed metrics with intervals."""
     axes = search.config.search_space().searched
     return front_rows(axes, FRONT_METRICS, WITH_INTERVAL, SEARCHED, confirmation, chosen)
 
@@ -94,7 +94,7 @@ def front_rows(
     confirmation: Confirmation,
     chosen: Selection | None,
 ) -> str:
-    """The text of front.csv.
+    """The text of front.csv: the front, and the selected member, which ``select.where`` may have put off it.
 
     Args:
         axes: searched axes, each a column.
@@ -113,9 +113,9 @@ def front_rows(
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for record, measured in confirmation.members:
-        if record.number not in confirmation.front:
-            continue
         selected = chosen is not None and record.number == chosen.record.number
+        if record.number not in confirmation.front and not selected:
+            continue
         row: dict[str, Any] = {"trial": record.number, "selected": selected}
         row |= {axis: record.params.get(axis, "") for axis in axes} | {RUNTIME: record.runtime}
         for metric in metrics:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from olivine.evaluators.base import Measurement
 from olivine.search.config import StudyConfig, parse_config
 from olivine.search.confirm import Confirmation
 from olivine.search.dominance import spread
+from olivine.search.finish import front_rows
 from olivine.search.records import TrialRecord
 from olivine.search.selection import NoCandidate, select
 
@@ -37,6 +40,13 @@ def test_the_fastest_that_keeps_the_limit_is_chosen_and_the_reason_names_both() 
     assert chosen.record.number == 1
     assert "least tpot_ms" in chosen.reason
     assert "2 confirmed front members that keep perplexity_ratio <= 1.05" in chosen.reason
+
+
+def test_a_selected_member_off_the_front_has_its_row() -> None:
+    off = Confirmation(FRONT.members, (3, 2), {}, dominated={1: 0.99})
+    chosen = select(config(select={"where": ["perplexity_ratio <= 1.05"]}), FRONT)
+    rows = list(csv.DictReader(io.StringIO(front_rows((), ("tpot_ms",), (), (), off, chosen))))
+    assert [(row["trial"], row["selected"]) for row in rows] == [("3", "False"), ("1", "True"), ("2", "False")]
 
 
 def test_knee_and_weights() -> None:
