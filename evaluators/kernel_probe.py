@@ -22,6 +22,7 @@ from itertools import groupby
 from pathlib import Path
 
 from olivine.evaluators.bootstrap import child_command
+from olivine.evaluators.child_process import how_it_ended, told_starter
 from olivine.evaluators.kernel_graphs import KernelGraph
 from olivine.evaluators.kernel_times import KernelTimes, Product
 from olivine.evaluators.scheduling import STEADY_MEMORY
@@ -30,6 +31,7 @@ from olivine.passes.cache import cache_root, scratch_folder
 from olivine.passes.cpu_features import cpu_identity
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.kernel import Kernel
+from olivine.passes.secret import masked, without_secrets
 from olivine.passes.session_options import available_cores
 
 __all__ = ["Kernel", "KernelTimes", "probe_kernels"]
@@ -125,7 +127,7 @@ def runtime_version(python: str | Path) -> str:
 
 
 def _run(command: Sequence[str], given: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **STEADY_MEMORY}
+    environment = {**without_secrets(os.environ), **STEADY_MEMORY, **told_starter()}
     try:
         return subprocess.run(command, input=given, capture_output=True, text=True, timeout=timeout_s, env=environment)
     except OSError as error:
@@ -184,7 +186,7 @@ def _measure(asked: Sequence[Product], threads: int, python: str | Path) -> Kern
         request = {"folder": str(scratch), "threads": threads, "files": sizes, "groups": groups}
         child = _run(child_command(python, "kernel_timing"), json.dumps(request), TIMEOUT_S)
     if child.returncode:
-        raise BuildFailed(f"the kernel probe ended with exit code {child.returncode}", child.stderr)
+        raise BuildFailed(f"the kernel probe {how_it_ended(child.returncode)}", masked(child.stderr))
     answer = json.loads(child.stdout)
     times, failures = {}, {}
     for name, found in answer["graphs"].items():

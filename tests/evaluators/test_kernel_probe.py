@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from olivine.evaluators import kernel_probe as probing
 from olivine.evaluators import kernel_timing as timing
+from olivine.evaluators.bootstrap import child_command
+from olivine.evaluators.child_process import STARTER
 from olivine.evaluators.kernel_files import CODES, FLOATS
 from olivine.evaluators.kernel_graphs import KernelGraph
 from olivine.evaluators.kernel_probe import copies, probe_kernels, runtime_version
@@ -173,13 +176,45 @@ def test_an_interpreter_without_onnx_runtime_is_a_usage_error(tmp_path: Path) ->
     assert runtime_version(sys.executable).split()[-1] == ort.__version__
 
 
-def test_a_child_that_dies_is_said_with_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    died = subprocess.CompletedProcess([], 139, stdout="", stderr="a line\nillegal instruction\n")
+@pytest.mark.parametrize(("code", "how"), [(139, "ended with exit code 139"), (-11, "died of SIGSEGV")])
+def test_a_child_that_dies_is_said_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, how: str
+) -> None:
+    died = subprocess.CompletedProcess([], code, stdout="", stderr="a line\nillegal instruction\n")
     monkeypatch.setattr(probing, "runtime_version", lambda python: "onnxruntime 1")
     monkeypatch.setattr(probing, "_run", lambda *_: died)
-    with pytest.raises(BuildFailed, match="exit code 139; it said last: illegal instruction"):
+    with pytest.raises(BuildFailed, match=f"{how}; it said last: illegal instruction"):
         probe_kernels(SHAPES, [FLOAT], [1], threads=1, cache=tmp_path)
     assert not list(tmp_path.glob("kernels/*"))
+
+
+def test_a_child_gets_no_secret_and_none_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho 'it read hf_neverToBeSeenAnywhere' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("SECRET_TOKEN", "neverToBePassedOn")
+    monkeypatch.setattr(probing, "runtime_version", lambda python: "onnxruntime 1")
+    with pytest.raises(BuildFailed, match=r"it read \*\*\*$") as caught:
+        probe_kernels(SHAPES, [FLOAT], [1], threads=1, python=python, cache=tmp_path)
+    assert "never" not in caught.value.tail
+    environment = (tmp_path / "env").read_text()
+    assert "neverToBePassedOn" not in environment
+    assert f"{STARTER}={os.getpid()}\n" in environment
+
+
+# No process id of Linux is above 2**22.
+@pytest.mark.parametrize(("starter", "code"), [(os.getpid(), 0), (2**22 + 1, 1)], ids=["alive", "gone"])
+def test_a_child_does_not_outlive_its_starter(tmp_path: Path, starter: int, code: int) -> None:
+    request = json.dumps({"folder": str(tmp_path), "threads": 1, "files": {}, "groups": []})
+    child = subprocess.run(
+        child_command(sys.executable, "kernel_timing"),
+        input=request,
+        capture_output=True,
+        text=True,
+        env={**os.environ, STARTER: str(starter)},
+    )
+    assert child.returncode == code
+    assert ("runtime" in child.stdout) == (code == 0)
 
 
 def test_other_providers_are_refused(tmp_path: Path) -> None:
