@@ -35,8 +35,9 @@ from olivine.evaluators.answers import (
 from olivine.evaluators.bootstrap import child_command
 from olivine.evaluators.child_process import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.memory_watch import MemoryWatch
+from olivine.evaluators.session import CPU, folder_provider
 from olivine.passes.durable import aside
-from olivine.passes.errors import Excess, OlivineError, last_words, unwritable
+from olivine.passes.errors import Excess, OlivineError, last_words, out_of_memory, unwritable
 from olivine.passes.secret import masked, without_secrets
 
 #: What runs a model; see :meth:`Arm.start`.
@@ -432,10 +433,15 @@ class Arm:
             )
         if code == 1 and (trouble := unwritable(OSError(tail))) is not None:
             return trouble
-        kind: ArmFailure = "crash" if code < 0 else "provider" if code == EXIT_PROVIDER else "error"
-        if "MemoryError" in tail or "bad_alloc" in tail or "bad allocation" in tail:
-            kind = "memory"
-        return ArmFailed(kind, f"{self._name()} {how_it_ended(code)} in '{command}'", tail)
+        how = f"{self._name()} {how_it_ended(code)} in '{command}'"
+        if not out_of_memory(tail):
+            return ArmFailed("crash" if code < 0 else "provider" if code == EXIT_PROVIDER else "error", how, tail)
+        limit = self._memory.limit
+        if limit is None or (self.folder is not None and folder_provider(self.folder) != CPU):
+            return ArmFailed("memory", how, tail)  # the machine's memory, or a device's: no limit of ours
+        excess = Excess(max(self._memory.peak, limit + 1), limit)
+        how += f" for want of memory; its limit is {limit / 1e6:.0f} MB (children.memory)"
+        return ArmFailed("memory", how, tail, excess)
 
     def _tail(self) -> str:
         if self._stderr.closed:

@@ -7,6 +7,7 @@ in a plain session before the model is loaded, with all that computes on it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def asked_provider(config: dict[str, Any]) -> tuple[str, dict[str, str]]:
             full = name if name.endswith("ExecutionProvider") else _NAMES.get(name.lower(), f"{name}ExecutionProvider")
             return full, {str(key): str(value) for key, value in settings.items()}
     return CPU, {}
+
+
+def folder_provider(folder: Path) -> str:
+    """The provider that a model folder asks for; a graph that is no decoder has no config and runs on the CPU."""
+    config = folder / "genai_config.json"
+    return asked_provider(json.loads(config.read_text(encoding="utf-8")))[0] if config.is_file() else CPU
 
 
 def prove_provider(folder: Path, config: dict[str, Any]) -> str:

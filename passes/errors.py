@@ -64,6 +64,15 @@ def unwritable(error: BaseException | None) -> Unwritable | None:
     return None
 
 
+#: What a process says last that got no memory: Python and NumPy, C++ (Linux, then Windows), ONNX Runtime's arena.
+_NO_MEMORY = ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate memory for requested buffer of size")
+
+
+def out_of_memory(said: str) -> bool:
+    """Whether an allocation failed, by what a process said last; in ONNX Runtime's words it may be a GPU's memory."""
+    return any(words in said for words in _NO_MEMORY)
+
+
 @dataclass(frozen=True)
 class Excess:
     """Memory beyond a limit.

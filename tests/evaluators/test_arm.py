@@ -10,14 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from bigram import bigram_folder
+from onnx import TensorProto, helper
 
+from olivine.evaluators import memory_watch
 from olivine.evaluators.arm import Arm, ArmFailed
 from olivine.evaluators.child_process import STARTER
+from olivine.passes.errors import Excess
 from olivine.passes.export import Export
 
 OpenArm = Callable[..., Arm]
+LIMIT = 500_000_000
 
 
 def gone(pid: int) -> bool:
@@ -101,6 +106,66 @@ def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path, resta
         assert caught.value.kind == "memory"
         assert gone(arm.pid)
     assert not list(tmp_path.glob("*.npz"))
+
+
+@pytest.fixture
+def no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that allows no control group: allocations fail instead."""
+    monkeypatch.setattr(memory_watch.MemoryGroup, "create", lambda limit_bytes: None)
+    monkeypatch.setattr(memory_watch, "_UNTOUCHED", 0)
+
+
+def graph_of_zeros(folder: Path) -> Path:
+    """A graph that gives as many zeros as it is asked for, and a feed that asks for 4 GB of them."""
+    folder.mkdir()
+    node = helper.make_node("ConstantOfShape", ["size"], ["zeros"])
+    size = helper.make_tensor_value_info("size", TensorProto.INT64, [1])
+    zeros = helper.make_tensor_value_info("zeros", TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph([node], "zeros", [size], [zeros])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+    )
+    (folder / "session.json").write_text('{"intra_op_num_threads": 1}')
+    np.savez(folder / "feeds.npz", allow_pickle=False, **{"0/size": np.array([1_000_000_000])})
+    return folder
+
+
+@pytest.mark.usefixtures("no_group")
+def test_an_allocation_that_onnx_runtime_did_not_get_is_beyond_the_limit(tmp_path: Path) -> None:
+    limit, folder = 1_000_000_000, graph_of_zeros(tmp_path / "m")
+    with Arm.open(folder, memory_limit_bytes=limit, loop="graph") as arm:
+        with pytest.raises(
+            ArmFailed, match=r"in 'run' for want of memory; its limit is 1000 MB \(children.memory\): .*4000000000"
+        ) as caught:
+            arm.run(folder / "feeds.npz", 0, 1)
+        assert caught.value.kind == "memory"
+        assert caught.value.excess == Excess(limit + 1, limit)
+        assert gone(arm.pid)
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "options", "beyond"),
+    [
+        ("MemoryError", LIMIT, [], True),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 3 GiB", LIMIT, [], True),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", LIMIT, [], True),
+        ("Failed to allocate memory for requested buffer of size 8", LIMIT, [], True),
+        ("MemoryError", None, [], False),
+        ("Failed to allocate memory for requested buffer of size 8", LIMIT, [{"cuda": {}}], False),
+    ],
+)
+def test_last_words_of_want_are_an_excess_where_a_limit_is_set_on_that_memory(
+    tmp_path: Path, words: str, limit: int | None, options: list[dict[str, dict[str, str]]], beyond: bool
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nread request\necho "{words}" >&2\nexit 1\n')
+    python.chmod(0o755)
+    folder = bigram_folder(tmp_path / "m", np.zeros((3, 3), dtype=np.float32), provider_options=options)
+    with pytest.raises(ArmFailed, match="exit code 1 in 'load'") as caught:
+        Arm.open(folder, python=python, memory_limit_bytes=limit)
+    assert caught.value.kind == "memory"
+    assert caught.value.excess == (Excess(LIMIT + 1, LIMIT) if beyond else None)
+    assert words in caught.value.tail
 
 
 def test_a_provider_that_is_not_there_is_an_error_not_a_result(tmp_path: Path) -> None:
