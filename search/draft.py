@@ -9,9 +9,12 @@ from typing import Any
 
 from olivine.evaluators.base import Measurement
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.errors import Excess
+from olivine.passes.errors import Excess, OlivineError
 from olivine.search.build_client import BuildOutcome
-from olivine.search.records import TrialRecord
+from olivine.search.records import State, TrialRecord
+
+#: The constraint that every candidate has: the memory that its processes may hold.
+MEMORY = "children.memory"
 
 
 @dataclass
@@ -25,6 +28,9 @@ class Draft:
     build_peak_rss_bytes: int = 0
     provider: str = "cpu"
     runtime: str = ""
+    state: State = "complete"
+    reason: str = ""
+    tail: str = ""
     stopped: str | None = None
     excess: Excess | None = None
     artifact: ModelArtifact | None = None
@@ -45,13 +51,24 @@ class Draft:
         self.passes, self.build_seconds = outcome.passes, outcome.seconds
         self.build_peak_rss_bytes = outcome.peak_rss_bytes
 
-    def outgrew(self, excess: Excess) -> None:
-        """Note the peak of the process that was ended for it: of the build, or of the model."""
+    def failed(self, error: OlivineError) -> None:
+        """Note the error that ended it, and the memory for which a process was ended, if that is why."""
+        self.state, self.reason, self.tail = "failed", str(error), getattr(error, "tail", "")
+        self.excess = getattr(error, "excess", None)
+        if self.excess is not None:
+            # It needs more than there is, which a sampler can learn from, like any other broken constraint.
+            self.state = "infeasible"
+
+    def outgrown(self) -> dict[str, float]:
+        """By how much a process outgrew its limit, if one did; its peak, of build or model, is noted."""
+        if self.excess is None:
+            return {}
         if "model_bytes" in self.metrics:
-            peak = Measurement.exact("peak_rss_bytes", "bytes", excess.peak_bytes, ended="at its limit")
+            peak = Measurement.exact("peak_rss_bytes", "bytes", self.excess.peak_bytes, ended="at its limit")
             self.add([peak])
         else:
-            self.build_peak_rss_bytes = excess.peak_bytes
+            self.build_peak_rss_bytes = self.excess.peak_bytes
+        return {MEMORY: self.excess.peak_bytes / self.excess.limit_bytes - 1}
 
     def add(self, measurements: Iterable[Measurement]) -> None:
         """Note measurements; later ones of a metric replace earlier ones."""

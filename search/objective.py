@@ -24,16 +24,16 @@ from olivine.evaluators.quality import Quality
 from olivine.evaluators.twin import open_scored, run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
-from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.secret import masked
+from olivine.search.attempt import attempt, lost
 from olivine.search.build_client import BuildOutcome
 from olivine.search.draft import Draft, Phase
 from olivine.search.ladder import SIZE, TEXT, WINDOWS, Ladder, rung
 from olivine.search.live import Watcher
 from olivine.search.metrics import Constraint
-from olivine.search.records import State, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.workers import Builder
 
 #: Tells the choice of the trial that follows, where it is known already.
@@ -42,8 +42,6 @@ Ahead = Callable[[], Mapping[str, Scalar] | None]
 #: The parts of a trial, in their order; a worker may do only some of them.
 STAGES = ("build", "quality", "latency")
 LIBRARIES = ("olivine", "onnxruntime", "onnxruntime-genai", "onnx-ir", "torch", "transformers", "optuna")
-#: The constraint that every candidate has: the memory that its processes may hold.
-MEMORY = "children.memory"
 
 
 @dataclass(frozen=True)
@@ -204,37 +202,21 @@ class Objective:
             The record; one that is ``complete`` without the last stage waits for a worker that does it.
         """
         recipe = compose(choice)
-        draft = Draft.after(earlier)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        state: State = "complete"
-        reason = tail = ""
         parts = self.stages if stages is None else tuple(stages)
-        try:
-            try:
-                self._run(number, recipe, draft, parts, ahead)
-            except (OlivineError, OSError):
-                if (lost := self._lost(number, draft)) is None:
-                    raise
-                self._watcher.note(f"trial {number}: {lost}")
-                draft = Draft.after(earlier)
-                self._run(number, recipe, draft, parts, ahead)
-        except (Unwritable, SourceError):  # no candidate's fault
-            raise
-        except OlivineError as error:
-            state, reason, tail = "failed", str(error), getattr(error, "tail", "")
-            draft.excess = getattr(error, "excess", None)
-        violations = self._violations(draft.metrics)
-        if draft.excess is not None:
-            # It needs more than there is, which a sampler can learn from, like any other broken constraint.
-            state = "infeasible"
-            violations[MEMORY] = draft.excess.peak_bytes / draft.excess.limit_bytes - 1
-            draft.outgrew(draft.excess)
-        if state == "complete" and (broken := draft.stopped or self._broken(draft.metrics)) and number > 0:
-            state, reason = "infeasible", broken
+        draft = attempt(
+            lambda draft: self._run(number, recipe, draft, parts, ahead),
+            lambda draft: lost(self.base if number else None, self._builder, draft),
+            lambda what: self._watcher.note(f"trial {number}: {what}"),
+            earlier,
+        )
+        violations = self._violations(draft.metrics) | draft.outgrown()
+        if draft.state == "complete" and (broken := draft.stopped or self._broken(draft.metrics)) and number > 0:
+            draft.state, draft.reason = "infeasible", broken
         return TrialRecord(
             number=number,
-            state=state,
-            reason=masked(reason),
+            state=draft.state,
+            reason=masked(draft.reason),
             params=dict(choice),
             recipe=recipe.to_json(),
             recipe_key=recipe.key,
@@ -249,17 +231,9 @@ class Objective:
             versions={library: version(library) for library in LIBRARIES},
             started=started,
             phases=draft.phases,
-            stderr_tail=tail,
+            stderr_tail=draft.tail,
             ladder=draft.ladder,
         )
-
-    def _lost(self, number: int, draft: Draft) -> str | None:
-        """What a trial lost that was no fault of its candidate, and what is done; None where it failed by itself."""
-        if number and self.base is not None and not self.base.usable:
-            return "the base's process died under way; base and candidate are loaded again"
-        if draft.artifact is not None and not self._builder.still_has(draft.artifact):
-            return "its files in the cache were deleted or changed; it is built again"
-        return None
 
     def _run(self, number: int, recipe: Recipe, draft: Draft, stages: Sequence[str], ahead: Ahead) -> None:
         with self._phase("build" if "build" in stages else "fetch", draft):

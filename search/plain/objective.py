@@ -16,19 +16,20 @@ from olivine.evaluators.paired_runs import PairedRuns
 from olivine.evaluators.task_score import TaskScore
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
-from olivine.passes.errors import OlivineError, SourceError, Unwritable, UsageError
+from olivine.passes.errors import SourceError, Unwritable, UsageError
 from olivine.passes.plain.axes import PlainRecipe, compose
 from olivine.passes.plain.graph_inputs import graph_inputs
 from olivine.passes.plain.pipeline import graph_bytes
 from olivine.passes.plain.source import GRAPH
 from olivine.passes.secret import masked
+from olivine.search.attempt import attempt, lost
 from olivine.search.draft import Draft, Phase
 from olivine.search.live import Watcher
 from olivine.search.plain.builder import PlainBuilder
 from olivine.search.plain.config import PlainStudyConfig
 from olivine.search.plain.samples import Samples, make_samples
 from olivine.search.plain.task import Task
-from olivine.search.records import State, StudyDir, TrialRecord
+from olivine.search.records import StudyDir, TrialRecord
 
 LIBRARIES = ("olivine", "onnx", "onnxruntime", "onnx-ir", "torch", "transformers", "optuna")
 
@@ -98,23 +99,22 @@ class PlainObjective:
 
     def measure(self, number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
         """Build and measure one candidate; trial 0 is the base, which stays loaded for the others."""
-        recipe, draft = compose(choice), Draft()
+        recipe = compose(choice)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        state: State = "complete"
-        reason = tail = ""
-        try:
-            self._run(number, choice, recipe, draft)
-        except (Unwritable, SourceError, UsageError):  # no candidate's fault
-            raise
-        except OlivineError as error:
-            state, reason, tail = "failed", str(error), getattr(error, "tail", "")
-        if state == "complete" and number and (broken := self._broken(draft.metrics)):
-            state, reason = "infeasible", broken
+        draft = attempt(
+            lambda draft: self._run(number, choice, recipe, draft),
+            lambda draft: lost(self._base if number else None, self._builder, draft),
+            lambda what: self._watcher.note(f"trial {number}: {what}"),
+            blameless=(Unwritable, SourceError, UsageError),
+        )
+        if draft.state == "complete" and number and (broken := self._broken(draft.metrics)):
+            draft.state, draft.reason = "infeasible", broken
         limits = [c for c in self._config.parsed_constraints() if c.metric in draft.metrics]
+        violations = {str(c): c.violation(draft.metrics[c.metric].value) for c in limits} | draft.outgrown()
         return TrialRecord(
             number=number,
-            state=state,
-            reason=masked(reason),
+            state=draft.state,
+            reason=masked(draft.reason),
             params=dict(choice),
             recipe=recipe.to_json(),
             recipe_key=recipe.key,
@@ -123,13 +123,13 @@ class PlainObjective:
             build_peak_rss_bytes=draft.build_peak_rss_bytes,
             evaluate_seconds=sum(seconds for phase, seconds in draft.phases.items() if phase != "build"),
             metrics={name: asdict(found) for name, found in draft.metrics.items()},
-            constraints={str(c): c.violation(draft.metrics[c.metric].value) for c in limits},
+            constraints=violations,
             provider=draft.provider,
             runtime=draft.runtime,
             versions={library: version(library) for library in LIBRARIES},
             started=started,
             phases=draft.phases,
-            stderr_tail=tail,
+            stderr_tail=draft.tail,
         )
 
     def _run(self, number: int, choice: Mapping[str, Scalar], recipe: PlainRecipe, draft: Draft) -> None:
@@ -138,6 +138,7 @@ class PlainObjective:
                 self.open_base(choice)
             outcome = self._builder.build(recipe, f"{number:04d}")
             draft.built(outcome)
+        draft.artifact = outcome.artifact
         path = outcome.artifact.path
         draft.add([Measurement.exact("model_bytes", "bytes", graph_bytes(path))])
         if number and self._broken(draft.metrics):
