@@ -22,7 +22,7 @@ from olivine.evaluators.child_process import close_pipes, end_group, how_it_ende
 from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.evaluators.scheduling import die_with_parent
 from olivine.passes.durable import aside_name
-from olivine.passes.errors import BuildFailed, unwritable
+from olivine.passes.errors import BuildFailed, Excess, out_of_memory, unwritable
 from olivine.passes.secret import masked
 from olivine.search.build_answers import BuildAnswer, parse
 from olivine.search.build_child import EXIT_UNWRITABLE
@@ -132,6 +132,9 @@ class BuildProcess:
             raise BuildFailed(f"the build was ended by the kernel: it {excess}", "", excess)
         if code == EXIT_UNWRITABLE:
             raise unwritable(OSError(self._tail())) or BuildFailed("the build could not answer", self._tail())
+        if code != 0 and builder.limit is not None and out_of_memory(self._tail()):
+            excess = Excess(max(builder.peak, builder.limit + 1), builder.limit)
+            raise BuildFailed(f"the build {how_it_ended(code)} for want of memory: it {excess}", self._tail(), excess)
         if code != 0 or not response.is_file():
             raise BuildFailed(f"the build {how_it_ended(code)}", self._tail())
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from olivine.evaluators.memory_watch import MemoryWatch
 from olivine.passes.errors import BuildFailed
 from olivine.search.build_process import BuildProcess
 
@@ -67,6 +68,19 @@ def test_one_that_missed_the_signal_to_go_on_is_told_again(process: BuildProcess
     os.killpg(process._process.pid, signal.SIGSTOP)
     with pytest.raises(BuildFailed, match="ended with exit code 1"):  # there is no request to read
         process.run(tmp_path / "request.json", tmp_path / "response.json", 60)
+
+
+def test_an_allocation_that_fails_at_the_limit_is_told_as_one(process: BuildProcess, tmp_path: Path) -> None:
+    """Where no control group may be made, no kernel ends a build that outgrows its memory: it gets none."""
+    process._log_path.write_text("Traceback ...\nMemoryError: Unable to allocate 3.1 GiB")
+    limited, unlimited = (MemoryWatch(os.getpid(), limit, peak=500) for limit in (1000, None))
+    with pytest.raises(BuildFailed, match="for want of memory") as caught:
+        process._answer(1, limited, tmp_path / "response.json")
+    assert caught.value.excess is not None
+    assert (caught.value.excess.peak_bytes, caught.value.excess.limit_bytes) == (1001, 1000)
+    with pytest.raises(BuildFailed, match="ended with exit code 1") as caught:
+        process._answer(1, unlimited, tmp_path / "response.json")
+    assert caught.value.excess is None
 
 
 def test_one_that_should_stand_still_does(process: BuildProcess) -> None:
