@@ -9,6 +9,7 @@ from typing import Any
 
 from olivine.passes.artifact import digest
 from olivine.passes.base import Axis, Choice, Scalar, filled
+from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.session_options import available_cores
 
 FUSION_LEVELS = ("none", "basic", "full")
@@ -131,14 +132,19 @@ class PlainRecipe:
 
 
 def compose(choice: Choice) -> PlainRecipe:
-    """The recipe that a choice stands for; axes it does not name take their defaults."""
+    """The recipe that a choice stands for; axes it does not name take their defaults.
+
+    What depends on this machine, its cores and whether its int8 sums saturate, is written into the steps: another
+    machine that builds the recipe makes the same of it.
+    """
     full = canonical(choice)
     steps: list[tuple[str, Mapping[str, Scalar]]] = []
     if full["fusion_level"] != "none":
         steps.append(("fuse", {"level": full["fusion_level"]}))
     if _integer_activations(full):
         named = ("per_channel", "float_down", "embedding", "calibration")
-        steps.append((f"{full['activations']}_int8", {name: full[name] for name in named if name in full}))
+        chosen = {name: full[name] for name in named if name in full}
+        steps.append((f"{full['activations']}_int8", {**chosen, "reduce_range": int8_sums_saturate()}))
     elif _weight_only(full):
         bits = BITS[str(full["precision"])]
         steps.append(("weight_only", {"bits": bits, "algorithm": full["algorithm"], "block_size": full["block_size"]}))

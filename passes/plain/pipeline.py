@@ -21,6 +21,7 @@ from olivine.passes.artifact import ModelArtifact, digest, link_or_copy
 from olivine.passes.base import PassResult
 from olivine.passes.cache import Cache
 from olivine.passes.check import ort_errors
+from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.pipeline import Built
 from olivine.passes.plain.axes import PlainRecipe
@@ -32,6 +33,7 @@ from olivine.passes.plain.source import GRAPH, PlainSource, save_named
 SESSION = "session.json"
 #: Raised whenever the same parameters would give other bytes.
 VERSION = 2
+_INT8 = ("dynamic_int8", "static_int8")
 _LIBRARIES = ("onnx", "onnxruntime", "onnx-ir")
 #: Size of every open axis in the check of a new graph.
 _CHECK_SIZE = 2
@@ -63,6 +65,8 @@ def build_plain(
     results = []
     for step in recipe.to_json():
         name, params = step["name"], step["params"]
+        if name in _INT8:  # recipes of olivine 0.1.0's first days do not say it: this machine's value, in the key too
+            params = {"reduce_range": int8_sums_saturate(), **params}
         parts = [artifact.key, name, params, source.architecture if name == "fuse" else ""]
         if name == "static_int8":
             parts.append(digest_of(calibrate))

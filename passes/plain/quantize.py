@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 
 from olivine.passes.base import Scalar
-from olivine.passes.cpu_features import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import linears, load_graph, save_graph
 from olivine.passes.plain.graph_inputs import Feed
@@ -49,7 +48,7 @@ def dynamic_int8(graph: Path, to: Path, params: Mapping[str, Scalar]) -> None:
             str(to),
             op_types_to_quantize=kinds,
             per_channel=bool(params["per_channel"]),
-            reduce_range=int8_sums_saturate(),
+            reduce_range=bool(params["reduce_range"]),
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
@@ -95,7 +94,7 @@ def static_int8(graph: Path, to: Path, params: Mapping[str, Scalar], samples: Se
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=kinds,
             per_channel=bool(params["per_channel"]),
-            reduce_range=int8_sums_saturate(),
+            reduce_range=bool(params["reduce_range"]),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_after_activation(model) if params["float_down"] else None,

@@ -122,6 +122,32 @@ def test_a_second_build_comes_from_the_cache(graph: Path, tmp_path: Path) -> Non
     assert all(step.cached for step in build_plain(source, compose(DYNAMIC), cache, SIZES).passes)
 
 
+@pytest.mark.parametrize("choice", [DYNAMIC, STATIC], ids=["dynamic", "static"])
+def test_machines_that_share_a_cache_get_weights_of_the_bits_that_their_recipes_say(
+    choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(saturates: bool) -> PlainRecipe:
+        for module in ("axes", "pipeline"):
+            monkeypatch.setattr(f"olivine.passes.plain.{module}.int8_sums_saturate", lambda: saturates)
+        return compose(choice)
+
+    def largest(recipe: PlainRecipe) -> int:
+        folder = build_plain(source, recipe, cache, SIZES, feeds).artifact.path
+        weights = map(onnx.numpy_helper.to_array, onnx.load(folder / "model.onnx").graph.initializer)
+        return max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim == 2)
+
+    source, cache = find_plain(str(graph)), Cache(tmp_path)
+    with_vnni, without = on(False), on(True)
+    assert with_vnni.key != without.key
+    assert (largest(with_vnni), largest(without)) == (127, 64)
+    steps = without.to_json()
+    del steps[0]["params"]["reduce_range"]
+    old = PlainRecipe.from_json(steps)
+    assert largest(old) == 64
+    on(False)
+    assert (largest(old), largest(without)) == (127, 64)
+
+
 def test_static_ranges_are_refused_without_samples(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(PassRefused, match="calibration samples"):
         build_plain(find_plain(str(graph)), compose(STATIC), Cache(tmp_path), SIZES)
