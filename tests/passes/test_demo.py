@@ -3,11 +3,13 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from power_loss import Disk
 
 from olivine.passes import demo
 from olivine.passes.errors import SourceError
@@ -94,12 +96,53 @@ def test_wheel_without_the_file_is_an_error(cache: Path, asset: demo.Asset, monk
         demo.fetch(asset)
 
 
-def test_file_put_there_by_hand_is_taken(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_put_there_by_hand_is_taken(cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = install(monkeypatch, FakePip(error="no network"))
     (cache / "demo").mkdir(parents=True)
-    (cache / "demo" / "lee_background.cor").write_bytes(CONTENT)
-    assert demo.fetch_news().read_bytes() == CONTENT
+    (cache / "demo" / "data.cor").write_bytes(CONTENT)
+    assert demo.fetch(asset).read_bytes() == CONTENT
     assert pip.commands == []
+
+
+def test_another_file_put_there_is_an_error_that_names_both_hashes_and_the_way_out(
+    cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakePip())
+    kept = demo.fetch(asset)
+    kept.write_bytes(b"something else")
+    found = hashlib.sha256(b"something else").hexdigest()
+    with pytest.raises(SourceError) as caught:
+        demo.fetch(asset)
+    for part in (str(kept), found, asset.sha256, "Put news/data.cor of news==1.0 there", f"delete {kept}"):
+        assert part in str(caught.value)
+    kept.unlink()
+    assert demo.fetch(asset).read_bytes() == CONTENT
+
+
+def test_a_folder_with_a_file_that_is_missing_or_another_is_an_error_that_names_it(
+    cache: Path, asset: demo.Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakePip())
+    folder = demo.fetch_all([asset], "model")
+    (folder / "data.cor").write_bytes(b"something else")
+    with pytest.raises(SourceError, match=rf"model/data\.cor is not the file .* delete {folder}:"):
+        demo.fetch_all([asset], "model")
+    (folder / "data.cor").unlink()
+    with pytest.raises(SourceError, match=r"model/data\.cor is missing"):
+        demo.fetch_all([asset], "model")
+
+
+@pytest.mark.parametrize("arrived", ["nothing else", "all names"])
+def test_what_was_fetched_is_there_after_a_power_loss(
+    cache: Path, asset: demo.Asset, tmp_path: Path, arrived: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakePip())
+    disk = Disk(tmp_path, monkeypatch)
+    fetched = demo.fetch(asset), demo.fetch_all([asset], "model") / "data.cor"
+    with tempfile.TemporaryDirectory() as after:
+        found = disk.after_power_loss(Path(after) / "found", arrived)  # type: ignore[arg-type]
+        assert [(found / file.relative_to(tmp_path)).read_bytes() for file in fetched] == [CONTENT, CONTENT]
+    disk.close()
 
 
 @pytest.mark.demo
