@@ -1,12 +1,15 @@
 """Builds that machines without a common folder leave for each other, below a URL that fsspec knows.
 
 One object per build, ``KEY.tar``, whole or absent. Only graphs are shared: checkpoints and calibration are large, and
-the graphs that were made of them serve everybody.
+the graphs that were made of them serve everybody. They save time and no more: where the store fails, a machine builds
+for itself and says so in a warning.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +18,9 @@ from typing import Any
 
 from olivine.passes.durable import scratch
 from olivine.passes.errors import UsageError
+from olivine.passes.secret import masked
+
+LOG = logging.getLogger(__name__)
 
 _FACTS = "holds.json"
 _SHARED = "onnx"
@@ -27,7 +33,29 @@ class SharedBuilds:
     url: str
 
     def fetch(self, key: str, to: Path) -> frozenset[str] | None:
-        """Copy a build into the empty folder ``to``; the facts that hold of it, or None where nobody has left it."""
+        """Copy a build into the empty folder ``to``; the facts that hold of it, or None where there is none to be had.
+
+        Raises:
+            UsageError: when the URL is none that fsspec knows.
+        """
+        try:
+            return self._fetch(key, to)
+        except UsageError:
+            raise
+        except Exception as error:
+            self._warn(f"build {key} can't be fetched, so it is built here", error)
+            shutil.rmtree(to)
+            to.mkdir()
+            return None
+
+    def leave(self, key: str, model: Path, holds: frozenset[str]) -> None:
+        """Leave a build for the others, unless it is there already or no graph; or go on without, as it is finished."""
+        try:
+            self._leave(key, model, holds)
+        except Exception as error:
+            self._warn(f"build {key} can't be left for other machines", error)
+
+    def _fetch(self, key: str, to: Path) -> frozenset[str] | None:
         fs, place = self._place(key)
         fs.invalidate_cache()
         if not fs.exists(place):
@@ -42,8 +70,7 @@ class SharedBuilds:
         facts.unlink()
         return holds
 
-    def leave(self, key: str, model: Path, holds: frozenset[str]) -> None:
-        """Leave a build for the others, unless it is there already or no graph."""
+    def _leave(self, key: str, model: Path, holds: frozenset[str]) -> None:
         fs, place = self._place(key)
         if _SHARED not in holds or fs.exists(place):
             return
@@ -58,6 +85,9 @@ class SharedBuilds:
             half = f"{place}.{aside.name}"  # an object store's put is whole or absent; a folder's copy is not
             fs.put_file(str(packed), half)
             fs.mv(half, place)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        LOG.warning("cache.shared: %s", masked(f"{self.url}: {what}: {type(error).__name__}: {error}"))
 
     def _place(self, key: str) -> tuple[Any, str]:
         import fsspec
