@@ -125,18 +125,13 @@ class Cache:
 
         Held and just used ones stay.
 
-        An entry is renamed before it is deleted, so that nobody ever sees half of one. One that was used in the future
-        was used before somebody set the clock back: from now on it counts as used now, or it would stay till then.
+        An entry is renamed before it is deleted, so that nobody ever sees half of one.
         """
         self.sweep()
         home = self.root / "artifacts"
         with self._lock("evict"):
-            entries, now = [], time.time()
-            for about in home.glob("*/artifact.json"):
-                size = sum(p.stat().st_size / p.stat().st_nlink for p in about.parent.rglob("*") if p.is_file())
-                if (used := about.stat().st_mtime) > now:
-                    os.utime(about)
-                entries.append((not _is_candidate(about), min(used, now), size, about.parent))
+            now = time.time()
+            entries = [found for about in home.glob("*/artifact.json") if (found := _entry(about, now)) is not None]
             total = sum(size for _, _, size, _ in entries)
             for _, used, size, folder in sorted(entries):
                 if total <= self.max_bytes:
@@ -189,6 +184,25 @@ def _states(folder: Path) -> dict[str, list[int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (stat := path.stat())
     }
+
+
+def _entry(about: Path, now: float) -> tuple[bool, float, float, Path] | None:
+    """What decides whether an entry goes: not a candidate, last use, bytes, folder.
+
+    None for what other processes are building or evicting, and for what they take away meanwhile. An entry that was
+    used in the future was used before somebody set the clock back: from now on it counts as used now, or it would stay
+    till then.
+    """
+    folder = about.parent
+    if folder.name.startswith("."):
+        return None
+    try:
+        size = sum(p.stat().st_size / p.stat().st_nlink for p in folder.rglob("*") if p.is_file())
+        if (used := about.stat().st_mtime) > now:
+            os.utime(about)
+    except FileNotFoundError:
+        return None
+    return not _is_candidate(about), min(used, now), size, folder
 
 
 def _is_candidate(about: Path) -> bool:

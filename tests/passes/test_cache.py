@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,37 @@ def test_store_that_fits_is_left_alone(tmp_path: Path) -> None:
     age(cache, "k", 100 * IN_USE_S)
     cache.evict()
     assert keys(cache) == {"k"}
+
+
+def test_what_others_are_building_is_no_entry_yet(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, max_bytes=1500)
+    cache.put("k", filled(1000))
+    building = tmp_path / "artifacts" / ".building-other.x"
+    building.mkdir()
+    (building / "artifact.json").write_bytes(b"x" * 1000)
+    for name in ("k", building.name):
+        age(cache, name, 2 * IN_USE_S)
+    with cache._lock("other"):
+        cache.evict()
+        assert keys(cache) == {"k", building.name}
+
+
+def test_an_entry_that_its_builder_takes_away_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, rglob = Cache(tmp_path), Path.rglob
+    for key in ("gone", "old"):
+        cache.put(key, filled(1000))
+        age(cache, key, 2 * IN_USE_S)
+
+    def late(folder: Path, pattern: str) -> Iterator[Path]:
+        if folder.name == "gone":
+            shutil.rmtree(folder)
+        return iter(rglob(folder, pattern))
+
+    monkeypatch.setattr(Path, "rglob", late)
+    replace(cache, max_bytes=500).evict()
+    assert keys(cache) == set()
 
 
 def test_hard_links_are_counted_once(tmp_path: Path) -> None:
