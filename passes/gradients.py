@@ -26,8 +26,8 @@ from olivine.passes.artifact import ModelArtifact, digest
 from olivine.passes.cache import Cache
 from olivine.passes.calibration import load_tokens
 from olivine.passes.errors import PassRefused
-from olivine.passes.graph import HEAD, Linear
-from olivine.passes.merged import MERGED
+from olivine.passes.graph import HEAD
+from olivine.passes.merged import pieces
 
 if TYPE_CHECKING:
     import torch
@@ -50,23 +50,28 @@ class OutputGradients:
     """Mean squared gradients of the log-likelihood.
 
     Attributes:
-        powers: path of a layer, as in :attr:`Linear.path` -> float32 [N], per token.
+        powers: path of a layer, as in :attr:`olivine.passes.graph.Linear.path` -> float32 [N], per token.
     """
 
     powers: Mapping[str, np.ndarray]
 
-    def of(self, layer: Linear) -> np.ndarray:
-        """``E[g_n^2]`` of a layer's output features, float32 [N], be it merged from several or not.
+    def of(self, path: str, sizes: Mapping[str, int]) -> np.ndarray:
+        """``E[g_n^2]`` of the output features of one layer of a graph, float32 [N].
+
+        Graph and checkpoint may merge different layers: what the graph merges is put together, and what the checkpoint
+        merges (Phi3's q, k and v, gate and up) is cut.
+
+        Args:
+            path: of the layer.
+            sizes: path -> output features of every linear layer of its graph.
 
         Raises:
             PassRefused: when the checkpoint has no such layer.
         """
-        prefix = layer.path.removesuffix(layer.role)
-        for roles in ((layer.role,), MERGED.get(layer.role, ())):
-            parts = [self.powers[prefix + role] for role in roles if prefix + role in self.powers]
-            if parts and sum(map(len, parts)) == layer.shape[1]:
-                return np.concatenate(parts)
-        raise PassRefused(f"sensitivity: the checkpoint has no linear layer that is {layer.path} of the graph")
+        parts = pieces(path, sizes, {known: len(power) for known, power in self.powers.items()})
+        if parts is None:
+            raise PassRefused(f"sensitivity: the checkpoint has no linear layer that is {path} of the graph")
+        return np.concatenate([self.powers[part.path][part.start : part.stop] for part in parts])
 
 
 def gradients_key(checkpoint: str, calibration: str) -> str:

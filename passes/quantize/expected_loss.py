@@ -132,16 +132,19 @@ def _computed(graph: ModelArtifact, calibrated: Calibrated) -> Iterator[LayerLos
     from threadpoolctl import threadpool_limits
 
     layers = list(linears(load_graph(graph.onnx_path())))
+    sizes = {layer.path: layer.shape[1] for layer in layers}
     calibrated.hessians, calibrated.gradients  # noqa: B018 - measured once, before threads ask for them
     with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
         factors = {top: smoothing_of(layers, calibrated, top) for top in (TOP, REDUCED_TOP)}
-        yield from pool.map(lambda layer: _of_layer(layer, calibrated, factors), layers)
+        yield from pool.map(lambda layer: _of_layer(layer, sizes, calibrated, factors), layers)
 
 
-def _of_layer(layer: Linear, calibrated: Calibrated, factors: Mapping[int, Mapping[str, np.ndarray]]) -> LayerLoss:
+def _of_layer(
+    layer: Linear, sizes: Mapping[str, int], calibrated: Calibrated, factors: Mapping[int, Mapping[str, np.ndarray]]
+) -> LayerLoss:
     k, n = layer.shape
     weight = layer.array().astype(np.float32, copy=False)
-    hessian, gradient = calibrated.hessian(layer), calibrated.gradients.of(layer)
+    hessian, gradient = calibrated.hessian(layer), calibrated.gradients.of(layer.path, sizes)
     ranges, powers = calibrated.ranges(layer), np.diagonal(hessian)
     dynamic = {}
     for top, of_activation in factors.items():

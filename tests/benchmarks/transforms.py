@@ -76,7 +76,7 @@ def dynamic_losses(learned: Calibrated, layers: Sequence[Linear], top: int) -> d
     factors = smoothing_of(layers, learned, top)
     sums: dict[str, list[float]] = {}
     for layer in layers:
-        weight, gradient = layer.array().astype(np.float32), learned.gradients.of(layer)
+        weight, gradient = layer.array().astype(np.float32), learned.gradients.of(layer.path, learned.sizes)
         ranges, powers = learned.ranges(layer), np.diagonal(learned.hessian(layer))
 
         def loss(weight: np.ndarray, ranges: np.ndarray, powers: np.ndarray, by: np.ndarray | None = None) -> float:
@@ -117,7 +117,8 @@ def _of_readers(learned: Calibrated, readers: Sequence[Linear], exponent: float)
     total: dict[str, float] = {}
     for layer in readers:
         weight = layer.array().astype(np.float32) * scale[:, None]
-        found = losses_of_blocks(weight, hessian / np.outer(scale, scale), learned.gradients.of(layer))
+        gradient = learned.gradients.of(layer.path, learned.sizes)
+        found = losses_of_blocks(weight, hessian / np.outer(scale, scale), gradient)
         for size in BLOCKS:
             for algorithm, how in (("rtn", "alone"), ("gptq", "learned")):
                 key = f"{algorithm}, block {size}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from olivine.evaluators.arm import Arm
 from olivine.passes.cache import Cache
+from olivine.passes.calibration import store_tokens
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
@@ -35,6 +37,19 @@ def test_quantized_candidates_load_and_generate(
     with Arm.open(built.artifact.path) as arm:
         arm.prefill([5, 6, 7, 8], 4)
         assert len(arm.decode(3).ms) == 3
+
+
+@pytest.mark.parametrize("fusion_level", ["none", "qkv"])
+def test_mixed_builds_where_the_checkpoint_merges_what_the_graph_has_apart(
+    fusion_level: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
+) -> None:
+    """Phi3: its checkpoint has one weight for q, k and v and one for gate and up."""
+    source = resolve(str(make_tiny_checkpoint(tmp_path / "phi3", "phi3")))
+    cache = Cache(tmp_path / "cache")
+    text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(2, 16)))
+    built = build(source, compose({"precision": "mixed", "fusion_level": fusion_level}), cache, text)
+    widths = {a.i for node in _graph(built.artifact.onnx_path()) for a in node.attribute if a.name == "bits"}
+    assert widths == {4, 8}
 
 
 def _graph(path: Path) -> list[onnx.NodeProto]:

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -15,17 +14,9 @@ from olivine.passes.cache import Cache
 from olivine.passes.calibration import store_tokens
 from olivine.passes.errors import PassRefused
 from olivine.passes.gradients import MOST_WINDOWS, OutputGradients, capture_gradients
-from olivine.passes.graph import Linear
 from tests.tiny import tiny_checkpoint
 
 TOKENS = np.random.default_rng(0).integers(4, 300, size=(MOST_WINDOWS, 200)).astype(np.int32)
-
-
-def layer(path: str, features: int) -> Linear:
-    weight = ir.Value(name="w", const_value=ir.tensor(np.zeros((8, features), np.float32)))
-    node = ir.node("MatMul", [ir.Value(name="x"), weight])
-    number = int(path.split("/")[0].split(".")[1]) if "/" in path else None
-    return Linear(node, weight, number, path.split("/")[-1])
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +57,12 @@ def test_the_power_of_the_head_is_the_variance_of_a_draw(checkpoint: ModelArtifa
     with torch.no_grad():
         p = model(torch.from_numpy(TOKENS.astype(np.int64))).logits.softmax(-1).flatten(0, 1)
     expected = (p * (1 - p)).mean(0).numpy()
-    np.testing.assert_allclose(gradients.of(layer("lm_head", 320)), expected, rtol=1e-4)
+    np.testing.assert_allclose(gradients.of("lm_head", {"lm_head": 320}), expected, rtol=1e-4)
 
 
 def test_merged_projections_have_the_gradients_of_their_parts_in_order() -> None:
     parts = {f"layers.3/{role}_proj": np.full(size, size, np.float32) for role, size in (("q", 4), ("k", 2), ("v", 3))}
-    found = OutputGradients(parts).of(layer("layers.3/qkv_proj", 9))
+    found = OutputGradients(parts).of("layers.3/qkv_proj", {"layers.3/qkv_proj": 9})
     assert found.tolist() == [4, 4, 4, 4, 2, 2, 3, 3, 3]
 
 
@@ -79,7 +70,19 @@ def test_merged_projections_have_the_gradients_of_their_parts_in_order() -> None
 def test_a_layer_that_the_checkpoint_does_not_have_is_named(path: str, features: int) -> None:
     known = OutputGradients({"layers.0/q_proj": np.ones(4, np.float32)})
     with pytest.raises(PassRefused, match=f"no linear layer that is {path}"):
-        known.of(layer(path, features))
+        known.of(path, {path: features})
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [("q", [0, 1, 2, 3]), ("k", [4, 5]), ("v", [6, 7]), ("gate", [10, 11, 12]), ("up", [13, 14, 15])],
+)
+def test_a_projection_is_cut_from_the_one_that_the_checkpoint_merges_it_into(role: str, expected: list[int]) -> None:
+    """Phi3's checkpoint has qkv_proj and gate_up_proj alone."""
+    merged = {"qkv_proj": np.arange(8, dtype=np.float32), "gate_up_proj": np.arange(10, 16, dtype=np.float32)}
+    known = OutputGradients({f"layers.1/{whole}": power for whole, power in merged.items()})
+    sizes = {f"layers.1/{part}_proj": n for part, n in {"q": 4, "k": 2, "v": 2, "gate": 3, "up": 3}.items()}
+    assert known.of(f"layers.1/{role}_proj", sizes).tolist() == expected
 
 
 def test_gradients_are_captured_once(checkpoint: ModelArtifact, tmp_path: Path) -> None:
