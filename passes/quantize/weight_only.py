@@ -3,7 +3,7 @@
 Rewrites every linear layer with a constant float weight. Left alone:
 
 1. layers whose width is 0 (``lm_head: fp32``, or an override);
-2. layers that another pass has already rewritten (``activations: int8``).
+2. layers that another pass has already rewritten (``activations: int8``), be it all of them.
 
 An embedding that shares its weight with the head (``tie_word_embeddings``) keeps a float copy of its own.
 """
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from olivine.passes.quantize.expected_loss import LayerLoss
 
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)
+#: Operators of layers that an earlier pass of the recipe has stored.
+QUANTIZED = frozenset({"MatMulNBits", "MatMulIntegerToFloat"})
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class WeightOnlyQuantize(GraphPass):
 
     def _rewrite(self, model: ir.Model, calibrated: Calibrated | None) -> None:
         stored = [one for bits in WIDTHS for one in self._stored(model, bits, calibrated)]
-        if not stored:
+        if not stored and not any(node.op_type in QUANTIZED for node in model.graph):
             raise PassRefused("weight_only: no MatMul with a constant weight is left to quantize")
         store_in_blocks(model, stored, self.accuracy_level)
 

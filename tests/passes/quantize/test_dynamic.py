@@ -147,6 +147,13 @@ def test_weight_only_takes_the_layers_that_are_left(rewrite: Rewrite, decoder: M
     assert "MatMul" not in kinds.values()
 
 
+def test_weight_only_may_find_nothing_left_but_a_float_head(rewrite: Rewrite, decoder: Make) -> None:
+    passes = (DynamicQuantize(LAYER_GROUPS["all"]), WeightOnlyQuantize(8, lm_head_bits=0))
+    kinds = [node.op_type for node in rewrite(decoder(), *passes).nodes().values()]
+    assert kinds.count("MatMulIntegerToFloat") == 3
+    assert kinds.count("MatMul") == 1
+
+
 def test_a_pattern_without_layers_is_refused(rewrite: Rewrite, decoder: Make) -> None:
     with pytest.raises(PassRefused, match=r"no layer matches 'layers\\\.7/\.\*'"):
         rewrite(decoder(), DynamicQuantize(r"layers\.7/.*"))
