@@ -139,7 +139,8 @@ class _Grid:
     def of(cls, weight: np.ndarray, importance: np.ndarray, bits: int, block_size: int, symmetric: bool) -> _Grid:
         """The grid for a weight float32 [K, N] whose input features have an importance [K].
 
-        Round-to-nearest's where the zero point is fixed or all input features are silent; k-quant's otherwise.
+        Round-to-nearest's where the zero point is fixed; else k-quant's, but for blocks in which the search finds no
+        scale because nothing in them counts (their input features were silent): round-to-nearest's as well.
         """
         import torch
 
@@ -153,10 +154,11 @@ class _Grid:
             some = slice(top, top + depth)
             if symmetric:
                 _, scales, zero_points = rtn_symmetric(grouped[some], bits)
-            elif importance.any():
-                _, scales, zero_points = k_quant(grouped[some], bits, each[some].expand_as(grouped[some]))
             else:
-                _, scales, zero_points = rtn_asymmetric(grouped[some], bits)
+                _, scales, zero_points = k_quant(grouped[some], bits, each[some].expand_as(grouped[some]))
+                if (missing := scales == 0).any():
+                    _, ranged, middle = rtn_asymmetric(grouped[some], bits)
+                    scales[missing], zero_points[missing] = ranged[missing], middle[missing]
             scale[some] = scales.numpy()
             if zeros is not None and zero_points is not None:
                 zeros[some] = zero_points.numpy()

@@ -25,7 +25,7 @@ from olivine.passes.quantize.gptq import Job, gptq_all
 from olivine.passes.quantize.packing import PackedCodes
 
 #: Raised whenever the same format and text would give other codes.
-VERSION = 4
+VERSION = 5
 _LIBRARIES = ("numpy", "scipy", "torch")
 
 Compute = Callable[[], PackedCodes]

@@ -71,7 +71,7 @@ class MixedQuantize(GraphPass):
     smooth: bool = False
 
     name: ClassVar[str] = "mixed"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})

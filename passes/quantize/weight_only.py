@@ -61,7 +61,7 @@ class WeightOnlyQuantize(GraphPass):
     overrides: tuple[tuple[str, int], ...] = ()
 
     name: ClassVar[str] = "weight_only"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     breaks: ClassVar[frozenset[str]] = frozenset({"float"})

@@ -155,6 +155,20 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     assert same(gptq(weight, np.zeros((64, 64), np.float32), 4, 32), nearest)
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_block_whose_inputs_were_all_silent_is_rounded_to_nearest_and_other_scales_stay(bits: int) -> None:
+    """A feature that calibration text does not use may matter on other text."""
+    x = inputs(96)
+    x[:, 32:64] = 0
+    weight = np.random.default_rng(7).normal(size=(96, 6)).astype(np.float32)
+    found = gptq(weight, hessian(x), bits, 32)
+    nearest = quantize_blocks(weight, bits, 32, "rtn", False)
+    np.testing.assert_array_equal(found.dequantize()[32:64], nearest.dequantize()[32:64])
+    heard = np.r_[:32, 64:96]
+    alone = gptq(weight[heard], hessian(x[:, heard]), bits, 32)
+    np.testing.assert_array_equal(found.scales[:, [0, 2]], alone.scales)
+
+
 def test_a_hessian_that_is_none_is_refused() -> None:
     weight = np.ones((16, 2), np.float32)
     for wrong in (np.full((16, 16), np.nan, np.float32), -np.eye(16, dtype=np.float32)):
