@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ABOUT, GENAI_CONFIG
 from olivine.passes.errors import SourceError
-from olivine.passes.external_data import external_files
+from olivine.passes.external_data import external_files, tensors
 from olivine.passes.file_names import inside, refuse_foreign_links
 from olivine.passes.json_file import read_json
 
@@ -38,16 +41,47 @@ class GenAIFolder:
         model_type: genai_config.json's ``model.type``, such as ``llama``.
         dtype: type of most of its weights, in transformers' words.
         weight_bytes: the graph and its external data.
+        graph: name of the graph's file.
+        renamed: files of weights that are not named after the graph -> what :func:`copy` calls them.
     """
 
     model_type: str
     dtype: str
     weight_bytes: int
+    graph: str
+    renamed: Mapping[str, str]
 
 
 def files(folder: Path) -> list[Path]:
     """The folder's files, sorted; what an earlier export said about it is no part of the model."""
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name not in ABOUT)
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy the folder's files to ``to``, with weights in files named ``<graph>.*``: by that name passes know them.
+
+    Raises:
+        SourceError: as :func:`check`.
+    """
+    import onnx
+
+    found = check(folder)
+    for file in files(folder):
+        shutil.copyfile(file, to / found.renamed.get(file.name, file.name))
+    if found.renamed:
+        graph = onnx.load(to / found.graph, load_external_data=False)
+        for tensor in tensors(graph):
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = found.renamed.get(entry.value, entry.value)
+        onnx.save(graph, to / found.graph)
+
+
+def _renamed(folder: Path, graph: str, data: set[str]) -> dict[str, str]:
+    taken = {file.name for file in folder.iterdir()}
+    names = itertools.chain([f"{graph}.data"], (f"{graph}.{count}.data" for count in itertools.count(1)))
+    free = (name for name in names if name not in taken)
+    return {name: next(free) for name in sorted(data) if not name.startswith(f"{graph}.")}
 
 
 def check(folder: Path) -> GenAIFolder:
@@ -80,7 +114,8 @@ def check(folder: Path) -> GenAIFolder:
     names = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
     dtype = names.get(kinds.most_common(1)[0][0], "float32") if kinds else "float32"
     size = sum((folder / name).stat().st_size for name in data | {graph_path.name})
-    return GenAIFolder(str(model.get("type", "unknown")), dtype, size)
+    renamed = _renamed(folder, graph_path.name, data)
+    return GenAIFolder(str(model.get("type", "unknown")), dtype, size, graph_path.name, renamed)
 
 
 def _check_float(folder: Path, graph: Any) -> None:

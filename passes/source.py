@@ -79,8 +79,9 @@ class Source:
         """Write the model to the empty folder ``to``.
 
         A checkpoint's config, generation config, tokenizer, chat template and safetensors, and nothing else;
-        or the whole ONNX folder. Files of the hub's cache never change and are hard-linked where possible;
-        those of the user's folders are copied, since training may write into them later.
+        or the whole ONNX folder, its weights in files named after the graph. Files of the hub's cache never
+        change and are hard-linked where possible; those of the user's folders are copied, since training may
+        write into them later.
 
         Returns:
             The facts that hold of it: ``checkpoint``, or ``onnx`` and ``float``; ``rotated`` for the demo.
@@ -105,8 +106,7 @@ class Source:
             for name in checkpoint.taken((p.name for p in self._local().iterdir()), self.trust_remote_code):
                 shutil.copyfile(self._local() / name, to / name)
         else:
-            for file in genai_folder.files(self._local()):
-                shutil.copyfile(file, to / file.name)
+            genai_folder.copy(self._local(), to)
             return frozenset({"onnx", "float"})
         return frozenset({"checkpoint"})
 
@@ -170,7 +170,8 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     names = [p.name for p in path.iterdir() if p.is_file()]
     if GENAI_CONFIG in names:
         found = genai_folder.check(path)
-        key = digest(["onnx", files_digest(genai_folder.files(path))])
+        # Folders whose weights are renamed were once cached under their own names.
+        key = digest(["onnx", files_digest(genai_folder.files(path)), *(["renamed"] if found.renamed else [])])
         return Source(
             model,
             path.name,

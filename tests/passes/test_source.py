@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from olivine.passes import gguf_file, source
@@ -112,6 +113,42 @@ def test_onnx_folder_without_its_data_is_refused(tiny_onnx: Path, tmp_path: Path
     (copy / "model.onnx.data").unlink()
     with pytest.raises(SourceError, match=r"model\.onnx\.data, which is not there"):
         resolve(str(copy))
+
+
+@pytest.mark.parametrize("name", ["model.onnx_data", "weights.bin"])
+def test_weights_of_an_onnx_folder_are_named_after_its_graph(tiny_onnx: Path, tmp_path: Path, name: str) -> None:
+    import onnx
+
+    copy = Path(shutil.copytree(tiny_onnx, tmp_path / "other"))
+    (copy / "model.onnx.data").rename(copy / name)
+    graph = onnx.load(copy / "model.onnx", load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = name if entry.key == "location" else entry.value
+    onnx.save(graph, copy / "model.onnx")
+    before = {p.name: p.read_bytes() for p in copy.iterdir()}
+    _, names = materialized(str(copy), tmp_path / "to")
+    assert names == {p.name for p in tiny_onnx.iterdir()}
+    assert (tmp_path / "to" / "model.onnx.data").read_bytes() == before[name]
+    found, expected = (onnx.load(folder / "model.onnx") for folder in (tmp_path / "to", tiny_onnx))
+    assert [t.raw_data for t in found.graph.initializer] == [t.raw_data for t in expected.graph.initializer]
+    assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
+
+
+def test_weights_in_several_files_keep_apart(tiny_onnx: Path, tmp_path: Path) -> None:
+    import onnx
+
+    copy = Path(shutil.copytree(tiny_onnx, tmp_path / "several"))
+    graph = onnx.load(copy / "model.onnx", load_external_data=False)
+    tensor = next(t for t in graph.graph.initializer if t.external_data)
+    del tensor.external_data[:]
+    tensor.external_data.add(key="location", value="a.bin")
+    onnx.save(graph, copy / "model.onnx")
+    (copy / "a.bin").write_bytes(bytes(4 * int(np.prod(tensor.dims))))
+    _, names = materialized(str(copy), tmp_path / "to")
+    assert names == {p.name for p in tiny_onnx.iterdir()} | {"model.onnx.1.data"}
+    found = {t.name: t.raw_data for t in onnx.load(tmp_path / "to" / "model.onnx").graph.initializer}
+    assert found[tensor.name] == (copy / "a.bin").read_bytes()
 
 
 def test_missing_shard_is_named(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
