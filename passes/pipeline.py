@@ -32,6 +32,7 @@ from olivine.passes.calibrated import Calibrated, Checkpoint
 from olivine.passes.calibration import hessians_key
 from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
+from olivine.passes.given_graph import refuse_other_graph
 from olivine.passes.graph import load_graph, save_graph, save_wiring
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
 from olivine.passes.recipe import Recipe
@@ -98,7 +99,10 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
 
 
 def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None) -> Built:
-    passes = [p for p in recipe.passes() if not (isinstance(p, CheckpointPass | ExportPass) and source.kind == "onnx")]
+    passes = recipe.passes()
+    if source.kind == "onnx":
+        refuse_other_graph(source, passes, lambda: materialized(source, cache).genai_config())
+        passes = [p for p in passes if not isinstance(p, CheckpointPass | ExportPass)]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
     line = _Line(source, passes, cache, calibration)

@@ -117,7 +117,8 @@ def choose(
             f"{duration_text(least)} of {source.name} here. Give --budget {math.ceil(2 * least / 60)}m, or --budget 0 "
             "for one build without measuring."
         )
-    found = preset(provider[0], request.target, request.precision, Means(False, False))
+    smallest = Means(False, False, fuses=source.kind != "onnx")
+    found = preset(provider[0], request.target, request.precision, smallest)
     lines = _lines(
         request,
         source,
@@ -182,8 +183,10 @@ def _fitted(effort: Effort, tokens: int, source: Source) -> Effort:
 
 def _ladder(source: Source, provider: str) -> Iterator[tuple[Means, int, int]]:
     """What the model and the provider allow, most first."""
-    for means, needed, efforts in LADDER:
-        mixable = source.kind != "onnx" and provider in ("cpu", "cuda")
+    exported = source.kind != "onnx"
+    mixable = exported and provider in ("cpu", "cuda")
+    for rung, needed, efforts in LADDER:
+        means = replace(rung, fuses=exported)
         if mixable or not means.mixes:
             yield means, needed, efforts
         elif means.wide:

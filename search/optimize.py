@@ -130,7 +130,8 @@ def _build(
 ) -> int:
     """One good recipe, without a search."""
     text = text_of(request, source)
-    choice = single(provider[0], request.target, precision, Means(mixes=source.kind != "onnx"))
+    exported = source.kind != "onnx"
+    choice = single(provider[0], request.target, precision, Means(mixes=exported, fuses=exported))
     why = "a budget of 0 measures nothing" if request.budget_s == 0 else f"{precision} leaves nothing to search"
     if not request.precision:
         why += f"; without --precision it is {precision}, which loses least" if is_integer(choice) else ""

@@ -23,11 +23,13 @@ class Means:
         learns: whether candidates may learn from text (GPTQ).
         mixes: whether layers may differ in precision, which takes a backward pass over the checkpoint.
         wide: whether there is time for axes that bring a few percent.
+        fuses: whether the graph is exported here, which is where projections are fused.
     """
 
     learns: bool = True
     mixes: bool = True
     wide: bool = False
+    fuses: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def preset(provider: str, target: str, precision: str, means: Means) -> Preset:
     blocks = [16, 32, 64, 128] if means.wide else [32, 64, 128]
     space: dict[str, Any] = {"precision": precisions, "algorithm": algorithms, "block_size": blocks}
     space |= {"lm_head": ["same", "int8"], "embedding": "int8", "activations": ["float", "int8"]}
-    space["fusion_level"] = ["qkv", "full"] if means.wide else "full"
+    if means.fuses:
+        space["fusion_level"] = ["qkv", "full"] if means.wide else "full"
     if target == "size":
         space |= {"block_size": [32, 64, 128, 256], "embedding": ["int8", "int4"], "activations": "float"}
     elif means.learns:
@@ -77,7 +80,8 @@ def single(provider: str, target: str, precision: str, means: Means) -> dict[str
         algorithm = {"algorithm": "k_quant"} if precision == "int4" else {}
         head: dict[str, Scalar] = {"lm_head": "int8"} if precision == "int4" else {}
         return {"provider": provider, "precision": precision, "block_size": 32, **algorithm, **head}
-    choice: dict[str, Scalar] = {"precision": precision, "fusion_level": "full", "embedding": "int8"}
+    fused: dict[str, Scalar] = {"fusion_level": "full"} if means.fuses else {}
+    choice: dict[str, Scalar] = {"precision": precision, **fused, "embedding": "int8"}
     learned: dict[str, Scalar] = {"algorithm": "gptq" if means.learns else "k_quant"}
     if precision == "int8":
         return {**choice, "block_size": 128, **({"activations": "int8"} if target == "prefill" else {})}
@@ -125,7 +129,7 @@ def _other(provider: str, precisions: list[str], means: Means) -> Preset:
         space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
     if provider == "openvino":
         space["embedding"] = "int8"
-    else:
+    elif means.fuses:
         space["fusion_level"] = ["none", "qkv", "full"]
     first: list[Mapping[str, Scalar]] = [{"precision": "int8", "block_size": 32}]
     first.append({"precision": "int4", "block_size": 32, "algorithm": "k_quant", "lm_head": "int8"})

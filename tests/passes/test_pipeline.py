@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from olivine.passes.cache import Cache
 from olivine.passes.calibration import store_tokens
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import BuildFailed, PassRefused, UsageError
+from olivine.passes.given_graph import refuse_other_graph
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import Recipe, Step, canonical, compose
 from olivine.passes.source import Source, resolve
@@ -180,6 +182,31 @@ def test_an_onnx_source_needs_no_export(tiny_onnx: Path, cache: Cache) -> None:
     built = build(resolve(str(tiny_onnx)), compose({"precision": "int8"}), cache)
     assert [r.name for r in built.passes] == ["weight_only", "session_options"]
     assert "quantized" in built.artifact.holds
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [
+        ({"rotate": True}, "pass 'rotate'"),
+        ({"fusion_level": "full"}, "fusion_level 'full'"),
+        ({"provider": "webgpu", "precision": "fp32"}, "provider 'webgpu'"),
+        ({"provider": "cuda", "precision": "int4"}, "precision 'fp16', provider 'cuda'"),
+    ],
+)
+def test_an_onnx_source_refuses_what_takes_an_export(
+    tiny_onnx: Path, cache: Cache, choice: dict[str, Scalar], named: str
+) -> None:
+    with pytest.raises(PassRefused, match=named) as refused:
+        build(resolve(str(tiny_onnx)), compose(choice), cache)
+    assert "a graph already" in str(refused.value)
+
+
+def test_an_onnx_source_is_of_its_own_precision_and_provider(tiny_onnx: Path) -> None:
+    source = replace(resolve(str(tiny_onnx)), dtype="float16")
+    config = {"model": {"decoder": {"session_options": {"provider_options": [{"cuda": {}}]}}}}
+    refuse_other_graph(source, compose({"provider": "cuda", "precision": "int4"}).passes(), lambda: config)
+    with pytest.raises(PassRefused, match=r"precision 'bf16'.*fits: precision 'fp16'"):
+        refuse_other_graph(source, compose({"provider": "cuda", "precision": "bf16"}).passes(), lambda: config)
 
 
 # The contract of every pass.

@@ -117,7 +117,7 @@ def test_without_a_device_a_gpu_is_taken_where_its_provider_works(monkeypatch: p
 
 
 INTEGERS = [provider for provider in PROVIDERS if PROVIDERS[provider].refusal("int8") is None]
-MEANS = [Means(wide=True), Means(), Means(mixes=False), Means(learns=False, mixes=False)]
+MEANS = [Means(wide=True), Means(), Means(fuses=False), Means(mixes=False), Means(learns=False, mixes=False)]
 
 
 @pytest.mark.parametrize("provider", INTEGERS)
@@ -209,6 +209,12 @@ def test_a_larger_budget_goes_on_as_if_the_study_had_been_made_for_it(
 
 def test_a_graph_brings_no_sensitivities(tiny_onnx: Path, text: Path) -> None:
     assert chosen(tiny_onnx, text).config.space["precision"] == ["int8", "int4"]
+
+
+@pytest.mark.parametrize("budget", ["10m", "2h"])
+def test_a_graph_keeps_its_fusions(tiny_onnx: Path, text: Path, budget: str) -> None:
+    assert "fusion_level" not in chosen(tiny_onnx, text, budget).config.space
+    assert "fusion_level" not in single("cpu", "decode", "int4", Means(fuses=False))
 
 
 def test_windows_fit_text_and_context(tiny_llama: Path, tmp_path: Path) -> None:
