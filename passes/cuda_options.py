@@ -75,9 +75,9 @@ class CudaOptions(ConfigPass):
         Raises:
             PassRefused: when the model names no CUDA provider whose graphs could be captured.
         """
-        options = config["model"]["decoder"]["session_options"]
+        options = config["model"]["decoder"].setdefault("session_options", {})
         if self.graph_capture:
-            self._cuda_entry(options["provider_options"])["enable_cuda_graph"] = "1"
+            self._cuda_entry(options.get("provider_options") or [])["enable_cuda_graph"] = "1"
         if self.weight_kernels == "fpa_intb":
             options["ep.cuda.fpa_intb_gemm"] = "1"
             # A bias folded into MatMulNBits would send the layer back to the default kernels.

@@ -88,7 +88,7 @@ def check(folder: Path) -> GenAIFolder:
     """Read the config and the graph, without its weights.
 
     Raises:
-        SourceError: when files are missing, the graph can't be read, or its weights are quantized already.
+        SourceError: when files or entries are missing, the graph can't be read, or its weights are quantized already.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # protobuf has no types
@@ -100,6 +100,7 @@ def check(folder: Path) -> GenAIFolder:
         graph_path = inside(folder, model["decoder"]["filename"], GENAI_CONFIG)
     except (KeyError, TypeError) as error:
         raise SourceError(f"{folder}: {GENAI_CONFIG} names no model.decoder.filename: {error}") from error
+    _check_decoder(folder, model["decoder"])
     if not graph_path.exists():
         raise SourceError(f"{folder}: {GENAI_CONFIG} names {graph_path.name}, which is not there")
     refuse_foreign_links(folder, [file.name for file in files(folder)])
@@ -116,6 +117,18 @@ def check(folder: Path) -> GenAIFolder:
     size = sum((folder / name).stat().st_size for name in data | {graph_path.name})
     renamed = _renamed(folder, graph_path.name, data)
     return GenAIFolder(str(model.get("type", "unknown")), dtype, size, graph_path.name, renamed)
+
+
+def _check_decoder(folder: Path, decoder: dict[str, Any]) -> None:
+    """What passes read of the config beside the graph's name."""
+    options, head_size = decoder.get("session_options", {}), decoder.get("head_size")
+    if not isinstance(options, dict):
+        raise SourceError(f"{folder}: {GENAI_CONFIG} has a model.decoder.session_options that is no object")
+    if type(head_size) is not int or head_size < 1:
+        raise SourceError(
+            f"{folder}: {GENAI_CONFIG} has {str(head_size)[:100]} as model.decoder.head_size. What fits: the features "
+            "of an attention head, a whole number from 1 on."
+        )
 
 
 def _check_float(folder: Path, graph: Any) -> None:

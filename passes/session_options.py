@@ -36,6 +36,7 @@ class SessionOptions(ConfigPass):
     optimization_level: str = "all"
 
     name: ClassVar[str] = "session_options"
+    version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx"})
     libraries: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[tuple[Axis, ...]] = (
@@ -74,9 +75,11 @@ class SessionOptions(ConfigPass):
 
     def edit(self, config: dict[str, Any]) -> None:
         """Write the options into the decoder's session."""
-        options = config["model"]["decoder"]["session_options"]
+        options = config["model"]["decoder"].setdefault("session_options", {})
         if self.threads:
             options["intra_op_num_threads"] = self.threads
-        if not self.spinning:
+        if self.spinning:
+            options.pop("session.intra_op.allow_spinning", None)
+        else:
             options["session.intra_op.allow_spinning"] = "0"
         options["graph_optimization_level"] = OPTIMIZATION_LEVELS[self.optimization_level]

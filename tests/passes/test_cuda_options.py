@@ -36,9 +36,16 @@ def test_weight_kernels_are_an_option_of_the_session_and_keep_biases_apart() -> 
 
 
 def test_graph_capture_of_a_model_without_cuda_is_refused() -> None:
-    config = {"model": {"decoder": {"session_options": {"provider_options": []}}}}
-    with pytest.raises(PassRefused, match="names no CUDA provider"):
-        CudaOptions(graph_capture=True).edit(config)
+    decoders: list[dict[str, Any]] = [{"session_options": {"provider_options": []}}, {"session_options": {}}, {}]
+    for decoder in decoders:
+        with pytest.raises(PassRefused, match="names no CUDA provider"):
+            CudaOptions(graph_capture=True).edit({"model": {"decoder": decoder}})
+
+
+def test_a_config_without_session_options_gets_them() -> None:
+    config: dict[str, Any] = {"model": {"decoder": {}}}
+    CudaOptions(weight_kernels="fpa_intb").edit(config)
+    assert config["model"]["decoder"]["session_options"]["ep.cuda.fpa_intb_gemm"] == "1"
 
 
 def test_unknown_kernels_are_a_mistake() -> None:

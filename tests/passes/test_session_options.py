@@ -37,6 +37,19 @@ def test_zero_threads_and_spinning_leave_the_defaults() -> None:
     assert "session.intra_op.allow_spinning" not in options
 
 
+def test_spinning_is_on_where_the_source_had_switched_it_off() -> None:
+    config = copy.deepcopy(CONFIG)
+    config["model"]["decoder"]["session_options"]["session.intra_op.allow_spinning"] = "0"
+    SessionOptions(spinning=True).edit(config)
+    assert "session.intra_op.allow_spinning" not in config["model"]["decoder"]["session_options"]
+
+
+def test_a_config_without_session_options_gets_them() -> None:
+    config: dict[str, Any] = {"model": {"decoder": {"filename": "model.onnx"}}}
+    SessionOptions(threads=2).edit(config)
+    assert config["model"]["decoder"]["session_options"]["intra_op_num_threads"] == 2
+
+
 def test_nothing_else_in_the_config_changes() -> None:
     config = copy.deepcopy(CONFIG)
     SessionOptions(threads=2).edit(config)

@@ -151,6 +151,25 @@ def test_weights_in_several_files_keep_apart(tiny_onnx: Path, tmp_path: Path) ->
     assert found[tensor.name] == (copy / "a.bin").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head_size": None}, "None as model.decoder.head_size"),
+        ({"head_size": "64"}, "64 as model.decoder.head_size"),
+        ({"session_options": []}, "session_options that is no object"),
+    ],
+)
+def test_onnx_folder_whose_config_lacks_what_passes_read_is_refused(
+    tiny_onnx: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    copy = Path(shutil.copytree(tiny_onnx, tmp_path / "lacking"))
+    config = json.loads((copy / "genai_config.json").read_text())
+    config["model"]["decoder"] |= change
+    (copy / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(SourceError, match=message):
+        resolve(str(copy))
+
+
 def test_missing_shard_is_named(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / "sharded", max_shard_size="100KB")
     assert resolve(str(checkpoint)).kind == "checkpoint"
