@@ -64,15 +64,16 @@ class Linear:
 
 
 def linears(model: ir.Model) -> Iterator[Linear]:
-    """Every linear layer of the decoder, in graph order."""
+    """Every linear layer of the decoder, in graph order; where a node has no name, its weight's stands for it."""
     for node in model.graph:
         if node.op_type != "MatMul" or node.inputs[1] is None:
             continue
         weight = node.inputs[1]
         if weight.const_value is None or len(weight.const_value.shape) != 2:
             continue
-        parts = [part for part in (node.name or "").split("/") if part]
-        found = _LAYER.search(node.name or "")
+        name = node.name or weight.name or ""
+        parts = [part for part in name.split("/") if part] or [name]
+        found = _LAYER.search(name)
         yield Linear(node, weight, int(found[1]) if found else None, parts[-2] if len(parts) > 1 else parts[0])
 
 
