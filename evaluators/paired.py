@@ -15,7 +15,7 @@ SWAPS = 400
 BISECTIONS = 12
 #: Standard deviations of the log ratio of two processes of one model, beyond the noise within them, on a shared
 #: machine with 2 cores (results/numbers.md): what a process keeps for its life, whatever its cause.
-PREFILL_LUCK, DECODE_LUCK = 0.008, 0.009
+PREFILL_LUCK, DECODE_LUCK = 0.005, 0.0075
 
 
 def prefill_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
