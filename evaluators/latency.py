@@ -36,6 +36,8 @@ WAKING_TOKENS = 8
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
 ESTIMATOR = "lower-half means of paired log times, 95 % randomisation interval, the luck of processes included"
+#: Of decode, where threads are spread over cores.
+SPREAD_ESTIMATOR = f"{ESTIMATOR}; decode: Hodges-Lehmann of paired log ratios, 95 % signed-rank interval"
 #: Seconds that a pair of processes is timed before fresh ones take over, and how many pairs there are at most.
 PROCESS_SECONDS = 2.5
 MAX_PROCESSES = 10
@@ -112,7 +114,7 @@ class PairedLatency:
             "processes": len(set(readings[0].process)),
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
-            "estimator": ESTIMATOR,
+            "estimator": ESTIMATOR if turns.one_core else SPREAD_ESTIMATOR,
             "milliseconds": "own readings" if len(turns.arms) == 1 else "base's pooled median / speedup",
             "priority": "raised" if turns.hurried else "usual",
             "cautions": list(
@@ -121,7 +123,7 @@ class PairedLatency:
             "stolen_share": round(stolen_share, 4),
             "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
         }
-        return self._summarise(readings, protocol)
+        return self._summarise(readings, protocol, turns.one_core)
 
     def _processes(self, arms: Sequence[TimedArm]) -> int:
         """How many processes each arm gets: new ones every few seconds, unless the models take long to load."""
@@ -155,7 +157,7 @@ class PairedLatency:
             ):
                 self._round(turns, prompt, readings, rng, process)
                 rounds = len(readings[0].ttft_ms)
-                if rounds >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings):
+                if rounds >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings, turns.one_core):
                     return "half_width"
                 if self.max_rounds is not None and rounds >= self.max_rounds:
                     return "max_rounds"
@@ -215,16 +217,16 @@ class PairedLatency:
         step_ms = [float(np.median(decode)) for decode in decodes]
         return Visits.fit(sum(prefills), step_ms, self.new_tokens - 1), rounds, steady
 
-    def _precise(self, readings: Sequence[Readings]) -> bool:
+    def _precise(self, readings: Sequence[Readings], one_core: bool) -> bool:
         if len(readings) == 1:
             found = [hodges_lehmann(np.log(times)) for times in (readings[0].ttft_ms, readings[0].tpot_ms())]
         else:
-            found = list(_log_speedups(readings)[:2])
+            found = list(_log_speedups(readings, 1, one_core)[:2])
         return all(interval.half_width <= self.half_width for interval in found)
 
-    def _summarise(self, readings: Sequence[Readings], protocol: dict[str, Any]) -> list[Measurement]:
+    def _summarise(self, readings: Sequence[Readings], protocol: dict[str, Any], one_core: bool) -> list[Measurement]:
         base, own = readings[0], readings[-1]
-        ttft, tpot, e2e = (ratio.exp() for ratio in _log_speedups(readings, self.new_tokens))
+        ttft, tpot, e2e = (ratio.exp() for ratio in _log_speedups(readings, self.new_tokens, one_core))
         if len(readings) == 1:
             ttft_ms, tpot_ms = _centre(np.array(base.ttft_ms)), _centre(base.tpot_ms())
             e2e_ms = _centre(base.e2e_ms(self.new_tokens))
@@ -259,7 +261,7 @@ def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Fl
     return ratio
 
 
-def _log_speedups(readings: Sequence[Readings], new_tokens: int = 1) -> tuple[Interval, Interval, Interval]:
+def _log_speedups(readings: Sequence[Readings], new_tokens: int, one_core: bool) -> tuple[Interval, Interval, Interval]:
     """Log speedups in prefill, decode and end to end."""
     base, own = readings[0], readings[-1]
     if len(readings) == 1:
@@ -267,7 +269,7 @@ def _log_speedups(readings: Sequence[Readings], new_tokens: int = 1) -> tuple[In
     processes = effective(base.process)
     return (
         prefill_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms), processes),
-        decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
+        decode_speedup(base.tpot_ms(), own.tpot_ms(), processes, one_core),
         e2e_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens), processes),
     )
 

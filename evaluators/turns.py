@@ -97,8 +97,8 @@ class Turns:
     _cores: Sequence[int] = field(default_factory=own_cores)
 
     @property
-    def _one_core(self) -> bool:
-        """Whether each arm needs one core and there are several."""
+    def one_core(self) -> bool:
+        """Whether both arms of a round run on one core: each needs one, and there are several."""
         return len(self._cores) > 1 and all(arm.threads == 1 for arm in self.arms)
 
     @contextmanager
@@ -115,7 +115,7 @@ class Turns:
                     with suppress(ArmFailed):  # who asks it next is told; what was measured is not lost
                         arm.reserve(0)
                 arm.hurry(False)
-                if self._one_core:
+                if self.one_core:
                     arm.keep_on(self._cores)
 
     def restart(self, rng: np.random.Generator) -> None:
@@ -128,7 +128,7 @@ class Turns:
 
     def change_core(self, rng: np.random.Generator) -> None:
         """Arms of one thread go on together, on a core drawn at random."""
-        if self._one_core:
+        if self.one_core:
             core = int(rng.choice(self._cores))
             for arm in self.arms:
                 arm.keep_on({core})

@@ -15,6 +15,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import campaign
@@ -44,12 +45,16 @@ def uses() -> Iterator[tuple[str, str, Use]]:
             base, own = times(rng, n, k, paired.PREFILL_LUCK)
             return paired.prefill_speedup(1.3 * base, own, k), SPEEDUP
 
-        def decode(rng: np.random.Generator, n: int = 2 * rounds, k: int = processes) -> tuple[Interval, float]:
+        def decode(
+            rng: np.random.Generator, n: int = 2 * rounds, k: int = processes, one_core: bool = True
+        ) -> tuple[Interval, float]:
             base, own = times(rng, n, k, paired.DECODE_LUCK)
-            return paired.decode_speedup(1.3 * base, own, k), SPEEDUP
+            return paired.decode_speedup(1.3 * base, own, k, one_core), SPEEDUP
 
         yield "prefill speedup", f"{rounds} rounds, {processes} processes", prefill
-        yield "decode speedup", f"{2 * rounds} visits, {processes} processes", decode
+        yield "decode speedup, one core", f"{2 * rounds} visits, {processes} processes", decode
+        spread = partial(decode, one_core=False)
+        yield "decode speedup, several cores", f"{2 * rounds} visits, {processes} processes", spread
     populations = list(early_stop.recorded().values())
     for count in COUNTS:
 

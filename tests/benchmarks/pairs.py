@@ -92,11 +92,13 @@ def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
     with Arm.open(base) as reference, Arm.open(candidate) as arm:
         latency = PairedLatency(half_width=NEVER, max_seconds=seconds, seed=seed)
         protocol = {m.metric: m for m in latency.evaluate(arm, reference)}["tpot_ms"].protocol
+        threads = arm.threads
     told = ("foreign_cores", "stolen_share", "priority", "rounds", "processes", "cold_steps", "samples")
     row = {
         "started": round(started),
         "took": round(time.time() - started),
         "seconds": seconds,
+        "threads": threads,
         "load": round(load, 2),
         **{name: protocol[name] for name in told},
     }
@@ -111,7 +113,7 @@ def speedups(row: Row) -> dict[str, list[float]]:
         for arm in ("base_", "")
     )
     found = {
-        "tpot_speedup": decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
+        "tpot_speedup": decode_speedup(base.tpot_ms(), own.tpot_ms(), processes, row["threads"] == 1),
         "ttft_speedup": prefill_speedup(np.array(base.ttft_ms), np.array(own.ttft_ms), processes),
     }
     ratios = {name: interval.exp() for name, interval in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -38,9 +39,11 @@ def test_the_prefill_speedup_covers_and_is_unbiased(rounds: int, processes: int)
     assert abs(bias) < 0.004
 
 
+@pytest.mark.parametrize("one_core", [True, False])
 @pytest.mark.parametrize(("visits", "processes"), [(18, 2), (28, 4), (90, 10)])
-def test_the_decode_speedup_covers_and_is_unbiased(visits: int, processes: int) -> None:
-    covered, bias = coverage(paired.decode_speedup, visits, processes, paired.DECODE_LUCK, 400)
+def test_the_decode_speedup_covers_and_is_unbiased(visits: int, processes: int, one_core: bool) -> None:
+    speedup = partial(paired.decode_speedup, one_core=one_core)
+    covered, bias = coverage(speedup, visits, processes, paired.DECODE_LUCK, 400)
     assert 0.93 <= covered <= 0.97
     assert abs(bias) < 0.005
 
@@ -69,7 +72,7 @@ def test_processes_count_by_how_evenly_rounds_are_spread_over_them() -> None:
 def test_too_few_rounds_give_no_false_certainty() -> None:
     few = np.array([1.0, 1.01, 0.99, 1.0, 1.02])
     assert paired.paired_speedup(few, few).low == -math.inf
-    assert paired.decode_speedup(few, few, 1).high == math.inf
+    assert paired.decode_speedup(few, few, 1, one_core=False).high == math.inf
 
 
 @given(samples=SAMPLES, seed=st.integers(0, 5))
