@@ -36,6 +36,13 @@ def row(low: float, high: float, **more: Any) -> campaign.Row:
     return {**about, "tpot_speedup": ends, "ttft_speedup": ends, **more}
 
 
+@pytest.fixture
+def as_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows without samples, whose speedups are those that they name."""
+    monkeypatch.setattr(pairs, "speedups", lambda row: {name: row[name] for name in pairs.SPEEDUPS})
+
+
+@pytest.mark.usefixtures("as_stored")
 def test_slices_add_up_and_each_writes_the_section_anew(page: Path) -> None:
     options = campaign.slice_options(argparse.ArgumentParser()).parse_args(["--runs", "2"])
     seen: list[int] = []
@@ -61,6 +68,23 @@ def test_a_slice_says_how_long_it_is() -> None:
         campaign.carry_on("aa", "copies", options, lambda _: {}, lambda _: "")
 
 
+def test_speedups_come_from_a_row_s_samples() -> None:
+    steps = [[9.0, 2.0 + 0.01 * number, 2.0] for number in range(12)]
+    prompts = [10.0 + 0.1 * number for number in range(12)]
+    samples = {
+        "process": [0] * 6 + [1] * 6,
+        "base_ttft_ms": [2 * ms for ms in prompts],
+        "ttft_ms": prompts,
+        "base_step_ms": [[9.0, *(3 * ms for ms in counted)] for _, *counted in steps],
+        "step_ms": steps,
+    }
+    found = pairs.speedups({"threads": 1, "cold_steps": 1, "samples": samples})
+    assert found["ttft_speedup"][0] == pytest.approx(2)
+    assert found["tpot_speedup"][0] == pytest.approx(3)
+    assert found["tpot_speedup"][1] < 3 < found["tpot_speedup"][2]
+
+
+@pytest.mark.usefixtures("as_stored")
 def test_detection_counts_right_calls_wrong_ones_and_none() -> None:
     rows = [row(0.95, 0.99, more=2), row(0.98, 1.01, more=2), row(1.01, 1.03, more=2), row(0.9, 0.95, more=4)]
     text = detection.table(rows)
@@ -68,7 +92,7 @@ def test_detection_counts_right_calls_wrong_ones_and_none() -> None:
     assert "| 1 | 4 | 1 | ttft_speedup | 0.9250 | 1 | 0 | 0 |" in text
 
 
-def test_added_layers_are_copies_of_the_last(tmp_path: Path) -> None:
+def test_added_layers_are_nearly_copies_of_the_last(tmp_path: Path) -> None:
     checkpoint = tmp_path / "tiny"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text('{"num_hidden_layers": 2, "layer_types": ["sliding", "full"]}')
@@ -78,7 +102,8 @@ def test_added_layers_are_copies_of_the_last(tmp_path: Path) -> None:
     config = json.loads((made / "config.json").read_text())
     assert config == {"num_hidden_layers": 4, "layer_types": ["sliding", "full", "full", "full"]}
     found = load_file(made / "model.safetensors")
-    assert [found[f"model.layers.{number}.down.weight"][0] for number in range(4)] == [0, 1, 1, 1]
+    values = [found[f"model.layers.{number}.down.weight"][0] for number in range(4)]
+    assert values == pytest.approx([0, 1, 1 + pairs.STRANGER, 1 + 2 * pairs.STRANGER])
 
 
 def test_reports_that_hold_and_that_do_not() -> None:
@@ -109,7 +134,7 @@ def test_recorded_clear_losers_cost_a_quarter_of_the_tokens_at_most() -> None:
 
 def test_a_short_simulation_has_every_interval_near_its_level() -> None:
     found = intervals.simulate(runs=40, seed=0)
-    assert len(found["hits"]) == 23
+    assert len(found["hits"]) == 27
     assert min(found["hits"].values()) >= 32
     assert "| 40 simulations" not in intervals.table([found])
     assert intervals.table([found, found]).startswith("`make bench-coverage`: 80 simulations of each")
