@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -79,6 +79,9 @@ bench-olive: .venv/.development envs/olive/.installed  ## candidates that Olive'
 SLICE ?= 600
 bench-aa: .venv/.development  ## a model against its own copy: whether intervals hold 1, into results/numbers.md
 	$(BIN)/python tests/benchmarks/repeatability.py --seconds $(SLICE)
+
+bench-estimators: .venv/.development  ## the error of each estimator, and the luck of processes, from the runs of bench-aa
+	$(BIN)/python tests/benchmarks/estimators.py
 
 bench-detection: .venv/.development  ## models with 1, 2 and 4 layers more: whether they are called slower
 	$(BIN)/python tests/benchmarks/detection.py --seconds $(SLICE)

@@ -42,7 +42,7 @@ class SharedBuilds:
             return self._fetch(key, to)
         except UsageError:
             raise
-        except Exception as error:
+        except Exception as error:  # each store raises its own, and the archive is a stranger's
             self._warn(f"build {key} can't be fetched, so it is built here", error)
             shutil.rmtree(to)
             to.mkdir()
@@ -52,7 +52,7 @@ class SharedBuilds:
         """Leave a build for the others, unless it is there already or no graph; or go on without, as it is finished."""
         try:
             self._leave(key, model, holds)
-        except Exception as error:
+        except Exception as error:  # each store raises its own
             self._warn(f"build {key} can't be left for other machines", error)
 
     def _fetch(self, key: str, to: Path) -> frozenset[str] | None:

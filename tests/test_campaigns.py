@@ -10,6 +10,7 @@ from typing import Any
 import campaign
 import detection
 import early_stop
+import estimators
 import intervals
 import numpy as np
 import pairs
@@ -60,6 +61,28 @@ def test_slices_add_up_and_each_writes_the_section_anew(page: Path) -> None:
     assert "| 1 | 10 | 4 | tpot_speedup | 1.0050 | 1.52% | 3 of 4 |" in text
     with pytest.raises(LookupError, match="detection"):
         campaign.write("detection", "text")
+
+
+def test_estimators_are_compared_on_recorded_runs() -> None:
+    rng = np.random.default_rng(0)
+
+    def run() -> campaign.Row:
+        process = [0] * 6 + [1] * 6
+        times = {f"{arm}ttft_ms": (100 * np.exp(0.01 * rng.normal(size=12))).tolist() for arm in ("base_", "")}
+        steps = {f"{arm}step_ms": (10 * np.exp(0.01 * rng.normal(size=(24, 3)))).tolist() for arm in ("base_", "")}
+        about = {"threads": 1, "seconds": 10.0, "cold_steps": 1, "processes": 2}
+        return {**about, "samples": {"process": process, **times, **steps}}
+
+    text = estimators.table([run() for _ in range(4)])
+    assert "| 1 | 10 | decode | 4 | 0." in text
+    assert "(8 pairs of processes)" in text
+
+
+def test_the_luck_of_processes_is_what_groups_differ_by_beyond_their_noise() -> None:
+    rng = np.random.default_rng(0)
+    found = [0.02 * rng.normal() + 0.01 * rng.normal(size=5) for _ in range(400)]
+    assert estimators.luck(found) == pytest.approx(0.02, rel=0.1)
+    assert estimators.luck([np.array([0.0, 1.0]), np.array([1.0, 0.0])]) == 0.0
 
 
 def test_a_slice_says_how_long_it_is() -> None:
