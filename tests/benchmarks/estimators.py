@@ -64,8 +64,8 @@ def luck(groups: Iterable[Floats]) -> float:
 def table(rows: Sequence[campaign.Row]) -> str:
     """What the rows say."""
     lines = [
-        f"`make bench-estimators`, on the {len(rows)} runs of a model against its copy above: root mean square error of "
-        "the speedup, and the median half-width of its interval without the luck of processes.",
+        f"`make bench-estimators`, on the {len(rows)} runs of a model against its copy above: root mean square error "
+        "of the speedup, and the median half-width of its interval without the luck of processes.",
         "",
         f"| threads | s a pair | metric | runs | {' | '.join(ESTIMATORS)} |",
         f"|---|---|---|---|{'---|' * len(ESTIMATORS)}",
