@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -85,6 +85,13 @@ bench-estimators: .venv/.development  ## the error of each estimator, and the lu
 
 bench-detection: .venv/.development  ## models with 1, 2 and 4 layers more: whether they are called slower
 	$(BIN)/python tests/benchmarks/detection.py --seconds $(SLICE)
+
+# Of model folders that you name: make bench-unlike BASE=float FOLDERS="int4 int8"
+bench-placement: .venv/.development  ## how times depend on where the host runs the cores
+	$(BIN)/python tests/benchmarks/placement.py $(BASE) $(firstword $(FOLDERS))
+
+bench-unlike: .venv/.development  ## models that are unlike, again and again: what measurements minutes apart differ by
+	$(BIN)/python tests/benchmarks/unlike.py $(BASE) $(FOLDERS) --seconds $(SLICE)
 
 STUDIES ?= results/first results/second
 bench-twice: .venv/.development  ## whether what these studies reported is found again by bench and eval

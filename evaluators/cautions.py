@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,31 @@ def timing_cautions(
         yield (
             "Warm-up ended by its time, while readings still fell. Give more time per measurement (max_seconds, "
             "--seconds)."
+        )
+
+
+def core_cautions(facts: Mapping[str, Any], rounds: int) -> Iterator[str]:
+    """Of a measurement whose cores did not stay where they were.
+
+    Args:
+        facts: what its protocol says of ``core_distance``; empty where it says nothing.
+        rounds: that were taken.
+    """
+    if facts.get("watched") is False:
+        yield (
+            "How the host runs the cores was not watched, as the system refuses memory that processes share "
+            "(memfd_create), and a speedup depends on it. Allow it, as containers do by default."
+        )
+    if facts.get("moved_counted"):
+        yield (
+            f"The host moved the cores of this virtual machine in {facts['rounds_moved']} rounds, which count, as too "
+            "few others were left: the speedup is that of a mixture. Measure longer (max_seconds, --seconds), or on a "
+            "machine whose cores stay in place."
+        )
+    if 2 * facts.get("rounds_unknown", 0) > rounds:
+        yield (
+            f"How the host ran the cores could not be told in {facts['rounds_unknown']} of {rounds} rounds, and a "
+            "speedup depends on it. End the programs that keep cores busy, and measure again."
         )
 
 

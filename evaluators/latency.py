@@ -8,6 +8,7 @@ own. :mod:`olivine.evaluators.paired` makes speedups and intervals of the readin
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,14 +19,22 @@ import numpy as np
 
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
-from olivine.evaluators.cautions import timing_cautions
-from olivine.evaluators.paired import decode_speedup, e2e_speedup, effective, prefill_speedup
+from olivine.evaluators.cautions import core_cautions, timing_cautions
+from olivine.evaluators.paired import (
+    decode_speedup,
+    e2e_speedup,
+    effective,
+    neighbours,
+    prefill_speedup,
+    with_neighbours,
+)
+from olivine.evaluators.placement import oddest
 from olivine.evaluators.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
-from olivine.evaluators.turns import Readings, TimedArm, Turns, Visits
+from olivine.evaluators.turns import MIN_ROUNDS, Readings, TimedArm, Turns, Visits
 
-#: Rounds below this can't give a 95 % interval that is not just the extremes.
-MIN_ROUNDS = 8
+#: Times as many rounds as needed that are taken at most, where many do not count.
+MOST_TRIES = 3
 MIN_WARMUP_ROUNDS, MAX_WARMUP_ROUNDS = 2, 5
 #: Share of the time budget after which warm-up ends, steady or not.
 WARMUP_SHARE = 0.15
@@ -35,9 +44,10 @@ WARMUP_STEPS = 4
 WAKING_TOKENS = 8
 #: Rounds between looks at the interval's width.
 CHECK_EVERY = 4
-ESTIMATOR = "lower-half means of paired log times, 95 % randomisation interval, the luck of processes included"
-#: Of decode, where threads are spread over cores.
-SPREAD_ESTIMATOR = f"{ESTIMATOR}; decode: Hodges-Lehmann of paired log ratios, 95 % signed-rank interval"
+ESTIMATOR = (
+    "lower-half means of paired log times, 95 % randomisation interval, the luck of processes and what neighbours on a "
+    "host do included"
+)
 #: Seconds that a pair of processes is timed before fresh ones take over, and how many pairs there are at most.
 PROCESS_SECONDS = 2.5
 MAX_PROCESSES = 10
@@ -52,13 +62,14 @@ class PairedLatency:
     Attributes:
         prompt_tokens: length of the prompt.
         new_tokens: tokens a user asks for; decode is timed at these depths and ``e2e_ms`` is for all of them.
-        half_width: stop when the 95 % intervals of both log ratios are at most this on either side.
+        half_width: stop when the 95 % intervals of both log ratios are at most this on either side, without what
+            neighbours do: no further round narrows that.
         max_seconds: stop when measuring (warm-up included, but not the starts of processes) has taken this long, but
-            not before 8 rounds.
+            not before 8 rounds that count, or three times as many.
         seed: of prompt and order.
         base_pool: the base's readings over the whole study; milliseconds are its pooled reading times the
             ratio.
-        max_rounds: stop after this many rounds; None for no such limit.
+        max_rounds: stop after this many rounds that count, or three times as many; None for no such limit.
         clock: seconds, for the budget.
     """
 
@@ -94,14 +105,18 @@ class PairedLatency:
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
         processes = self._processes(turns.arms)
         stolen, begun = stolen_s(), time.monotonic()
-        with turns.ahead_of_others():
+        with turns.ahead_of_others(self.max_seconds):
             started = self.clock()
             visits, warmup, steady = self._warm_up(turns, prompt)
             readings = [Readings(visits) for _ in turns.arms]
             ended_by = self._rounds(turns, prompt, readings, rng, started, processes)
+        distances = readings[0].core_distance
+        counted = turns.counted(distances)
+        readings, moved = ([arm.of_rounds(kept) for arm in readings] for kept in (counted, ~counted))
         stolen_share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
+        facts = turns.core_facts(distances)
         protocol = {
             "prompt_tokens": self.prompt_tokens,
             "new_tokens": self.new_tokens,
@@ -114,16 +129,18 @@ class PairedLatency:
             "processes": len(set(readings[0].process)),
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
-            "estimator": ESTIMATOR if turns.one_core else SPREAD_ESTIMATOR,
+            "estimator": ESTIMATOR,
             "milliseconds": "own readings" if len(turns.arms) == 1 else "base's pooled median / speedup",
             "priority": "raised" if turns.hurried else "usual",
-            "cautions": list(
-                timing_cautions(stolen_share, frequency_governor(), steady, [arm.ttft_ms for arm in readings])
-            ),
+            "cautions": [
+                *timing_cautions(stolen_share, frequency_governor(), steady, [arm.ttft_ms for arm in readings]),
+                *core_cautions(facts.get("core_distance", {}), len(distances)),
+            ],
             "stolen_share": round(stolen_share, 4),
             "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
+            **facts,
         }
-        return self._summarise(readings, protocol, turns.one_core)
+        return self._summarise(readings, moved, protocol)
 
     def _processes(self, arms: Sequence[TimedArm]) -> int:
         """How many processes each arm gets: new ones every few seconds, unless the models take long to load."""
@@ -150,16 +167,17 @@ class PairedLatency:
                 started = self.clock()
                 self._wake(turns, prompt[:WAKING_TOKENS] if held else prompt, readings[0].visits)
             share = (process + 1) / processes
+            needed, rounds, kept = share * MIN_ROUNDS, len(readings[0].process), _kept(turns, readings)
             while (
                 spent + self.clock() - started < share * self.max_seconds
-                or len(readings[0].process) < share * MIN_ROUNDS
+                or (kept < needed and rounds < MOST_TRIES * needed)
                 or process not in readings[0].process
             ):
                 self._round(turns, prompt, readings, rng, process)
-                rounds = len(readings[0].ttft_ms)
-                if rounds >= MIN_ROUNDS and rounds % CHECK_EVERY == 0 and self._precise(readings, turns.one_core):
+                rounds, kept = rounds + 1, _kept(turns, readings)
+                if kept >= MIN_ROUNDS and kept % CHECK_EVERY == 0 and self._precise(readings, turns):
                     return "half_width"
-                if self.max_rounds is not None and rounds >= self.max_rounds:
+                if self.max_rounds is not None and (kept >= self.max_rounds or rounds >= MOST_TRIES * self.max_rounds):
                     return "max_rounds"
             spent += self.clock() - started
         return "max_seconds"
@@ -174,6 +192,8 @@ class PairedLatency:
     ) -> None:
         """A prefill of each arm, then visits of decode, the order of each pair left to chance."""
         turns.change_core(rng)
+        _, start = turns.settle()
+        distances = [start]
         for index in rng.permutation(len(readings)):
             timing = turns.prefill(index, prompt, self.new_tokens)
             readings[index].ttft_ms.append(timing.ms[0])
@@ -181,8 +201,12 @@ class PairedLatency:
             readings[index].process.append(process)
         visits = readings[0].visits
         for _ in range(visits.count):
+            distances += turns.settle()
             for index in rng.permutation(len(readings)):
                 readings[index].step_ms.append(turns.decode(index, visits.steps).ms)
+        distance = oddest([*distances, turns.look()])
+        for arm in readings:
+            arm.core_distance.append(distance)
 
     def _wake(self, turns: Turns, prompt: Sequence[int], visits: Visits) -> None:
         """Let fresh processes run once."""
@@ -217,16 +241,18 @@ class PairedLatency:
         step_ms = [float(np.median(decode)) for decode in decodes]
         return Visits.fit(sum(prefills), step_ms, self.new_tokens - 1), rounds, steady
 
-    def _precise(self, readings: Sequence[Readings], one_core: bool) -> bool:
-        if len(readings) == 1:
-            found = [hodges_lehmann(np.log(times)) for times in (readings[0].ttft_ms, readings[0].tpot_ms())]
-        else:
-            found = list(_log_speedups(readings, 1, one_core)[:2])
-        return all(interval.half_width <= self.half_width for interval in found)
+    def _precise(self, readings: Sequence[Readings], turns: Turns) -> bool:
+        counted = turns.counted(readings[0].core_distance)
+        return _half_width([arm.of_rounds(counted) for arm in readings]) <= self.half_width
 
-    def _summarise(self, readings: Sequence[Readings], protocol: dict[str, Any], one_core: bool) -> list[Measurement]:
+    def _summarise(
+        self, readings: Sequence[Readings], moved: Sequence[Readings], protocol: dict[str, Any]
+    ) -> list[Measurement]:
+        """Measurements of the rounds that count; samples of those in which the cores were ``moved`` are kept beside."""
         base, own = readings[0], readings[-1]
-        ttft, tpot, e2e = (ratio.exp() for ratio in _log_speedups(readings, self.new_tokens, one_core))
+        found = _log_speedups(readings, self.new_tokens)
+        protocol = protocol | {"reached_half_width": round(_half_width(readings), 5)}
+        ttft, tpot, e2e = (with_neighbours(ratio).exp() for ratio in found)
         if len(readings) == 1:
             ttft_ms, tpot_ms = _centre(np.array(base.ttft_ms)), _centre(base.tpot_ms())
             e2e_ms = _centre(base.e2e_ms(self.new_tokens))
@@ -236,24 +262,39 @@ class PairedLatency:
                 pool_ttft, pool_tpot = self.base_pool.ttft_ms, self.base_pool.tpot_ms
             ttft_ms, tpot_ms = _divided(pool_ttft, ttft), _divided(pool_tpot, tpot)
             e2e_ms = _divided(pool_ttft + (self.new_tokens - 1) * pool_tpot, e2e)
-        raw = {
-            "base_ttft_ms": _rounded(base.ttft_ms),
-            "base_step_ms": [_rounded(steps) for steps in base.step_ms],
-            "process": base.process,
-            "ttft_ms": _rounded(own.ttft_ms),
-            "step_ms": [_rounded(steps) for steps in own.step_ms],
-        }
+        raw = _raw(base, own)
+        if moved[0].ttft_ms:
+            raw["cores_moved"] = _raw(moved[0], moved[-1])
         prefill, decode = _rate(self.prompt_tokens, ttft_ms), _rate(1, tpot_ms)
+        ratios = [np.exp(_paired(base.ttft_ms, own.ttft_ms)), np.exp(_paired(base.tpot_ms(), own.tpot_ms()))]
+        of_ttft, of_tpot, of_e2e = (protocol | {"neighbours": round(neighbours(ratio.value), 6)} for ratio in found)
         return [
-            _measurement("ttft_ms", "ms", ttft_ms, own.ttft_ms, protocol),
-            _measurement("tpot_ms", "ms", tpot_ms, own.tpot_ms(), protocol | {"samples": raw}),
-            _measurement("e2e_ms", "ms", e2e_ms, (), protocol),
-            _measurement("prefill_tok_s", "tok/s", prefill, (), protocol),
-            _measurement("decode_tok_s", "tok/s", decode, (), protocol),
-            _measurement("ttft_speedup", "ratio", ttft, np.exp(_paired(base.ttft_ms, own.ttft_ms)), protocol),
-            _measurement("tpot_speedup", "ratio", tpot, np.exp(_paired(base.tpot_ms(), own.tpot_ms())), protocol),
-            _measurement("e2e_speedup", "ratio", e2e, (), protocol),
+            _measurement("ttft_ms", "ms", ttft_ms, own.ttft_ms, of_ttft),
+            _measurement("tpot_ms", "ms", tpot_ms, own.tpot_ms(), of_tpot | {"samples": raw}),
+            _measurement("e2e_ms", "ms", e2e_ms, (), of_e2e),
+            _measurement("prefill_tok_s", "tok/s", prefill, (), of_ttft),
+            _measurement("decode_tok_s", "tok/s", decode, (), of_tpot),
+            _measurement("ttft_speedup", "ratio", ttft, ratios[0], of_ttft),
+            _measurement("tpot_speedup", "ratio", tpot, ratios[1], of_tpot),
+            _measurement("e2e_speedup", "ratio", e2e, (), of_e2e),
         ]
+
+
+def _kept(turns: Turns, readings: Sequence[Readings]) -> int:
+    """How many rounds were taken while the cores lay side by side."""
+    return int(turns.near(readings[0].core_distance).sum())
+
+
+def _raw(base: Readings, own: Readings) -> dict[str, Any]:
+    """Every sample of some rounds."""
+    return {
+        "base_ttft_ms": _rounded(base.ttft_ms),
+        "base_step_ms": [_rounded(steps) for steps in base.step_ms],
+        "process": base.process,
+        "core_distance": [None if math.isnan(d) else round(d, 2) for d in base.core_distance],
+        "ttft_ms": _rounded(own.ttft_ms),
+        "step_ms": [_rounded(steps) for steps in own.step_ms],
+    }
 
 
 def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Floats:
@@ -261,17 +302,26 @@ def _paired(base: Sequence[float] | Floats, own: Sequence[float] | Floats) -> Fl
     return ratio
 
 
-def _log_speedups(readings: Sequence[Readings], new_tokens: int, one_core: bool) -> tuple[Interval, Interval, Interval]:
-    """Log speedups in prefill, decode and end to end."""
+def _log_speedups(readings: Sequence[Readings], new_tokens: int) -> tuple[Interval, Interval, Interval]:
+    """Log speedups in prefill, decode and end to end, with what further rounds may narrow alone."""
     base, own = readings[0], readings[-1]
     if len(readings) == 1:
         return (Interval(0.0, 0.0, 0.0),) * 3
     processes = effective(base.process)
     return (
         prefill_speedup(np.asarray(base.ttft_ms), np.asarray(own.ttft_ms), processes),
-        decode_speedup(base.tpot_ms(), own.tpot_ms(), processes, one_core),
+        decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
         e2e_speedup(base.e2e_ms(new_tokens), own.e2e_ms(new_tokens), processes),
     )
+
+
+def _half_width(readings: Sequence[Readings]) -> float:
+    """The wider of prefill's and decode's log intervals: of the speedups, or of the times of a base alone."""
+    if len(readings) == 1:
+        found = [hodges_lehmann(np.log(times)) for times in (readings[0].ttft_ms, readings[0].tpot_ms())]
+    else:
+        found = list(_log_speedups(readings, 1)[:2])
+    return max(interval.half_width for interval in found)
 
 
 def _centre(samples: Floats) -> Interval:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from olivine.evaluators.stats import LEVEL, Floats, Interval, hodges_lehmann
+from olivine.evaluators.stats import LEVEL, Floats, Interval
 
 #: Random swaps behind a randomisation interval, and steps in which its ends are found.
 SWAPS = 400
@@ -16,6 +16,9 @@ BISECTIONS = 12
 #: Standard deviations of the log ratio of two processes of one model, beyond the noise within them, on a shared
 #: machine with 2 cores (results/numbers.md): what a process keeps for its life, whatever its cause.
 PREFILL_LUCK, DECODE_LUCK = 0.005, 0.0075
+#: Standard deviation of what a log speedup differs by between measurements minutes apart, as a share of itself, on a
+#: shared host (results/numbers.md).
+NEIGHBOURS = 0.013
 
 
 def prefill_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
@@ -23,15 +26,9 @@ def prefill_speedup(base: Floats, candidate: Floats, processes: float) -> Interv
     return with_luck(paired_speedup(base, candidate), PREFILL_LUCK, processes)
 
 
-def decode_speedup(base: Floats, candidate: Floats, processes: float, one_core: bool) -> Interval:
-    """Log speedup from [visits] decode times, taken in this many pairs of processes.
-
-    Where both arms of a pair ran on one core, what is left of the noise is interference, and the faster halves are
-    compared. Where their threads are spread over cores, the machine has moods that both arms of a pair share but that
-    move models differently: what counts then is the difference within pairs.
-    """
-    found = paired_speedup(base, candidate) if one_core else hodges_lehmann(np.log(base / candidate))
-    return with_luck(found, DECODE_LUCK, processes)
+def decode_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
+    """Log speedup from [visits] decode times, taken in this many pairs of processes."""
+    return with_luck(paired_speedup(base, candidate), DECODE_LUCK, processes)
 
 
 def e2e_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
@@ -49,13 +46,39 @@ def effective(process: Sequence[int]) -> float:
 
 
 def with_luck(interval: Interval, deviation: float, processes: float) -> Interval:
-    """An interval of a log speedup that also holds what every pair of processes keeps for its life.
+    """An interval of a log speedup that also holds what every pair of processes keeps for its life."""
+    return widened(interval, deviation / math.sqrt(processes))
 
-    Independent errors add in quadrature, each side by itself.
+
+def with_neighbours(interval: Interval) -> Interval:
+    """An interval of a log speedup that also holds what the host's other guests do to models that are unlike.
+
+    Who shares caches and memory with others loses time to them, and what models lose differs the more, the more they
+    differ in speed; a model and its copy lose the same. It lasts for minutes, so that no further round tells of it.
     """
-    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation / math.sqrt(processes)
+    return widened(interval, neighbours(interval.value))
+
+
+def neighbours(log_speedup: float) -> float:
+    """Standard deviation of what neighbours do to a log speedup of this size."""
+    return NEIGHBOURS * abs(log_speedup)
+
+
+def widened(interval: Interval, deviation: float) -> Interval:
+    """An interval that also holds an independent error of this standard deviation: each side adds it in quadrature."""
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation
     down, up = interval.value - interval.low, interval.high - interval.value
     return Interval(interval.value, interval.value - math.hypot(down, half), interval.value + math.hypot(up, half))
+
+
+def narrowed(interval: Interval, deviation: float) -> Interval:
+    """What :func:`widened` made wider by this standard deviation, before."""
+    half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation
+    down, up = (
+        math.sqrt(max(0.0, side**2 - half**2))
+        for side in (interval.value - interval.low, interval.high - interval.value)
+    )
+    return Interval(interval.value, interval.value - down, interval.value + up)
 
 
 def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: int = 0) -> Interval:

@@ -18,12 +18,13 @@ import numpy as np
 
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
-from olivine.evaluators.cautions import timing_cautions
-from olivine.evaluators.latency import CHECK_EVERY, ESTIMATOR, MAX_PROCESSES, MIN_ROUNDS, PER_LOAD, PROCESS_SECONDS
-from olivine.evaluators.paired import effective, lower_half_mean, prefill_speedup
+from olivine.evaluators.cautions import core_cautions, timing_cautions
+from olivine.evaluators.latency import CHECK_EVERY, ESTIMATOR, MAX_PROCESSES, MOST_TRIES, PER_LOAD, PROCESS_SECONDS
+from olivine.evaluators.paired import effective, lower_half_mean, neighbours, prefill_speedup, with_neighbours
+from olivine.evaluators.placement import oddest
 from olivine.evaluators.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
-from olivine.evaluators.turns import TimedArm, Turns
+from olivine.evaluators.turns import MIN_ROUNDS, TimedArm, Turns
 
 #: Milliseconds of a visit's first runs, which don't count, and of those that do, for the faster arm.
 COLD_MS, COUNTED_MS = 10.0, 20.0
@@ -40,6 +41,31 @@ class RunArm(TimedArm, Protocol):
         ...
 
 
+@dataclass
+class Rounds:
+    """What rounds gave.
+
+    Attributes:
+        ms: [arms][shapes][rounds] milliseconds.
+        process: [rounds] which of the arms' processes it was, from 0.
+        core_distance: [rounds] how far the cores lay from each other at the oddest moment; nan where unknown.
+    """
+
+    ms: list[list[list[float]]]
+    process: list[int] = field(default_factory=list)
+    core_distance: list[float] = field(default_factory=list)
+
+    def counted(self, turns: Turns) -> tuple[Floats, list[int]]:
+        """[arms, shapes, rounds] milliseconds of the rounds that count, and their processes."""
+        kept = turns.counted(self.core_distance)
+        return np.array(self.ms)[:, :, kept], np.array(self.process)[kept].tolist()
+
+    def moved(self, turns: Turns) -> Floats:
+        """[arms, shapes, rounds] milliseconds of the rounds that do not count."""
+        found: Floats = np.array(self.ms)[:, :, ~turns.counted(self.core_distance)]
+        return found
+
+
 @dataclass(frozen=True)
 class PairedRuns:
     """Speedup of a candidate over the base, and its latency in milliseconds, over all named shapes.
@@ -49,8 +75,9 @@ class PairedRuns:
     Attributes:
         feeds: .npz with one feed a shape, in the order of ``shapes``.
         shapes: their names.
-        half_width: stop when the 95 % interval of the log speedup is at most this on either side.
-        max_seconds: or when measuring has taken this long, but not before 8 rounds.
+        half_width: stop when the 95 % interval of the log speedup is at most this on either side, without what
+            neighbours do: no further round narrows that.
+        max_seconds: or when measuring has taken this long, but not before 8 rounds that count, or three times as many.
         seed: of the order.
         base_ms: the base's latency in this study; candidates' milliseconds are it over their speedup. Their own
             readings where it is None.
@@ -75,14 +102,16 @@ class PairedRuns:
         turns = Turns(arms)
         processes = self._processes(arms)
         stolen, begun = stolen_s(), time.monotonic()
-        with turns.ahead_of_others():
+        with turns.ahead_of_others(self.max_seconds):
             runs = self._warm_up(turns, arms)
-            #: [arm][shape][round] milliseconds.
-            readings: list[list[list[float]]] = [[[] for _ in self.shapes] for _ in arms]
-            ended_by, process = self._rounds(turns, arms, runs, readings, rng, processes)
+            rounds = Rounds([[[] for _ in self.shapes] for _ in arms])
+            ended_by = self._rounds(turns, arms, runs, rounds, rng, processes)
+        readings, process = rounds.counted(turns)
+        moved = rounds.moved(turns)
+        facts = turns.core_facts(rounds.core_distance)
         used = effective(process)
         share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
-        base, own = (np.array(readings[index]) for index in (0, -1))
+        base, own = readings[0], readings[-1]
         firsts = [list(np.exp(np.log(arm).mean(axis=0))) for arm in (base, own)]
         protocol = {
             "shapes": {name: self._of_shape(base[i], own[i], used) for i, name in enumerate(self.shapes)},
@@ -95,10 +124,14 @@ class PairedRuns:
             "asked_half_width": self.half_width,
             "estimator": ESTIMATOR,
             "priority": "raised" if turns.hurried else "usual",
-            "cautions": list(timing_cautions(share, frequency_governor(), True, firsts, "run")),
+            "cautions": [
+                *timing_cautions(share, frequency_governor(), True, firsts, "run"),
+                *core_cautions(facts.get("core_distance", {}), len(rounds.process)),
+            ],
             "stolen_share": round(share, 4),
+            **facts,
         }
-        return self._summarise(base, own, used, protocol)
+        return self._summarise(base, own, moved, used, protocol)
 
     def _processes(self, arms: Sequence[RunArm]) -> int:
         if len(arms) == 1:
@@ -123,12 +156,12 @@ class PairedRuns:
         turns: Turns,
         arms: Sequence[RunArm],
         runs: Sequence[tuple[int, int]],
-        readings: list[list[list[float]]],
+        rounds: Rounds,
         rng: np.random.Generator,
         processes: int,
-    ) -> tuple[str, list[int]]:
-        """Rounds until the half-width is reached or time is spent; which it was, and the process of each round."""
-        spent, used = 0.0, list[int]()
+    ) -> str:
+        """Rounds until the half-width is reached or time is spent; which it was."""
+        spent = 0.0
         for process in range(processes):
             started = self.clock()
             if process:
@@ -136,44 +169,49 @@ class PairedRuns:
                 started = self.clock()
                 self._warm_up(turns, arms)
             share = (process + 1) / processes
+            needed, taken, kept = share * MIN_ROUNDS, len(rounds.process), turns.near(rounds.core_distance).sum()
             while (
                 spent + self.clock() - started < share * self.max_seconds
-                or len(used) < share * MIN_ROUNDS
-                or process not in used
+                or (kept < needed and taken < MOST_TRIES * needed)
+                or process not in rounds.process
             ):
-                self._round(turns, arms, runs, readings, rng)
-                used.append(process)
-                if len(used) >= MIN_ROUNDS and len(used) % CHECK_EVERY == 0 and self._precise(readings, used):
-                    return "half_width", used
+                self._round(turns, arms, runs, rounds, rng)
+                rounds.process.append(process)
+                taken, kept = taken + 1, turns.near(rounds.core_distance).sum()
+                if kept >= MIN_ROUNDS and kept % CHECK_EVERY == 0 and self._precise(*rounds.counted(turns)):
+                    return "half_width"
             spent += self.clock() - started
-        return "max_seconds", used
+        return "max_seconds"
 
-    def _precise(self, readings: list[list[list[float]]], used: Sequence[int]) -> bool:
-        base, own = (np.array(readings[index]) for index in (0, -1))
+    def _precise(self, readings: Floats, process: Sequence[int]) -> bool:
         if len(readings) == 1:
-            return hodges_lehmann(np.log(base).mean(axis=0)).half_width <= self.half_width
-        return _speedup(base, own, effective(used)).half_width <= self.half_width
+            return hodges_lehmann(np.log(readings[0]).mean(axis=0)).half_width <= self.half_width
+        return _speedup(readings[0], readings[-1], effective(process)).half_width <= self.half_width
 
     def _round(
         self,
         turns: Turns,
         arms: Sequence[RunArm],
         runs: Sequence[tuple[int, int]],
-        readings: list[list[list[float]]],
+        rounds: Rounds,
         rng: np.random.Generator,
     ) -> None:
         """A visit to each arm for every shape, in random order."""
         turns.change_core(rng)
+        distances = list[float]()
         for number in rng.permutation(len(self.shapes)):
+            arrival, start = turns.settle()
+            distances += [arrival, start] if distances else [start]
             cold, counted = runs[number]
             for index in rng.permutation(len(arms)):
                 turns.alone(int(index))
                 ms = arms[index].run(self.feeds, int(number), cold + counted).ms
-                readings[index][number].append(float(lower_half_mean(np.array(ms[cold:]))))
+                rounds.ms[index][number].append(float(lower_half_mean(np.array(ms[cold:]))))
+        rounds.core_distance.append(oddest([*distances, turns.look()]))
 
     def _of_shape(self, base: Floats, own: Floats, processes: float) -> dict[str, float]:
         """What one shape gave by itself."""
-        ratio = _speedup(base[None], own[None], processes).exp()
+        ratio = with_neighbours(_speedup(base[None], own[None], processes)).exp()
         return {
             "base_ms": round(float(np.median(base)), 4),
             "ms": round(float(np.median(own)), 4),
@@ -182,16 +220,22 @@ class PairedRuns:
             "high": round(ratio.high, 4),
         }
 
-    def _summarise(self, base: Floats, own: Floats, processes: float, protocol: dict[str, Any]) -> list[Measurement]:
+    def _summarise(
+        self, base: Floats, own: Floats, moved: Floats, processes: float, protocol: dict[str, Any]
+    ) -> list[Measurement]:
         alone = base is own or np.array_equal(base, own)
-        speedup = (Interval(0.0, 0.0, 0.0) if alone else _speedup(base, own, processes)).exp()
+        found = Interval(0.0, 0.0, 0.0) if alone else _speedup(base, own, processes)
+        speedup = with_neighbours(found).exp()
+        protocol = protocol | {"neighbours": round(neighbours(found.value), 6)}
         times = np.exp(np.log(own).mean(axis=0))
         if self.base_ms is None:
             latency = hodges_lehmann(np.log(times)).exp()
         else:
             latency = Interval(self.base_ms / speedup.value, self.base_ms / speedup.high, self.base_ms / speedup.low)
         ratios = np.exp(np.log(base / own).mean(axis=0))
-        samples = {"base_ms": np.round(base, 4).tolist(), "ms": np.round(own, 4).tolist()}
+        samples: dict[str, Any] = _raw(base, own)
+        if moved.size:
+            samples["cores_moved"] = _raw(moved[0], moved[-1])
         return [
             Measurement(
                 "latency_ms",
@@ -202,6 +246,11 @@ class PairedRuns:
             ),
             Measurement("latency_speedup", "ratio", *_triple(speedup), tuple(np.round(ratios, 5).tolist()), protocol),
         ]
+
+
+def _raw(base: Floats, own: Floats) -> dict[str, Any]:
+    """[shapes, rounds] milliseconds of some rounds."""
+    return {"base_ms": np.round(base, 4).tolist(), "ms": np.round(own, 4).tolist()}
 
 
 def _triple(interval: Interval) -> tuple[float, float, float]:

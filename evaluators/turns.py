@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.arm import ArmFailed
+from olivine.evaluators.core_distance import CoreDistance
 from olivine.evaluators.paired import lower_half_mean
+from olivine.evaluators.placement import Placement
 from olivine.evaluators.scheduling import own_cores, prompt_thread
 from olivine.evaluators.stats import Floats
 
+_Value = TypeVar("_Value")
+#: Rounds below this can't give a 95 % interval that is not just the extremes.
+MIN_ROUNDS = 8
+#: Rounds below this give no 95 % interval at all.
+LEAST_ROUNDS = 6
 #: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
 COLD_MS, COUNTED_MS = 10.0, 15.0
 MIN_COUNTED = 2
 #: Time that a round spends in decode, relative to its prefills: pairs of prefills are the scarce ones.
 DECODE_SHARE = 0.5
+#: The longest that cores may rest, as a share of a measurement's time.
+RESTING_SHARE = 0.3
+#: Cores -> the least distance that this process has seen between them.
+_NEAREST: dict[tuple[int, ...], float] = {}
 
 
 class TimedArm(Protocol):
@@ -90,10 +103,12 @@ class Turns:
     Attributes:
         arms: the reference first.
         hurried: whether the system let all arms go before other programs.
+        placement: of the cores, while arms of several threads are timed; None where it makes no difference.
     """
 
     arms: Sequence[TimedArm]
     hurried: bool = False
+    placement: Placement | None = None
     _cores: Sequence[int] = field(default_factory=own_cores)
 
     @property
@@ -102,11 +117,15 @@ class Turns:
         return len(self._cores) > 1 and all(arm.threads == 1 for arm in self.arms)
 
     @contextmanager
-    def ahead_of_others(self) -> Iterator[None]:
-        """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before."""
+    def ahead_of_others(self, max_seconds: float) -> Iterator[None]:
+        """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before.
+
+        Args:
+            max_seconds: that will be measured.
+        """
         self._hurry()
         try:
-            with prompt_thread():
+            with prompt_thread(), self._watched_cores(RESTING_SHARE * max_seconds):
                 yield
         finally:
             for arm in self.arms:
@@ -117,6 +136,66 @@ class Turns:
                 arm.hurry(False)
                 if self.one_core:
                     arm.keep_on(self._cores)
+
+    @contextmanager
+    def _watched_cores(self, allowance_s: float) -> Iterator[None]:
+        """Know how far the cores lie from each other meanwhile, where arms have threads on several."""
+        started = None if self.one_core else CoreDistance.start(self._cores)
+        if started is None:
+            yield
+            return
+        known = _NEAREST.get(tuple(self._cores), math.inf)
+        with started as distance:
+            self.placement = Placement(distance.measure, allowance_s, nearest=known)
+            try:
+                yield
+            finally:
+                _NEAREST[tuple(self._cores)] = self.placement.nearest
+
+    def settle(self) -> tuple[float, float]:
+        """While all arms stand still, let the cores come to lie side by side; their distance before and after."""
+        if self.placement is None:
+            return math.nan, math.nan
+        self._pause()
+        return self.placement.settle()
+
+    def look(self) -> float:
+        """While all arms stand still, how far the cores lie from each other; nan where unknown."""
+        if self.placement is None:
+            return math.nan
+        self._pause()
+        return self.placement.look()
+
+    def near(self, core_distance: Sequence[float]) -> npt.NDArray[np.bool_]:
+        """Which of the rounds with these distances were taken while the cores lay side by side."""
+        if self.placement is None:
+            return np.ones(len(core_distance), dtype=bool)
+        return self.placement.near(core_distance)
+
+    def counted(self, core_distance: Sequence[float]) -> npt.NDArray[np.bool_]:
+        """Which of the rounds count: those with the cores side by side; all where these are too few for an interval."""
+        near = self.near(core_distance)
+        return near if near.sum() >= LEAST_ROUNDS else np.ones_like(near)
+
+    def core_facts(self, core_distance: Sequence[float]) -> dict[str, Any]:
+        """What a protocol says of the cores; nothing where it makes no difference how they lie."""
+        if self.placement is None:
+            return {} if self.one_core or len(self._cores) < 2 else {"core_distance": {"watched": False}}
+        near, counted, nearest = self.near(core_distance), self.counted(core_distance), self.placement.nearest
+        return {
+            "core_distance": {
+                "watched": True,
+                "nearest": round(nearest, 2) if math.isfinite(nearest) else None,
+                "rounds_moved": int((~near).sum()),
+                "rounds_unknown": int(np.isnan(core_distance).sum()),
+                "moved_counted": bool((counted & ~near).any()),
+                "rested_s": round(self.placement.rested_s, 3),
+            }
+        }
+
+    def _pause(self) -> None:
+        for arm in self.arms:
+            arm.pause()
 
     def restart(self, rng: np.random.Generator) -> None:
         """Every arm goes on in a fresh process; their libraries load at the same time, their models in random order."""
@@ -195,6 +274,7 @@ class Readings:
         step_ms: [rounds * visits][steps], cold steps included.
         foreign_cores: [rounds] cores that other programs kept busy during prefill.
         process: [rounds] which of the arm's processes it was, from 0.
+        core_distance: [rounds] how far the cores lay from each other at the oddest moment; nan where unknown.
     """
 
     visits: Visits
@@ -202,6 +282,22 @@ class Readings:
     step_ms: list[list[float]] = field(default_factory=list)
     foreign_cores: list[float] = field(default_factory=list)
     process: list[int] = field(default_factory=list)
+    core_distance: list[float] = field(default_factory=list)
+
+    def of_rounds(self, kept: npt.NDArray[np.bool_]) -> Readings:
+        """Those of the rounds for which [rounds] ``kept`` holds."""
+
+        def some(values: Sequence[_Value], times: int = 1) -> list[_Value]:
+            return list(itertools.compress(values, np.repeat(kept, times)))
+
+        return Readings(
+            self.visits,
+            some(self.ttft_ms),
+            some(self.step_ms, self.visits.count),
+            some(self.foreign_cores),
+            some(self.process),
+            some(self.core_distance),
+        )
 
     def tpot_ms(self) -> Floats:
         """[rounds * visits] mean of the faster half of the steps that count."""

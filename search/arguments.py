@@ -128,9 +128,14 @@ def make_parser(runs: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
     sub.add_argument("--prompt-tokens", type=int, default=128)
     sub.add_argument("--new-tokens", type=int, default=32)
-    sub.add_argument("--half-width", type=_share, default=0.02, help="stop at this half-width of the interval")
+    sub.add_argument(
+        "--half-width",
+        type=_share,
+        default=0.02,
+        help="stop at this half-width of the interval, without what neighbours on a host do",
+    )
     sub.add_argument("--seconds", type=float, default=20.0, help="or after this long per pair")
-    sub.add_argument("--rounds", type=int, help="or after this many rounds")
+    sub.add_argument("--rounds", type=int, help="or after this many rounds that count")
     sub.add_argument("--json", type=Path, metavar="FILE")
     sub = command("eval", "perplexity of model folders, and their distance to a reference")
     sub.add_argument("folders", type=Path, nargs="+", metavar="DIR")

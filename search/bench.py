@@ -17,8 +17,9 @@ from rich.text import Text
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
-from olivine.evaluators.latency import MIN_ROUNDS, PairedLatency
+from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.memory import Memory
+from olivine.evaluators.turns import MIN_ROUNDS
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
 from olivine.passes.genai_folder import refuse_native_code
@@ -56,9 +57,10 @@ def bench_folders(
         reference: what the others are compared with; the first folder where there is none.
         prompt_tokens: length of the prompt.
         new_tokens: tokens generated after it.
-        half_width: a pair ends at this half-width of the 95 % interval of both speedups, such as 0.02.
+        half_width: a pair ends at this half-width of the 95 % interval of both speedups, such as 0.02, without what
+            neighbours on a host do.
         max_seconds: or after this long.
-        rounds: or after this many rounds, warm-up included, where given.
+        rounds: or after this many rounds that count, where given.
 
     Returns:
         Folder -> latency and memory, the reference first; its own speedups are exactly 1.

@@ -65,14 +65,13 @@ def noise_warnings(results: Results) -> list[str]:
     warnings = []
     for name, found in results.items():
         speedups = [m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")]
-        half_width = max((math.log(m.high / m.low) / 2 if m.low > 0 else math.inf for m in speedups), default=0.0)
-        asked = speedups[0].protocol.get("asked_half_width", math.inf) if speedups else math.inf
+        protocol = speedups[0].protocol if speedups else {}
+        half_width, asked = protocol.get("reached_half_width", 0.0), protocol.get("asked_half_width", math.inf)
         if half_width > 1.5 * asked:
-            protocol = speedups[0].protocol
             warnings.append(
-                f"{name}: after {protocol['rounds']} rounds the intervals reach ±{half_width:.1%}, not the "
-                f"asked ±{asked:.1%}; other programs kept {protocol['foreign_cores']:.1f} cores busy. "
-                "Give more --seconds or --rounds, or end the other programs."
+                f"{name}: after {protocol['rounds']} rounds the intervals reach ±{half_width:.1%} without what "
+                f"neighbours do, not the asked ±{asked:.1%}; other programs kept {protocol['foreign_cores']:.1f} cores "
+                "busy. Give more --seconds or --rounds, or end the other programs."
             )
     return warnings
 

@@ -67,7 +67,10 @@ class LatencyConfig(_Section):
 
     prompt_tokens: Whole = Field(default=128, ge=1, le=131072, description="length of the prompt that is deployed")
     new_tokens: Whole = Field(default=32, ge=2, le=131072, description="tokens generated after it")
-    half_width: Share = Field(default=0.02, description="stop at this half-width of the 95 % interval, such as 2%")
+    half_width: Share = Field(
+        default=0.02,
+        description="stop at this half-width of the 95 % interval, without what neighbours on a host do, such as 2%",
+    )
     max_seconds: Seconds = Field(default=10.0, description="or stop after this long per candidate")
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from olivine.evaluators.latency import MIN_ROUNDS, MIN_WARMUP_ROUNDS
-from olivine.evaluators.turns import DECODE_SHARE, MIN_COUNTED
+from olivine.evaluators.latency import MIN_WARMUP_ROUNDS
+from olivine.evaluators.turns import DECODE_SHARE, MIN_COUNTED, MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.export import float_type
 from olivine.passes.gradients import MOST_WINDOWS

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.latency import MIN_ROUNDS
+from olivine.evaluators.turns import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.source import Source, resolve

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.latency import PairedLatency
+from olivine.evaluators.paired import narrowed, widened
 from olivine.evaluators.paired_runs import PairedRuns
 from olivine.evaluators.stats import Interval, pooled
 from olivine.search.dominance import SURE, dominated_among, entries
@@ -73,8 +74,16 @@ def race(
 
 def combined(first: Measurement, second: Measurement) -> Measurement:
     """What two independent measurements of one positive quantity say together; all samples are kept."""
-    both = pooled([_log(first), _log(second)]).exp()
-    protocol = {**first.protocol, "measured_again": [*first.protocol.get("measured_again", ()), dict(second.protocol)]}
+    # What neighbours do lasts for minutes: measuring again at once does not narrow it.
+    shared = [m.protocol.get("neighbours", 0.0) for m in (first, second)]
+    alone = [narrowed(_log(m), deviation) for m, deviation in zip((first, second), shared, strict=True)]
+    both = widened(pooled(alone), max(shared)).exp()
+    known = {"neighbours": max(shared)} if any(shared) else {}
+    protocol = {
+        **first.protocol,
+        **known,
+        "measured_again": [*first.protocol.get("measured_again", ()), dict(second.protocol)],
+    }
     samples = (*first.samples, *second.samples)
     return replace(first, value=both.value, low=both.low, high=both.high, samples=samples, protocol=protocol)
 

@@ -141,6 +141,10 @@ def ablation(view: StudyView) -> dict[str, Any] | None:
     return {"metrics": metrics, "rows": rows}
 
 
+#: What a protocol has of one metric alone; it is in the record.
+OF_ONE_METRIC = ("samples", "neighbours")
+
+
 def protocols(view: StudyView) -> list[dict[str, Any]]:
     """How the shown trial was measured: metrics that share a protocol together, with its settings."""
     shown = view.selected or next(iter(view.members), None) or view.base
@@ -148,7 +152,7 @@ def protocols(view: StudyView) -> list[dict[str, Any]]:
         return []
     groups: dict[str, list[str]] = {}
     for metric, entry in shown.metrics.items():
-        protocol = {k: v for k, v in (entry.get("protocol") or {}).items() if k != "samples"}  # those are in the record
+        protocol = {k: v for k, v in (entry.get("protocol") or {}).items() if k not in OF_ONE_METRIC}
         if protocol:
             groups.setdefault(json.dumps(protocol, sort_keys=True, default=str), []).append(metric)
     return [

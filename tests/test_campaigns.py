@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import pairs
 import pytest
 import repeatability
 import twice
+import unlike
 from safetensors.numpy import load_file, save_file
+
+from olivine.evaluators.stats import Interval
 
 LIMITS = (1.05, 1.15, 1.3)
 
@@ -107,26 +111,56 @@ def test_speedups_come_from_a_row_s_samples() -> None:
     assert found["tpot_speedup"][1] < 3 < found["tpot_speedup"][2]
 
 
+def test_what_runs_of_unlike_models_differ_by_is_told_apart_from_their_own_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(pairs, "log_speedups", lambda row: dict.fromkeys(pairs.SPEEDUPS, row["found"]))
+
+    def runs(name: str, speedup: float, beyond: float) -> list[campaign.Row]:
+        values = math.log(speedup) + math.hypot(0.01, beyond) * rng.normal(size=60)
+        found = [Interval(value, value - 0.0196, value + 0.0196) for value in values]
+        return [{"name": name, "started": 0, "found": one} for one in found]
+
+    fast, alike = runs("fast", 4.0, 0.02), runs("alike", 1.05, 0.0)
+    beyond, log = unlike.excess(fast, "tpot_speedup")
+    assert (beyond, log) == (pytest.approx(0.02, rel=0.25), pytest.approx(math.log(4), rel=0.01))
+    assert unlike.excess(alike, "tpot_speedup")[0] < 0.006
+    text = unlike.table([*fast, *alike, *runs("seen twice", 2.0, 0.0)[:2]])
+    assert "| fast | tpot_speedup | 60 |" in text
+    assert "seen twice" not in text
+    assert "of the log speedup." in text.splitlines()[-1]
+
+
 @pytest.mark.usefixtures("as_stored")
 def test_detection_counts_right_calls_wrong_ones_and_none() -> None:
     rows = [row(0.95, 0.99, more=2), row(0.98, 1.01, more=2), row(1.01, 1.03, more=2), row(0.9, 0.95, more=4)]
     text = detection.table(rows)
-    assert "| 1 | 2 | 3 | tpot_speedup | 0.9950 | 1 | 1 | 1 |" in text
-    assert "| 1 | 4 | 1 | ttft_speedup | 0.9250 | 1 | 0 | 0 |" in text
+    assert "| 1 | 30 | 2 | 3 | tpot_speedup | 0.9950 | 1 | 1 | 1 |" in text
+    assert "| 1 | 30 | 4 | 1 | ttft_speedup | 0.9250 | 1 | 0 | 0 |" in text
 
 
-def test_added_layers_are_nearly_copies_of_the_last(tmp_path: Path) -> None:
+def test_added_layers_are_nearly_copies_of_the_last_that_is_kept(tmp_path: Path) -> None:
     checkpoint = tmp_path / "tiny"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text('{"num_hidden_layers": 2, "layer_types": ["sliding", "full"]}')
-    weights = {f"model.layers.{number}.down.weight": np.full(3, number, np.float32) for number in range(2)}
+    weights = {f"model.layers.{number}.down.weight": np.full(3, number + 1, np.float32) for number in range(2)}
+    weights["lm_head.weight"] = np.full(3, 7, np.float32)
     save_file(weights, checkpoint / "model.safetensors")
-    made = pairs.add_layers(checkpoint, 2, tmp_path / "deeper")
+    made = pairs.with_layers(checkpoint, 2, 2, tmp_path / "deeper")
     config = json.loads((made / "config.json").read_text())
     assert config == {"num_hidden_layers": 4, "layer_types": ["sliding", "full", "full", "full"]}
     found = load_file(made / "model.safetensors")
     values = [found[f"model.layers.{number}.down.weight"][0] for number in range(4)]
-    assert values == pytest.approx([0, 1, 1 + pairs.STRANGER, 1 + 2 * pairs.STRANGER])
+    assert values == pytest.approx([1, 2, 2 + 2 * pairs.STRANGER, 2 + 4 * pairs.STRANGER])
+    shorter = pairs.with_layers(checkpoint, 1, 1, tmp_path / "shorter")
+    assert json.loads((shorter / "config.json").read_text()) == {
+        "num_hidden_layers": 2,
+        "layer_types": ["sliding", "sliding"],
+    }
+    found = load_file(shorter / "model.safetensors")
+    values = {"model.layers.0.down.weight": 1, "model.layers.1.down.weight": 1 + pairs.STRANGER, "lm_head.weight": 7}
+    assert {name: value[0] for name, value in found.items()} == pytest.approx(values)
 
 
 def test_reports_that_hold_and_that_do_not() -> None:
@@ -138,6 +172,8 @@ def test_reports_that_hold_and_that_do_not() -> None:
     assert (tally.intervals, tally.overlap) == (9, 6)
     assert (tally.claims, tally.repeated) == (6, 3), "1 above 2 and 1 above 3, in each of three metrics"
     assert "a 3 tpot_speedup: 2.020 [1.970, 2.070], later 3.100 [3.050, 3.150]" in tally.misses
+    speed = twice.compare(reported, {"a 1": metrics(2.95), "a 2": metrics(2.0), "a 3": metrics(3.1)}, twice.SPEEDUPS)
+    assert (speed.intervals, speed.overlap, speed.claims, speed.repeated) == (6, 4, 4, 2)
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -68,7 +68,10 @@ class InputsConfig(_Section):
 class PlainLatencyConfig(_Section):
     """Paired timing."""
 
-    half_width: Share = Field(default=0.02, description="stop at this half-width of the 95 % interval, such as 2%")
+    half_width: Share = Field(
+        default=0.02,
+        description="stop at this half-width of the 95 % interval, without what neighbours on a host do, such as 2%",
+    )
     max_seconds: Seconds = Field(default=6.0, description="or stop after this long per candidate")
 
 

@@ -32,6 +32,8 @@ NAME = SECTION = "coverage"
 #: A use of an interval -> the interval and the truth.
 Use = Callable[[np.random.Generator], tuple[Interval, float]]
 SPEEDUP = math.log(1.3)
+#: A speedup at which neighbours matter.
+UNLIKE = 4.0
 #: Rounds and processes of measurements of some 5, 10, 20 and 30 seconds.
 TIMED = ((9, 2), (14, 4), (28, 8), (45, 10))
 COUNTS = (8, 16, 60)
@@ -46,15 +48,19 @@ def uses() -> Iterator[tuple[str, str, Use]]:
             return paired.prefill_speedup(1.3 * base, own, k), SPEEDUP
 
         def decode(
-            rng: np.random.Generator, n: int = 2 * rounds, k: int = processes, one_core: bool = True
+            rng: np.random.Generator, n: int = 2 * rounds, k: int = processes, neighbours: bool = False
         ) -> tuple[Interval, float]:
             base, own = times(rng, n, k, paired.DECODE_LUCK)
-            return paired.decode_speedup(1.3 * base, own, k, one_core), SPEEDUP
+            found = paired.decode_speedup(UNLIKE * base, own, k)
+            truth = math.log(UNLIKE)
+            if not neighbours:
+                return found, truth
+            return paired.with_neighbours(found), truth + truth * paired.NEIGHBOURS * rng.normal()
 
         yield "prefill speedup", f"{rounds} rounds, {processes} processes", prefill
-        yield "decode speedup, one core", f"{2 * rounds} visits, {processes} processes", decode
-        spread = partial(decode, one_core=False)
-        yield "decode speedup, several cores", f"{2 * rounds} visits, {processes} processes", spread
+        yield "decode speedup", f"{2 * rounds} visits, {processes} processes", decode
+        beside = partial(decode, neighbours=True)
+        yield "decode speedup, neighbours included", f"{2 * rounds} visits, {processes} processes", beside
     populations = list(early_stop.recorded().values())
     for count in COUNTS:
 

@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from olivine.evaluators.arm import Arm
 from olivine.evaluators.latency import PairedLatency
-from olivine.evaluators.paired import decode_speedup, effective, prefill_speedup
+from olivine.evaluators.paired import decode_speedup, effective, prefill_speedup, with_neighbours
+from olivine.evaluators.stats import Interval
 from olivine.evaluators.turns import Readings, Visits
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.cache import Cache, cache_root, scratch_folder
@@ -27,9 +28,12 @@ from olivine.passes.recipe import compose
 from olivine.passes.source import resolve
 
 MODEL = "demo:smollm2-135m-instruct"
-#: Layers added to the model's 30. A layer holds 2.6 % of the weights that a token reads (the head included), so these
-#: are planted differences of 2.6, 5.3 and 10.5 %, and a little more where the head takes less than its share.
-MORE_LAYERS = (1, 2, 4)
+#: The model's layers.
+LAYERS = 30
+#: Layers kept of the model, and layers added to them. The head holds as much as 8 layers of the weights that a token
+#: reads, so these are planted differences of 2.6, 5.3, 10.5 and 3.1 %, and a little more where the head takes less time
+#: than its share.
+PLANTED = ((LAYERS, 1), (LAYERS, 2), (LAYERS, 4), (24, 1))
 #: What tells the weights of an added layer from those that it copies: of equal weights ONNX Runtime keeps one.
 STRANGER = 1e-3
 BASE, COPY = "base", "copy"
@@ -39,51 +43,61 @@ NEVER = 1e-6
 
 
 def models(threads: int) -> Path:
-    """The folder with ``base``, ``copy`` and ``deeper-1``, ``-2`` and ``-4``, all set to this many threads."""
+    """The folder with ``base``, ``copy`` and the models of :func:`folder_name`, all set to this many threads."""
     home = cache_root() / "benchmarks" / "pairs"
     home.mkdir(parents=True, exist_ok=True)
     source = resolve(MODEL)
+    shorter = [(kept, 0) for kept, _ in PLANTED if kept != LAYERS]
+    wanted = [*PLANTED, *shorter]
     with scratch_folder("pairs") as scratch:
         cache = Cache(scratch / "cache")
         if not (home / BASE).exists():
             _keep(build(source, compose({}), cache).artifact.path, home / BASE)
-        for more in MORE_LAYERS:
-            if not (home / deeper(more)).exists():
+        for kept, more in wanted:
+            if not (home / folder_name(kept, more)).exists():
                 if not (scratch / "checkpoint").exists():
                     (scratch / "checkpoint").mkdir()
                     source.materialize(scratch / "checkpoint")
-                made = add_layers(scratch / "checkpoint", more, scratch / f"checkpoint-{more}")
-                _keep(build(resolve(str(made)), compose({}), cache).artifact.path, home / deeper(more))
+                made = with_layers(scratch / "checkpoint", kept, more, scratch / "changed")
+                _keep(build(resolve(str(made)), compose({}), cache).artifact.path, home / folder_name(kept, more))
                 shutil.rmtree(made)
     if not (home / COPY).exists():
         _keep(home / BASE, home / COPY)
-    for folder in (BASE, COPY, *map(deeper, MORE_LAYERS)):
+    for folder in (BASE, COPY, *(folder_name(*layers) for layers in wanted)):
         _set_threads(home / folder / GENAI_CONFIG, threads)
     return home
 
 
-def deeper(more: int) -> str:
-    """Name of the folder of the model with so many layers more."""
-    return f"deeper-{more}"
+def folder_name(kept: int, more: int) -> str:
+    """Name of the folder of the model with so many of its layers, and so many more."""
+    if (kept, more) == (LAYERS, 0):
+        return BASE
+    return f"deeper-{more}" if kept == LAYERS else f"layers-{kept}-deeper-{more}"
 
 
-def add_layers(checkpoint: Path, more: int, to: Path) -> Path:
-    """The checkpoint with nearly its last layer ``more`` times more."""
+def with_layers(checkpoint: Path, kept: int, more: int, to: Path) -> Path:
+    """The checkpoint with its first ``kept`` layers, and nearly the last of these ``more`` times more."""
     config = json.loads((checkpoint / "config.json").read_text())
-    layers = config["num_hidden_layers"]
-    config["num_hidden_layers"] = layers + more
+    config["num_hidden_layers"] = kept + more
     if "layer_types" in config:
-        config["layer_types"] = config["layer_types"] + config["layer_types"][-1:] * more
-    weights = {k: v for file in sorted(checkpoint.glob("*.safetensors")) for k, v in load_file(file).items()}
-    last = f"model.layers.{layers - 1}."
+        types = config["layer_types"][:kept]
+        config["layer_types"] = types + types[-1:] * more
+    read = {k: v for file in sorted(checkpoint.glob("*.safetensors")) for k, v in load_file(file).items()}
+    weights = {name: value for name, value in read.items() if _layer(name) < kept}
+    last = f"model.layers.{kept - 1}."
     own = {name: value for name, value in weights.items() if name.startswith(last)}
-    for number in range(layers, layers + more):
-        scale = np.float32(1 + STRANGER * (number - layers + 1))
+    for number in range(kept, kept + more):
+        scale = np.float32(1 + STRANGER * (number - kept + 1))
         weights |= {name.replace(last, f"model.layers.{number}."): scale * value for name, value in own.items()}
     shutil.copytree(checkpoint, to, ignore=shutil.ignore_patterns("*.safetensors*"))
     (to / "config.json").write_text(json.dumps(config))
     save_file(weights, to / "model.safetensors", metadata={"format": "pt"})
     return to
+
+
+def _layer(name: str) -> int:
+    """Number of the layer that a weight belongs to; -1 for none."""
+    return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
 
 
 def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
@@ -101,23 +115,28 @@ def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
         "threads": threads,
         "load": round(load, 2),
         **{name: protocol[name] for name in told},
+        "core_distance": protocol.get("core_distance"),
     }
     return {**row, **speedups(row)}
 
 
 def speedups(row: Row) -> dict[str, list[float]]:
     """Name -> value, low and high, by the present estimator from a row's samples."""
+    ratios = {name: with_neighbours(interval).exp() for name, interval in log_speedups(row).items()}
+    return {name: [round(x, 5) for x in (ratio.value, ratio.low, ratio.high)] for name, ratio in ratios.items()}
+
+
+def log_speedups(row: Row) -> dict[str, Interval]:
+    """Name -> log speedup by the present estimator from a row's samples, without what neighbours do."""
     samples, processes = row["samples"], effective(row["samples"]["process"])
     base, own = (
         Readings(Visits(1, row["cold_steps"], 0), ttft_ms=samples[f"{arm}ttft_ms"], step_ms=samples[f"{arm}step_ms"])
         for arm in ("base_", "")
     )
-    found = {
-        "tpot_speedup": decode_speedup(base.tpot_ms(), own.tpot_ms(), processes, row["threads"] == 1),
+    return {
+        "tpot_speedup": decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),
         "ttft_speedup": prefill_speedup(np.array(base.ttft_ms), np.array(own.ttft_ms), processes),
     }
-    ratios = {name: interval.exp() for name, interval in found.items()}
-    return {name: [round(x, 5) for x in (ratio.value, ratio.low, ratio.high)] for name, ratio in ratios.items()}
 
 
 def _keep(folder: Path, to: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from olivine.evaluators.cautions import oversubscribed, timing_cautions, too_short
+from olivine.evaluators.cautions import core_cautions, oversubscribed, timing_cautions, too_short
 from olivine.evaluators.procfs import frequency_governor, stolen_s
 
 CALM: Sequence[Sequence[float]] = [[101.0, 100.0, 99.0, 100.0], [50.0, 51.0, 50.0]]
@@ -59,3 +59,14 @@ def test_this_machine_is_read() -> None:
     assert stolen_s() >= 0
     governor = frequency_governor()
     assert governor is None or governor.isidentifier()
+
+
+def test_cores_that_count_though_they_were_moved_or_could_not_be_watched_are_a_caution() -> None:
+    calm = {"rounds_moved": 3, "moved_counted": False, "rounds_unknown": 4}
+    assert list(core_cautions(calm, 20)) == list(core_cautions({}, 20)) == []
+    (moved,) = core_cautions(calm | {"moved_counted": True}, 20)
+    assert "moved the cores of this virtual machine in 3 rounds" in moved
+    (unwatched,) = core_cautions({"watched": False}, 20)
+    assert "memfd_create" in unwatched
+    (unknown,) = core_cautions(calm | {"rounds_unknown": 11}, 20)
+    assert "in 11 of 20 rounds" in unknown

@@ -13,8 +13,9 @@ import pytest
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
 from olivine.evaluators.base_pool import BasePool
-from olivine.evaluators.latency import MIN_ROUNDS, PairedLatency
+from olivine.evaluators.latency import PairedLatency
 from olivine.evaluators.paired import PREFILL_LUCK
+from olivine.evaluators.turns import MIN_ROUNDS
 
 
 class Machine:
@@ -22,6 +23,7 @@ class Machine:
 
     def __init__(self, seed: int, noise: float = 1.0, luck: float = 0.0) -> None:
         self.luck = luck  # standard deviation of what a process keeps for its life
+        self.apart = False  # whether the host runs the cores on two chips
         self.rng = np.random.default_rng(seed)
         self.now = 0.0
         self.noise = noise
@@ -36,12 +38,37 @@ class Machine:
         return ms
 
 
+class StillCores:
+    """Cores that always lie side by side."""
+
+    @classmethod
+    def start(cls, cores: Sequence[int]) -> StillCores | None:
+        return cls() if len(cores) > 1 else None
+
+    def measure(self) -> float:
+        return 1.6
+
+    def __enter__(self) -> StillCores:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def still_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr("olivine.evaluators.turns._NEAREST", {})
+    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", StillCores)
+
+
 class SimulatedArm:
     vocab_size = 100
     usable = True
 
-    def __init__(self, machine: Machine, prefill_ms: float, step_ms: float) -> None:
+    def __init__(self, machine: Machine, prefill_ms: float, step_ms: float, apart: float = 1.0) -> None:
         self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
+        self.apart = apart  # how many times as long it takes where the cores are apart
         self.prompts: list[list[int]] = []
         self.processes = 0
         self.threads = 2
@@ -55,10 +82,13 @@ class SimulatedArm:
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         self.prompts.append(list(tokens))
         self.cold = max(1.0, self.cold - 1.0)  # the first visits of a process are slower
-        return Timing([self.machine.spend(self.prefill_ms * self.cold * self.luck)], 0.0)
+        return Timing([self._spend(self.prefill_ms * self.cold)], 0.0)
 
     def decode(self, steps: int) -> Timing:
-        return Timing([self.machine.spend(self.step_ms * self.luck) for _ in range(steps)], 0.0)
+        return Timing([self._spend(self.step_ms) for _ in range(steps)], 0.0)
+
+    def _spend(self, work_ms: float) -> float:
+        return self.machine.spend(work_ms * self.luck * (self.apart if self.machine.apart else 1.0))
 
     def reserve(self, tokens: int) -> bool:
         self.held.append(tokens)
@@ -145,6 +175,70 @@ def test_luck_of_processes_is_within_the_interval() -> None:
         latency = PairedLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
         runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
     assert sum(run.low <= 1 <= run.high for run in runs) >= 36
+
+
+class MovedCores(StillCores):
+    """Cores that a host moves apart at random, and often back while they rest."""
+
+    machine: Machine
+    returns = 0.4
+
+    def measure(self) -> float:
+        rng = self.machine.rng
+        self.machine.apart = rng.random() < (1 - self.returns if self.machine.apart else 0.1)
+        return float((5.0 if self.machine.apart else 1.6) * rng.uniform(0.9, 1.1))
+
+
+def measure_moved(
+    seed: int, returns: float, monkeypatch: pytest.MonkeyPatch, max_seconds: float = 10.0
+) -> dict[str, Measurement]:
+    """A candidate that is twice as fast as the base with the cores side by side, and 1.4 times with them apart."""
+    machine = Machine(seed, noise=0.3)
+    cores = type("Cores", (MovedCores,), {"machine": machine, "returns": returns})
+    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", cores)
+    base, candidate = SimulatedArm(machine, 100, 10, 0.8), SimulatedArm(machine, 50, 5, 0.8 / 0.7)
+    latency = PairedLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
+    return {m.metric: m for m in latency.evaluate(candidate, base)}
+
+
+def test_rounds_in_which_the_host_moved_the_cores_apart_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("olivine.evaluators.placement.NAP_S", 0.0)
+    runs = [measure_moved(seed, 0.4, monkeypatch) for seed in range(20)]
+    for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
+        assert np.mean([np.log(run[metric].value) for run in runs]) == pytest.approx(np.log(2), abs=0.01), metric
+        assert sum(run[metric].low <= 2 <= run[metric].high for run in runs) >= 17, metric
+    for run in runs:
+        protocol = run["tpot_ms"].protocol
+        facts, samples = protocol["core_distance"], protocol["samples"]
+        moved = samples["cores_moved"]
+        assert facts["rounds_moved"] == len(moved["ttft_ms"]) == len(moved["core_distance"]) > 0
+        assert not facts["moved_counted"]
+        assert max(samples["core_distance"]) < 2 < 4 < min(moved["core_distance"])
+        assert protocol["rounds"] == len(samples["ttft_ms"]) >= MIN_ROUNDS
+        assert not any("moved the cores" in caution for caution in protocol["cautions"])
+
+
+def test_where_the_cores_hardly_ever_lie_side_by_side_all_rounds_count_and_it_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("olivine.evaluators.placement.NAP_S", 0.0)
+    monkeypatch.setattr("olivine.evaluators.placement.REST_S", 0.0)
+    run = measure_moved(0, 0.02, monkeypatch, max_seconds=3.0)
+    protocol = run["tpot_ms"].protocol
+    assert protocol["core_distance"]["moved_counted"]
+    assert protocol["rounds"] == len(protocol["samples"]["ttft_ms"]) > 2 * MIN_ROUNDS
+    assert any("moved the cores" in caution for caution in protocol["cautions"])
+
+
+def test_arms_of_one_thread_do_not_ask_how_far_the_cores_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", None)
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    for arm in arms:
+        arm.threads = 1
+    found = PairedLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert "core_distance" not in found[0].protocol
 
 
 def test_the_time_budget_ends_a_noisy_measurement_and_says_so() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
@@ -39,11 +38,9 @@ def test_the_prefill_speedup_covers_and_is_unbiased(rounds: int, processes: int)
     assert abs(bias) < 0.004
 
 
-@pytest.mark.parametrize("one_core", [True, False])
 @pytest.mark.parametrize(("visits", "processes"), [(18, 2), (28, 4), (90, 10)])
-def test_the_decode_speedup_covers_and_is_unbiased(visits: int, processes: int, one_core: bool) -> None:
-    speedup = partial(paired.decode_speedup, one_core=one_core)
-    covered, bias = coverage(speedup, visits, processes, paired.DECODE_LUCK, 400)
+def test_the_decode_speedup_covers_and_is_unbiased(visits: int, processes: int) -> None:
+    covered, bias = coverage(paired.decode_speedup, visits, processes, paired.DECODE_LUCK, 400)
     assert 0.93 <= covered <= 0.97
     assert abs(bias) < 0.005
 
@@ -61,6 +58,14 @@ def test_luck_widens_both_sides_in_quadrature() -> None:
     assert paired.with_luck(Interval(0.0, -math.inf, math.inf), 0.02, 1).low == -math.inf
 
 
+def test_neighbours_widen_what_is_unlike_alone() -> None:
+    alike, unlike, slower = (Interval(value, value - 0.02, value + 0.02) for value in (0.0, 1.4, -1.4))
+    assert paired.with_neighbours(alike) == alike
+    half = math.hypot(0.02, 1.959964 * 1.4 * paired.NEIGHBOURS)
+    for wide in (paired.with_neighbours(unlike), paired.with_neighbours(slower)):
+        assert wide.half_width == pytest.approx(half, abs=1e-6)
+
+
 def test_processes_count_by_how_evenly_rounds_are_spread_over_them() -> None:
     assert paired.effective([0, 0, 1, 1, 3, 3]) == pytest.approx(3)
     assert paired.effective([0] * 50 + [1] * 4) == pytest.approx(54**2 / (50**2 + 4**2))
@@ -72,7 +77,7 @@ def test_processes_count_by_how_evenly_rounds_are_spread_over_them() -> None:
 def test_too_few_rounds_give_no_false_certainty() -> None:
     few = np.array([1.0, 1.01, 0.99, 1.0, 1.02])
     assert paired.paired_speedup(few, few).low == -math.inf
-    assert paired.decode_speedup(few, few, 1, one_core=False).high == math.inf
+    assert paired.decode_speedup(few, few, 1).high == math.inf
 
 
 @given(samples=SAMPLES, seed=st.integers(0, 5))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,35 @@ class FakeArm:
         self.resume()
 
 
+class MovedCores:
+    """Cores that are apart now and then, and back after a rest."""
+
+    readings: Iterator[float]
+
+    def __init__(self) -> None:
+        self.readings = itertools.cycle([1.6] * 10 + [5.0])
+
+    @classmethod
+    def start(cls, cores: Sequence[int]) -> MovedCores:
+        return cls()
+
+    def measure(self) -> float:
+        return next(self.readings)
+
+    def __enter__(self) -> MovedCores:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def moved_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr("olivine.evaluators.turns._NEAREST", {})
+    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", MovedCores)
+
+
 def arms(*ms: tuple[float, ...]) -> tuple[Clock, list[Any]]:
     clock, rng = Clock(), np.random.default_rng(0)
 
@@ -105,3 +135,15 @@ def test_the_base_beside_itself_is_one_by_its_own_readings() -> None:
     latency, speedup = PairedRuns(Path("feeds.npz"), SHAPES, 0.02, 2.0, clock=clock).evaluate(base, base)
     assert (speedup.low, speedup.value, speedup.high) == (1, 1, 1)
     assert latency.value == pytest.approx(16, rel=0.03)
+
+
+def test_rounds_in_which_the_cores_were_moved_do_not_count() -> None:
+    clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
+    latency, _ = PairedRuns(Path("feeds.npz"), SHAPES, 0.0, 4.0, clock=clock).evaluate(own, base)
+    moved = latency.protocol["core_distance"]["rounds_moved"]
+    rounds = len(latency.protocol["samples"]["ms"][0])
+    assert rounds == latency.protocol["rounds"] == len(latency.samples)
+    assert 0 < moved < rounds
+    assert moved == len(latency.protocol["samples"]["cores_moved"]["ms"][0])
+    timed = sum(entry[1] == 0 for entry in own.log if entry[0] == "run")
+    assert timed == rounds + moved + latency.protocol["processes"]  # each process runs every shape once to warm up

@@ -113,10 +113,12 @@ def test_what_a_measurement_was_doubtful_of_is_shown_once_per_folder() -> None:
 
 def test_wide_intervals_bring_a_warning_with_the_cure() -> None:
     protocol = {"asked_half_width": 0.02, "rounds": 9, "foreign_cores": 1.25}
-    noisy = Measurement("tpot_speedup", "ratio", 2.0, 1.5, 2.5, (), protocol)
-    calm = Measurement("tpot_speedup", "ratio", 2.0, 1.97, 2.03, (), protocol)
+    noisy = Measurement("tpot_speedup", "ratio", 2.0, 1.5, 2.5, (), protocol | {"reached_half_width": 0.2554})
+    calm = Measurement("tpot_speedup", "ratio", 2.0, 1.9, 2.1, (), protocol | {"reached_half_width": 0.0199})
     (warning,) = noise_warnings({"noisy": [noisy], "calm": [calm]})
-    assert warning.startswith("noisy: after 9 rounds the intervals reach ±25.5%, not the asked ±2.0%")
+    assert warning.startswith(
+        "noisy: after 9 rounds the intervals reach ±25.5% without what neighbours do, not the asked ±2.0%"
+    )
     assert "--seconds" in warning
 
 

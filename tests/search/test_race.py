@@ -116,3 +116,21 @@ def test_pooling_knows_exact_and_unbounded_intervals() -> None:
     exact, vague = Interval(2.0, 2.0, 2.0), Interval(1.0, -math.inf, math.inf)
     assert pooled([vague, exact]) == exact
     assert pooled([vague, vague]) == vague
+
+
+def test_what_neighbours_do_is_not_narrowed_by_measuring_again() -> None:
+    neighbours = 0.02
+
+    def one(value: float, error: float, beside: float = neighbours) -> Measurement:
+        half = 1.959964 * math.hypot(error, beside)
+        ends = (value * math.exp(-half), value * math.exp(half))
+        return Measurement("tpot_ms", "ms", value, *ends, (value,), {"neighbours": beside})
+
+    found = combined(one(10.0, 0.01), one(10.0, 0.01))
+    error = math.log(found.high / found.value) / 1.959964
+    assert error == pytest.approx(math.hypot(0.01 / math.sqrt(2), neighbours), rel=1e-3)
+    thrice = combined(combined(one(10.0, 0.01), one(10.0, 0.01, 2 * neighbours)), one(10.0, 0.01))
+    error = math.log(thrice.high / thrice.value) / 1.959964
+    assert error == pytest.approx(math.hypot(0.01 / math.sqrt(3), 2 * neighbours), rel=1e-3)
+    precise = combined(one(10.0, 0.001), one(11.0, 0.1))
+    assert precise.value == pytest.approx(10.0, rel=0.001), "weighed by what further rounds narrow"

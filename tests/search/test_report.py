@@ -6,6 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from browser import chromium
@@ -17,6 +19,7 @@ from olivine.search.marks import marks, plot_pairs
 from olivine.search.plot_frame import Scale, ticks
 from olivine.search.plot_labels import Box, place
 from olivine.search.report import render, write_front_picture, write_report
+from olivine.search.report_words import protocols
 from olivine.search.study_view import read_view
 
 
@@ -290,3 +293,17 @@ def test_the_report_names_whom_the_ladder_dropped(tmp_path: Path) -> None:
     assert "Dropped before they were timed" in text
     assert "2 first windows surely &lt;broken&gt;" in text
     assert "Dropped before they were timed" not in text_of(write_report(write_study(tmp_path / "plain")).read_text())
+
+
+def test_metrics_of_one_measurement_share_a_block_whatever_is_of_one_of_them_alone() -> None:
+    timed = {"rounds": 20, "neighbours": 0.01, "samples": [1]}
+    metrics = {
+        "ttft_ms": {"protocol": timed},
+        "tpot_ms": {"protocol": timed | {"neighbours": 0.02, "samples": [2]}},
+        "perplexity": {"protocol": {"text": "news"}},
+    }
+    shown: Any = SimpleNamespace(selected=SimpleNamespace(number=3, metrics=metrics), members=(), base=None)
+    first, second = protocols(shown)
+    assert len(first["metrics"]) == 2
+    assert first["settings"] == [("rounds", "20")]
+    assert second["settings"] == [("text", "news")]
