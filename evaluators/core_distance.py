@@ -15,8 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -161,11 +159,3 @@ class CoreDistance:
         """End the writer; the shared memory goes with this object."""
         end_group(self._process)
         close_pipes(self._process.stdin)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -83,7 +83,7 @@ def loaded(name: str) -> Score:
     def score(predictions: Numbers, labels: Numbers) -> float:
         try:
             found = metric.compute(predictions=predictions.tolist(), references=labels.tolist())
-        except Exception as error:  # as above
+        except Exception as error:  # a stranger's code again
             raise OlivineError(f"the metric '{name}' fails: {_short(error)}") from error
         return _number(name, metric.name, found)
 

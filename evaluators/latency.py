@@ -167,14 +167,15 @@ class PairedLatency:
                 started = self.clock()
                 self._wake(turns, prompt[:WAKING_TOKENS] if held else prompt, readings[0].visits)
             share = (process + 1) / processes
-            needed, rounds, kept = share * MIN_ROUNDS, len(readings[0].process), _kept(turns, readings)
+            distances = readings[0].core_distance
+            needed, rounds, kept = share * MIN_ROUNDS, len(distances), turns.kept(distances)
             while (
                 spent + self.clock() - started < share * self.max_seconds
                 or (kept < needed and rounds < MOST_TRIES * needed)
                 or process not in readings[0].process
             ):
                 self._round(turns, prompt, readings, rng, process)
-                rounds, kept = rounds + 1, _kept(turns, readings)
+                rounds, kept = rounds + 1, turns.kept(distances)
                 if kept >= MIN_ROUNDS and kept % CHECK_EVERY == 0 and self._precise(readings, turns):
                     return "half_width"
                 if self.max_rounds is not None and (kept >= self.max_rounds or rounds >= MOST_TRIES * self.max_rounds):
@@ -278,11 +279,6 @@ class PairedLatency:
             _measurement("tpot_speedup", "ratio", tpot, ratios[1], of_tpot),
             _measurement("e2e_speedup", "ratio", e2e, (), of_e2e),
         ]
-
-
-def _kept(turns: Turns, readings: Sequence[Readings]) -> int:
-    """How many rounds were taken while the cores lay side by side."""
-    return int(turns.near(readings[0].core_distance).sum())
 
 
 def _raw(base: Readings, own: Readings) -> dict[str, Any]:

@@ -169,7 +169,7 @@ class PairedRuns:
                 started = self.clock()
                 self._warm_up(turns, arms)
             share = (process + 1) / processes
-            needed, taken, kept = share * MIN_ROUNDS, len(rounds.process), turns.near(rounds.core_distance).sum()
+            needed, taken, kept = share * MIN_ROUNDS, len(rounds.process), turns.kept(rounds.core_distance)
             while (
                 spent + self.clock() - started < share * self.max_seconds
                 or (kept < needed and taken < MOST_TRIES * needed)
@@ -177,7 +177,7 @@ class PairedRuns:
             ):
                 self._round(turns, arms, runs, rounds, rng)
                 rounds.process.append(process)
-                taken, kept = taken + 1, turns.near(rounds.core_distance).sum()
+                taken, kept = taken + 1, turns.kept(rounds.core_distance)
                 if kept >= MIN_ROUNDS and kept % CHECK_EVERY == 0 and self._precise(*rounds.counted(turns)):
                     return "half_width"
             spent += self.clock() - started

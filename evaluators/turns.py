@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -145,8 +145,8 @@ class Turns:
             yield
             return
         known = _NEAREST.get(tuple(self._cores), math.inf)
-        with started as distance:
-            self.placement = Placement(distance.measure, allowance_s, nearest=known)
+        with closing(started):
+            self.placement = Placement(started.measure, allowance_s, nearest=known)
             try:
                 yield
             finally:
@@ -171,6 +171,10 @@ class Turns:
         if self.placement is None:
             return np.ones(len(core_distance), dtype=bool)
         return self.placement.near(core_distance)
+
+    def kept(self, core_distance: Sequence[float]) -> int:
+        """How many of the rounds with these distances were taken while the cores lay side by side."""
+        return int(self.near(core_distance).sum())
 
     def counted(self, core_distance: Sequence[float]) -> npt.NDArray[np.bool_]:
         """Which of the rounds count: those with the cores side by side; all where these are too few for an interval."""

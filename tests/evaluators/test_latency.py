@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated_cores import simulate
 
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.base import Measurement
@@ -38,28 +39,9 @@ class Machine:
         return ms
 
 
-class StillCores:
-    """Cores that always lie side by side."""
-
-    @classmethod
-    def start(cls, cores: Sequence[int]) -> StillCores | None:
-        return cls() if len(cores) > 1 else None
-
-    def measure(self) -> float:
-        return 1.6
-
-    def __enter__(self) -> StillCores:
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def still_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("olivine.evaluators.turns._NEAREST", {})
-    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", StillCores)
+    simulate(monkeypatch, lambda: 1.6)
 
 
 class SimulatedArm:
@@ -177,25 +159,18 @@ def test_luck_of_processes_is_within_the_interval() -> None:
     assert sum(run.low <= 1 <= run.high for run in runs) >= 36
 
 
-class MovedCores(StillCores):
-    """Cores that a host moves apart at random, and often back while they rest."""
-
-    machine: Machine
-    returns = 0.4
-
-    def measure(self) -> float:
-        rng = self.machine.rng
-        self.machine.apart = rng.random() < (1 - self.returns if self.machine.apart else 0.1)
-        return float((5.0 if self.machine.apart else 1.6) * rng.uniform(0.9, 1.1))
-
-
 def measure_moved(
     seed: int, returns: float, monkeypatch: pytest.MonkeyPatch, max_seconds: float = 10.0
 ) -> dict[str, Measurement]:
     """A candidate that is twice as fast as the base with the cores side by side, and 1.4 times with them apart."""
     machine = Machine(seed, noise=0.3)
-    cores = type("Cores", (MovedCores,), {"machine": machine, "returns": returns})
-    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", cores)
+
+    def distance() -> float:
+        """Of cores that a host moves apart at random, and often back while they rest."""
+        machine.apart = machine.rng.random() < (1 - returns if machine.apart else 0.1)
+        return float((5.0 if machine.apart else 1.6) * machine.rng.uniform(0.9, 1.1))
+
+    simulate(monkeypatch, distance)
     base, candidate = SimulatedArm(machine, 100, 10, 0.8), SimulatedArm(machine, 50, 5, 0.8 / 0.7)
     latency = PairedLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
     return {m.metric: m for m in latency.evaluate(candidate, base)}

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from simulated_cores import simulate
 
 from olivine.evaluators.answers import Timing
 from olivine.evaluators.paired_runs import PairedRuns
@@ -65,33 +66,10 @@ class FakeArm:
         self.resume()
 
 
-class MovedCores:
-    """Cores that are apart now and then, and back after a rest."""
-
-    readings: Iterator[float]
-
-    def __init__(self) -> None:
-        self.readings = itertools.cycle([1.6] * 10 + [5.0])
-
-    @classmethod
-    def start(cls, cores: Sequence[int]) -> MovedCores:
-        return cls()
-
-    def measure(self) -> float:
-        return next(self.readings)
-
-    def __enter__(self) -> MovedCores:
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def moved_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("olivine.evaluators.turns._NEAREST", {})
-    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", MovedCores)
+    """Cores that are apart now and then, and back after a rest."""
+    simulate(monkeypatch, itertools.cycle([1.6] * 10 + [5.0]).__next__)
 
 
 def arms(*ms: tuple[float, ...]) -> tuple[Clock, list[Any]]:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def cores() -> list[int]:
 
 
 def test_this_machine_tells_how_far_its_cores_lie_from_each_other(cores: list[int]) -> None:
-    with CoreDistance(cores, PATIENT_S) as distance:
+    with closing(CoreDistance(cores, PATIENT_S)) as distance:
         found = [distance.measure() for _ in range(9)]
         assert all(one is not None for one in found)
         # What another core wrote is never nearer than what was read a moment ago.
@@ -118,7 +119,7 @@ def test_this_machine_tells_how_far_its_cores_lie_from_each_other(cores: list[in
 
 
 def test_a_writer_that_is_gone_leaves_the_distance_unknown(cores: list[int]) -> None:
-    with CoreDistance(cores) as distance:
+    with closing(CoreDistance(cores)) as distance:
         os.kill(distance.pid, signal.SIGKILL)
         os.waitid(os.P_PID, distance.pid, os.WEXITED | os.WNOWAIT)
         assert distance.measure() is None
@@ -126,7 +127,7 @@ def test_a_writer_that_is_gone_leaves_the_distance_unknown(cores: list[int]) -> 
 
 
 def test_a_writer_that_answers_too_late_answers_the_next_time(cores: list[int]) -> None:
-    with CoreDistance(cores, 0.5) as distance:
+    with closing(CoreDistance(cores, 0.5)) as distance:
         for _ in range(2):
             os.kill(distance.pid, signal.SIGSTOP)
             assert distance.measure() is None
@@ -138,7 +139,7 @@ def test_a_writer_that_answers_too_late_answers_the_next_time(cores: list[int]) 
 def test_a_reader_that_stalls_is_answered_the_next_time(
     cores: list[int], stalled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with CoreDistance(cores, 0.5) as distance:
+    with closing(CoreDistance(cores, 0.5)) as distance:
         usual = getattr(CoreDistance, stalled)
         stalls = itertools.chain([1.0], itertools.repeat(0.0))  # the writer's patience ends meanwhile
         monkeypatch.setattr(CoreDistance, stalled, lambda self: (time.sleep(next(stalls)), usual(self))[1])
@@ -156,9 +157,9 @@ def test_where_memory_can_t_be_shared_cores_are_not_watched(cores: list[int], mo
 
 
 def test_a_core_that_was_taken_away_leaves_the_distance_unknown(cores: list[int]) -> None:
-    with CoreDistance([cores[0], 4000]) as distance:
+    with closing(CoreDistance([cores[0], 4000])) as distance:
         assert distance.measure() is None
-    with CoreDistance([4000, cores[0]]) as distance:
+    with closing(CoreDistance([4000, cores[0]])) as distance:
         assert distance.measure() is None
     assert own_cores() == cores
 
