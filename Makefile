@@ -113,7 +113,7 @@ fuzz: .venv/.development  ## this many inputs for each reader of files from stra
 	$(BIN)/python tests/reliability/page.py
 
 schema: .venv/.development  ## the JSON schema that editors complete study files from
-	$(BIN)/python -m olivine.search.schema
+	$(BIN)/python -m olivine.search.config.schema
 
 recipes: .venv/.development  ## every ready recipe on a tiny random checkpoint of its architecture, into results/recipes.md
 	$(BIN)/python tests/benchmarks/tiny_recipes.py --to results/recipes.md

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.base import Measurement
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.client import Arm
 from olivine.passes.artifact import GENAI_CONFIG
 
 

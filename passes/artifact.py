@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.durable import aside
+from olivine.passes.store.atomic_files import aside
 
 GENAI_CONFIG = "genai_config.json"
 #: What an export adds to a model: its manifest, its card and the picture of the front that it was chosen from.

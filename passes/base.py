@@ -25,7 +25,7 @@ from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.kernel import Kernel
 
 if TYPE_CHECKING:
-    from olivine.passes.calibrated import Calibrated
+    from olivine.passes.learn.calibrated import Calibrated
     from olivine.passes.quantize.expected_loss import LayerLoss
     from olivine.passes.quantize.layer_format import Format
 

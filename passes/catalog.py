@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from olivine.passes.base import Axis, Pass
-from olivine.passes.cuda_options import CudaOptions
-from olivine.passes.export import Export
-from olivine.passes.prune_head import PruneHead
+from olivine.passes.export.export import Export
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.mixed import MixedQuantize
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
-from olivine.passes.rotate import Rotate
-from olivine.passes.session_options import SessionOptions
+from olivine.passes.transforms.cuda_options import CudaOptions
+from olivine.passes.transforms.prune_head import PruneHead
+from olivine.passes.transforms.rotate import Rotate
+from olivine.passes.transforms.session_options import SessionOptions
 
 PASSES: dict[str, type[Pass]] = {
     cls.name: cls

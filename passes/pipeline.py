@@ -27,16 +27,16 @@ import onnx_ir as ir
 
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult, WiringPass
-from olivine.passes.cache import Cache
-from olivine.passes.calibrated import Calibrated, Checkpoint
-from olivine.passes.calibration import hessians_key
-from olivine.passes.check import check_model
 from olivine.passes.errors import PassRefused
-from olivine.passes.given_graph import refuse_other_graph
+from olivine.passes.export.check import check_model
 from olivine.passes.graph import load_graph, save_graph, save_wiring
+from olivine.passes.learn.calibrated import Calibrated, Checkpoint
+from olivine.passes.learn.calibration import hessians_key
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
 from olivine.passes.recipe import Recipe
-from olivine.passes.source import Source
+from olivine.passes.sources.onnx_source_rules import refuse_other_graph
+from olivine.passes.sources.source import Source
+from olivine.passes.store.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None 
         recipe: what to make of it.
         cache: where every stage is kept.
         calibration: key of the text that passes learn from, as
-            :func:`olivine.passes.calibration.store_tokens` gives it; recipes without such a pass ignore it.
+            :func:`olivine.passes.learn.calibration.store_tokens` gives it; recipes without such a pass ignore it.
 
     Raises:
         PassRefused: when a pass does not apply to this model, or needs calibration text that was not given.

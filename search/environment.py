@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
-from olivine.passes.cpu_features import cpu_name
-from olivine.passes.session_options import available_cores
-from olivine.passes.source import Source
+from olivine.passes.cpu import cpu_name
+from olivine.passes.sources.source import Source
+from olivine.passes.transforms.session_options import available_cores
 
 PACKAGES = (
     "olivine",

@@ -50,7 +50,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
     """``tiny_llama`` as a float32 ONNX Runtime GenAI folder; do not write into it."""
-    from olivine.passes.export import Export
+    from olivine.passes.export.export import Export
 
     folder = tmp_path_factory.mktemp("tiny") / "llama-onnx"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Cores whose distance is made up, in place of :class:`olivine.evaluators.core_distance.CoreDistance`."""
+"""Cores whose distance is made up, in place of :class:`olivine.evaluators.latency.core_distance.CoreDistance`."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def simulate(monkeypatch: pytest.MonkeyPatch, measure: Callable[[], float]) -> N
             pass
 
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("olivine.evaluators.turns._NEAREST", {})
-    monkeypatch.setattr("olivine.evaluators.turns.CoreDistance", Cores)
+    monkeypatch.setattr("olivine.evaluators.latency.interleave._NEAREST", {})
+    monkeypatch.setattr("olivine.evaluators.latency.interleave.CoreDistance", Cores)

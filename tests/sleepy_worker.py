@@ -17,21 +17,21 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from olivine.evaluators.base import Measurement
+from olivine.evaluators.measurement import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import compose
-from olivine.search.crew import Crew
-from olivine.search.exchange import Exchange
-from olivine.search.live import watcher_for
-from olivine.search.objective import STAGES
+from olivine.search.config.space import parse_space
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.roster import Roster
-from olivine.search.sampling import Proposer
-from olivine.search.shared_opening import create_shared, wait_for_facts
-from olivine.search.shared_study import SharedStudy
-from olivine.search.space import parse_space
-from olivine.search.storage import connect
-from olivine.search.telling import tell
+from olivine.search.report.progress import watcher_for
+from olivine.search.samplers.proposer import Proposer
+from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.open_shared import create_shared, wait_for_facts
+from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.shared_study import SharedStudy
+from olivine.search.study.distributed.worker import Crew
+from olivine.search.study.objective import STAGES
+from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.storage import connect
 
 #: 2 * 5 * 3 * 3 * 4 = 360 candidates at most; some axes leave one precision out.
 SPACE = parse_space(

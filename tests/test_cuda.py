@@ -14,18 +14,18 @@ import pytest
 import yaml
 from tiny_study import tiny_yaml, write_text
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.latency import PairedLatency
+from olivine.evaluators.latency.decoder import PairedLatency
 from olivine.evaluators.memory import Memory
+from olivine.evaluators.process.client import Arm
+from olivine.evaluators.providers.interpreters import arm_options
+from olivine.evaluators.providers.state import provider_state
 from olivine.passes.base import Scalar
-from olivine.passes.cache import Cache
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
-from olivine.search.cli import main
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache
+from olivine.search.cli.main import main
 from olivine.search.environment import gpu_names
-from olivine.search.interpreters import arm_options
-from olivine.search.provider_state import provider_state
 from olivine.search.records import StudyDir
 
 pytestmark = [

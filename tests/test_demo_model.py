@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.text import TextSource, tokenize
-from olivine.evaluators.windows import TextProtocol, draw
-from olivine.passes.cache import Cache, cache_root
+from olivine.evaluators.data.text_source import TextSource, tokenize
+from olivine.evaluators.data.windows import TextProtocol, draw
+from olivine.evaluators.process.client import Arm
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
-from olivine.search.cli import main
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache, cache_root
+from olivine.search.cli.main import main
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(600)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from olivine.search.cli import parser
+from olivine.search.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "configs" / "distributed"

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from olivine.search.config import StudyConfig, parse_config
+from olivine.search.config.language import StudyConfig, parse_config
 
 
 def write_text(path: Path, documents: int = 60, words: int = 60) -> Path:

@@ -18,18 +18,18 @@ import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice, GraphPass
-from olivine.passes.cpu_features import int8_sums_saturate
+from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.kernel import DYNAMIC_INT8, Kernel
 from olivine.passes.quantize.fold_division import fold_divisions
-from olivine.passes.quantize.integers import is_integer, is_mixed
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
+from olivine.passes.quantize.precisions import is_integer, is_mixed
 from olivine.passes.quantize.smoothing import smoothing_factors
 
 if TYPE_CHECKING:
-    from olivine.passes.calibrated import Calibrated
+    from olivine.passes.learn.calibrated import Calibrated
     from olivine.passes.quantize.expected_loss import LayerLoss
 
 #: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.

@@ -12,8 +12,8 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
 from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.computed_once import ComputedOnce
-from olivine.passes.quantize.integers import is_integer
+from olivine.passes.quantize.precisions import is_integer
+from olivine.passes.quantize.shared_tensor import ComputedOnce
 
 BLOCK_SIZE = 32
 

@@ -30,16 +30,16 @@ from pathlib import Path
 import numpy as np
 
 from olivine.passes.artifact import ModelArtifact, digest
-from olivine.passes.calibrated import Calibrated
-from olivine.passes.gradients import gradients_key
 from olivine.passes.graph import Linear, linears, load_graph
-from olivine.passes.merged import Piece, pieces
+from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.learn.gradients import gradients_key
+from olivine.passes.learn.merged_layers import Piece, pieces
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.gptq import feedback
 from olivine.passes.quantize.layer_format import DynamicInt8
 from olivine.passes.quantize.smoothing import output_error
-from olivine.passes.session_options import available_cores
+from olivine.passes.transforms.session_options import available_cores
 
 #: Raised whenever the same format and text would give other predictions.
 VERSION = 4

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from olivine.passes.artifact import digest
-from olivine.passes.calibrated import Calibrated
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import HEAD, Linear, linears, load_graph
-from olivine.passes.merged import Piece, pieces
+from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.learn.merged_layers import Piece, pieces
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.gptq import Job, gptq_all
 from olivine.passes.quantize.packing import PackedCodes

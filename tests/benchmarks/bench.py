@@ -27,16 +27,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 import footprint
 import synthetic
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.latency import PairedLatency
-from olivine.evaluators.text import TextSource, tokenize
-from olivine.evaluators.windows import TextProtocol, draw
-from olivine.passes.cache import Cache, cache_root, scratch_folder
-from olivine.passes.calibration import capture_hessians, hessians_key
+from olivine.evaluators.data.text_source import TextSource, tokenize
+from olivine.evaluators.data.windows import TextProtocol, draw
+from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.process.client import Arm
+from olivine.passes.learn.calibration import capture_hessians, hessians_key
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
-from olivine.search.calibration import CalibrationText
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache, cache_root, scratch_folder
+from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
 
 MODEL = "demo:smollm2-135m-instruct"
@@ -194,7 +194,7 @@ def streaming(repeat: int) -> list[str]:
                 label, count = f"random Llama, float16, {name}", size.parameters
             else:
                 label, count = name, (checkpoint / "model.safetensors").stat().st_size // 4
-            command = [sys.executable, "-m", "olivine.search.cli", "build", str(checkpoint)]
+            command = [sys.executable, "-m", "olivine.search.cli.main", "build", str(checkpoint)]
             command += ["--to", str(here / "out"), "--set", "precision=int4"]
             took = footprint.run(command, {**os.environ, "OLIVINE_CACHE": str(here / "cache")})
             cells = (label, f"{count / 1e6:.0f}M", f"{took.seconds:.1f}", f"{took.seconds / count * 1e9:.0f}")

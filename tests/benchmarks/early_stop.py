@@ -22,12 +22,12 @@ from pathlib import Path
 import campaign
 import numpy as np
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.quality import MIN_WINDOWS, Quality, WindowSums
-from olivine.evaluators.text import TextSource, splits, tokenize
-from olivine.evaluators.windows import TextProtocol, draw
-from olivine.search.ladder import Ladder
-from olivine.search.metrics import parse_constraint
+from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.windows import TextProtocol, draw
+from olivine.evaluators.process.client import Arm
+from olivine.evaluators.quality.text_quality import MIN_WINDOWS, Quality, WindowSums
+from olivine.search.config.metrics import parse_constraint
+from olivine.search.study.pruning import Ladder
 
 #: Recorded sums of tokens' losses: tests replay them too, so they are tracked.
 RECORDED = Path(__file__).parent / "recorded_windows.jsonl"

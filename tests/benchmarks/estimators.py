@@ -13,7 +13,7 @@ import campaign
 import numpy as np
 import repeatability
 
-from olivine.evaluators.paired import lower_half_mean, paired_speedup
+from olivine.evaluators.latency.speedup import lower_half_mean, paired_speedup
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 
 SECTION = "estimators"

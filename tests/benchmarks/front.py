@@ -24,22 +24,22 @@ from typing import Any
 import numpy as np
 import train_tiny
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.quality import Quality
+from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.windows import TextProtocol, draw
+from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.unpruned import Scored
+from olivine.evaluators.quality.text_quality import Quality
 from olivine.evaluators.stats import clustered_mean
-from olivine.evaluators.text import TextSource, splits, tokenize
-from olivine.evaluators.twin import Scored
-from olivine.evaluators.windows import TextProtocol, draw
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.base import Scalar
-from olivine.passes.cache import Cache, cache_root
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
-from olivine.passes.session_options import available_cores
-from olivine.passes.source import resolve
-from olivine.search.bench import bench_folders
-from olivine.search.calibration import CalibrationText
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.transforms.session_options import available_cores
+from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
+from olivine.search.report.folder_bench import bench_folders
 
 Choice = dict[str, Scalar]
 WINDOW_TOKENS, SCREENED_WINDOWS = 512, 3

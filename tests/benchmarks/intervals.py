@@ -25,7 +25,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from paired_times import times
 
-from olivine.evaluators import paired, perplexity, stats
+from olivine.evaluators import stats
+from olivine.evaluators.latency import speedup as paired
+from olivine.evaluators.quality import formulas as perplexity
 from olivine.evaluators.stats import Interval
 
 NAME = SECTION = "coverage"

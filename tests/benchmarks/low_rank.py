@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from olivine.passes.artifact import ModelArtifact, link_or_copy
-from olivine.passes.check import check_model
+from olivine.passes.export.check import check_model
 from olivine.passes.graph import HEAD, add_initializer, load_graph, save_graph
 from olivine.passes.quantize.packing import BlockCodes, unpack_bits
 

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from footprint import Watch
 from study_rate import Rate, disk_bytes, page, run_study
 
-from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.pipeline import materialized
-from olivine.passes.source import resolve
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache, cache_root, scratch_folder
 from olivine.search.environment import describe_environment
 
 MODEL = "demo:smollm2-135m-instruct"

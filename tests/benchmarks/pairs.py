@@ -16,16 +16,16 @@ import numpy as np
 from campaign import Row
 from safetensors.numpy import load_file, save_file
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.latency import PairedLatency
-from olivine.evaluators.paired import decode_speedup, effective, prefill_speedup, with_neighbours
+from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.interleave import Readings, Visits
+from olivine.evaluators.latency.speedup import decode_speedup, effective, prefill_speedup, with_neighbours
+from olivine.evaluators.process.client import Arm
 from olivine.evaluators.stats import Interval
-from olivine.evaluators.turns import Readings, Visits
 from olivine.passes.artifact import GENAI_CONFIG
-from olivine.passes.cache import Cache, cache_root, scratch_folder
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache, cache_root, scratch_folder
 
 MODEL = "demo:smollm2-135m-instruct"
 #: The model's layers.

@@ -18,11 +18,11 @@ from pathlib import Path
 import campaign
 import numpy as np
 
-from olivine.evaluators.arm import Arm
-from olivine.evaluators.paired import lower_half_mean
-from olivine.evaluators.placement import FAR, STACKED, oddest
-from olivine.evaluators.scheduling import own_cores
-from olivine.evaluators.turns import Turns
+from olivine.evaluators.latency.core_placement import FAR, STACKED, oddest
+from olivine.evaluators.latency.interleave import Turns
+from olivine.evaluators.latency.speedup import lower_half_mean
+from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.scheduling import own_cores
 
 SECTION = "placement"
 PROMPT, COLD_STEPS, STEPS = 128, 3, 10

@@ -31,15 +31,15 @@ from low_rank import Training, float_model, student_of, train, write_folder
 
 from olivine.evaluators.stats import Interval, clustered_mean
 from olivine.passes.artifact import ModelArtifact, digest, write_atomic
-from olivine.passes.cache import Cache
-from olivine.passes.calibration import load_tokens
+from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
-from olivine.passes.session_options import available_cores
-from olivine.passes.source import resolve
-from olivine.search.bench import bench_folders
-from olivine.search.calibration import CalibrationText
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache
+from olivine.passes.transforms.session_options import available_cores
+from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
+from olivine.search.report.folder_bench import bench_folders
 
 CANDIDATE: Choice = {**SHARED, "precision": "int4", "algorithm": "gptq", "block_size": 64, "fusion_level": "none"}
 MIXED: Choice = {**CANDIDATE, "precision": "mixed", "int8_block_size": 64}

@@ -26,14 +26,14 @@ from benchmarks.search_table import TABLE, Table, read_table
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.recipe import compose
-from olivine.search.guide import Guide
-from olivine.search.guided import GuidedProposer
 from olivine.search.pareto import Floats, hypervolume, minimised, nondominated
-from olivine.search.proposing import AnyProposer
 from olivine.search.records import TrialRecord
-from olivine.search.sampling import Proposer
-from olivine.search.study import ask
-from olivine.search.telling import tell
+from olivine.search.samplers.factory import AnyProposer
+from olivine.search.samplers.proposer import Proposer
+from olivine.search.samplers.surrogate import Guide
+from olivine.search.samplers.surrogate_proposer import GuidedProposer
+from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.runner import ask
 
 SAMPLERS = {"forecast": "default", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random"}
 TRIALS, SEEDS = 100, 20

@@ -22,13 +22,13 @@ from rich.console import Console
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe, canonical, compose
-from olivine.search.config import StudyConfig, load_config
-from olivine.search.guide import Forecaster
-from olivine.search.live import LineOutput
-from olivine.search.opening import open_search
-from olivine.search.proposing import make_forecast
+from olivine.search.config.language import StudyConfig, load_config
+from olivine.search.config.space import Space
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.space import Space
+from olivine.search.report.progress import LineOutput
+from olivine.search.samplers.factory import make_forecast
+from olivine.search.samplers.surrogate import Forecaster
+from olivine.search.study.open import open_search
 
 CONFIG = Path(__file__).parent / "search-table.yaml"
 TABLE = Path("results/search/table.csv")

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from footprint import Watch
 
-from olivine.passes.cache import cache_root, scratch_folder
+from olivine.passes.store.cache import cache_root, scratch_folder
 from olivine.search.environment import describe_environment
 
 CONFIG = Path(__file__).parent / "throughput.yaml"
@@ -53,7 +53,7 @@ def run_study(seconds: float, scratch: Path) -> Rate:
     (scratch / "cache").mkdir()
     shutil.copytree(cache_root() / "demo", scratch / "cache" / "demo", copy_function=os.link)
     study = scratch / "study"
-    command = [sys.executable, "-m", "olivine.search.cli", "run", str(CONFIG), "--out", str(study)]
+    command = [sys.executable, "-m", "olivine.search.cli.main", "run", str(CONFIG), "--out", str(study)]
     environment = {**os.environ, "OLIVINE_CACHE": str(scratch / "cache")}
     started = time.time()
     with (scratch / "log").open("w") as log:

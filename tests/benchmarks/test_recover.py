@@ -14,12 +14,12 @@ from onnx import helper
 
 from olivine.evaluators.stats import Interval
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.cache import Cache
-from olivine.passes.check import prompt
+from olivine.passes.export.check import prompt
 from olivine.passes.graph import HEAD, load_graph
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache
 
 TOKENS = np.arange(3, 19)
 LAYER = "layers.1/down_proj"

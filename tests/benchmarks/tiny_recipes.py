@@ -27,12 +27,12 @@ from tiny_study import write_text
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import OlivineError
 from olivine.passes.providers import PROVIDERS
-from olivine.search.config import StudyConfig, parse_config
+from olivine.search.config.language import StudyConfig, parse_config
 from olivine.search.environment import describe_environment
-from olivine.search.recipes import ReadyRecipe, ready_recipes
+from olivine.search.export.verify import verify_folder
+from olivine.search.planning.ready_studies import ReadyRecipe, ready_recipes
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.run import run_study
-from olivine.search.verify import verify_folder
+from olivine.search.study.run import run_study
 
 #: Large enough for the recipes' blocks of 128.
 HIDDEN = 256

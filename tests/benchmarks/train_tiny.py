@@ -24,9 +24,9 @@ import torch
 import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from olivine.evaluators.text import TextSource, splits
-from olivine.passes.cache import cache_root
-from olivine.passes.demo import NEWS, Asset, fetch
+from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.passes.sources.demo import NEWS, Asset, fetch
+from olivine.passes.store.cache import cache_root
 
 WIKIPEDIA = Asset(
     NEWS.requirement,

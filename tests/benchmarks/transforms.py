@@ -25,18 +25,18 @@ import scipy.linalg
 from onnx import helper
 
 from olivine.passes.artifact import link_or_copy, write_atomic
-from olivine.passes.cache import Cache, cache_root
-from olivine.passes.calibrated import Calibrated
-from olivine.passes.calibration import load_tokens
-from olivine.passes.check import prompt
+from olivine.passes.export.check import prompt
 from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.pipeline import build, calibrated
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.expected_loss import losses_of_blocks
 from olivine.passes.quantize.smoothing import output_error
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
-from olivine.search.calibration import CalibrationText
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache, cache_root
+from olivine.search.builds.calibration_text import CalibrationText
 
 MODEL, WINDOWS = "demo:smollm2-135m-instruct", 4
 HADAMARD = (32, 64, 128, 512)

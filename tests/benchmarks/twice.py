@@ -22,13 +22,13 @@ from typing import Any
 
 import campaign
 
-from olivine.passes.cache import scratch_folder
-from olivine.search.bench import bench_folders
-from olivine.search.config import StudyConfig, load_config
-from olivine.search.evaluate import evaluate_folders
+from olivine.passes.store.cache import scratch_folder
+from olivine.search.config.language import StudyConfig, load_config
+from olivine.search.export.trial import build_one, export_trial
 from olivine.search.records import StudyDir
-from olivine.search.single import build_one, export_trial
-from olivine.search.study import base_choice
+from olivine.search.report.folder_bench import bench_folders
+from olivine.search.report.folder_eval import evaluate_folders
+from olivine.search.study.runner import base_choice
 
 NAME = SECTION = "twice"
 SPEEDUPS = ("tpot_speedup", "ttft_speedup")

@@ -29,20 +29,20 @@ from sleepy_worker import OBJECTIVES, SPACE, Sleepy
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
-from olivine.passes.cpu_features import cpu_name
+from olivine.passes.cpu import cpu_name
 from olivine.passes.recipe import compose
-from olivine.passes.session_options import available_cores
-from olivine.search.crew import Crew
-from olivine.search.distributions import distributions_of
+from olivine.passes.transforms.session_options import available_cores
 from olivine.search.environment import installed
-from olivine.search.exchange import Exchange
-from olivine.search.live import watcher_for
 from olivine.search.records import StudyDir
-from olivine.search.roster import Roster
-from olivine.search.sampling import Proposer
-from olivine.search.shared_opening import create_shared
-from olivine.search.shared_study import SharedStudy, counted
-from olivine.search.storage import connect
+from olivine.search.report.progress import watcher_for
+from olivine.search.samplers.proposer import Proposer
+from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.open_shared import create_shared
+from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.shared_study import SharedStudy, counted
+from olivine.search.study.distributed.worker import Crew
+from olivine.search.study.distributions import distributions_of
+from olivine.search.study.storage import connect
 
 KEPT = Path("build/bench-workers.json")
 WORKER = Path(__file__).parents[1] / "sleepy_worker.py"
@@ -103,7 +103,7 @@ def proxy(url: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "olivine.search.cli", "proxy", "--storage", url, "--port", str(port)],
+        [sys.executable, "-m", "olivine.search.cli.main", "proxy", "--storage", url, "--port", str(port)],
         stdout=subprocess.DEVNULL,
     )
     try:

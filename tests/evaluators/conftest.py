@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # bigram.py: importlib mode adds
 
 from bigram import bigram_folder
 
-from olivine.evaluators.arm import Arm
+from olivine.evaluators.process.client import Arm
 
 # No test depends on how fast the machine is.
 settings.register_profile("any-machine", deadline=None)

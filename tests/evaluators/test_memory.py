@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from bigram import bigram_folder
 
-from olivine.evaluators.arm import Arm
 from olivine.evaluators.memory import Memory, model_bytes
+from olivine.evaluators.process.client import Arm
 
 OpenArm = Callable[..., Arm]
 

@@ -131,5 +131,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
 
 
-if "OLIVINE_FAULTS" in os.environ and any(word in " ".join(sys.orig_argv) for word in ("build_child", "arm_server")):
+if "OLIVINE_FAULTS" in os.environ and any(
+    word in " ".join(sys.orig_argv) for word in ("builds.child", "process.server")
+):
     sys.addaudithook(watch)

@@ -27,9 +27,14 @@ MAX_BYTES = {"yaml": 600, "gguf": 1024, "safetensors": 1024, "external": 1024}
 HANGS_S = 60
 #: What guides it: the readers, and what they are made of.
 INSTRUMENTED = [
-    *("olivine.search.yaml_file", "yaml", "olivine.search.config_mistakes", "olivine.search.quantities"),
-    *("olivine.passes.gguf_header", "olivine.passes.safetensors_header", "olivine.passes.json_file", "json"),
-    *("olivine.passes.external_data", "olivine.passes.file_names", "olivine.passes.graph"),
+    *("olivine.search.config.yaml_file", "yaml", "olivine.search.config.mistakes", "olivine.search.config.quantities"),
+    *(
+        "olivine.passes.sources.gguf_header",
+        "olivine.passes.sources.safetensors_header",
+        "olivine.passes.sources.json_file",
+        "json",
+    ),
+    *("olivine.passes.sources.external_data", "olivine.passes.sources.file_names", "olivine.passes.graph"),
 ]
 #: What a hostile graph may call a file, and where it may begin.
 LOCATIONS = [b"../secret", b"/etc/passwd", b"model.onnx.data", b"", b".", b"a/b", b"..\\secret", b"\xff\0", b"~/x"]

@@ -19,12 +19,12 @@ import onnx
 import onnx_ir as ir
 
 from olivine.passes.errors import OlivineError
-from olivine.passes.external_data import external_files, tensors
-from olivine.passes.gguf_header import read_architecture
 from olivine.passes.graph import _mapped
-from olivine.passes.safetensors_header import read_header
-from olivine.search.config import parse_config
-from olivine.search.yaml_file import read_yaml
+from olivine.passes.sources.external_data import external_files, tensors
+from olivine.passes.sources.gguf_header import read_architecture
+from olivine.passes.sources.safetensors_header import read_header
+from olivine.search.config.language import parse_config
+from olivine.search.config.yaml_file import read_yaml
 
 #: One of so many study files is checked as a config too.
 CHECKED_OF = 20

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from olivine.passes import cache as caching
 from olivine.passes import pipeline
 from olivine.passes.artifact import ModelArtifact, digest, sha256_file
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar, WiringPass
-from olivine.passes.cache import Cache
-from olivine.passes.calibration import store_tokens
 from olivine.passes.catalog import AXES, PASSES
 from olivine.passes.errors import BuildFailed, PassRefused, UsageError
-from olivine.passes.given_graph import refuse_other_graph
+from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import Recipe, Step, canonical, compose
-from olivine.passes.source import Source, resolve
+from olivine.passes.sources.onnx_source_rules import refuse_other_graph
+from olivine.passes.sources.source import Source, resolve
+from olivine.passes.store import cache as caching
+from olivine.passes.store.cache import Cache
 
 #: A choice that takes every pass of the catalog.
 EVERYTHING: dict[str, Scalar] = {

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olivine.passes.cache import Cache
-from olivine.passes.calibration import store_tokens
-from olivine.passes.check import check_model
 from olivine.passes.errors import BuildFailed
-from olivine.passes.export import Export, float_refusal, float_type
+from olivine.passes.export.check import check_model
+from olivine.passes.export.export import Export, float_refusal, float_type
 from olivine.passes.graph import linears, load_graph
+from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import build
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache
 
 GRAPHS = [(name, precision) for name, provider in PROVIDERS.items() for precision in provider.floats]
 
 
 def exported(checkpoint: Path, to: Path, precision: str, layout: str) -> Path:
     """The builder's graph, whatever the table says of it."""
-    from olivine.passes.genai_builder import run_builder
+    from olivine.passes.export.genai_builder import run_builder
 
     to.mkdir()
     run_builder(checkpoint, to, precision, layout, [])

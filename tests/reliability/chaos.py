@@ -85,8 +85,8 @@ class Life:
             self.violations.append(f"unreadable: {type(error).__name__}: {error} ({cause!r})")
 
     def _read(self, folder: Any) -> None:
-        from olivine.search.config import load_config
-        from olivine.search.report import render
+        from olivine.search.config.language import load_config
+        from olivine.search.report.report import render
 
         load_config(folder.config_path)
         told = _told(self.root)  # before the records, which a study that lives may add to meanwhile
@@ -99,7 +99,7 @@ class Life:
 
     def check_end(self, sequence: list[str]) -> list[str]:
         """Check a study that has ended; returns the recipes that it measured, in their order."""
-        from olivine.search.export import MANIFEST, file_table
+        from olivine.search.export.folder import MANIFEST, file_table
         from olivine.search.records import StudyDir
 
         self.check()
@@ -189,7 +189,7 @@ def start(life: Life, config: Path) -> int:
         said = os.open(life.home / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        from olivine.search.cli import main
+        from olivine.search.cli.main import main
 
         code = main(["--debug", "run", str(config), "--out", str(life.root)])
     except BaseException:  # it must not go on as a second campaign
@@ -370,7 +370,7 @@ def _name(pid: int) -> str:
         command = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return "child"
-    return next((name for name in ("build_child", "arm_server") if name in command), "child")
+    return next((name for name in ("builds.child", "process.server") if name in command), "child")
 
 
 def main() -> None:
@@ -381,7 +381,7 @@ def main() -> None:
     options = parser.parse_args()
     import optuna_dashboard  # noqa: F401 - imported once, for all forks
 
-    from olivine.search import run  # noqa: F401
+    from olivine.search.study import run  # noqa: F401
 
     campaign = Campaign(options.home, options.kills)
     campaign.run(options.seconds)

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators import memory_watch
-from olivine.evaluators.arm import Arm, ArmFailed
-from olivine.evaluators.memory_watch import MemoryWatch
+from olivine.evaluators.process import memory_limit as memory_watch
+from olivine.evaluators.process.client import Arm, ArmFailed
+from olivine.evaluators.process.memory_limit import MemoryWatch
 
 LIMIT_BYTES = 500_000_000
 FAULTS = Path(__file__).resolve().parents[1] / "faults"

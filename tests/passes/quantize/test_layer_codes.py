@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olivine.passes.cache import Cache
-from olivine.passes.calibrated import Calibrated
-from olivine.passes.calibration import store_tokens
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import linears, load_graph
+from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import calibrated
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.packing import PackedCodes
 from olivine.passes.recipe import compose
-from olivine.passes.source import resolve
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache
 from tests.tiny import tiny_checkpoint
 
 FORM = BlockFormat(4, "gptq", 16, symmetric=False)

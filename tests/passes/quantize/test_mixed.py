@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olivine.passes.base import Scalar
-from olivine.passes.cache import Cache
-from olivine.passes.calibration import store_tokens
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph
+from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import Built, build
 from olivine.passes.quantize.mixed import MixedQuantize, worth_most
 from olivine.passes.recipe import compose
-from olivine.passes.source import Source, resolve
+from olivine.passes.sources.source import Source, resolve
+from olivine.passes.store.cache import Cache
 from tests.tiny import tiny_checkpoint
 
 MIXED: dict[str, Scalar] = {"precision": "mixed", "algorithm": "gptq", "block_size": 16, "threads": 1}

@@ -11,15 +11,15 @@ import onnx
 import pytest
 
 from olivine.passes.artifact import ModelArtifact, sha256_file
-from olivine.passes.cache import Cache
-from olivine.passes.calibrated import Calibrated
-from olivine.passes.calibration import Hessians
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph, save_graph
+from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.learn.calibration import Hessians
 from olivine.passes.quantize.blockwise import quantize_blocks
 from olivine.passes.quantize.gptq import gptq
 from olivine.passes.quantize.packing import BlockCodes, unpack_bits
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+from olivine.passes.store.cache import Cache
 
 MLP = "/model/layers.0/mlp"
 Rewrite = Callable[..., Any]

@@ -1,0 +1,1 @@
+"""Text, rows and token windows that quality is scored on."""

@@ -1,0 +1,141 @@
+"""What a fine-tuning learns from: rows of a file or a data set, put into a template, and cut into pieces of tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from olivine.evaluators.data.rows import TEXT, file_rows
+from olivine.evaluators.data.text_source import TextSource
+from olivine.passes.errors import UsageError, did_you_mean
+
+#: The template that takes the column of a plain text alone.
+PLAIN = "{text}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of named columns.
+
+    Attributes:
+        name: what reports call them.
+        rows: each with the columns that it has.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that a row has."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    def texts(self, template: str) -> list[str]:
+        """A text per row: the template with the row's columns in the place of ``{column}``; blank ones are left out.
+
+        Raises:
+            UsageError: for a template that names no column, or one that the data, or a row of it, lacks.
+        """
+        parts = parsed(template)
+        if not self.rows:
+            raise UsageError(f"{self.name} has no rows to learn from")
+        found = self.columns
+        for _, column in parts:
+            if column is not None and column not in found:
+                raise UsageError(
+                    f"--text-template: {self.name} has no column '{column}'. {did_you_mean(column, found)}"
+                )
+        made = []
+        for number, row in enumerate(self.rows, start=1):
+            lacking = [column for _, column in parts if column is not None and row.get(column) is None]
+            if lacking:
+                raise UsageError(f"{self.name}: row {number} has no '{lacking[0]}'; it has {', '.join(map(str, row))}")
+            made.append("".join(f"{text}{'' if column is None else row[column]}" for text, column in parts))
+        return [text for text in made if text.strip()]
+
+
+def parsed(template: str) -> list[tuple[str, str | None]]:
+    r"""(text, column after it) for each part of a template; ``\n`` and ``\t`` may be written as a shell passes them.
+
+    Raises:
+        UsageError: when braces do not match or hold more than a name, or no column is named.
+    """
+    plain = template.replace("\\n", "\n").replace("\\t", "\t")
+    try:
+        parts = list(string.Formatter().parse(plain))
+    except ValueError as error:
+        raise UsageError(f"--text-template: {error}; a brace that is meant is doubled: {{{{") from None
+    if any(form or change for _, column, form, change in parts if column is not None) or any(
+        column == "" for _, column, _, _ in parts
+    ):
+        raise UsageError("--text-template: braces hold the name of a column and nothing else, such as {instruction}")
+    if not any(column is not None for _, column, _, _ in parts):
+        raise UsageError("--text-template: it names no column, so that every text would be the same. Write {column}")
+    return [(text, column) for text, column, _, _ in parts]
+
+
+def read_rows(data: str, config: str | None = None, split: str = "train") -> Rows:
+    """The rows of a file (.jsonl, .json, .csv, .parquet; else plain text), of ``demo:news``, or of a hub data set.
+
+    Plain text has the column ``text``, a row per paragraph.
+
+    Raises:
+        UsageError: when it can't be found or read.
+    """
+    path = Path(data).expanduser()
+    if data.startswith("demo:"):
+        return Rows(data, [{TEXT: text} for text in TextSource.parse(data).documents()])
+    if path.is_file():
+        return Rows(path.name, list(file_rows(path)))
+    if path.exists() or path.suffix in (".jsonl", ".json", ".csv", ".parquet", ".txt") or data.count("/") > 1:
+        raise UsageError(f"--data: there is no file '{data}'. Data is a local file, demo:news or a hub data set.")
+    import datasets  # heavy, and only needed here
+
+    name = ":".join(part for part in (data, config, split) if part)
+    try:
+        return Rows(name, list(datasets.load_dataset(data, config, split=split)))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--data: can't read the data set '{name}': {error}. Check id, --data-config and --data-split and that the "
+            "hub can be reached, or use a local file."
+        ) from error
+
+
+def held_apart(texts: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Texts to train on, and texts that are held out: a share of the different ones, repeated ones together.
+
+    Raises:
+        UsageError: when there are not two different texts.
+    """
+
+    def place(text: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{text.strip()}".encode()).digest()
+
+    different = sorted({place(text) for text in texts})
+    if len(different) < 2:
+        raise UsageError(
+            f"There is only {len(different)} text to learn from, and one has to be held out: give more. In a plain "
+            "text file, blank lines separate them."
+        )
+    apart = set(different[: min(len(different) - 1, max(1, round(share * len(different))))])
+    return [text for text in texts if place(text) not in apart], [text for text in texts if place(text) in apart]
+
+
+def pieces(texts: Sequence[str], tokenizer: Any, longest: int) -> list[tuple[int, list[int]]]:
+    """(number of the text, token ids) of pieces of at most ``longest`` tokens; the end of a text has its own token.
+
+    A text is cut, not cut off: all of it is learned. A rest of one token predicts nothing and is left out.
+    """
+    end = tokenizer.eos_token_id
+    found = []
+    for number, text in enumerate(texts):
+        ids = list(tokenizer.encode(text))
+        if end is not None and ids[-1:] != [end]:
+            ids.append(int(end))
+        cuts = (ids[start : start + longest] for start in range(0, len(ids), longest))
+        found += [(number, piece) for piece in cuts if len(piece) > 1]
+    return found

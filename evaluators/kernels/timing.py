@@ -1,0 +1,120 @@
+"""Times the graphs of a folder in plain ONNX Runtime sessions, in a process of its own.
+
+Run by :mod:`olivine.evaluators.kernels.probe`, maybe under an interpreter that has no olivine: imports only the
+standard library, numpy and onnxruntime. Reads a request from stdin, writes one line of JSON to stdout:
+
+    {"folder": path, "threads": n, "files": {name: bytes}, "groups": [[file of a graph, ...], ...]}
+    {"runtime": version, "graphs": {file: {"ms": time of a run} or {"error": text}}}
+
+The graphs of a group run in turns. So each finds the caches as the others left them, and what disturbs the machine for
+a while disturbs all of them. All share one pool of threads: idle threads of other sessions would spin beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.kernels.files import FLOATS
+from olivine.evaluators.process.lifecycle import begin
+from olivine.evaluators.providers.session import CPU
+
+#: Rounds of a group: at least, at most, and for how long. Two more before them warm up.
+LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 6, 24, 0.2
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Fill the files that the graphs read, and time each graph."""
+    import onnxruntime as ort
+
+    ort.set_global_thread_pool_sizes(request["threads"], 1)
+    folder = Path(request["folder"])
+    for name, size in request["files"].items():
+        fill(folder / name, size)
+    found: dict[str, Any] = {}
+    for group in request["groups"]:
+        found |= timed(ort, folder, group)
+    return {"runtime": ort.__version__, "graphs": found}
+
+
+def fill(path: Path, size: int) -> None:
+    """Write ``size`` bytes: any, or float32 values between -0.5 and 0.5."""
+    rng = np.random.default_rng(0)
+    if path.name == FLOATS:
+        (rng.random(size // 4, dtype=np.float32) - np.float32(0.5)).tofile(path)
+    else:
+        rng.integers(0, 256, size, dtype=np.uint8).tofile(path)
+
+
+def timed(ort: Any, folder: Path, group: list[str]) -> dict[str, Any]:
+    """Milliseconds of one run of each graph, or why it does not run."""
+    runs: dict[str, Callable[[], object]] = {}
+    found: dict[str, Any] = {}
+    for name in group:
+        try:
+            runs[name] = runner(ort, folder / name)
+        except Exception as error:  # a kernel that this runtime does not have: that is the answer
+            found[name] = {"error": str(error)}
+    if runs:
+        for name, seconds in take_turns(runs).items():
+            found[name] = {"ms": 1e3 * lower_half_mean(seconds)}
+    return found
+
+
+def runner(ort: Any, graph: Path) -> Callable[[], object]:
+    """Runs a graph once, warm, with the optimizations that ONNX Runtime GenAI's sessions have; it copies nothing."""
+    options = ort.SessionOptions()
+    options.use_per_session_threads = False
+    options.log_severity_level = 4  # what fails is the answer, not a line on the terminal
+    session = ort.InferenceSession(str(graph), options, providers=[CPU])
+    binding, values = session.io_binding(), {}
+    rng = np.random.default_rng(0)
+    for given in session.get_inputs():
+        shape = tuple(given.shape)
+        if shape not in values:
+            values[shape] = ort.OrtValue.ortvalue_from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        binding.bind_ortvalue_input(given.name, values[shape])
+    for made in session.get_outputs():
+        output = ort.OrtValue.ortvalue_from_numpy(np.zeros(made.shape, np.float32))
+        binding.bind_ortvalue_output(made.name, output)
+    session.run_with_iobinding(binding)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], object]], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each run, round by round, until there are enough; one round before them is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    started, rounds = clock(), 0
+    while rounds < LEAST_ROUNDS or (clock() - started < SECONDS and rounds < MOST_ROUNDS):
+        for name, run in runs.items():
+            before = clock()
+            run()
+            seconds[name].append(clock() - before)
+        rounds += 1
+    return seconds
+
+
+def lower_half_mean(seconds: list[float]) -> float:
+    """Mean of the faster half: other programs only ever make a run slower."""
+    faster = sorted(seconds)[: (len(seconds) + 1) // 2]
+    return sum(faster) / len(faster)
+
+
+if __name__ == "__main__":
+    begin()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
+    answers.write(json.dumps(answer(json.load(sys.stdin))) + "\n")
+    answers.flush()
+    os._exit(0)  # no destructors: sessions and their pool of threads need not be torn down

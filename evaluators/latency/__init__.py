@@ -1,0 +1,1 @@
+"""Paired latency of a candidate beside the resident base."""

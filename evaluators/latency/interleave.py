@@ -1,0 +1,314 @@
+"""Turns: one arm runs, the others stand still; and how a round of paired timing visits each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from olivine.evaluators.latency.core_distance import CoreDistance
+from olivine.evaluators.latency.core_placement import Placement
+from olivine.evaluators.latency.speedup import lower_half_mean
+from olivine.evaluators.process.client import ArmFailed
+from olivine.evaluators.process.messages import Timing
+from olivine.evaluators.process.scheduling import own_cores, prompt_thread
+from olivine.evaluators.stats import Floats
+
+_Value = TypeVar("_Value")
+#: Rounds below this can't give a 95 % interval that is not just the extremes.
+MIN_ROUNDS = 8
+#: Rounds below this give no 95 % interval at all.
+LEAST_ROUNDS = 6
+#: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
+COLD_MS, COUNTED_MS = 10.0, 15.0
+MIN_COUNTED = 2
+#: Time that a round spends in decode, relative to its prefills: pairs of prefills are the scarce ones.
+DECODE_SHARE = 0.5
+#: The longest that cores may rest, as a share of a measurement's time.
+RESTING_SHARE = 0.3
+#: Cores -> the least distance that this process has seen between them.
+_NEAREST: dict[tuple[int, ...], float] = {}
+
+
+class TimedArm(Protocol):
+    """What latency needs of an arm: :class:`olivine.evaluators.process.client.Arm`, or a simulated one in tests."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        ...
+
+    @property
+    def load_seconds(self) -> float:
+        """How long the model took to load."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads of the model, 0 for as many as there are cores."""
+        ...
+
+    def keep_on(self, cores: Collection[int]) -> None:
+        """Let the thread that answers run on these cores alone."""
+        ...
+
+    def reserve(self, tokens: int) -> bool:
+        """Hold memory for prompts of so many tokens, 0 to give it back; whether all of it is held."""
+        ...
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can take a request."""
+        ...
+
+    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
+        """Run a prompt to its first token."""
+        ...
+
+    def decode(self, steps: int) -> Timing:
+        """Generate further tokens."""
+        ...
+
+    def restart(self) -> None:
+        """Start a fresh process, without the model."""
+        ...
+
+    def reload(self) -> None:
+        """Load the model into it."""
+        ...
+
+    def pause(self) -> None:
+        """Let the arm stand still until it is asked something, or resumed."""
+        ...
+
+    def resume(self) -> None:
+        """Let it run again."""
+        ...
+
+    def hurry(self, first: bool) -> bool:
+        """Let the arm go before other programs, or no longer; whether the system let us."""
+        ...
+
+
+@dataclass
+class Turns:
+    """Arms of which one runs at a time.
+
+    Attributes:
+        arms: the reference first.
+        hurried: whether the system let all arms go before other programs.
+        placement: of the cores, while arms of several threads are timed; None where it makes no difference.
+    """
+
+    arms: Sequence[TimedArm]
+    hurried: bool = False
+    placement: Placement | None = None
+    _cores: Sequence[int] = field(default_factory=own_cores)
+
+    @property
+    def one_core(self) -> bool:
+        """Whether both arms of a round run on one core: each needs one, and there are several."""
+        return len(self._cores) > 1 and all(arm.threads == 1 for arm in self.arms)
+
+    @contextmanager
+    def ahead_of_others(self, max_seconds: float) -> Iterator[None]:
+        """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before.
+
+        Args:
+            max_seconds: that will be measured.
+        """
+        self._hurry()
+        try:
+            with prompt_thread(), self._watched_cores(RESTING_SHARE * max_seconds):
+                yield
+        finally:
+            for arm in self.arms:
+                arm.resume()
+                if arm.usable:
+                    with suppress(ArmFailed):  # who asks it next is told; what was measured is not lost
+                        arm.reserve(0)
+                arm.hurry(False)
+                if self.one_core:
+                    arm.keep_on(self._cores)
+
+    @contextmanager
+    def _watched_cores(self, allowance_s: float) -> Iterator[None]:
+        """Know how far the cores lie from each other meanwhile, where arms have threads on several."""
+        started = None if self.one_core else CoreDistance.start(self._cores)
+        if started is None:
+            yield
+            return
+        known = _NEAREST.get(tuple(self._cores), math.inf)
+        with closing(started):
+            self.placement = Placement(started.measure, allowance_s, nearest=known)
+            try:
+                yield
+            finally:
+                _NEAREST[tuple(self._cores)] = self.placement.nearest
+
+    def settle(self) -> tuple[float, float]:
+        """While all arms stand still, let the cores come to lie side by side; their distance before and after."""
+        if self.placement is None:
+            return math.nan, math.nan
+        self._pause()
+        return self.placement.settle()
+
+    def look(self) -> float:
+        """While all arms stand still, how far the cores lie from each other; nan where unknown."""
+        if self.placement is None:
+            return math.nan
+        self._pause()
+        return self.placement.look()
+
+    def near(self, core_distance: Sequence[float]) -> npt.NDArray[np.bool_]:
+        """Which of the rounds with these distances were taken while the cores lay side by side."""
+        if self.placement is None:
+            return np.ones(len(core_distance), dtype=bool)
+        return self.placement.near(core_distance)
+
+    def kept(self, core_distance: Sequence[float]) -> int:
+        """How many of the rounds with these distances were taken while the cores lay side by side."""
+        return int(self.near(core_distance).sum())
+
+    def counted(self, core_distance: Sequence[float]) -> npt.NDArray[np.bool_]:
+        """Which of the rounds count: those with the cores side by side; all where these are too few for an interval."""
+        near = self.near(core_distance)
+        return near if near.sum() >= LEAST_ROUNDS else np.ones_like(near)
+
+    def core_facts(self, core_distance: Sequence[float]) -> dict[str, Any]:
+        """What a protocol says of the cores; nothing where it makes no difference how they lie."""
+        if self.placement is None:
+            return {} if self.one_core or len(self._cores) < 2 else {"core_distance": {"watched": False}}
+        near, counted, nearest = self.near(core_distance), self.counted(core_distance), self.placement.nearest
+        return {
+            "core_distance": {
+                "watched": True,
+                "nearest": round(nearest, 2) if math.isfinite(nearest) else None,
+                "rounds_moved": int((~near).sum()),
+                "rounds_unknown": int(np.isnan(core_distance).sum()),
+                "moved_counted": bool((counted & ~near).any()),
+                "rested_s": round(self.placement.rested_s, 3),
+            }
+        }
+
+    def _pause(self) -> None:
+        for arm in self.arms:
+            arm.pause()
+
+    def restart(self, rng: np.random.Generator) -> None:
+        """Every arm goes on in a fresh process; their libraries load at the same time, their models in random order."""
+        for arm in self.arms:
+            arm.restart()
+        for index in rng.permutation(len(self.arms)):
+            self.arms[index].reload()
+        self._hurry()
+
+    def change_core(self, rng: np.random.Generator) -> None:
+        """Arms of one thread go on together, on a core drawn at random."""
+        if self.one_core:
+            core = int(rng.choice(self._cores))
+            for arm in self.arms:
+                arm.keep_on({core})
+
+    def reserve(self, tokens: int) -> bool:
+        """Every arm holds memory for prompts of so many tokens; whether each holds all of it."""
+        return all([self.alone(index).reserve(tokens) for index in range(len(self.arms))])
+
+    def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
+        """A prompt on the arm of this index."""
+        return self.alone(index).prefill(tokens, room)
+
+    def decode(self, index: int, steps: int) -> Timing:
+        """Further tokens on the arm of this index."""
+        return self.alone(index).decode(steps)
+
+    def _hurry(self) -> None:
+        self.hurried = all([arm.hurry(True) for arm in self.arms])
+
+    def alone(self, index: int) -> TimedArm:
+        """The arm of this index, which alone may run now."""
+        for other, arm in enumerate(self.arms):
+            if other != index:
+                arm.pause()
+        return self.arms[index]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """How a round visits an arm for decode.
+
+    Attributes:
+        count: visits after each prefill.
+        cold: steps at a visit's start that do not count.
+        counted: steps that do.
+    """
+
+    count: int
+    cold: int
+    counted: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of one visit."""
+        return self.cold + self.counted
+
+    @classmethod
+    def fit(cls, prefill_ms: float, step_ms: Sequence[float], room: int) -> Visits:
+        """Visits for arms of these times, in which no arm generates more than ``room`` tokens after a prefill."""
+        fastest = min(step_ms)
+        cold = min(math.ceil(COLD_MS / fastest), room // 3)
+        counted = min(max(MIN_COUNTED, math.ceil(COUNTED_MS / fastest)), room - cold)
+        fitting = DECODE_SHARE * prefill_ms / ((cold + counted) * sum(step_ms))
+        return cls(max(1, min(round(fitting), room // (cold + counted))), cold, counted)
+
+
+@dataclass
+class Readings:
+    """Every sample of one arm, in milliseconds.
+
+    Attributes:
+        visits: how a round visits the arm.
+        ttft_ms: [rounds].
+        step_ms: [rounds * visits][steps], cold steps included.
+        foreign_cores: [rounds] cores that other programs kept busy during prefill.
+        process: [rounds] which of the arm's processes it was, from 0.
+        core_distance: [rounds] how far the cores lay from each other at the oddest moment; nan where unknown.
+    """
+
+    visits: Visits
+    ttft_ms: list[float] = field(default_factory=list)
+    step_ms: list[list[float]] = field(default_factory=list)
+    foreign_cores: list[float] = field(default_factory=list)
+    process: list[int] = field(default_factory=list)
+    core_distance: list[float] = field(default_factory=list)
+
+    def of_rounds(self, kept: npt.NDArray[np.bool_]) -> Readings:
+        """Those of the rounds for which [rounds] ``kept`` holds."""
+
+        def some(values: Sequence[_Value], times: int = 1) -> list[_Value]:
+            return list(itertools.compress(values, np.repeat(kept, times)))
+
+        return Readings(
+            self.visits,
+            some(self.ttft_ms),
+            some(self.step_ms, self.visits.count),
+            some(self.foreign_cores),
+            some(self.process),
+            some(self.core_distance),
+        )
+
+    def tpot_ms(self) -> Floats:
+        """[rounds * visits] mean of the faster half of the steps that count."""
+        return np.array([float(lower_half_mean(np.array(steps[self.visits.cold :]))) for steps in self.step_ms])
+
+    def e2e_ms(self, new_tokens: int) -> Floats:
+        """[rounds] time to ``new_tokens`` tokens, by a round's prefill and its visits."""
+        per_round = self.tpot_ms().reshape(-1, self.visits.count).mean(axis=1)
+        e2e: Floats = np.array(self.ttft_ms) + (new_tokens - 1) * per_round
+        return e2e

@@ -1,0 +1,57 @@
+"""What an evaluator is, and the one type its numbers travel in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from olivine.evaluators.process.client import Arm
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with what is needed to trust it.
+
+    Attributes:
+        metric: standard name, with its unit when it has one (``tpot_ms``, ``perplexity_ratio``).
+        unit: ``ms``, ``tok/s``, ``bytes``, ``nats``, ``ratio`` or ``1``.
+        value: the estimate.
+        low: lower end of the 95 % interval; equals ``value`` for exact counts.
+        high: upper end of the 95 % interval.
+        samples: the raw samples the value was computed from, in the order taken.
+        protocol: how it was measured: what another lab needs to measure the same.
+    """
+
+    metric: str
+    unit: str
+    value: float
+    low: float
+    high: float
+    samples: tuple[float, ...] = ()
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def exact(cls, metric: str, unit: str, value: float, **protocol: Any) -> Measurement:
+        """A count that has no sampling error."""
+        return cls(metric, unit, value, value, value, (), protocol)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form, the same in records, manifests and ``--json`` files."""
+        return asdict(self)
+
+
+class Evaluator(Protocol):
+    """Turns a candidate, beside the resident base, into measurements."""
+
+    name: str
+    #: The metrics this evaluator answers for, so that a config can be checked before any work.
+    metrics: Sequence[str]
+
+    def evaluate(self, candidate: Arm, reference: Arm) -> list[Measurement]:
+        """Measure ``candidate`` against ``reference``; both are loaded models in processes of their own.
+
+        Raises:
+            ArmFailed: when a process died, hung or answered garbage.
+        """
+        ...

@@ -1,0 +1,109 @@
+"""The child side of an arm whose graph is no decoder: named inputs in, outputs out.
+
+Like :mod:`olivine.evaluators.process.server`, which starts it: the standard library, numpy and onnxruntime alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.process.server import Server, timed, versions
+from olivine.evaluators.providers.session import CPU
+
+
+class GraphServer(Server):
+    """The commands for such a graph; the folder has ``model.onnx`` and ``session.json``."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.feeds: dict[tuple[str, int], dict[str, Any]] = {}
+
+    def load(self, folder: str) -> dict[str, Any]:
+        """Load the graph on the CPU provider."""
+        import onnxruntime as ort
+
+        settings = json.loads((Path(folder) / "session.json").read_text())
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = settings["intra_op_num_threads"]
+        started = time.perf_counter()
+        self.model = ort.InferenceSession(str(Path(folder) / "model.onnx"), options, providers=[CPU])
+        return {
+            "load_ms": (time.perf_counter() - started) * 1e3,
+            "provider": CPU,
+            "threads": options.intra_op_num_threads,
+            "vocab_size": 0,
+            "versions": versions(),
+        }
+
+    def run(self, feeds: str, number: int, runs: int) -> dict[str, Any]:
+        """Time runs on one feed."""
+        feed = self._feed(feeds, number)
+        return timed(lambda: self.model.run(None, feed), runs)
+
+    def outputs(self, feeds: str, count: int, path: str, output: str | None) -> dict[str, Any]:
+        """Write what the graph gives for the first feeds."""
+        self.scored = True
+        found = {str(number): self._output(feeds, number, output) for number in range(count)}
+        if not all(np.isfinite(value).all() for value in found.values()):
+            raise FloatingPointError("the graph gives outputs that are not finite")
+        with Path(path).open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **found)
+        return {}
+
+    def compare(self, feeds: str, number: int, stored: str, output: str | None, logits: bool) -> dict[str, Any]:
+        """An output beside a stored one."""
+        self.scored = True
+        own = self._output(feeds, number, output)
+        with np.load(stored) as kept:
+            base = kept[str(number)]
+        if own.shape != base.shape:
+            raise ValueError(f"the graph gives an output of shape {own.shape}, the base one of {base.shape}")
+        if not np.isfinite(own).all():
+            return {"cosine": 0.0, "kl": 0.0, "agree": 0.0, "finite": False}
+        kl, agree = divergence(base, own) if logits else (0.0, 1.0)
+        return {"cosine": cosine(base, own), "kl": kl, "agree": agree, "finite": True}
+
+    def _output(self, feeds: str, number: int, output: str | None) -> Any:
+        """The asked output in float32; the first one by default."""
+        names = [given.name for given in self.model.get_outputs()]
+        if output is not None and output not in names:
+            raise ValueError(f"the graph has no output '{output}'; it has {', '.join(names)}")
+        found = self.model.run([output or names[0]], self._feed(feeds, number))[0]
+        return np.asarray(found, dtype=np.float32)
+
+    def _feed(self, feeds: str, number: int) -> dict[str, Any]:
+        if (feeds, number) not in self.feeds:
+            with np.load(feeds) as stored:
+                prefix = f"{number}/"
+                found = {name.removeprefix(prefix): stored[name] for name in stored.files if name.startswith(prefix)}
+            self.feeds[feeds, number] = found
+        return self.feeds[feeds, number]
+
+
+def cosine(base: Any, own: Any) -> float:
+    """Mean cosine of float [batch, ...] arrays, each item as one vector; of zeros only where both are."""
+    a, b = (np.asarray(array, dtype=np.float64).reshape(len(array), -1) for array in (base, own))
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    same = (a == b).all(axis=1)  # equal vectors have no rounding error between them
+    cosines = np.divide((a * b).sum(axis=1), lengths, out=np.zeros(len(a)), where=lengths > 0)
+    return float(np.where(same, 1.0, np.clip(cosines, -1, 1)).mean())
+
+
+def divergence(base: Any, own: Any) -> tuple[float, float]:
+    """Mean KL(base || own) in nats over [..., classes] logits, and the share that agrees on the likeliest class."""
+    p, q = (log_softmax(np.asarray(array, dtype=np.float64)) for array in (base, own))
+    kl = (np.exp(p) * (p - q)).sum(axis=-1)
+    agree = p.argmax(axis=-1) == q.argmax(axis=-1)
+    return max(0.0, float(kl.mean())), float(agree.mean())
+
+
+def log_softmax(logits: Any) -> Any:
+    """Over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

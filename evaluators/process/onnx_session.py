@@ -1,0 +1,101 @@
+"""A decoder in a plain ONNX Runtime session: the loop that GenAI has, for providers whose environment can't hold it.
+
+Greedy, batch 1: a prompt on an empty cache, then one token after the other, each step's ``present`` the next one's
+``past``. Both arms of a comparison run it, so that like is compared with like. Imports only the standard library,
+numpy and onnxruntime.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.providers.session import CPU, CUDA, asked_provider
+
+_LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class PlainSession:
+    """One loaded decoder and its cache.
+
+    Args:
+        ort: the module onnxruntime.
+        folder: an ONNX Runtime GenAI folder.
+        config: its parsed genai_config.json.
+    """
+
+    def __init__(self, ort: Any, folder: Path, config: dict[str, Any]) -> None:
+        decoder = config["model"]["decoder"]
+        provider, options = asked_provider(config)
+        if provider == CUDA:
+            ort.preload_dlls()
+        session = ort.InferenceSession(
+            str(folder / decoder["filename"]), _session_options(ort, decoder), providers=[(provider, options)]
+        )
+        self._session, self._ort = session, ort
+        self._device = "cpu" if provider in (CPU, "OpenVINOExecutionProvider") else "cuda"
+        layers, heads = decoder["num_hidden_layers"], decoder["num_key_value_heads"]
+        self._names = {given.name for given in session.get_inputs()}
+        types = {given.name: given.type for given in session.get_inputs()}
+        self._past = [
+            (decoder["inputs"][f"past_{part}_names"] % layer, decoder["outputs"][f"present_{part}_names"] % layer)
+            for layer in range(layers)
+            for part in ("key", "value")
+        ]
+        self._empty = np.zeros((1, heads, 0, decoder["head_size"]), _TYPES[types[self._past[0][0]]])
+        self._cache: list[Any] = []
+        self._length = 0
+        self._next = 0
+
+    def start(self, ids: Any) -> Any:
+        """Run a prompt on an empty cache and keep the likeliest next token; returns its logits [tokens, vocabulary]."""
+        self._cache = [self._ort.OrtValue.ortvalue_from_numpy(self._empty) for _ in self._past]
+        self._length = 0
+        return self._run(np.asarray(ids, dtype=np.int64))
+
+    def step(self) -> None:
+        """Feed the likeliest token, and find the one after it."""
+        self._run(np.array([self._next], dtype=np.int64))
+
+    @property
+    def token(self) -> int:
+        """The likeliest next token."""
+        return self._next
+
+    def _run(self, ids: Any) -> Any:
+        before, self._length = self._length, self._length + len(ids)
+        feed = {"input_ids": ids[None], "attention_mask": np.ones((1, self._length), dtype=np.int64)}
+        if "position_ids" in self._names:
+            feed["position_ids"] = np.arange(before, self._length, dtype=np.int64)[None]
+        binding = self._session.io_binding()
+        for name, value in feed.items():
+            binding.bind_cpu_input(name, value)
+        for (past, _), value in zip(self._past, self._cache, strict=True):
+            binding.bind_ortvalue_input(past, value)
+        binding.bind_output("logits", "cpu")
+        for _, present in self._past:
+            binding.bind_output(present, self._device)
+        self._session.run_with_iobinding(binding)
+        logits, *self._cache = binding.get_outputs()
+        found = logits.numpy()[0]
+        self._next = int(found[-1].argmax())
+        return found
+
+
+def _session_options(ort: Any, decoder: dict[str, Any]) -> Any:
+    """What genai_config.json says of the session, as GenAI reads it: no word of threads is one, and 0 are all cores."""
+    given = decoder.get("session_options", {})
+    options = ort.SessionOptions()
+    threads = given.get("intra_op_num_threads")
+    options.intra_op_num_threads = 1 if threads is None else int(threads)
+    level = given.get("graph_optimization_level", "ORT_ENABLE_ALL")
+    if level not in _LEVELS:
+        raise ValueError(f"genai_config.json: unknown graph_optimization_level {level!r}")
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    for key, value in given.items():
+        if "." in key:  # a config entry of ONNX Runtime, such as session.intra_op.allow_spinning
+            options.add_session_config_entry(key, str(value))
+    return options

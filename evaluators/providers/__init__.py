@@ -1,0 +1,1 @@
+"""Execution providers: what runs here, and under which interpreter."""

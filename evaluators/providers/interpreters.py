@@ -1,0 +1,62 @@
+"""Which interpreter runs the models of a provider, and by which loop.
+
+ONNX Runtime's flavours replace each other, so a provider may have an environment of its own: the one that the YAML
+names (``providers: {openvino: {python: ...}}``), or ``envs/openvino`` where ``olivine provider add openvino`` made it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from olivine.evaluators.process.client import Loop
+from olivine.evaluators.providers.session import asked_provider
+from olivine.evaluators.providers.state import ort_name
+from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.providers import PROVIDERS
+
+ENVIRONMENTS = Path("envs")
+
+
+def environment(provider: str) -> Path:
+    """Where the environment of a provider is made by default."""
+    return ENVIRONMENTS / provider
+
+
+def interpreter(provider: str, named: Mapping[str, str]) -> str:
+    """The interpreter that runs a provider's models.
+
+    Args:
+        provider: our word for it.
+        named: provider -> interpreter, as a YAML names them.
+    """
+    if provider in named:
+        return str(Path(named[provider]).expanduser())
+    own = environment(provider) / "bin" / "python"
+    return str(own) if provider != "cpu" and own.exists() else sys.executable
+
+
+def loop_of(providers: Iterable[str]) -> Loop:
+    """What runs the models of a study with these providers: one loop for all, so that like is compared with like."""
+    return "genai" if all(PROVIDERS[provider].genai for provider in providers) else "session"
+
+
+def options_for(folder: Path) -> dict[str, Any]:
+    """How the model in an ONNX Runtime GenAI folder is run: as the provider that it names asks for."""
+    name, _ = asked_provider(json.loads((folder / GENAI_CONFIG).read_text(encoding="utf-8")))
+    return arm_options(next((provider for provider in PROVIDERS if ort_name(provider) == name), "cpu"))
+
+
+def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """How models that are compared are run: each by its interpreter, all by one loop."""
+    options = {folder: options_for(folder) for folder in folders}
+    plain = any(each["loop"] == "session" for each in options.values())
+    return {folder: each | ({"loop": "session"} if plain else {}) for folder, each in options.items()}
+
+
+def arm_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """How a model of a provider is run by itself, outside of a study: as :meth:`Arm.start` takes it."""
+    return {"python": interpreter(provider, named or {}), "loop": loop_of((provider,))}

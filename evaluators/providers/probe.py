@@ -1,0 +1,121 @@
+"""Asks one execution provider to prove itself, in a process of its own: its libraries may print, hang or crash.
+
+Run by :mod:`olivine.evaluators.providers.state`, maybe under an interpreter that has no olivine: imports only the
+standard library, numpy, onnxruntime and onnxruntime_genai. Reads a request from stdin, writes a line of JSON to stdout:
+
+    {"provider": ONNX Runtime's name, "options": {...}, "genai": GenAI's word, "kernels": {name: graph in base64}}
+    {"runtime": version, "listed": [...], "started": bool, "error": text, "devices": [...], "kernels": {name: verdict}}
+
+A kernel's verdict is ``ok``, ``falls back``, ``wrong`` (another result than on the CPU) or ``fails: ...``.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.process.lifecycle import begin
+from olivine.evaluators.providers.session import CPU, CUDA, fallen_nodes, open_session
+
+#: Largest difference from the CPU's result that rounding to half precision explains, relative to the largest value.
+TOLERANCE = 2e-2
+NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+
+
+def probe(request: dict[str, Any]) -> dict[str, Any]:
+    """Start the provider and run every kernel on it."""
+    import onnxruntime as ort
+
+    provider, options = request["provider"], request["options"]
+    answer = {
+        "runtime": ort.__version__,
+        "listed": ort.get_available_providers(),
+        "started": False,
+        "error": "",
+        "devices": devices(ort, provider),
+        "kernels": {},
+        "genai": genai_has(request["genai"]),
+    }
+    if provider not in answer["listed"]:
+        return answer
+    graphs = {name: base64.b64decode(graph) for name, graph in request["kernels"].items()}
+    try:
+        ran = open_session(ort, next(iter(graphs.values())), provider, options).get_providers()
+    except Exception as error:  # whatever it raises is the answer
+        return answer | {"error": str(error)}
+    if ran[0] != provider:
+        return answer | {"error": f"{ran[0]} ran instead"}
+    verdicts = {name: verdict(ort, graph, provider, options) for name, graph in graphs.items()}
+    return answer | {"started": True, "kernels": verdicts}
+
+
+def verdict(ort: Any, graph: bytes, provider: str, options: dict[str, str]) -> str:
+    """How one kernel does on the provider."""
+    try:
+        session = open_session(ort, graph, provider, options)
+        if fallen_nodes(session, provider):
+            return "falls back"
+        feed = inputs(session)
+        found = session.run(None, feed)[0].astype(np.float32)
+        expected = open_session(ort, graph, CPU, {}).run(None, feed)[0].astype(np.float32)
+    except Exception as error:  # whatever it raises is the answer
+        return f"fails: {error}"
+    scale = float(np.abs(expected).max())
+    return "ok" if float(np.abs(found - expected).max()) <= TOLERANCE * scale else "wrong"
+
+
+def inputs(session: Any) -> dict[str, Any]:
+    """Random values of the shapes that a graph names; integers count up from 0."""
+    rng = np.random.default_rng(0)
+    feed = {}
+    for given in session.get_inputs():
+        if given.type == "tensor(int64)":
+            feed[given.name] = np.arange(np.prod(given.shape), dtype=np.int64).reshape(given.shape)
+        else:
+            dtype = np.float16 if given.type == "tensor(float16)" else np.float32
+            feed[given.name] = rng.standard_normal(given.shape).astype(dtype)
+    return feed
+
+
+def devices(ort: Any, provider: str) -> list[str]:
+    """Names of the devices that the provider may use, as ONNX Runtime and NVIDIA's driver tell them."""
+    found = [
+        " ".join(filter(None, (str(one.device.vendor), str(one.device.type).rpartition(".")[2])))
+        for one in ort.get_ep_devices()
+        if one.ep_name == provider
+    ]
+    if provider == CUDA:
+        try:
+            said = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, check=True, timeout=20).stdout
+        except (OSError, subprocess.SubprocessError):
+            return found
+        found = [line.strip() for line in said.splitlines() if line.strip()]
+    return found
+
+
+def genai_has(word: str) -> bool | None:
+    """Whether ONNX Runtime GenAI was built with the provider; None where it is not installed or does not say."""
+    if importlib.util.find_spec("onnxruntime_genai") is None:
+        return None
+    try:
+        import onnxruntime_genai as genai
+    except ImportError:
+        return False
+    asked = getattr(genai, f"is_{word}_available", None)
+    return None if asked is None else bool(asked())
+
+
+if __name__ == "__main__":
+    begin()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
+    answers.write(json.dumps(probe(json.load(sys.stdin))) + "\n")
+    answers.flush()
+    os._exit(0)  # no destructors: a provider that is about to vanish need not be torn down

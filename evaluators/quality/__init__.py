@@ -1,0 +1,1 @@
+"""Perplexity, divergence, output fidelity and task scores."""

@@ -1,0 +1,81 @@
+"""Fidelity: how far the outputs of a graph are from those of the base, on the same samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.client import Arm, ArmFailed
+from olivine.evaluators.stats import student
+from olivine.passes.artifact import digest
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Cosine distance of an output to the base's, and for logits divergence and agreement.
+
+    Attributes:
+        feeds: .npz with the samples.
+        count: of samples.
+        store: folder for the base's outputs.
+        reference_key: what the base is.
+        output: name of the output; the first one by default.
+        logits: whether its last axis holds logits.
+        split: of the samples, for the protocol.
+        origin: where they come from, for the protocol.
+    """
+
+    feeds: Path
+    count: int
+    store: Path
+    reference_key: str
+    output: str | None = None
+    logits: bool = False
+    split: str = "select"
+    origin: str = ""
+
+    name: ClassVar[str] = "fidelity"
+    metrics: ClassVar[tuple[str, ...]] = ("cosine_distance", "kl_divergence", "top1_agreement")
+
+    def evaluate(self, candidate: Arm, reference: Arm) -> list[Measurement]:
+        """Run all samples; the base's outputs are stored once.
+
+        Raises:
+            ArmFailed: when an output is not finite, or of another shape than the base's.
+        """
+        key = digest([self.reference_key, self.feeds.name, self.count, self.output], length=12)
+        stored = self.store / f"outputs-{key}.npz"
+        if not stored.is_file():
+            self.store.mkdir(parents=True, exist_ok=True)
+            reference.outputs(self.feeds, self.count, stored, self.output)
+        scores = [
+            candidate.compare(self.feeds, number, stored, self.output, self.logits) for number in range(self.count)
+        ]
+        if not all(score.finite for score in scores):
+            raise ArmFailed("error", "The candidate gives outputs that are not finite")
+        protocol = {
+            "samples": self.count,
+            "split": self.split,
+            "origin": self.origin,
+            "output": self.output or "the first",
+            "each": "one vector an item of the batch",
+        }
+        found = [_mean("cosine_distance", "1", [max(0.0, 1 - score.cosine) for score in scores], protocol)]
+        if self.logits:
+            found.append(_mean("kl_divergence", "nats", [score.kl for score in scores], protocol))
+            found.append(_mean("top1_agreement", "ratio", [score.agree for score in scores], protocol))
+        return found
+
+
+def _mean(metric: str, unit: str, samples: list[float], protocol: dict[str, object]) -> Measurement:
+    """A mean over independent samples with Student's interval, within what the metric can be."""
+    interval = student(np.array(samples))
+    low = max(0.0, interval.low) if np.isfinite(interval.low) else interval.value
+    high = interval.high if np.isfinite(interval.high) else interval.value
+    rounded = tuple(round(sample, 9) for sample in samples)
+    top = 1.0 if metric == "top1_agreement" else high
+    return Measurement(metric, unit, interval.value, low, min(high, top), rounded, protocol)

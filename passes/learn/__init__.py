@@ -1,0 +1,1 @@
+"""Calibration text, Hessians and gradients that passes learn from."""

@@ -1,0 +1,125 @@
+"""Calibrated: what calibration text has taught about a model, for the passes that learn from it.
+
+Everything is computed when a pass first asks for it, and kept in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.errors import PassRefused
+from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.learn.calibration import Hessians, capture_hessians, hessians_key
+from olivine.passes.learn.gradients import OutputGradients, capture_gradients
+from olivine.passes.store.cache import Cache
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face checkpoint that is made when it is needed.
+
+    Attributes:
+        key: of its artifact.
+        open: gives it.
+    """
+
+    key: str
+    open: Callable[[], ModelArtifact]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A float graph and the text that a pass may learn from.
+
+    Attributes:
+        graph: the float graph that is rewritten.
+        measure: gives the float graph that activations are measured in: the same model at the usual fusion level,
+            so that all fusion levels learn the same.
+        measured_key: key of that graph.
+        checkpoint: what both were exported from; None where the source is a graph.
+        text: key of the windows, as :func:`olivine.passes.learn.calibration.store_tokens` gives it.
+        cache: where results are kept.
+    """
+
+    graph: ModelArtifact
+    measure: Callable[[], ModelArtifact]
+    measured_key: str
+    checkpoint: Checkpoint | None
+    text: str
+    cache: Cache
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that can be learned here."""
+        return hessians_key(self.measured_key, self.text)
+
+    @cached_property
+    def measured(self) -> ModelArtifact:
+        """The float graph that activations are measured in."""
+        return self.measure()
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Path of each linear layer of the float graph -> its output features."""
+        return output_features(self.graph)
+
+    @cached_property
+    def measured_sizes(self) -> dict[str, int]:
+        """The same of the graph that is measured."""
+        return self.sizes if self.graph.key == self.measured_key else output_features(self.measured)
+
+    @cached_property
+    def hessians(self) -> Hessians:
+        """Second moments of what linear layers read."""
+        return capture_hessians(self.measured, self.text, self.cache)
+
+    @cached_property
+    def gradients(self) -> OutputGradients:
+        """How much the predictions feel an error in what linear layers put out.
+
+        Raises:
+            PassRefused: when the source is a graph: there is nothing to differentiate.
+        """
+        if self.checkpoint is None:
+            raise PassRefused(
+                "sensitivity: gradients need the Hugging Face checkpoint, and this model is an ONNX folder. "
+                "Name the checkpoint as the model, or search precision int4 and int8 without mixed"
+            )
+        return capture_gradients(self.checkpoint.key, self.checkpoint.open, self.text, self.cache)
+
+    def hessian(self, layer: Linear) -> np.ndarray:
+        """``X^T X / n`` of what a layer reads, float32 [K, K]; the same array for layers that read the same.
+
+        Raises:
+            PassRefused: when it was not measured.
+        """
+        found = self.hessians.of(_read(layer))
+        if found is None:
+            raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
+        return found
+
+    def ranges(self, layer: Linear) -> np.ndarray:
+        """Lowest and highest value of each channel that a layer reads in each window, float32 [2, windows, K].
+
+        Raises:
+            PassRefused: when it was not measured.
+        """
+        found = self.hessians.ranges(_read(layer))
+        if found is None:
+            raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
+        return found
+
+
+def output_features(graph: ModelArtifact) -> dict[str, int]:
+    """Path of each linear layer of a graph -> its output features."""
+    return {layer.path: layer.shape[1] for layer in linears(load_graph(graph.onnx_path()))}
+
+
+def _read(layer: Linear) -> str | None:
+    activation = layer.node.inputs[0]
+    return None if activation is None else activation.name

@@ -1,0 +1,205 @@
+"""Calibration: what a float model's linear layers read on some text, as passes that learn from text need it.
+
+Text enters as windows of token ids, stored in the cache under a hash of themselves. One run of the float graph over
+them gives the Hessian ``X^T X / n`` of every distinct input X of a linear layer, and the range of each of its
+channels; they are kept in the cache too, and serve every candidate built from this graph.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from olivine.passes.artifact import ModelArtifact, digest, link_or_copy
+from olivine.passes.errors import BuildFailed, PassRefused
+from olivine.passes.export.check import ort_errors, prompt
+from olivine.passes.graph import linears, load_graph
+from olivine.passes.store.cache import Cache
+from olivine.passes.transforms.session_options import available_cores
+
+if TYPE_CHECKING:
+    import onnx
+
+#: Raised whenever the same graph and tokens would give other Hessians.
+VERSION = 4
+#: Hessians accumulated in one run over the text; a larger model is run several times, each up to a later layer.
+GROUP_BYTES = 1_000_000_000
+_LIBRARIES = ("numpy", "onnxruntime")
+_TOKENS, _INDEX = "tokens.npy", "index.json"
+
+
+@dataclass(frozen=True)
+class Hessians:
+    """Second moments and ranges of what linear layers read.
+
+    Attributes:
+        folder: one .npy file an activation, and an index.
+        key: hash of everything that they depend on.
+        files: name of an activation in the float graph -> its file.
+    """
+
+    folder: Path
+    key: str
+    files: dict[str, str]
+    _open: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, activation: str | None) -> np.ndarray | None:
+        """``X^T X / n`` of an activation X [n, K], float32 [K, K], memory-mapped; None where it was not captured."""
+        file = self.files.get(activation or "")
+        if file is not None and file not in self._open:
+            self._open[file] = np.load(self.folder / file, mmap_mode="r")
+        return None if file is None else self._open[file]
+
+    def ranges(self, activation: str | None) -> np.ndarray | None:
+        """Lowest and highest value of each channel in each window, float32 [2, windows, K]; None as :meth:`of`."""
+        file = self.files.get(activation or "")
+        return None if file is None else np.load(self.folder / _ranges_file(file))
+
+
+def store_tokens(cache: Cache, tokens: np.ndarray) -> str:
+    """Keep windows of calibration text, and return the key that a build names them by.
+
+    Args:
+        cache: where they are kept.
+        tokens: token ids [windows, length].
+    """
+    tokens = np.ascontiguousarray(tokens, dtype=np.int32)
+    key = digest(["calibration tokens", tokens.shape, tokens.tobytes().hex()])
+
+    def write(to: Path) -> frozenset[str]:
+        np.save(to / _TOKENS, tokens)
+        return frozenset({"tokens"})
+
+    return cache.put(key, write).key
+
+
+def load_tokens(cache: Cache, key: str) -> np.ndarray:
+    """The windows stored under ``key``, int32 [windows, length].
+
+    Raises:
+        PassRefused: when the cache does not have them (any more).
+    """
+    found = cache.get(key)
+    if found is None:
+        raise PassRefused(f"the calibration text {key} is not in the cache {cache.root}; calibrate again")
+    tokens: np.ndarray = np.load(found.path / _TOKENS)
+    return tokens
+
+
+def hessians_key(artifact_key: str, calibration: str) -> str:
+    """Hash of everything that the Hessians of a float graph depend on."""
+    return digest(["hessians", VERSION, artifact_key, calibration, {name: version(name) for name in _LIBRARIES}])
+
+
+def capture_hessians(artifact: ModelArtifact, calibration: str, cache: Cache) -> Hessians:
+    """Run calibration text through a float graph, or take the Hessians from the cache.
+
+    Args:
+        artifact: the float graph.
+        calibration: key of the windows, as :func:`store_tokens` gives it.
+        cache: where windows and Hessians are kept.
+
+    Raises:
+        PassRefused: when neither the Hessians nor the windows are in the cache.
+        BuildFailed: when the graph does not run, or an activation is not finite.
+    """
+    key = hessians_key(artifact.key, calibration)
+    found = cache.get(key) or cache.put(key, lambda to: _capture(artifact, load_tokens(cache, calibration), to))
+    index = json.loads((found.path / _INDEX).read_text())
+    return Hessians(found.path, key, index["files"])
+
+
+def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset[str]:
+    import onnx
+
+    graph = artifact.onnx_path()
+    layers = list(linears(load_graph(graph)))
+    sizes = {str(layer.node.inputs[0].name): layer.shape[0] for layer in layers}
+    types = {str(layer.node.inputs[0].name): int(layer.dtype) for layer in layers}
+    head_size = int(artifact.genai_config()["model"]["decoder"]["head_size"])
+    files = {name: f"{index:04d}.npy" for index, name in enumerate(sizes)}
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:
+        for weights in artifact.path.glob(f"{graph.name}.*"):
+            link_or_copy(weights, Path(scratch) / weights.name)
+        for group in _groups(sizes):
+            cut = Path(scratch) / graph.name
+            onnx.save(_ending_at(onnx.load(graph, load_external_data=False), {n: types[n] for n in group}), cut)
+            for name, (total, ranges) in _run(cut, group, tokens, head_size).items():
+                if not np.isfinite(total).all():
+                    raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
+                total /= tokens.size
+                np.save(to / files[name], total)
+                np.save(to / _ranges_file(files[name]), ranges)
+    (to / _INDEX).write_text(json.dumps({"files": files}, indent=1))
+    return frozenset({"hessians"})
+
+
+def _ranges_file(file: str) -> str:
+    return file.replace(".npy", ".ranges.npy")
+
+
+def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Activations in graph order, as many at a time as ``GROUP_BYTES`` of Hessians allow."""
+    group: list[str] = []
+    held = 0
+    for name, size in sizes.items():
+        need = size * size * np.dtype(np.float32).itemsize
+        if group and held + need > GROUP_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(name)
+        held += need
+    if group:
+        yield group
+
+
+def _run(
+    graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each output: ``X^T X`` over all windows, float32 [K, K], and its ranges, float32 [2, windows, K]."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = available_cores()
+    # Packed weights would be copies in memory of what is mapped from its file.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    sums: dict[str, np.ndarray] = {}
+    ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in activations}
+    try:
+        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        for window in tokens:
+            found = session.run(list(activations), prompt(session, head_size, window))
+            for name, values in zip(activations, found, strict=True):
+                x = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
+                product = x.T @ x  # numpy computes one triangle of it
+                sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
+                ranges[name].append((x.min(axis=0), x.max(axis=0)))
+    except ort_errors() as error:
+        raise BuildFailed(f"calibration: the graph does not run in ONNX Runtime: {error}") from error
+    return {name: (total, np.stack(ranges[name], axis=1)) for name, total in sums.items()}
+
+
+def _ending_at(model: onnx.ModelProto, activations: Mapping[str, int]) -> onnx.ModelProto:
+    """The part of a graph that computes ``activations`` (name -> ONNX element type), which become its outputs."""
+    from onnx import helper
+
+    needed = set(activations)
+    kept = []
+    for node in reversed(model.graph.node):  # ONNX wants nodes in topological order
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    weights = [weight for weight in model.graph.initializer if weight.name in needed]
+    del model.graph.node[:], model.graph.output[:], model.graph.initializer[:]
+    model.graph.node.extend(reversed(kept))
+    model.graph.initializer.extend(weights)
+    model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in activations.items())
+    return model

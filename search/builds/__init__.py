@@ -1,0 +1,1 @@
+"""Child processes that build a candidate."""

@@ -1,0 +1,33 @@
+"""Where a study keeps its builds, and how much of the disk they may take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from olivine.passes.sources.model_shape import count_weights
+from olivine.passes.sources.source import Source
+from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.store.shared_builds import SharedBuilds
+from olivine.search.config.language import CacheConfig
+
+#: Checkpoint and float graph take 4 bytes a weight each, what layers read 3, codes of half a dozen formats 6; the last
+#: candidates get the rest.
+BYTES_PER_WEIGHT, LEAST_BYTES = 21, 2_000_000_000
+
+
+def cache_of(config: CacheConfig, source: Source) -> Cache:
+    """The cache of a study of ``source``, with what other machines see of it."""
+    shared = SharedBuilds(config.shared) if config.shared else None
+    return Cache(cache_folder(config), limit_bytes(config, source), shared)
+
+
+def cache_folder(config: CacheConfig) -> Path:
+    """The folder that the config names, or the usual one."""
+    return Path(config.folder) if config.folder else cache_root()
+
+
+def limit_bytes(config: CacheConfig, source: Source) -> int:
+    """``cache.max_bytes``; where none is given, what a study of this model works well with."""
+    if config.max_bytes is not None:
+        return config.max_bytes
+    return max(LEAST_BYTES, round(BYTES_PER_WEIGHT * count_weights(source).total))

@@ -1,0 +1,83 @@
+"""What the process of a build answers, in a file: JSON of one of these."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from olivine.evaluators.process.messages import read
+from olivine.passes import errors
+from olivine.passes.errors import OlivineError
+from olivine.passes.quantize.expected_loss import LayerLoss
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model in the cache.
+
+    Attributes:
+        path: its folder.
+        key: of its entry.
+        holds: facts that hold of it.
+        passes: name, params, seconds and whether it came from the cache, of every pass.
+        peak_rss_bytes: of the build.
+    """
+
+    path: str
+    key: str
+    holds: list[str]
+    passes: list[dict[str, Any]]
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An error of ours, by the name of its class."""
+
+    error: str
+    message: str
+    peak_rss_bytes: int
+
+    def exception(self) -> OlivineError:
+        """The error that the process met."""
+        kind = getattr(errors, self.error, None)
+        if isinstance(kind, type) and issubclass(kind, OlivineError):
+            return kind(self.message)
+        return OlivineError(self.message)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What every layer should lose in every format, each as a :class:`LayerLoss`."""
+
+    losses: list[dict[str, Any]]
+    peak_rss_bytes: int
+
+    def by_path(self) -> dict[str, LayerLoss]:
+        """The losses by the path of their layer.
+
+        Raises:
+            ValueError: when one of them is none.
+        """
+        return {loss.path: loss for loss in (read(LayerLoss, one) for one in self.losses)}
+
+
+BuildAnswer = Built | Refused | Forecast
+
+
+def parse(content: bytes) -> BuildAnswer:
+    """The answer in the content of a file.
+
+    Raises:
+        ValueError: when it holds none, saying what is wrong.
+    """
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"what is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{content[:80]!r}, which is no answer")  # noqa: TRY004 - of the text, not of an argument
+    if "error" in found:
+        return read(Refused, found)
+    return read(Forecast, found) if "losses" in found else read(Built, found)

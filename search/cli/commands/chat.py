@@ -1,0 +1,178 @@
+"""Talk to a model folder: ``olivine chat``. Plain ONNX Runtime GenAI, as any user would run an export."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from olivine.evaluators.providers.session import ProviderUnavailable, prove_provider
+from olivine.passes.errors import OlivineError, UsageError
+from olivine.search.report.folder_bench import read_genai_config
+
+
+@dataclass
+class Answer:
+    """One answer as it was generated.
+
+    Attributes:
+        prompt_tokens: tokens of the prompt, template and earlier turns included.
+        tokens: tokens generated.
+        ttft_s: seconds to the first of them.
+        decode_s: seconds for the others.
+        text: the answer.
+    """
+
+    prompt_tokens: int = 0
+    tokens: int = 0
+    ttft_s: float = 0.0
+    decode_s: float = 0.0
+    text: str = ""
+
+    def summary(self) -> str:
+        """Tokens and rates, such as ``12 tokens: prompt of 30 tokens in 0.05 s, then 104.2 tok/s``."""
+        rate = f", then {(self.tokens - 1) / self.decode_s:.1f} tok/s" if self.tokens > 1 and self.decode_s > 0 else ""
+        return f"{self.tokens} tokens: prompt of {self.prompt_tokens} tokens in {self.ttft_s:.2f} s{rate}"
+
+
+@dataclass
+class Conversation:
+    """A loaded model and what has been said.
+
+    Attributes:
+        model: the onnxruntime_genai model.
+        tokenizer: its tokenizer.
+        templated: whether the folder has a chat template.
+        longest: tokens that the model takes, prompt and answer together.
+        messages: the turns so far; without a template only the last one is given to the model.
+    """
+
+    model: Any
+    tokenizer: Any
+    templated: bool
+    longest: int
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def ask(self, words: str, max_new_tokens: int, answer: Answer) -> Iterator[str]:
+        """Stream the answer to ``words``, piece by piece, with the folder's own search options.
+
+        Args:
+            words: what the person says.
+            max_new_tokens: most tokens generated; fewer where the model's context ends.
+            answer: filled in on the way.
+
+        Raises:
+            UsageError: when the prompt alone fills the model's context.
+        """
+        import onnxruntime_genai as genai
+
+        self.messages.append({"role": "user", "content": words})
+        tokens = self.tokenizer.encode(self._prompt(words))
+        while self.templated and len(tokens) >= self.longest and len(self.messages) > 1:
+            del self.messages[:2]  # the oldest question and its answer make room
+            tokens = self.tokenizer.encode(self._prompt(words))
+        if len(tokens) >= self.longest:
+            raise UsageError(f"The prompt has {len(tokens)} tokens; the model takes {self.longest} with its answer.")
+        params = genai.GeneratorParams(self.model)
+        params.set_search_options(max_length=min(len(tokens) + max_new_tokens, self.longest))
+        generator = genai.Generator(self.model, params)
+        stream = self.tokenizer.create_stream()
+        answer.prompt_tokens = len(tokens)
+        start = time.perf_counter()
+        generator.append_tokens(tokens)
+        while not generator.is_done():
+            generator.generate_next_token()
+            now = time.perf_counter()
+            answer.tokens += 1
+            if answer.tokens == 1:
+                answer.ttft_s = now - start
+            answer.decode_s = now - start - answer.ttft_s
+            piece = str(stream.decode(generator.get_next_tokens()[0]))
+            answer.text += piece
+            yield piece
+        self.messages.append({"role": "assistant", "content": answer.text})
+
+    def _prompt(self, words: str) -> str:
+        if not self.templated:
+            return words
+        return str(self.tokenizer.apply_chat_template(json.dumps(self.messages), add_generation_prompt=True))
+
+
+def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console) -> None:
+    """Answer one prompt, or, without one, every line a person types until the input ends.
+
+    Args:
+        folder: ONNX Runtime GenAI folder.
+        prompt: what to answer; None for a conversation.
+        max_new_tokens: most tokens of an answer.
+        console: where questions are asked and answers go.
+
+    Raises:
+        UsageError: when the folder holds no model, or the prompt is empty or too long.
+        OlivineError: when the model does not load, or its execution provider does not run here.
+    """
+    if max_new_tokens < 1:
+        raise UsageError(f"An answer of {max_new_tokens} tokens is none; ask for at least 1.")
+    if prompt is not None and not prompt.strip():
+        raise UsageError("The prompt is empty; leave --prompt out for a conversation.")
+    conversation = load(folder)
+    if prompt is not None:
+        _answer(conversation, prompt, max_new_tokens, console)
+        return
+    console.print("A conversation; an empty line or Ctrl-D ends it.", style="dim")
+    if not conversation.templated:
+        console.print("The folder has no chat template: the model continues each line by itself.", style="yellow")
+    while words := _question(console):
+        _answer(conversation, words, max_new_tokens, console)
+
+
+def load(folder: Path) -> Conversation:
+    """Load the model in ``folder`` on the provider that it asks for.
+
+    Raises:
+        UsageError: when the folder holds no model.
+        OlivineError: when it does not load, or the provider does not run here.
+    """
+    config = read_genai_config(folder)
+    import onnxruntime_genai as genai
+
+    try:
+        prove_provider(folder, config)
+        model = genai.Model(str(folder))
+        tokenizer = genai.Tokenizer(model)
+    except ProviderUnavailable as error:
+        raise OlivineError(str(error)) from error
+    except RuntimeError as error:  # what onnxruntime_genai raises, whatever the cause
+        raise OlivineError(f"The model in {folder} does not load: {error}") from error
+    longest = int(config["model"].get("context_length", 2048))
+    return Conversation(model, tokenizer, has_chat_template(folder), longest)
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the folder has a chat template, in a file of its own or in its tokenizer_config.json."""
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    path = folder / "tokenizer_config.json"
+    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def _question(console: Console) -> str:
+    try:
+        return console.input("[bold]> [/bold]").strip()
+    except EOFError:
+        console.print()
+        return ""
+
+
+def _answer(conversation: Conversation, words: str, max_new_tokens: int, console: Console) -> None:
+    answer = Answer()
+    for piece in conversation.ask(words, max_new_tokens, answer):
+        console.out(piece, end="", highlight=False)
+        console.file.flush()
+    console.print()
+    console.print(answer.summary(), style="dim", markup=False)

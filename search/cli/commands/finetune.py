@@ -1,0 +1,197 @@
+"""``olivine finetune``: a checkpoint made better at a text of one's own, before a study makes it small and fast."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from olivine.evaluators.data.training_rows import held_apart, pieces, read_rows
+from olivine.evaluators.stats import Interval, clustered_mean
+from olivine.passes.artifact import digest, write_atomic
+from olivine.passes.errors import UsageError
+from olivine.passes.pipeline import materialized
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.atomic_files import make_folder, put_folder, scratch
+from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.transforms.finetune import Finetune, Training, Tuned, last_checkpoint, require_package, step_of
+
+#: Beside the checkpoint: what it was made of, and what the loss was before and after.
+FILE = "finetune.json"
+_REQUEST = "request.json"
+#: Held-out pieces that are scored: more would take longer than training, and tell little more.
+MOST_HELD_OUT = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        model: what :func:`olivine.passes.sources.source.resolve` takes.
+        data: file, ``demo:news`` or id of a data set.
+        template: how a row becomes a text.
+        training: how it is trained.
+        longest: tokens of a piece of text.
+        held_out: share of the different texts that is not trained on.
+        data_config: the data set's configuration.
+        data_split: its split.
+        revision: of a hub model.
+        trust_remote_code: whether code that the checkpoint brings may run.
+    """
+
+    model: str
+    data: str
+    template: str
+    training: Training = field(default_factory=Training)
+    longest: int = 256
+    held_out: float = 0.1
+    data_config: str | None = None
+    data_split: str = "train"
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+def finetune(request: Request, to: Path, force: bool, out: Console) -> None:
+    """Train, and put the merged checkpoint at ``to`` with ``finetune.json``; the same command goes on after a stop.
+
+    Raises:
+        UsageError: when peft is not installed; for an existing folder, data that lacks a column of the template or is
+            too little; for a model that is no checkpoint; or where another fine-tuning to ``to`` was interrupted.
+        BuildFailed: when training diverges.
+    """
+    require_package()
+    _check_target(to, force)
+    source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
+    if source.kind == "onnx":
+        raise UsageError(
+            f"{request.model} is an ONNX graph; fine-tuning takes a checkpoint, and the graph comes after it"
+        )
+    texts = read_rows(request.data, request.data_config, request.data_split).texts(request.template)
+    train, apart = held_apart(texts, request.held_out, request.training.seed)
+    work = to.with_name(f"{to.name}-finetune")
+    _claim(work, {**asdict(request), "model_key": source.key, "texts": digest(texts)})
+    folder = materialized(source, Cache(cache_root())).path
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
+    learned, scored = pieces(train, tokenizer, request.longest), pieces(apart, tokenizer, request.longest)
+    if not learned or not scored:
+        raise UsageError(f"--data: {request.data} has too few tokens to learn from and to hold out")
+    scored = scored[:MOST_HELD_OUT]
+    steps, batch = request.training.max_steps, request.training.batch_size
+    tokens = sum(len(piece) for _, piece in learned)
+    _say(out, f"{len(train)} texts, {tokens} tokens in {len(learned)} pieces; {len(apart)} texts are held out")
+    _say(out, f"{steps} steps of {batch} pieces: {steps * batch / len(learned):.2g} times through them")
+    if (last := last_checkpoint(work)) is not None:
+        _say(out, f"goes on from step {step_of(last)}")
+    began = time.monotonic()
+    first = 0 if last is None else step_of(last)
+
+    def told(step: int, loss: float) -> None:
+        each = (time.monotonic() - began) / max(1, step - first)
+        _say(out, f"step {step}/{steps}: loss {loss:.3f} nats a token, {each:.2g} s a step")
+
+    job = Finetune(request.training, request.trust_remote_code, told, lambda sentence: _say(out, f"{sentence} ..."))
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(to.parent, to.name) as new:
+        try:
+            tuned = job.apply(folder, [p for _, p in learned], [p for _, p in scored], work, new)
+        except KeyboardInterrupt:
+            last = last_checkpoint(work)
+            where = "the beginning" if last is None else f"step {step_of(last)}"
+            _say(out, f"stopped; the same command goes on from {where} ({work})")
+            raise
+        held_out = _losses(tuned, scored)
+        report = {
+            "request": asdict(request),
+            "model_key": source.key,
+            "texts": {"trained": len(train), "held_out": len(apart)},
+            "pieces": {"trained": len(learned), "held_out": len(scored)},
+            "tokens": {"trained": tokens, "held_out": sum(len(p) - 1 for _, p in scored)},
+            "trained_weights": tuned.trained_weights,
+            "training_loss": [list(one) for one in tuned.losses],
+            "held_out_loss": held_out,
+            "versions": {name: version(name) for name in ("olivine", "torch", "transformers", "peft")},
+        }
+        (new / FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        put_folder(new, to)
+    shutil.rmtree(work)
+    _tell(held_out, to, out)
+
+
+def _check_target(to: Path, force: bool) -> None:
+    if not to.name:
+        raise UsageError(f"--to {to}: give the folder a name of its own")
+    if not to.exists():
+        return
+    if not force:
+        raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
+    if not to.is_dir() or (any(to.iterdir()) and not (to / FILE).is_file()):
+        raise UsageError(f"{to} was not made by 'olivine finetune', so --force does not replace it")
+
+
+def _claim(work: Path, about: dict[str, Any]) -> None:
+    """Make the folder of checkpoints, or go on with that of the same request.
+
+    Raises:
+        UsageError: when it belongs to another one.
+    """
+    about = json.loads(json.dumps(about))
+    path = work / _REQUEST
+    if path.is_file():
+        made = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [name for name in about if about[name] != made.get(name)]:
+            raise UsageError(
+                f"{work} holds an interrupted fine-tuning with another {', '.join(changed)}. Repeat its command to go "
+                "on with it, delete it, or give --to another folder."
+            )
+        return
+    if work.exists() and any(work.iterdir()):
+        raise UsageError(f"{work} is where checkpoints would go, and it holds something else: give --to another folder")
+    make_folder(work)
+    write_atomic(path, json.dumps(about, indent=1))
+
+
+def _losses(tuned: Tuned, scored: Sequence[tuple[int, Sequence[int]]]) -> dict[str, dict[str, float]]:
+    """Nats a token before and after, and their difference, with intervals over held-out texts."""
+    texts = np.array([number for number, _ in scored])
+    tokens = np.array([len(piece) - 1 for _, piece in scored], dtype=np.float64)
+    before, after = np.array(tuned.before), np.array(tuned.after)
+
+    def mean(values: Any) -> dict[str, float]:
+        found: Interval = clustered_mean(_by_text(values, texts), _by_text(tokens, texts))
+        return {name: value for name, value in asdict(found).items() if np.isfinite(value)}
+
+    return {"before": mean(before), "after": mean(after), "difference": mean(after - before)}
+
+
+def _by_text(values: Any, texts: Any) -> Any:
+    sums = np.bincount(texts, weights=values)
+    return sums[np.unique(texts)]
+
+
+def _tell(losses: dict[str, dict[str, float]], to: Path, out: Console) -> None:
+    before, after, change = losses["before"], losses["after"], losses["difference"]
+    span = f" ({change['low']:+.3f} to {change['high']:+.3f})" if "low" in change else ""
+    verdict = "lower" if change.get("high", 0) < 0 else "higher" if change.get("low", 0) > 0 else "no difference found"
+    _say(
+        out,
+        f"held-out loss: {before['value']:.3f} before, {after['value']:.3f} after, difference {change['value']:+.3f}"
+        f"{span} nats a token: {verdict}",
+    )
+    if verdict != "lower":
+        _say(out, "It learned nothing that holds on other texts: try fewer steps, a lower --learning-rate or more text")
+    _say(out, f"{to} is a checkpoint: 'model: {to}' in a study, or olivine optimize {to} --to DIR; see {to / FILE}")
+
+
+def _say(out: Console, sentence: str) -> None:
+    out.print(sentence, markup=False, highlight=False, soft_wrap=True)

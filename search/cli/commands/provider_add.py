@@ -1,0 +1,67 @@
+"""``olivine provider add NAME``: an environment of its own for a provider, with pinned packages, by venv and pip."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from rich.console import Console
+
+from olivine.evaluators.providers.interpreters import environment
+from olivine.evaluators.providers.state import provider_state
+from olivine.passes.errors import OlivineError, UsageError, did_you_mean
+from olivine.passes.providers import PROVIDERS
+from olivine.search.cli.commands.doctor import provider_table
+
+
+class EnvironmentFailed(OlivineError):
+    """An environment that could not be made; the message ends with pip's last words."""
+
+
+def add_provider(provider: str, to: Path | None, python: str, out: Console) -> int:
+    """Make a provider's environment, and try the provider in it.
+
+    Args:
+        provider: our word for it.
+        to: the folder to make; ``envs/NAME`` by default. One that is there is brought to the pinned versions.
+        python: the interpreter that it is made from.
+        out: where the result is printed.
+
+    Returns:
+        The exit code: 0 when the provider works in it, else 1.
+
+    Raises:
+        UsageError: for a provider that needs no environment, or an unknown one.
+        EnvironmentFailed: when venv or pip fails.
+    """
+    if provider not in PROVIDERS:
+        raise UsageError(f"Unknown provider '{provider}'. {did_you_mean(provider, PROVIDERS)}")
+    pins = PROVIDERS[provider].environment
+    if not pins:
+        raise UsageError(f"Provider '{provider}' needs no environment of its own: 'make install' brings it.")
+    folder = to or environment(provider)
+    fresh = not folder.exists()
+    inside = folder / "bin" / "python"
+    try:
+        if fresh:
+            _run([python, "-m", "venv", str(folder)])
+        out.print(f"installing {' '.join(pins)} into {folder}", markup=False)
+        _run([str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins])
+    except BaseException:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)  # half an environment would be taken for a whole one
+        raise
+    state = provider_state(provider, inside)
+    out.print(provider_table([state]))
+    out.print(
+        f"Studies find it by its place; elsewhere: 'providers: {{{provider}: {{python: {inside}}}}}'", markup=False
+    )
+    return 0 if state.state == "works" else 1
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = "\n  ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
+        raise EnvironmentFailed(f"'{' '.join(command[:4])} ...' ended with exit code {done.returncode}:\n  {last}")

@@ -1,0 +1,132 @@
+"""The JSON schema of a study's YAML, for editors that complete and check while one types.
+
+``python -m olivine.search.config.schema`` writes ``configs/schema.json`` and, for studies of plain graphs,
+``configs/plain-schema.json``; a YAML names its own in its first line:
+
+    # yaml-language-server: $schema=schema.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from olivine.passes.base import Axis
+from olivine.passes.catalog import AXES
+from olivine.passes.graphs.catalog import AXES as PLAIN_AXES
+from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.config.language import StudyConfig
+from olivine.search.config.metrics import LANGUAGE_METRICS, PLAIN_METRICS
+
+PATH, PLAIN_PATH = Path("configs/schema.json"), Path("configs/plain-schema.json")
+_JSON_TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema: pydantic's, with the axes, metrics and constraints that pydantic does not know of."""
+    schema = _completed(StudyConfig, "olivine study", AXES, LANGUAGE_METRICS)
+    axes = _axes(False, AXES) | {"minProperties": 1}
+    schema["properties"]["enqueue"]["items"] = {"anyOf": [axes, _EARLIER_STUDY]}
+    return schema
+
+
+def plain_schema() -> dict[str, Any]:
+    """The schema of a study of a plain graph."""
+    schema = _completed(PlainStudyConfig, "olivine study of a plain graph", PLAIN_AXES, PLAIN_METRICS)
+    schema["properties"]["enqueue"]["items"] = _axes(False, PLAIN_AXES) | {"minProperties": 1}
+    return schema
+
+
+def _completed(model: type[BaseModel], title: str, axes: Mapping[str, Axis], metrics: Sequence[str]) -> dict[str, Any]:
+    """Pydantic's schema with what it does not know of."""
+    schema = model.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = title
+    properties, select = schema["properties"], schema["$defs"]["SelectConfig"]["properties"]
+    properties["space"] |= _axes(True, axes) | {"minProperties": 1}
+    names = {"enum": list(metrics)}
+    properties["objectives"] |= {"items": names, "uniqueItems": True}
+    properties["constraints"]["items"] = select["where"]["items"] = _constraint(metrics)
+    select["metric"]["anyOf"] = [names, {"type": "null"}]
+    select["weights"]["propertyNames"] = names
+    return schema
+
+
+_EARLIER_STUDY = {
+    "type": "object",
+    "properties": {
+        "from": {"type": "string", "description": "folder of an earlier study: its front is measured first"}
+    },
+    "required": ["from"],
+    "additionalProperties": False,
+}
+
+
+def to_text() -> str:
+    """The schema as ``configs/schema.json`` holds it."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def plain_text() -> str:
+    """The schema as ``configs/plain-schema.json`` holds it."""
+    return json.dumps(plain_schema(), indent=2) + "\n"
+
+
+def _axes(searched: bool, axes: Mapping[str, Axis]) -> dict[str, Any]:
+    """One property an axis: a value; where it is ``searched`` also a list of values or a range."""
+    return {
+        "type": "object",
+        "properties": {name: _axis(axis, searched) for name, axis in axes.items()},
+        "additionalProperties": False,
+    }
+
+
+def _axis(axis: Axis, searched: bool) -> dict[str, Any]:
+    value = _value(axis)
+    about = {"description": axis.doc, "default": axis.default}
+    if not searched:
+        return about | value
+    forms = [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]
+    if axis.kind in ("int", "float"):
+        forms.append(
+            {
+                "type": "object",
+                "properties": {
+                    "low": value,
+                    "high": value,
+                    "step": {"type": _JSON_TYPES[axis.kind], "exclusiveMinimum": 0},
+                },
+                "required": ["low", "high"],
+                "additionalProperties": False,
+            }
+        )
+    return about | {"anyOf": forms}
+
+
+def _value(axis: Axis) -> dict[str, Any]:
+    if axis.kind == "choice":
+        return {"enum": list(axis.values)}
+    bounds = dict(zip(("minimum", "maximum"), axis.bounds, strict=True)) if axis.bounds else {}
+    return {"type": _JSON_TYPES[axis.kind], **bounds}
+
+
+def _constraint(metrics: Sequence[str]) -> dict[str, Any]:
+    number, unit = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", "[A-Za-z]*|%"
+    return {"type": "string", "pattern": rf"^\s*({'|'.join(metrics)})\s*(<=|>=)\s*{number}\s*({unit})\s*$"}
+
+
+def main() -> None:
+    """Write both schemas below ``configs/``; only the one of language models where a path is given, to that."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else PATH
+    path.write_text(to_text(), encoding="utf-8")
+    if path == PATH:
+        PLAIN_PATH.write_text(plain_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

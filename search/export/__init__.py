@@ -1,0 +1,1 @@
+"""Exported folders: model, manifest, card, package, verify."""

@@ -1,0 +1,173 @@
+"""Export: a candidate as a complete ONNX Runtime GenAI folder with its manifest; whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.data.text_source import tokenize
+from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.unpruned import open_scored
+from olivine.evaluators.providers.interpreters import options_for
+from olivine.passes.artifact import ABOUT, ModelArtifact, sha256_file
+from olivine.passes.base import Scalar
+from olivine.passes.catalog import AXES
+from olivine.passes.errors import UsageError
+from olivine.passes.recipe import canonical
+from olivine.passes.store.atomic_files import put_folder, scratch
+from olivine.passes.store.cache import scratch_folder
+from olivine.passes.transforms.prune_head import is_pruned
+from olivine.search.builds.calibration_text import Calibration
+from olivine.search.export.model_card import card
+
+MANIFEST, CARD, PICTURE = ABOUT
+FORMAT = 1
+#: What a model is asked to predict when its folder is verified: plain prose, whatever the study's text was.
+CHECK_TEXT = (
+    "Olivine is a mineral that crystallizes early from magma, at high temperature. It is made of magnesium, iron, "
+    "silicon and oxygen, and it gives the upper mantle of the Earth most of its mass. When it is clear and green, "
+    "people cut it into gems and call it peridot. Water and air slowly turn it into clay, serpentine and iron oxide, "
+    "which is why it is common in fresh lava but rare in old soil. A few beaches on volcanic islands are green, "
+    "because waves carry the light grains of ash away and leave the heavier crystals behind."
+)
+CHECK_TOKENS = 128
+
+
+def rebuild_command(
+    model: str,
+    commit: str | None,
+    trust_remote_code: bool,
+    choice: Mapping[str, Scalar],
+    calibration: Calibration | None = None,
+) -> str:
+    """The command that builds the same bytes again.
+
+    Args:
+        model: as ``model:`` takes it.
+        commit: of a hub model, whose branches move; None for all others.
+        trust_remote_code: whether code that the checkpoint brings ran.
+        choice: the axis values.
+        calibration: where the recipe learned from text.
+    """
+    full = canonical(choice)
+    changed = {name: value for name, value in full.items() if value != AXES[name].default_for(full)}
+    words = ["olivine build", shlex.quote(model), "--to DIR", *([f"--revision {commit}"] if commit else [])]
+    words += ["--trust-remote-code"] if trust_remote_code else []
+    words += [f"--set {name}={_yaml(value)}" for name, value in changed.items()]
+    return " ".join([*words, *(calibration.flags() if calibration else [])])
+
+
+def _yaml(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def export_model(
+    artifact: ModelArtifact,
+    to: Path,
+    about: Mapping[str, Any],
+    force: bool = False,
+    arm: Mapping[str, Any] | None = None,
+    picture: str = "",
+) -> Path:
+    """Copy an artifact, load it in a fresh process, write its manifest and its card, and rename it into place.
+
+    Args:
+        artifact: the candidate.
+        to: the folder to make.
+        about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
+        force: whether an existing folder is replaced.
+        arm: how its model is run, as :meth:`Arm.start` takes it; by default as its provider asks for.
+        picture: the front that it was chosen from, as SVG.
+
+    Raises:
+        UsageError: when ``to`` exists and ``force`` is not given.
+        ArmFailed: when the copy does not run.
+    """
+    check_target(to, force)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(to.parent, to.name) as aside:
+        for file in artifact.files():
+            target = aside / file.relative_to(artifact.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        (aside / CARD).write_text(card(about, PICTURE if picture else ""), encoding="utf-8")
+        if picture:
+            (aside / PICTURE).write_text(picture, encoding="utf-8")
+        tokens = check_tokens(aside)
+        manifest = {
+            "format": FORMAT,
+            **about,
+            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens, arm)},
+            "files": file_table(aside),
+            "card": card_table(aside),
+        }
+        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        put_folder(aside, to)
+    return to
+
+
+def copy_model(folder: Path, to: Path) -> Path:
+    """Copy an exported folder, manifest and all; whole or absent, and in the place of what was there."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(to.parent, to.name) as aside:
+        shutil.copytree(folder, aside, dirs_exist_ok=True)
+        put_folder(aside, to)
+    return to
+
+
+def check_target(to: Path, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        UsageError: when ``to`` exists and ``force`` is not given, or is no folder of a model.
+    """
+    if not to.exists():
+        return
+    if not force:
+        raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
+    if not to.is_dir() or (any(to.iterdir()) and not (to / "genai_config.json").is_file()):
+        raise UsageError(f"{to} is no model folder, so --force does not replace it")
+
+
+def file_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> SHA-256 and bytes of every file of the model: of all but what is said about it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return _hashes(folder, [p for p in files if p.relative_to(folder).as_posix() not in ABOUT])
+
+
+def card_table(folder: Path) -> dict[str, dict[str, Any]]:
+    """The same of the card and its picture, which a rebuilt model does not have in common with the first one."""
+    return _hashes(folder, [folder / name for name in (CARD, PICTURE) if (folder / name).is_file()])
+
+
+def _hashes(folder: Path, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": os.stat(p).st_size} for p in files}
+
+
+def check_tokens(folder: Path) -> list[int]:
+    """Token ids of the check text, as the folder's tokenizer sees it."""
+    text = tokenize(CHECK_TEXT, folder)
+    return [*text.bos, *text.ids][:CHECK_TOKENS]
+
+
+def negative_log_likelihood(folder: Path, tokens: list[int], arm: Mapping[str, Any] | None = None) -> float:
+    """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process.
+
+    A model with a pruned head runs the prompt itself, and is scored by its unpruned twin.
+    """
+    options = options_for(folder) if arm is None else arm
+    if is_pruned(folder):
+        with Arm.open(folder, **options) as own:
+            own.prefill(tokens, 1)
+    with scratch_folder("check") as store, open_scored(folder, **options) as scored:
+        stored = store / "check.npz"
+        scored.reference([(tokens, len(tokens) - 1)], stored, 1)
+        with np.load(stored) as found:
+            return float(found["nll_0"].mean(dtype=np.float64))

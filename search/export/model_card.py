@@ -1,0 +1,195 @@
+"""The model card of an exported folder: its manifest as a page that a person, or a hub, reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from olivine.passes.providers import PROVIDERS
+from olivine.passes.recipe import Recipe
+from olivine.search.environment import ABSENT
+from olivine.search.report.formatting import scalar_text, title, value_text
+
+#: What is told of a measured model, in this order.
+SHOWN = (
+    "tpot_speedup",
+    "ttft_speedup",
+    "perplexity_ratio",
+    "kl_divergence",
+    "top1_agreement",
+    "tpot_ms",
+    "ttft_ms",
+    "perplexity",
+    "model_bytes",
+    "peak_rss_bytes",
+    "load_ms",
+)
+#: Packages that a model needs where its provider has no environment of its own; another flavour may stand for one.
+_RUNTIME = ("onnxruntime", "onnxruntime-genai", "numpy")
+
+
+def runtime_pins(provider: str, versions: Mapping[str, str]) -> tuple[str, ...]:
+    """What pip installs to run a model by ONNX Runtime GenAI, pinned; empty where GenAI can't run it.
+
+    Args:
+        provider: the execution provider that the model is for.
+        versions: package -> version that it was exported with.
+    """
+    known = PROVIDERS[provider]
+    if not known.genai:
+        return ()
+    return known.environment or tuple(f"{name}=={versions[name]}" for name in _RUNTIME if versions[name] != ABSENT)
+
+
+def card(about: Mapping[str, Any], picture: str) -> str:
+    """The card as Markdown, with the front matter that model hubs read.
+
+    Args:
+        about: what the manifest says beside the files: source, recipe, measurements, versions, hardware.
+        picture: name of the file with the front; empty where there is none.
+    """
+    model = about["model"]
+    sections = [
+        _front_matter(model),
+        f"# {_plain(model['name'])} for ONNX Runtime GenAI\n\n{_origin(about)}",
+        *([f"![The front: each trial of the study, with error bars]({picture})"] if picture else []),
+        f"## Measured\n\n{_measured(about)}",
+        f"## Recipe\n\n{_recipe(about)}",
+        f"## Run\n\n{_run(about)}",
+        f"## Limits\n\n{_limits(about)}",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(model: Mapping[str, Any]) -> str:
+    lines = ["library_name: onnxruntime-genai"]
+    if model.get("license"):
+        lines.append(f"license: {model['license']}")
+    if model["kind"] == "hub":
+        lines.append(f"base_model: {model['name']}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _origin(about: Mapping[str, Any]) -> str:
+    model, study = about["model"], about.get("study")
+    revision = f", commit {_plain(model['revision'])}" if model["revision"] else ""
+    said = [
+        f"Made of {_plain(model['source'])} ({_plain(model['architecture'])}{revision}) "
+        f"by olivine {about['versions']['olivine']}.",
+        f"License of the base model: {model['license']}, as its own card states it."
+        if model.get("license")
+        else "License of the base model: not stated by the files that this was made of; its own terms hold.",
+    ]
+    if study:
+        said.append(f"It is trial {study['trial']} of the study {_plain(study['name'])}.")
+    if about.get("selection"):
+        said.append(f"Why this one: {_plain(about['selection']['reason'])}")
+    return " ".join(said)
+
+
+def _measured(about: Mapping[str, Any]) -> str:
+    found = about["measurements"]
+    if not found:
+        return "Nothing: it was built without a search. `olivine bench` and `olivine eval` measure it."
+    rows = ["| | value | 95 % interval |", "|---|---|---|"]
+    for name in [*(n for n in SHOWN if n in found), *sorted(n for n in found if n not in SHOWN)]:
+        rows.append(
+            f"| {_plain(title(name))} | {value_text(name, float(found[name]['value']))} | {_ends(name, found[name])} |"
+        )
+    return "\n".join(rows) + f"\n\n{_protocol(about)}"
+
+
+def _ends(name: str, entry: Mapping[str, Any]) -> str:
+    low, high = float(entry["low"]), float(entry["high"])
+    return "" if low == high else f"{value_text(name, low)} to {value_text(name, high)}"
+
+
+def _protocol(about: Mapping[str, Any]) -> str:
+    """Against what, on what, with which text."""
+    hardware = about["hardware"]
+    said = [
+        "Speedups and ratios are to the float base with the same number of threads.",
+        f"Machine: {_plain(hardware['cpu'])}, {hardware['cores']} cores, "
+        f"{value_text('model_bytes', hardware['memory_bytes'])} of memory, {_plain(hardware['system'])}.",
+    ]
+    timed = about["measurements"].get("tpot_ms", {}).get("protocol", {})
+    if "prompt_tokens" in timed:
+        said.append(f"Times: {timed['prompt_tokens']} prompt and {timed['new_tokens']} new tokens, batch size 1.")
+    scored = about["measurements"].get("perplexity", {}).get("protocol", {})
+    if "tokens" in scored:
+        part = f", part '{scored['split']}'" if scored.get("split") else ""
+        said.append(
+            f"Quality: {scored['tokens']} tokens of {_plain(scored['text'])}{part}, in windows of "
+            f"{scored['window_tokens']}."
+        )
+    return " ".join(said)
+
+
+def _recipe(about: Mapping[str, Any]) -> str:
+    rows = ["| pass | parameters |", "|---|---|"]
+    for step in about["recipe"]:
+        params = ", ".join(f"{_plain(k)} {_plain(scalar_text(v))}" for k, v in step["params"].items() if v != "")
+        rows.append(f"| {_plain(step['name'])} | {params} |")
+    return "\n".join(rows) + f"\n\nThe same model again:\n\n{_code(about['rebuild'])}"
+
+
+def _run(about: Mapping[str, Any]) -> str:
+    provider = Recipe.from_json(about["recipe"]).provider
+    pins = runtime_pins(provider, about["versions"])
+    if not pins:
+        return (
+            f"ONNX Runtime GenAI has no build for the provider {provider}: its graph runs in a plain session of ONNX "
+            "Runtime, as `olivine verify` and `olivine bench` do it."
+        )
+    install = "pip install " + " ".join(f"'{pin}'" if "[" in pin else pin for pin in pins)
+    script = (
+        "import onnxruntime_genai as genai\n\n"
+        'model = genai.Model(".")  # this folder\n'
+        "tokenizer = genai.Tokenizer(model)\n"
+        "params = genai.GeneratorParams(model)\n"
+        "params.set_search_options(max_length=200)\n"
+        "generator = genai.Generator(model, params)\n"
+        'generator.append_tokens(tokenizer.encode("The river"))\n'
+        "while not generator.is_done():\n"
+        "    generator.generate_next_token()\n"
+        "print(tokenizer.decode(generator.get_sequence(0)))"
+    )
+    return (
+        f"{_code(install)}\n\n```python\n{script}\n```\n\nWith olivine: `olivine chat DIR` talks to it, "
+        "`olivine verify DIR` checks that these files are what was exported."
+    )
+
+
+def _limits(about: Mapping[str, Any]) -> str:
+    said = [
+        "The numbers are of the machine named above; another one has other kernels.",
+        "A perplexity near the base's says nothing of a task, of another language or of safety: try yours.",
+        "What the base model must not be used for, this one must not either.",
+    ]
+    options: dict[str, Any] = next(
+        (step["params"] for step in about["recipe"] if step["name"] == "session_options"), {}
+    )
+    if options.get("threads"):
+        said.append(
+            f"genai_config.json asks for {options['threads']} threads, which is what was measured: "
+            "`session_options.intra_op_num_threads` is where another machine says otherwise."
+        )
+    if about.get("calibration"):
+        said.append(
+            f"Its weights learned from {_plain(about['calibration']['text'])}: text of that kind may flatter it."
+        )
+    said += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
+    return "\n".join(f"* {line}" for line in said)
+
+
+def _code(text: str) -> str:
+    return f"    {' '.join(str(text).split())}"
+
+
+def _plain(text: object) -> str:
+    """Words from elsewhere in one line, with nothing in them that Markdown or HTML would take for its own."""
+    line = escape(" ".join(str(text).split()), quote=False)
+    for mark in ("\\", "`", "|", "[", "]", "*"):
+        line = line.replace(mark, f"\\{mark}")
+    return line

@@ -1,0 +1,142 @@
+"""``olivine export --package``: a trial as a zip file, or as a folder to build a container image from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+from olivine.passes.errors import UsageError
+from olivine.passes.providers import PROVIDERS
+from olivine.passes.recipe import Recipe
+from olivine.passes.store.atomic_files import aside, put_folder, scratch
+from olivine.search.export import serve as standalone
+from olivine.search.export.folder import MANIFEST
+from olivine.search.export.model_card import runtime_pins
+from olivine.search.export.trial import chosen_record, export_trial
+from olivine.search.records import StudyDir
+
+KINDS = ("zip", "docker")
+MODEL, SCRIPT, REQUIREMENTS, DOCKERFILE = "model", "run.py", "requirements.txt", "Dockerfile"
+#: The earliest time that a zip file can hold: the same files give the same bytes.
+_TIME = (1980, 1, 1, 0, 0, 0)
+_FILE_MODE = 0o100644 << 16
+_COPIED_BYTES = 1 << 20
+
+#: The image has the Python whose packages were pinned.
+_IMAGE = f"""\
+# docker build -t NAME . && docker run --rm -p 8000:8000 NAME
+FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim
+WORKDIR /app
+COPY {REQUIREMENTS} ./
+RUN pip install --no-cache-dir -r {REQUIREMENTS}
+COPY {MODEL} ./{MODEL}
+COPY {SCRIPT} ./
+RUN useradd --create-home runner
+USER runner
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \\
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+ENTRYPOINT ["python", "{SCRIPT}", "--serve", "8000", "--host", "0.0.0.0"]
+"""
+_REQUEST = """\
+    curl -d '{"prompt": "Tell me one fact about volcanoes.", "max_new_tokens": 64}' http://127.0.0.1:8000/generate
+"""
+_PAGE = {
+    "zip": f"""\
+    python -m venv .venv
+    .venv/bin/pip install -r {REQUIREMENTS}
+    .venv/bin/python {SCRIPT} "Tell me one fact about volcanoes."
+
+The same script serves HTTP (`--serve 8000`):
+
+{_REQUEST}""",
+    "docker": f"""\
+    docker build -t model .
+    docker run --rm -p 8000:8000 model
+
+and then
+
+{_REQUEST}
+`GET /health` says that the model is loaded. There is no login and no encryption: what faces strangers needs a proxy
+in front. The server is part of olivine's tests; the image is not.
+""",
+}
+
+
+def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, force: bool) -> Path:
+    """Export a trial, with what runs it, as ``kind``; whole or absent.
+
+    Args:
+        study: whose trial it is.
+        number: the trial; the selected one by default.
+        to: the zip file, or the folder with the Dockerfile.
+        kind: one of ``KINDS``.
+        force: whether an earlier package is replaced.
+
+    Raises:
+        UsageError: for an existing file or folder, a trial that there is not, or one that GenAI can't run.
+    """
+    check_place(to, kind, force)
+    record = chosen_record(study, number)
+    provider = Recipe.from_json(record.recipe).provider
+    if not PROVIDERS[provider].genai:
+        raise UsageError(
+            f"trial {record.number} is for the provider '{provider}', which ONNX Runtime GenAI can't run, so a package "
+            "of it would not answer; without --package it is exported as a folder"
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(to.parent, to.name) as folder:
+        export_trial(study, record.number, folder / MODEL, force=False)
+        fill(folder, kind, provider)
+        if kind == "zip":
+            zip_folder(folder, to)
+        else:
+            put_folder(folder, to)
+    return to
+
+
+def check_place(to: Path, kind: str, force: bool) -> None:
+    """Refuse to overwrite what is there, and with ``force`` what is no package of this kind.
+
+    Raises:
+        UsageError: saying what is there.
+    """
+    if kind == "zip" and to.suffix != ".zip":
+        raise UsageError(f"--to {to}: a zip package is a file; give it a name that ends with .zip")
+    if not to.exists():
+        return
+    if not force:
+        raise UsageError(f"{to} exists already; give another name, or --force to replace it")
+    if kind == "zip" and not (to.is_file() and zipfile.is_zipfile(to)):
+        raise UsageError(f"{to} is no zip file, so --force does not replace it")
+    if kind == "docker" and not (to.is_dir() and (not any(to.iterdir()) or (to / DOCKERFILE).is_file())):
+        raise UsageError(f"{to} is no folder with a {DOCKERFILE}, so --force does not replace it")
+
+
+def fill(folder: Path, kind: str, provider: str) -> None:
+    """Write what runs the exported model in ``folder/model`` beside it: script, requirements, page, Dockerfile."""
+    manifest = json.loads((folder / MODEL / MANIFEST).read_text(encoding="utf-8"))
+    pins = runtime_pins(provider, manifest["versions"])
+    shutil.copyfile(Path(standalone.__file__), folder / SCRIPT)
+    (folder / REQUIREMENTS).write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
+    page = f"What this model is, and how good: [{MODEL}/README.md]({MODEL}/README.md). To run it:\n\n{_PAGE[kind]}"
+    (folder / "README.md").write_text(page, encoding="utf-8")
+    if kind == "docker":
+        (folder / DOCKERFILE).write_text(_IMAGE, encoding="utf-8")
+
+
+def zip_folder(folder: Path, to: Path) -> None:
+    """Write the files of ``folder`` below one folder of the zip's own name; the same files give the same bytes.
+
+    Entries are sorted, times fixed, and nothing is compressed: weights hardly shrink, and compressors differ.
+    """
+    with aside(to) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).parts):
+            entry = zipfile.ZipInfo(f"{to.stem}/{file.relative_to(folder).as_posix()}", _TIME)
+            entry.create_system, entry.external_attr = 3, _FILE_MODE
+            entry.file_size = file.stat().st_size  # so that files of 4 GB and more get the large form
+            with file.open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, _COPIED_BYTES)

@@ -1,0 +1,1 @@
+"""All that happens before a run: plan, estimate, presets, optimize."""

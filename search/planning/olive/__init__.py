@@ -1,0 +1,1 @@
+"""Reads workflows of Microsoft Olive."""

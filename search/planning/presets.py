@@ -1,0 +1,145 @@
+"""Search spaces that pay, by provider and by what is to be best, with the choices that are known to be good.
+
+The CPU's come from studies of the demo model (``configs/demo.yaml``, results/demo); a GPU's are what CUDA's kernels
+take, and have never met one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from olivine.passes.base import Scalar
+from olivine.passes.providers import PROVIDERS
+from olivine.passes.quantize.precisions import MIXED
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a search may use.
+
+    Attributes:
+        learns: whether candidates may learn from text (GPTQ).
+        mixes: whether layers may differ in precision, which takes a backward pass over the checkpoint.
+        wide: whether there is time for axes that bring a few percent.
+        fuses: whether the graph is exported here, which is where projections are fused.
+    """
+
+    learns: bool = True
+    mixes: bool = True
+    wide: bool = False
+    fuses: bool = True
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A search space and the choices measured first, as a YAML has them, and why it is this one."""
+
+    space: Mapping[str, Any]
+    enqueue: tuple[Mapping[str, Scalar], ...]
+    why: str
+
+
+def preset(provider: str, target: str, precision: str, means: Means) -> Preset:
+    """The space for a provider and a target.
+
+    Args:
+        provider: that runs the candidates.
+        target: decode, prefill or size.
+        precision: the only one; empty for all that pay.
+        means: what the search may use.
+    """
+    precisions = [precision] if precision else ["int8", "int4", *([MIXED] if means.mixes else [])]
+    if provider != "cpu":
+        return _other(provider, precisions, means)
+    algorithms = ["rtn", *(["k_quant"] if means.wide or not means.learns else []), *(["gptq"] if means.learns else [])]
+    blocks = [16, 32, 64, 128] if means.wide else [32, 64, 128]
+    space: dict[str, Any] = {"precision": precisions, "algorithm": algorithms, "block_size": blocks}
+    space |= {"lm_head": ["same", "int8"], "embedding": "int8", "activations": ["float", "int8"]}
+    if means.fuses:
+        space["fusion_level"] = ["qkv", "full"] if means.wide else "full"
+    if target == "size":
+        space |= {"block_size": [32, 64, 128, 256], "embedding": ["int8", "int4"], "activations": "float"}
+    elif means.learns:
+        space["smooth"] = True
+    if target == "prefill":
+        space["dynamic_layers"] = ["all", "not_down"] if means.learns else ["not_down", "mlp_in"]
+    if MIXED in precisions:
+        space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
+        if target != "size":
+            space["dynamic_share"] = {"low": 0.1, "high": 1.0}
+    return Preset(_plain(space), tuple(_first(target, precisions, means)), _WHY[target])
+
+
+def single(provider: str, target: str, precision: str, means: Means) -> dict[str, Scalar]:
+    """One good choice of a precision, for a build without a search."""
+    if precision in ("fp32", "fp16", "bf16"):
+        return {"provider": provider, "precision": precision}
+    if provider != "cpu":
+        algorithm = {"algorithm": "k_quant"} if precision == "int4" else {}
+        head: dict[str, Scalar] = {"lm_head": "int8"} if precision == "int4" else {}
+        return {"provider": provider, "precision": precision, "block_size": 32, **algorithm, **head}
+    fused: dict[str, Scalar] = {"fusion_level": "full"} if means.fuses else {}
+    choice: dict[str, Scalar] = {"precision": precision, **fused, "embedding": "int8"}
+    learned: dict[str, Scalar] = {"algorithm": "gptq" if means.learns else "k_quant"}
+    if precision == "int8":
+        return {**choice, "block_size": 128, **({"activations": "int8"} if target == "prefill" else {})}
+    if precision == "int4":
+        size = 64 if target == "size" else 32
+        return {**choice, **learned, "block_size": size, **({} if target == "size" else {"lm_head": "int8"})}
+    mixed: dict[str, Scalar] = {"block_size": 64, "int8_share": 0.3, "int8_block_size": 128}
+    return {**choice, **learned, **mixed, **({"activations": "int8"} if target == "prefill" else {})}
+
+
+_WHY = {
+    "decode": "a token of decode reads every weight once, so few bits win; what 4 bits lose, 8 bits in the sensitive "
+    "layers or GPTQ give back",
+    "prefill": "a prompt is bound by arithmetic, so int8 activations win in all layers that bear them",
+    "size": "4 bits in large blocks, and 8 where a layer is sensitive; the embedding counts as much as any layer",
+}
+
+
+def _first(target: str, precisions: list[str], means: Means) -> list[Mapping[str, Scalar]]:
+    """Known good choices of the CPU, the surest first: a small budget measures no more."""
+    learned: dict[str, Scalar] = {"algorithm": "gptq"} if means.learns else {"algorithm": "k_quant"}
+    int8: dict[str, Scalar] = {"precision": "int8", "block_size": 128}
+    int4: dict[str, Scalar] = {"precision": "int4", "block_size": 32, **learned, "lm_head": "int8"}
+    mixed: dict[str, Scalar] = {"precision": "mixed", "block_size": 64, **learned}
+    fast: dict[str, Scalar] = {"activations": "int8"}
+    found: list[Mapping[str, Scalar]]
+    if target == "prefill":
+        found = [{**int8, **fast}, {**mixed, "int8_share": 0.3, **fast, "dynamic_share": 1.0}, int8, {**int4, **fast}]
+    elif target == "size":
+        small = {"precision": "int4", "block_size": 64, **learned}
+        found = [{**mixed, "int8_share": 0.3}, small, int8, {**mixed, "int8_share": 0.1}]
+    else:
+        found = [int8, {**mixed, "int8_share": 0.3}, int4, {**mixed, "int8_share": 0.15}, {**int8, **fast}]
+    return [choice for choice in found if choice["precision"] in precisions]
+
+
+def _other(provider: str, precisions: list[str], means: Means) -> Preset:
+    """The space of a provider whose kernels are not the CPU's: integer weights in blocks, floats around them."""
+    space: dict[str, Any] = {"provider": provider, "precision": precisions, "algorithm": ["rtn", "k_quant"]}
+    if means.learns:
+        space["algorithm"] = [*space["algorithm"], "gptq"]
+    space["block_size"] = [32, 128] if provider == "openvino" else [32, 64, 128]
+    space["lm_head"] = ["same", "int8"]
+    if MIXED in precisions:
+        space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
+    if provider == "openvino":
+        space["embedding"] = "int8"
+    elif means.fuses:
+        space["fusion_level"] = ["none", "qkv", "full"]
+    first: list[Mapping[str, Scalar]] = [{"precision": "int8", "block_size": 32}]
+    first.append({"precision": "int4", "block_size": 32, "algorithm": "k_quant", "lm_head": "int8"})
+    ran = PROVIDERS[provider].ran
+    why = f"integer weights are what saves memory traffic on any provider; olivine has run {ran}"
+    return Preset(_plain(space), tuple(c for c in first if c["precision"] in precisions), why)
+
+
+def _plain(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists of one value as that value."""
+    return {
+        axis: values[0] if isinstance(values, list) and len(values) == 1 else values for axis, values in space.items()
+    }

@@ -1,0 +1,83 @@
+"""The marks of the front's picture: one per trial that has both metrics: kind, intervals, tooltip."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from olivine.passes.quantize.precisions import is_uniform
+from olivine.search.config.metrics import TASK_METRICS
+from olivine.search.records import TrialRecord
+from olivine.search.report.formatting import interval_text, params_text, title, varying
+from olivine.search.report.progress import headline_metrics
+from olivine.search.report.study_view import StudyView
+
+#: The metric that goes up the y axis, where an objective is one of these.
+_QUALITY = (
+    "perplexity_ratio",
+    "kl_divergence",
+    "perplexity",
+    "bits_per_byte",
+    "cosine_distance",
+    "top1_agreement",
+    *TASK_METRICS,
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One trial in the picture: value, low and high in both directions; whether all its layers are quantized alike."""
+
+    number: int
+    kind: str
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+    tooltip: str
+    uniform: bool = False
+
+
+def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The (x, y) metrics of each picture: quality upwards, the others to the right, times as speedups."""
+    shown = headline_metrics(objectives)[: len(objectives)]
+    up = next((name for name in shown if name in _QUALITY), shown[-1])
+    return [(name, up) for name in shown if name != up]
+
+
+def marks(view: StudyView, x: str, y: str) -> list[Mark]:
+    """Every trial in which both metrics were measured; the front's members last, so that they lie on top."""
+    members = {member.number for member in view.members}
+    axes = varying(view.records)
+    found = []
+    for record in view.records:
+        shown = view.shown(record)
+        if x not in shown.metrics or y not in shown.metrics:
+            continue
+        kind = _kind(record, shown.number in members, view.selection.get("trial"))
+        tooltip = _tooltip(shown, kind, axes, x, y)
+        uniform = record.feasible and is_uniform(record.params)
+        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), tooltip, uniform))
+    order = ("infeasible", "failed", "feasible", "base", "front", "selected")
+    return sorted(found, key=lambda mark: order.index(mark.kind))
+
+
+def _kind(record: TrialRecord, member: bool, selected: object) -> str:
+    if record.number == selected:
+        return "selected"
+    if member:
+        return "front"
+    if record.number == 0:
+        return "base"
+    return "feasible" if record.feasible else record.state
+
+
+def _triple(record: TrialRecord, metric: str) -> tuple[float, float, float]:
+    value, low, high = (float(record.metrics[metric][end]) for end in ("value", "low", "high"))
+    return value, low if math.isfinite(low) else value, high if math.isfinite(high) else value
+
+
+def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) -> str:
+    words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(kind, record.state)
+    lines = [f"trial {record.number}, {words}", params_text(record.params, axes)]
+    shown = [m for m in dict.fromkeys([x, y, "ttft_speedup", "model_bytes"]) if m in record.metrics]
+    lines += [f"{title(metric)} {interval_text(metric, record.metrics[metric])}" for metric in shown]
+    return "\n".join(line for line in [*lines, record.reason] if line)

@@ -1,0 +1,118 @@
+"""What report and dashboard show of a study, read once from its folder: records, front, selection."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from olivine.search.config.metrics import METRICS
+from olivine.search.pareto import front
+from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.report.tables import front_entry
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study as it can be shown, ended or not.
+
+    Attributes:
+        name: of the study.
+        model: what the YAML calls the model.
+        objectives: metric names.
+        constraints: as the YAML writes them.
+        records: every ended trial, by number.
+        members: the front, best in the first objective first; with confirmed metrics where there are any.
+        confirmed: whether the front was measured again after the search.
+        selection: the parsed selection.json, empty while the study runs.
+        environment: the parsed environment.json, empty where there is none.
+    """
+
+    name: str
+    model: str
+    objectives: tuple[str, ...]
+    constraints: tuple[str, ...]
+    records: tuple[TrialRecord, ...]
+    members: tuple[TrialRecord, ...]
+    confirmed: bool
+    selection: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    def shown(self, record: TrialRecord) -> TrialRecord:
+        """The trial with its confirmed metrics, where it was confirmed: also what then fell off the front."""
+        member = next((member for member in self.members if member.number == record.number), None)
+        if member is not None:
+            return member
+        fresh = self.selection.get("confirmed", {}).get(str(record.number), {})
+        return replace(record, metrics={**record.metrics, **fresh})
+
+    @property
+    def base(self) -> TrialRecord | None:
+        """Trial 0, the float base; None before it ended."""
+        return next((record for record in self.records if record.number == 0), None)
+
+    @property
+    def selected(self) -> TrialRecord | None:
+        """The selected trial with its confirmed metrics; None where nothing is selected."""
+        number = self.selection.get("trial")
+        return next((self.shown(record) for record in self.records if record.number == number), None)
+
+
+def read_view(study: StudyDir) -> StudyView:
+    """Read a study folder.
+
+    The resolved config is read as plain YAML, so that the study of another version can still be looked at.
+    """
+    import yaml
+
+    config = yaml.safe_load(study.config_path.read_text(encoding="utf-8"))
+    objectives = tuple(config["objectives"])
+    records = tuple(study.trials())
+    rows = front_rows(study)
+    confirmed = study.front_path.is_file()
+    selection = study.selection()
+    return StudyView(
+        name=config["name"],
+        model=config["model"],
+        objectives=objectives,
+        constraints=tuple(config.get("constraints", ())),
+        records=records,
+        members=_members(records, rows, selection, objectives) if confirmed else _candidates(records, objectives),
+        confirmed=confirmed,
+        selection=selection,
+        environment=study.environment() if study.environment_path.is_file() else {},
+    )
+
+
+def front_rows(study: StudyDir) -> list[dict[str, str]]:
+    """The rows of front.csv; none while there is no such file."""
+    if not study.front_path.is_file():
+        return []
+    with study.front_path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _candidates(records: tuple[TrialRecord, ...], objectives: tuple[str, ...]) -> tuple[TrialRecord, ...]:
+    """The front of the search; the base is no candidate."""
+    return tuple(front([record for record in records if record.number > 0], objectives))
+
+
+def _members(
+    records: tuple[TrialRecord, ...],
+    rows: list[dict[str, str]],
+    selection: Mapping[str, Any],
+    objectives: tuple[str, ...],
+) -> tuple[TrialRecord, ...]:
+    """The confirmed front with its confirmed metrics."""
+    by_number = {record.number: record for record in records}
+    members = []
+    for row in rows:
+        if (record := by_number.get(int(row["trial"]))) is None or record.number == 0:
+            continue
+        fresh = {name: found for name in METRICS if (found := front_entry(row, name)) is not None}
+        fresh |= selection.get("confirmed", {}).get(row["trial"], {})
+        metrics = {name: {**record.metrics.get(name, {}), **fresh[name]} for name in fresh}
+        members.append(replace(record, metrics={**record.metrics, **metrics}))
+    sign = -1.0 if METRICS[objectives[0]].direction == "maximize" else 1.0
+    return tuple(sorted(members, key=lambda record: sign * record.value(objectives[0])))

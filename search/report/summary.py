@@ -1,0 +1,182 @@
+"""What the report says in words: the headline, the tiles, the protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from olivine.search.config.metrics import TASK_METRICS
+from olivine.search.records import TrialRecord
+from olivine.search.report.formatting import (
+    duration_text,
+    interval_text,
+    measured_text,
+    params_text,
+    scalar_text,
+    title,
+    value_text,
+    varying,
+)
+from olivine.search.report.study_view import StudyView
+from olivine.search.report.verdict import ratio
+
+_ONE = {"value": 1.0, "low": 1.0, "high": 1.0}
+_TILES = (
+    *("latency_speedup", "cosine_distance", *TASK_METRICS),
+    *("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes"),
+)
+_BEHIND = {
+    "latency_speedup": "latency_ms",
+    "tpot_speedup": "tpot_ms",
+    "ttft_speedup": "ttft_ms",
+    "perplexity_ratio": "perplexity",
+}
+
+
+def summary(view: StudyView) -> dict[str, Any]:
+    """The headline: what was chosen and why, or how far the study is, or that nothing was found."""
+    candidates = [record for record in view.records if record.number > 0]
+    counts = {state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")}
+    seconds = sum(record.build_seconds + record.evaluate_seconds for record in view.records)
+    chosen = view.selected
+    if chosen is not None:
+        status, heading = "selected", params_text(chosen.params, varying(view.records)) or "the base itself"
+    elif view.selection:
+        status, heading = "none", "No candidate meets the constraints."
+    elif not candidates:
+        status, heading = "empty", "No candidate has been measured yet."
+    elif not view.members:
+        status, heading = "none", "No candidate meets the constraints."
+    else:
+        status, heading = "running", "This study has not ended: nothing is selected yet."
+    return {
+        "status": status,
+        "heading": heading,
+        "reason": view.selection.get("reason", ""),
+        "warnings": list(view.selection.get("warnings", [])),
+        "rebuild": view.selection.get("rebuild", ""),
+        "candidates": len(candidates),
+        "counts": {state: count for state, count in counts.items() if count},
+        "time": duration_text(seconds),
+    }
+
+
+def tiles(view: StudyView) -> list[dict[str, str]]:
+    """The numbers of the selected candidate, each with its interval and what it is relative to."""
+    chosen = view.selected
+    if chosen is None:
+        return []
+    return [
+        {
+            "label": title(metric),
+            "value": value_text(metric, chosen.value(metric)),
+            "interval": _interval(metric, chosen.metrics[metric]),
+            "note": _note(metric, chosen, view.base),
+        }
+        for metric in _TILES
+        if metric in chosen.metrics
+    ]
+
+
+def _interval(metric: str, entry: Mapping[str, Any]) -> str:
+    text = interval_text(metric, entry)
+    return text.partition("(")[2].rstrip(")")
+
+
+def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
+    """What a tile's number comes from, and what it is relative to."""
+    if metric == "model_bytes":
+        if base is None or metric not in base.metrics:
+            return ""
+        own, reference = chosen.value(metric), base.value(metric)
+        return f"{reference / own:.1f}x smaller than the base's {value_text(metric, reference)}"
+    behind = _BEHIND.get(metric)
+    if behind is None or behind not in chosen.metrics:
+        return ""
+    own, relation = chosen.value(behind), chosen.value(metric)
+    # The base as it was beside this measurement: its record is of another text, and of another minute.
+    reference = own / relation if metric == "perplexity_ratio" else own * relation
+    return f"{title(behind)} {value_text(behind, own)}, base {value_text(behind, reference)}"
+
+
+def default_threads(view: StudyView) -> list[dict[str, str]]:
+    """The selected candidate against the base on GenAI's default of one thread, and what threads alone gave.
+
+    selection.json holds the speedups of that slow base over the study's base; they are below 1.
+    """
+    chosen = view.selected
+    if chosen is None:
+        return []
+    found = []
+    for metric, slow in view.selection.get("default_threads", {}).items():
+        if metric in chosen.metrics:
+            total, threads = ratio(slow, chosen.metrics[metric]), ratio(slow, _ONE)
+            found.append(
+                {
+                    "title": title(metric),
+                    "total": interval_text(metric, asdict(total)),
+                    "threads": interval_text(metric, asdict(threads)),
+                }
+            )
+    return found
+
+
+def ablation(view: StudyView) -> dict[str, Any] | None:
+    """The selected recipe beside what it is without each of its ingredients; None where that was not measured."""
+    chosen, left_out = view.selected, view.selection.get("ablation")
+    if chosen is None or not left_out:
+        return None
+    metrics = [name for name in chosen.metrics if any(name in one["metrics"] for one in left_out)]
+
+    def row(label: str, measured: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
+        cells = [measured_text(name, measured[name]) if name in measured else "" for name in metrics]
+        return {"label": label, "cells": cells, "reason": reason}
+
+    rows = [row("as selected", chosen.metrics)]
+    for one in left_out:
+        label = f"{one['axis']} {scalar_text(one['plain'])} instead of {scalar_text(one['value'])}"
+        rows.append(row(label, one["metrics"], one["reason"]))
+    return {"metrics": metrics, "rows": rows}
+
+
+#: What a protocol has of one metric alone; it is in the record.
+OF_ONE_METRIC = ("samples", "neighbours")
+
+
+def protocols(view: StudyView) -> list[dict[str, Any]]:
+    """How the shown trial was measured: metrics that share a protocol together, with its settings."""
+    shown = view.selected or next(iter(view.members), None) or view.base
+    if shown is None:
+        return []
+    groups: dict[str, list[str]] = {}
+    for metric, entry in shown.metrics.items():
+        protocol = {k: v for k, v in (entry.get("protocol") or {}).items() if k not in OF_ONE_METRIC}
+        if protocol:
+            groups.setdefault(json.dumps(protocol, sort_keys=True, default=str), []).append(metric)
+    return [
+        {
+            "trial": shown.number,
+            "metrics": [title(metric) for metric in metrics],
+            "settings": flat(json.loads(text)),
+        }
+        for text, metrics in groups.items()
+    ]
+
+
+def flat(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, text) rows, without what is not set; long lists are cut."""
+    rows: list[tuple[str, str]] = []
+    for name, value in found.items():
+        if value is None:
+            continue
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{name}.")
+            continue
+        if name.endswith("_bytes") and isinstance(value, int | float):
+            text = value_text("model_bytes", float(value))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+        rows.append((prefix + name, text if len(text) <= 200 else text[:197] + "..."))
+    return rows

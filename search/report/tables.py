@@ -1,0 +1,153 @@
+"""The tables of ``olivine trials``, ``olivine compare`` and the front that ``olivine run`` ends with."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from olivine.search.config.metrics import METRICS, TASK_METRICS
+from olivine.search.records import TrialRecord
+from olivine.search.report.formatting import (
+    duration_text,
+    heading,
+    measured_text,
+    params_text,
+    scalar_text,
+    varying,
+)
+from olivine.search.report.progress import headline_metrics
+from olivine.search.report.verdict import compared_metrics, verdict
+
+STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
+_ENDS = ("_low", "_high")
+#: Columns of front.csv that are no axis and no metric.
+_ABOUT = ("trial", "selected", "runtime", "dominated_probability")
+
+
+def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Table:
+    """One row per trial: state, headline metrics, the parameters that differ, the reason if there is one."""
+    scored = [metric for metric in TASK_METRICS if any(metric in record.metrics for record in records)]
+    metrics = [*headline_metrics(objectives), *scored, "model_bytes"]
+    axes = varying(records)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for metric in dict.fromkeys(metrics):
+        table.add_column(heading(metric), justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("recipe, or the reason", overflow="fold", ratio=1)
+    for record in records:
+        words = Text(params_text(record.params, axes) or "base")
+        if record.reason:
+            words.append(f"\n{record.reason}", style="dim")
+        table.add_row(
+            str(record.number),
+            Text(record.state, style=STATE_STYLE[record.state]),
+            *(measured_text(metric, record.metrics.get(metric)) for metric in dict.fromkeys(metrics)),
+            duration_text(record.build_seconds + record.evaluate_seconds),
+            words,
+        )
+    return table
+
+
+def trials_json(records: Sequence[TrialRecord]) -> str:
+    """All records as one JSON list; numbers that JSON has no word for become null."""
+    return json.dumps([_finite(asdict(record)) for record in records], indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
+    """Two trials side by side: the parameters that differ, every metric of both, and what follows from it."""
+    params = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="parameters that differ", title_justify="left")
+    params.add_column("axis")
+    params.add_column(f"A: trial {a.number}")
+    params.add_column(f"B: trial {b.number}")
+    for axis in varying([a, b]):
+        params.add_row(axis, *(scalar_text(r.params[axis]) if axis in r.params else "-" for r in (a, b)))
+    if a.runtime != b.runtime:
+        params.add_row("(runtime)", a.runtime or "-", b.runtime or "-")
+    metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="measurements", title_justify="left")
+    for column in ("metric", f"A: trial {a.number}", f"B: trial {b.number}"):
+        metrics.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    metrics.add_column("verdict, 95 % interval", overflow="fold")
+    for name in compared_metrics(a, b):
+        one, other = a.metrics.get(name), b.metrics.get(name)
+        metrics.add_row(name, measured_text(name, one), measured_text(name, other), verdict(name, one, other))
+    notes = [Text(f"trial {r.number} is {r.state}: {r.reason}", style="yellow") for r in (a, b) if r.reason]
+    same = Text("Both build the same model: their recipes are equal.") if a.recipe_key == b.recipe_key else None
+    return Group(*notes, *([same] if same else [params]), metrics)
+
+
+def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of front.csv: the selected one marked, measurements with intervals, axes that differ."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    table.add_column("trial", justify="right")
+    metrics = [m for m in (*_SHOWN, "model_bytes") if any(_number(row.get(m)) is not None for row in rows)]
+    for metric in metrics:
+        table.add_column(heading(metric), justify="right", no_wrap=True)
+    table.add_column("recipe", overflow="fold", ratio=1)
+    axes = front_axes(rows)
+    differ = [axis for axis in axes if len({str(row.get(axis, "")) for row in rows}) > 1] or axes
+    for row in rows:
+        chosen = is_selected(row)
+        table.add_row(
+            Text("*" if chosen else ""),
+            str(row["trial"]),
+            *(measured_text(metric, front_entry(row, metric)) for metric in metrics),
+            Text(", ".join(f"{axis} {row[axis]}" for axis in differ if str(row.get(axis, "")) != "")),
+            style="bold" if chosen else "",
+        )
+    return table
+
+
+_SHOWN = (
+    "latency_speedup",
+    "cosine_distance",
+    *TASK_METRICS,
+    "tpot_speedup",
+    "ttft_speedup",
+    "perplexity_ratio",
+    "kl_divergence",
+    "top1_agreement",
+)
+
+
+def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of front.csv that are axes of the search space."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    metrics = {f"{metric}{end}" for metric in METRICS for end in ("", *_ENDS, "_search")}
+    return [name for name in names if name not in metrics and name not in _ABOUT]
+
+
+def is_selected(row: Mapping[str, Any]) -> bool:
+    """Whether a row of front.csv is the selected trial."""
+    return str(row.get("selected", "")).lower() in ("true", "1", "yes")
+
+
+def front_entry(row: Mapping[str, Any], metric: str) -> dict[str, float] | None:
+    """A metric of a row of front.csv as a measurement; None where the column is absent or empty."""
+    value = _number(row.get(metric))
+    if value is None:
+        return None
+    ends = {end: _number(row.get(f"{metric}_{end}")) for end in ("low", "high")}
+    return {"value": value, **{end: value if number is None else number for end, number in ends.items()}}
+
+
+def _number(cell: Any) -> float | None:
+    return None if cell is None or cell == "" else float(cell)

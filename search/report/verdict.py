@@ -1,0 +1,128 @@
+"""Two measurements of one metric, compared: the ratio with its interval, and the verdict in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from olivine.evaluators.stats import Interval
+from olivine.search.config.metrics import METRICS, TASK_METRICS
+from olivine.search.records import TrialRecord
+from olivine.search.report.formatting import value_text
+
+Entry = Mapping[str, Any]
+
+#: metric -> what B does more of when its ratio is above 1, and when it is below.
+_VERBS = {
+    "ttft_speedup": ("prefills {} faster", "prefills {} slower"),
+    "tpot_speedup": ("decodes {} faster", "decodes {} slower"),
+    "e2e_speedup": ("is {} faster end to end", "is {} slower end to end"),
+    "prefill_tok_s": ("prefills {} faster", "prefills {} slower"),
+    "decode_tok_s": ("decodes {} faster", "decodes {} slower"),
+    "ttft_ms": ("takes {} longer to the first token", "takes {} less time to the first token"),
+    "tpot_ms": ("takes {} longer per token", "takes {} less time per token"),
+    "e2e_ms": ("takes {} longer end to end", "takes {} less time end to end"),
+    "model_bytes": ("is {} larger", "is {} smaller"),
+    "peak_rss_bytes": ("needs {} more memory", "needs {} less memory"),
+    "gpu_memory_bytes": ("needs {} more GPU memory", "needs {} less GPU memory"),
+    "load_ms": ("loads {} slower", "loads {} faster"),
+}
+#: Metrics near 0 or 1, of which a difference says more than a ratio.
+_DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte", *TASK_METRICS)
+
+#: A factor beyond which an interval has no end.
+_ENDLESS = 1e12
+_NO_INTERVAL = "no difference found: too few samples for an interval"
+#: Factors that differ from 1 by less are shown with a decimal more.
+_NEAR = 0.1
+#: Metrics of a single reading: an interval of no width is then no precision.
+_ONCE = ("load_ms", "peak_rss_bytes", "gpu_memory_bytes")
+
+
+def compared_metrics(a: TrialRecord, b: TrialRecord) -> list[str]:
+    """The metrics that either trial has, in the order of the vocabulary."""
+    known = [name for name in METRICS if name in a.metrics or name in b.metrics]
+    return known + sorted((set(a.metrics) | set(b.metrics)) - set(METRICS))
+
+
+def ratio(a: Entry, b: Entry) -> Interval:
+    """B's value over A's; the errors of both logarithms add in quadrature, each side by itself.
+
+    Right for independent errors. Trials are scored on the same text, so quality errors go together and the
+    interval of a quality ratio is wider than it need be, never too narrow.
+
+    Source: propagation of uncertainty for a quotient, JCGM 100:2008 (GUM), section 5.1.
+    """
+    centre = math.log(float(b["value"]) / float(a["value"]))
+    down = math.hypot(_log_gap(b, "low"), _log_gap(a, "high"))
+    up = math.hypot(_log_gap(b, "high"), _log_gap(a, "low"))
+    return Interval(centre, centre - down, centre + up).exp()
+
+
+def difference(a: Entry, b: Entry) -> Interval:
+    """B's value minus A's, errors in quadrature."""
+    centre = float(b["value"]) - float(a["value"])
+    down = math.hypot(float(b["value"]) - float(b["low"]), float(a["high"]) - float(a["value"]))
+    up = math.hypot(float(b["high"]) - float(b["value"]), float(a["value"]) - float(a["low"]))
+    return Interval(centre, centre - down, centre + up)
+
+
+def _log_gap(entry: Entry, end: str) -> float:
+    value, bound = float(entry["value"]), float(entry[end])
+    return abs(math.log(bound / value)) if bound > 0 and math.isfinite(bound) else math.inf
+
+
+def verdict(metric: str, a: Entry | None, b: Entry | None) -> str:
+    """What the two values say, such as ``B decodes 1.42x faster, 1.39 to 1.45``."""
+    if a is None or b is None:
+        return "not measured in both"
+    if metric in _DIFFERENCES or min(float(a["value"]), float(b["value"])) <= 0:
+        return _difference_verdict(metric, difference(a, b))
+    found = ratio(a, b)
+    if found.low <= 0 or found.high > _ENDLESS:
+        return _NO_INTERVAL
+    if found.low <= 1 <= found.high:
+        return "equal" if found.low == found.high else f"no difference found ({_span(found)})"
+    more, less = _VERBS.get(metric, ("is {} higher", "is {} lower"))
+    if found.value > 1:
+        return f"B {more.format(f'{_times(found.value, found)}x')}{_tail(metric, found)}"
+    turned = Interval(1 / found.value, 1 / found.high, 1 / found.low)
+    return f"B {less.format(f'{_times(turned.value, turned)}x')}{_tail(metric, turned)}"
+
+
+def _difference_verdict(metric: str, found: Interval) -> str:
+    if not math.isfinite(found.half_width):
+        return _NO_INTERVAL
+    if found.low <= 0 <= found.high:
+        span = f"no difference found ({_signed(metric, found.low)} to {_signed(metric, found.high)})"
+        return "equal" if found.low == found.high else span
+    better = (found.value < 0) == (METRICS[metric].direction == "minimize") if metric in METRICS else False
+    size, *ends = (_size(metric, x) for x in (abs(found.value), *sorted((abs(found.low), abs(found.high)))))
+    span = "" if found.low == found.high else f", {' to '.join(ends)}"
+    return f"B is {size} {'higher' if found.value > 0 else 'lower'}{span}: {'better' if better else 'worse'}"
+
+
+def _size(metric: str, amount: float) -> str:
+    """A difference of two values; that of two percentages is in points."""
+    return value_text(metric, amount).replace(" %", " points")
+
+
+def _tail(metric: str, found: Interval) -> str:
+    if found.low == found.high:
+        return ", measured once" if metric in _ONCE else ""
+    return f", {_span(found)}"
+
+
+def _span(found: Interval) -> str:
+    return f"{_times(found.low, found)} to {_times(found.high, found)}"
+
+
+def _times(factor: float, found: Interval) -> str:
+    """A factor, with a decimal more where all of its interval is near 1: 1.004 is a difference, 1.00 is none."""
+    near = max(abs(found.low - 1), abs(found.high - 1)) < _NEAR
+    return f"{factor:.{3 if near else 2}f}"
+
+
+def _signed(metric: str, amount: float) -> str:
+    return f"{100 * amount:+.1f} points" if metric == "top1_agreement" else f"{amount:+.2g}"

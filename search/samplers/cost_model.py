@@ -1,0 +1,210 @@
+"""Forecast: what a candidate should lose and take, before it is built.
+
+Losses come from one backward pass over calibration text (``passes/quantize/expected_loss.py``), times from the probed
+kernels of this machine (``evaluators/kernels/probe.py``). Both only rank: what is believed is what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from olivine.evaluators.kernels.probe import probe_kernels
+from olivine.evaluators.kernels.times import KernelTimes
+from olivine.passes.base import GraphPass
+from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
+from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_format import Format
+from olivine.passes.recipe import Recipe
+from olivine.search.config.space import Space
+
+#: Divergence that rounding leaves at least: two float runs of one model differ by about as much.
+LEAST_DIVERGENCE = 1e-5
+#: Share of the positions whose likeliest token changes, by the root of the divergence (demo model: 0.61 to 0.66).
+FLIPS = 0.63
+
+
+#: The metrics that a forecast is made of. Those of loading, of a GPU's memory and of bytes of text are not.
+FORECAST = frozenset(
+    [
+        "tpot_ms",
+        "ttft_ms",
+        "e2e_ms",
+        "prefill_tok_s",
+        "decode_tok_s",
+        "tpot_speedup",
+        "ttft_speedup",
+        "e2e_speedup",
+        "kl_divergence",
+        "perplexity_ratio",
+        "perplexity",
+        "top1_agreement",
+        "model_bytes",
+        "peak_rss_bytes",
+    ]
+)
+#: How often a recipe runs each product: kernel, input features and output features.
+_Products = Counter[tuple[Kernel, int, int]]
+
+
+class ProbedKernels:
+    """Times of kernels on the layers of one model; a kernel that was not probed yet is probed when it is asked for.
+
+    Args:
+        losses: of the model: its layers' shapes.
+        tokens: rows of an input that will be asked for.
+        threads: intra-op threads.
+        known: times that were probed already on these layers, of which some kernels' may be there.
+    """
+
+    def __init__(
+        self, losses: Mapping[str, LayerLoss], tokens: tuple[int, ...], threads: int, known: KernelTimes | None = None
+    ) -> None:
+        self._shapes = sorted({(loss.k, loss.n) for loss in losses.values()})
+        self._tokens, self._threads = tokens, threads
+        self._times: dict[Kernel, KernelTimes] = {} if known is None else dict.fromkeys(known.kernels, known)
+
+    def probe(self, kernels: Iterable[Kernel]) -> None:
+        """Probe those that are not known yet, all at once."""
+        new = sorted(set(kernels) - set(self._times))
+        if new:
+            times = probe_kernels(self._shapes, new, self._tokens, threads=self._threads)
+            self._times.update(dict.fromkeys(new, times))
+
+    def ms(self, kernel: Kernel, k: int, n: int, tokens: int) -> float:
+        """Milliseconds of one product."""
+        if kernel not in self._times:
+            self.probe([kernel])
+        return self._times[kernel].ms(kernel, k, n, tokens)
+
+
+class Clock(Protocol):
+    """What a forecast needs of :class:`ProbedKernels`."""
+
+    def ms(self, kernel: Kernel, k: int, n: int, tokens: int) -> float:
+        """Milliseconds of one product."""
+        ...
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of a model and a machine before any candidate is built.
+
+    Attributes:
+        losses: path of each linear layer -> what formats are expected to cost it.
+        times: of the kernels of this machine.
+        prompt_tokens: length of the prompt.
+        new_tokens: tokens generated after it.
+        base: metric -> value of the float base, as it was measured.
+    """
+
+    losses: Mapping[str, LayerLoss]
+    times: Clock
+    prompt_tokens: int
+    new_tokens: int
+    base: Mapping[str, float]
+
+    def metrics(self, recipe: Recipe) -> dict[str, float]:
+        """Metric -> what a candidate should have. What no forecast is made of (``load_ms``) is missing."""
+        divergence, products = LEAST_DIVERGENCE, _Products()
+        for (form, level), paths in _alike(layer_formats(recipe, self.losses)).items():
+            divergence += self._loss(paths, form)
+            products += self._products(paths, _kernel(form, level))
+        tpot = max(0.0, self.base["tpot_ms"] - self._float_ms[0]) + self._ms(products, 1)
+        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + self._ms(products, self.prompt_tokens)
+        saved = _bytes(self._floats) - _bytes(products)
+        e2e = ttft + (self.new_tokens - 1) * tpot
+        metrics = {
+            "tpot_ms": tpot,
+            "ttft_ms": ttft,
+            "e2e_ms": e2e,
+            "prefill_tok_s": 1e3 * self.prompt_tokens / ttft,
+            "decode_tok_s": 1e3 / tpot,
+            "kl_divergence": divergence,
+            "perplexity_ratio": math.exp(min(divergence, 50.0)),
+            "perplexity": self.base["perplexity"] * math.exp(min(divergence, 50.0)),
+            "top1_agreement": max(0.0, 1 - FLIPS * math.sqrt(divergence)),
+            "model_bytes": max(1.0, self.base["model_bytes"] - saved),
+            "peak_rss_bytes": max(1.0, self.base["peak_rss_bytes"] - saved),
+        }
+        speedups = {
+            f"{name}_speedup": self.base[f"{name}_ms"] / metrics[f"{name}_ms"] for name in ("ttft", "tpot", "e2e")
+        }
+        return {**metrics, **speedups}
+
+    def _loss(self, paths: Sequence[str], form: Format) -> float:
+        """What layers lose that are stored alike."""
+        if form is None:
+            return 0.0
+        layers = map(self.losses.__getitem__, paths)
+        if isinstance(form, BlockFormat):
+            return sum(layer.of(form) for layer in layers)
+        return sum(layer.of_dynamic(form) for layer in layers)
+
+    def _products(self, paths: Iterable[str], kernel: Kernel) -> _Products:
+        """The products of layers that run with one kernel."""
+        shapes = Counter((self.losses[path].k, self.losses[path].n) for path in paths)
+        return _Products({(kernel, *shape): count for shape, count in shapes.items()})
+
+    def _ms(self, products: _Products, tokens: int) -> float:
+        return sum(count * self.times.ms(*product, tokens) for product, count in products.items())
+
+    @cached_property
+    def _floats(self) -> _Products:
+        """The products of the float base."""
+        return self._products(self.losses, FLOAT)
+
+    @cached_property
+    def _float_ms(self) -> tuple[float, float]:
+        """What they take in decode and in prefill."""
+        return self._ms(self._floats, 1), self._ms(self._floats, self.prompt_tokens)
+
+
+def _bytes(products: _Products) -> int:
+    return sum(count * kernel.weight_bytes(k, n) for (kernel, k, n), count in products.items())
+
+
+def _alike(stored: Mapping[str, tuple[Format, int]]) -> dict[tuple[Format, int], list[str]]:
+    """Paths of the layers that are stored alike."""
+    groups: dict[tuple[Format, int], list[str]] = {}
+    for path, how in stored.items():
+        groups.setdefault(how, []).append(path)
+    return groups
+
+
+def layer_formats(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> dict[str, tuple[Format, int]]:
+    """Path of every linear layer -> how a recipe stores it, and the accuracy level of its kernel."""
+    left = dict(losses)
+    stored: dict[str, tuple[Format, int]] = {}
+    for step in recipe.passes():
+        if not isinstance(step, GraphPass):
+            continue
+        for path, form in step.formats(left).items():
+            stored[path] = (form, int(getattr(step, "accuracy_level", 0)))
+        left = {path: loss for path, loss in losses.items() if path not in stored}
+    return {path: stored.get(path, (None, 0)) for path in losses}
+
+
+def forecastable(space: Space) -> bool:
+    """Whether all candidates of a space run on the CPU, whose kernels can be probed, in formats that are known."""
+    named = {domain.axis.name: domain.values for domain in space.domains}
+    floats = {"fp16", "bf16"}.intersection(map(str, named.get("precision", ())))
+    return set(named.get("provider", ("cpu",))) == {"cpu"} and not floats
+
+
+def recipe_kernels(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> frozenset[Kernel]:
+    """The kernels that a candidate runs its linear layers with."""
+    return frozenset(_kernel(form, level) for form, level in layer_formats(recipe, losses).values())
+
+
+def _kernel(form: Format, accuracy_level: int) -> Kernel:
+    if form is None:
+        return FLOAT
+    if isinstance(form, BlockFormat):
+        return Kernel(form.bits, form.block_size, accuracy_level, "float")
+    return DYNAMIC_INT8

@@ -1,0 +1,205 @@
+"""Guide: which of many proposals should add most to the front, by forecasts that the study's own trials correct.
+
+For every metric, a small Bayesian linear regression (Bishop 2006, section 3.3) predicts by how much a forecast is off,
+on a logarithmic scale: by a constant, by the forecast itself, and by the value of each axis. How far its prior trusts
+the forecast is what the trials say: by the evidence of some widths. One draw from the posterior says how all proposals
+would come out (Thompson sampling); the proposal with the largest gain in hypervolume in that draw is next. Noise is not
+drawn: of hundreds of proposals the luckiest would be taken, and luck is no gain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from olivine.passes.base import Scalar
+from olivine.passes.recipe import Recipe, canonical, compose
+from olivine.search.config.metrics import Constraint, directed
+from olivine.search.pareto import Floats, hypervolume, nondominated
+from olivine.search.records import TrialRecord
+
+#: Prior standard deviations: of a constant offset, of the slope (log scale).
+OFFSET, SLOPE = 0.5, 0.3
+#: And of what one value of an axis adds: of these the one that explains the trials best, the first without any.
+AXIS = (0.05, 0.2, 0.8)
+#: Noise of a measured value around the corrected forecast before there are residuals, and how many it counts for.
+NOISE, NOISE_COUNT = 0.05, 4
+#: Trials from which on each candidate's own luck is drawn too: what forecasts and axes explain has been found by then,
+#: and what is left of the front are candidates that are better than their like.
+LATE = 50
+#: Trials before the reference point is taken from what was measured rather than from forecasts.
+ENOUGH = 5
+
+
+class Forecaster(Protocol):
+    """Predict the metrics of a candidate before it is built, by a cost model or from a table."""
+
+    def metrics(self, recipe: Recipe) -> dict[str, float]:
+        """Metric -> forecast."""
+        ...
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Picks proposals.
+
+    Attributes:
+        forecast: of the model and machine.
+        objectives: metric names.
+        constraints: that candidates have to keep.
+    """
+
+    forecast: Forecaster
+    objectives: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    #: Recipe key -> its forecast: nothing is forecast twice.
+    _known: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def expected(self, choice: Mapping[str, Scalar]) -> dict[str, float]:
+        """Metric -> forecast of a choice."""
+        recipe = compose(choice)
+        if recipe.key not in self._known:
+            self._known[recipe.key] = self.forecast.metrics(recipe)
+        return self._known[recipe.key]
+
+    def best(self, pool: Sequence[Mapping[str, Scalar]], records: Sequence[TrialRecord], seed: int) -> int | None:
+        """Index of the proposal in ``pool`` that should add most to the front; None where none should add anything.
+
+        Args:
+            pool: canonical choices.
+            records: of the ended candidates, without the base.
+            seed: of the draw.
+        """
+        rng = np.random.default_rng(seed)
+        watched = [*self.objectives, *(c.metric for c in self.constraints if c.metric not in self.objectives)]
+        drawn = {name: self._draw(name, pool, records, rng) for name in watched}
+        points = np.stack([_directed(name, drawn[name]) for name in self.objectives], axis=1)
+        allowed = np.ones(len(pool), dtype=bool)
+        for constraint in self.constraints:
+            allowed &= np.array([constraint.holds(value) for value in drawn[constraint.metric]])
+        measured = self._measured(records)
+        reference = self._reference(measured, points)
+        front = measured[nondominated(measured)] if len(measured) else measured
+        have = hypervolume(front, reference)
+        adds = allowed & ~(front[:, None] <= points).all(axis=2).any(axis=0)
+        gains = [
+            hypervolume(np.vstack([front, point]), reference) - have if may else 0.0
+            for point, may in zip(points, adds, strict=True)
+        ]
+        index = int(np.argmax(gains))
+        return index if gains[index] > 0 else None
+
+    def _measured(self, records: Sequence[TrialRecord]) -> Floats:
+        """[records, objectives] of the feasible ones, to be minimized."""
+        rows = [[directed(n, r.value(n)) for n in self.objectives] for r in records if r.feasible]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
+
+    def _reference(self, measured: Floats, expected: Floats) -> Floats:
+        """Worst values that still count: of what was measured, once there is enough; of most forecasts before."""
+        worst = measured.max(axis=0) if len(measured) >= ENOUGH else np.quantile(expected, 0.75, axis=0)
+        best = np.vstack([measured, expected]).min(axis=0)
+        reference: Floats = worst + 0.1 * np.maximum(worst - best, 1e-9)
+        return reference
+
+    def _draw(
+        self,
+        metric: str,
+        pool: Sequence[Mapping[str, Scalar]],
+        records: Sequence[TrialRecord],
+        rng: np.random.Generator,
+    ) -> Floats:
+        """One draw of how all proposals would come out in one metric."""
+        known = [r for r in records if metric in r.metrics]
+        tried = [canonical(r.params) for r in known]
+        names = sorted(
+            {pair for choice in (*pool, *tried) for pair in choice.items() if not isinstance(pair[1], float)}, key=str
+        )
+        forecasts = _logs(metric, [self.expected(choice)[metric] for choice in pool])
+        centre = float(forecasts.mean())
+        seen = _logs(metric, [self.expected(choice)[metric] for choice in tried])
+        found = _logs(metric, [r.value(metric) for r in known])
+        x = _features(seen - centre, tried, names)
+        weights, noise = posterior(x, found - seen, len(names), rng)
+        drawn = forecasts + _features(forecasts - centre, pool, names) @ weights
+        if len(known) >= LATE:
+            drawn = drawn + noise * rng.standard_normal(len(pool))
+        return _unlog(metric, drawn)
+
+
+def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> tuple[Floats, float]:
+    """Weights [features] drawn from their posterior, and the standard deviation of what they leave unexplained.
+
+    Args:
+        features: [trials, 2 + values]: a one, the forecast, one for each axis value that a trial has.
+        residuals: [trials] log of measured over forecast.
+        values: how many axis values there are.
+        rng: draws.
+    """
+    fits = [_fit(features, residuals, 1 / np.square([OFFSET, SLOPE, *[axis] * values])) for axis in AXIS]
+    best = max(fits, key=lambda fit: fit.evidence)
+    factor = np.linalg.cholesky(best.precision)
+    drawn: Floats = best.mean + np.linalg.solve(factor.T, rng.standard_normal(len(best.mean)))
+    return drawn, best.noise
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Posterior of the weights under one prior, and the log evidence of that prior (Bishop 2006, eq. 3.86).
+
+    ``noise`` is the standard deviation of residuals.
+    """
+
+    mean: Floats
+    precision: Floats
+    evidence: float
+    noise: float
+
+
+def _fit(features: Floats, residuals: Floats, prior: Floats) -> _Fit:
+    variance = NOISE**2
+    precision, mean = np.diag(prior), np.zeros(len(prior))
+    left = residuals
+    for _ in range(3):  # the noise from the residuals, the weights from the noise
+        variance = (NOISE_COUNT * NOISE**2 + float(left @ left)) / (NOISE_COUNT + len(residuals))
+        precision = np.diag(prior) + features.T @ features / variance
+        mean = np.asarray(np.linalg.solve(precision, features.T @ residuals / variance), dtype=np.float64)
+        left = residuals - features @ mean
+    evidence = 0.5 * (
+        float(np.log(prior).sum() - np.linalg.slogdet(precision)[1] - (prior * mean) @ mean)
+        - float(left @ left) / variance
+        - len(residuals) * math.log(variance)
+    )
+    return _Fit(mean, precision, evidence, math.sqrt(variance))
+
+
+def _features(
+    forecasts: Floats, choices: Sequence[Mapping[str, Scalar]], names: Sequence[tuple[str, Scalar]]
+) -> Floats:
+    values = [[float(choice.get(axis) == value) for axis, value in names] for choice in choices]
+    return np.column_stack([np.ones(len(choices)), forecasts, np.reshape(values, (len(choices), len(names)))])
+
+
+def _logs(metric: str, values: Sequence[float]) -> Floats:
+    """A metric on the scale on which its forecasts are off by a constant."""
+    found: Floats = np.array(values, dtype=np.float64)
+    if metric == "perplexity_ratio":
+        found = np.maximum(found - 1, 1e-4)
+    elif metric == "top1_agreement":
+        found = np.maximum(1 - found, 1e-4)
+    logs: Floats = np.log(np.maximum(found, 1e-9))
+    return logs
+
+
+def _unlog(metric: str, logs: Floats) -> Floats:
+    values: Floats = np.exp(np.minimum(logs, 50.0))
+    if metric == "perplexity_ratio":
+        return 1 + values
+    return 1 - values if metric == "top1_agreement" else values
+
+
+def _directed(metric: str, values: Floats) -> Floats:
+    return np.array([directed(metric, value) for value in values])

@@ -1,0 +1,1 @@
+"""From the front to the choice: confirmation, race, rule."""

@@ -1,0 +1,77 @@
+"""Ablation: what each ingredient of the selected recipe brought, measured by leaving it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from olivine.passes.base import Scalar
+from olivine.passes.catalog import AXES
+from olivine.passes.errors import OlivineError
+from olivine.passes.recipe import compose
+from olivine.search.records import TrialRecord
+from olivine.search.selection.confirm import Confirmed
+from olivine.search.study.runner import Search, base_choice
+from olivine.search.workloads.language import make_evaluators
+
+#: What the report compares.
+METRICS = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "kl_divergence", "model_bytes")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The selected recipe without one ingredient.
+
+    Attributes:
+        axis: the axis.
+        value: what the selected recipe has.
+        plain: what it was replaced by.
+        metrics: of the recipe without it, as the front is confirmed; empty where it does not build or run.
+        reason: why it does not.
+    """
+
+    axis: str
+    value: Scalar
+    plain: Scalar
+    metrics: Confirmed
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form for selection.json."""
+        metrics = {name: {**asdict(self.metrics[name]), "samples": []} for name in METRICS if name in self.metrics}
+        return {"axis": self.axis, "value": self.value, "plain": self.plain, "metrics": metrics, "reason": self.reason}
+
+
+def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> Iterator[tuple[str, dict[str, Scalar]]]:
+    """Every axis with an ingredient of ``choice``, and the choice that leaves it out.
+
+    Values that build the same recipe are no ingredient; nor is the precision, without which the base remains.
+    """
+    known = {compose(choice).key, compose(base).key}
+    for name, value in choice.items():
+        axis = AXES[name]
+        plain = axis.default_for(choice) if axis.plain is None else axis.plain
+        changed = {**choice, name: plain}
+        if name != "precision" and value != plain and compose(changed).key not in known:
+            yield name, changed
+
+
+def ablate(search: Search, record: TrialRecord) -> list[LeftOut]:
+    """Measure the recipe of ``record`` without each of its ingredients, as the front was confirmed."""
+    objective = search.objective
+    pool = search.base_times.frozen()
+    evaluators = make_evaluators(search.config, objective.base_artifact(), search.folder, "confirm", pool)
+    found = []
+    for axis, choice in without_each(record.params, base_choice(search.config)):
+        search.watcher.phase_started(f"ablation: {axis} {choice[axis]} instead of {record.params[axis]}")
+        variant = replace(record, recipe=compose(choice).to_json())
+        metrics: Confirmed = {}
+        reason = ""
+        try:
+            metrics = objective.remeasure(variant, evaluators)
+        except OlivineError as error:
+            reason = str(error)
+            search.watcher.note(f"without {axis} {record.params[axis]} the recipe does not run: {error}")
+        found.append(LeftOut(axis, record.params[axis], choice[axis], metrics, reason))
+    return found

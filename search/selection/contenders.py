@@ -1,0 +1,53 @@
+"""Which candidates are confirmed: those that the selection will probably pick, and others along the whole front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from olivine.search.config.goal import Goal
+from olivine.search.config.metrics import directed, parse_constraint
+from olivine.search.records import TrialRecord
+from olivine.search.selection.dominance import contenders
+from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks
+
+
+def to_confirm(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+    """At most ``confirm.members`` of a study's candidates, best in the first objective first.
+
+    Half of them are the likeliest picks of ``select:``, the pick by the search's own values first; the others are
+    spread along the front. Where that leaves room, further picks follow. With ``confirm.selectable`` all are picks of
+    the rule, but one: the best in the last objective, which is there when all others turn out to have been lucky.
+    Where none may keep ``select.where``, all are spread along the front: their confirmed values are the nearest misses.
+    """
+    candidates, count = [record for record in records if record.number > 0], config.confirm.members
+    found = _pickable(candidates, config)
+    ranked = likely_picks(found, config)
+    # What knee and weights pick hangs on the ends of the front, so those are confirmed in any case.
+    if not ranked or not config.confirm.selectable or config.select.by != "objective":
+        chosen = contenders(candidates, config.objectives, count, ranked[: max(1, count // 2)])
+        return _sorted([*chosen, *[r for r in ranked if r not in chosen][: count - len(chosen)]], config)
+    last = config.objectives[-1]
+    safe = min(ranked, key=lambda record: directed(last, record.value(last)))
+    chosen = ranked[:count] if safe in ranked[:count] or count == 1 else [*ranked[: count - 1], safe]
+    return _sorted(chosen, config)
+
+
+def _pickable(candidates: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+    """Candidates that are not surely dominated by others that keep ``select.where`` as well as they do.
+
+    What breaks it can't be picked, so it takes nobody's place, however good its objectives. An uncertain reading may
+    keep it at the better end of its interval only, by value, or at the worse end too: who breaks it in confirmation
+    after all must not have kept out one that doesn't.
+    """
+    where = [parse_constraint(text) for text in config.select.where]
+    keeping = [[r for r in candidates if all(holds_at(end, c, r) for c in where)] for end in ENDS]
+    found: dict[int, TrialRecord] = {}
+    for index, rivals in enumerate(keeping):
+        if rivals and rivals not in keeping[:index]:
+            found |= {record.number: record for record in contenders(rivals, config.objectives, len(rivals))}
+    return _sorted(list(found.values()), config)
+
+
+def _sorted(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+    first = config.objectives[0]
+    return sorted(records, key=lambda record: (directed(first, record.value(first)), record.number))

@@ -1,0 +1,124 @@
+"""Dominance between points that are known with errors: how likely is each to be beaten in everything by another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.stats import LEVEL
+from olivine.search.config.metrics import directed
+from olivine.search.pareto import Floats, Mask, front, nondominated
+from olivine.search.records import TrialRecord
+
+#: A point leaves the front when it is dominated with this probability; from 1 minus this on it is a near-tie.
+SURE = 0.95
+#: Random draws behind a probability: its standard error is below 0.008.
+DRAWS, MIN_DRAWS = 4000, 200
+#: Comparisons of two points over all draws.
+COMPARISONS = 40_000_000
+#: Standard errors on either side beyond which there is no doubt.
+MARGIN = 4.0
+#: Standard error, relative to the value, of a metric whose interval has no end.
+UNKNOWN = 10.0
+
+Metrics = Mapping[str, Mapping[str, Any]]
+
+
+def dominated_probability(centres: Floats, errors: Floats, seed: int = 0) -> Floats:
+    """[n] probability that some other point is nowhere worse and somewhere better than this one.
+
+    The share of random draws from all points' normal errors in which that is so; a whole draw at a time, since the
+    rivals of one point share its error.
+
+    Args:
+        centres: [n, m] estimates, to be minimised.
+        errors: [n, m] their standard errors; 0 for what is counted.
+        seed: of the draws.
+
+    Source: Hughes (2001), Evolutionary multi-objective ranking with uncertainty and noise, EMO 2001, for dominance
+    as a probability.
+    """
+    open_ = np.flatnonzero(~_beyond_doubt(centres, errors))
+    beaten = np.ones(len(centres))
+    if len(open_):
+        draws = max(MIN_DRAWS, min(DRAWS, COMPARISONS // len(open_) ** 2))
+        noise = np.random.default_rng(seed).standard_normal((draws, len(open_), centres.shape[1]))
+        beaten[open_] = np.mean([~nondominated(d) for d in centres[open_] + noise * errors[open_]], axis=0)
+    return beaten
+
+
+def _beyond_doubt(centres: Floats, errors: Floats) -> Mask:
+    """Which points another one beats by so much that no draw need be made; what such a point beats, the other does."""
+    best, worst = centres - MARGIN * errors, centres + MARGIN * errors
+    beaten: Mask = np.any((worst[:, None, :] < best[None, :, :]).all(axis=2), axis=0, keepdims=True)[0]
+    return beaten
+
+
+def entries(found: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
+    """Metric -> its measurement as a record holds it."""
+    return {name: asdict(measurement) for name, measurement in found.items()}
+
+
+def dominated_among(points: Sequence[Metrics], objectives: Sequence[str]) -> list[float]:
+    """:func:`dominated_probability` of points given as metric -> {value, low, high}."""
+    centres = [[directed(name, float(point[name]["value"])) for name in objectives] for point in points]
+    errors = [[standard_error(point[name]) for name in objectives] for point in points]
+    shape = (len(points), len(objectives))
+    found = dominated_probability(np.reshape(centres, shape), np.reshape(errors, shape))
+    return [round(float(probability), 4) for probability in found]
+
+
+def standard_error(entry: Mapping[str, Any]) -> float:
+    """Read back from a 95 % interval, errors taken as normal."""
+    half = (float(entry["high"]) - float(entry["low"])) / 2
+    return half / NormalDist().inv_cdf((1 + LEVEL) / 2) if math.isfinite(half) else UNKNOWN * abs(float(entry["value"]))
+
+
+def contenders(
+    records: Sequence[TrialRecord], objectives: Sequence[str], count: int, first: Sequence[TrialRecord] = ()
+) -> list[TrialRecord]:
+    """At most ``count`` of the feasible records that are not surely dominated, best in the first objective first.
+
+    The front comes before its near-ties: spread evenly along it where it alone is too many, and filled up with the
+    likeliest to belong to it where there is room. At most ``count`` records that are ``first`` have their place before
+    all others.
+    """
+    feasible = [record for record in records if record.feasible]
+
+    def place(record: TrialRecord) -> tuple[float, int]:
+        return directed(objectives[0], record.value(objectives[0])), record.number
+
+    line = {record.number: record for record in [*front(feasible, objectives), *first]}
+    chosen = spread(sorted(line.values(), key=place), count, first)
+    beaten = dominated_among([record.metrics for record in feasible], objectives)
+    numbers = {record.number for record in chosen}
+    near = sorted(
+        (probability, record.number, record)
+        for probability, record in zip(beaten, feasible, strict=True)
+        if probability < SURE and record.number not in numbers
+    )
+    chosen += [record for _, _, record in near[: count - len(chosen)]]
+    return sorted(chosen, key=place)
+
+
+def spread(members: Sequence[TrialRecord], count: int, first: Sequence[TrialRecord] = ()) -> list[TrialRecord]:
+    """At most ``count`` members, spread evenly along the front, both ends included; beside those that are ``first``.
+
+    With such ones each further member is the one that is furthest, in places along the front, from all chosen.
+    """
+    if len(members) <= count:
+        return list(members)
+    taken = [index for index, member in enumerate(members) if member in first]
+    if not taken:
+        steps = max(1, count - 1)
+        return [members[round(i * (len(members) - 1) / steps)] for i in range(count)]
+    while len(taken) < count:
+        gaps = [min(abs(index - other) for other in taken) for index in range(len(members))]
+        taken.append(gaps.index(max(gaps)))
+    return [members[index] for index in sorted(taken)]

@@ -1,0 +1,69 @@
+"""Tasks of lm-eval in a study: looked up before it starts, measured at its end on the base and what was confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from olivine.evaluators.quality.lm_eval import Tasks
+from olivine.passes.errors import OlivineError, SourceError, Unwritable
+from olivine.passes.recipe import Recipe
+from olivine.search.config.language import LmEvalConfig, StudyConfig
+from olivine.search.report.folder_bench import stamped
+from olivine.search.selection.confirm import Confirmation
+from olivine.search.study.runner import Search
+
+
+def asked_tasks(given: LmEvalConfig) -> Tasks:
+    """The tasks that a YAML asks for."""
+    path = None if given.include_path is None else Path(given.include_path).expanduser()
+    return Tasks(given.tasks, given.limit, path)
+
+
+def require_tasks(config: StudyConfig) -> None:
+    """Refuse a study whose tasks could not be measured at its end, hours later.
+
+    Raises:
+        UsageError: when lm-eval is not installed, or a task is unknown or can't be measured or fetched.
+    """
+    if config.evaluation.lm_eval is not None:
+        asked_tasks(config.evaluation.lm_eval).load()
+
+
+def confirm_tasks(search: Search, confirmation: Confirmation) -> dict[str, Any]:
+    """The tasks of the study on the base, the confirmed front and the selected trial, as selection.json holds them.
+
+    Returns:
+        ``{"measured": {trial: {task.metric: measurement}}, "failures": [...]}``; empty where no tasks are asked for.
+        A member whose process dies, or a task that fails, is named and costs no other.
+    """
+    given = search.config.evaluation.lm_eval
+    if given is None:
+        return {}
+    search.watcher.phase_started("tasks: loading")
+    loaded = asked_tasks(given).load()
+    wanted = {0, *confirmation.front, search.folder.selection()["trial"]}
+    records = [record for record in search.records if record.number in wanted]
+    measured: dict[str, dict[str, Any]] = {}
+    failures = []
+    for position, record in enumerate(sorted(records, key=lambda record: record.number), start=1):
+        search.watcher.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
+        try:
+            recipe = Recipe.from_json(record.recipe)
+            with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (arm, folder):
+                found = [stamped(m, arm) for m in loaded.evaluate(arm, folder)]
+        except (Unwritable, SourceError):
+            raise
+        except OlivineError as error:
+            failures.append(f"Trial {record.number}: {error}")
+            search.watcher.note(failures[-1])
+            continue
+        measured[str(record.number)] = {m.metric: asdict(m) for m in found}
+    return {"measured": measured, "failures": failures}
+
+
+def without_samples(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Measurements for a manifest."""
+    return {name: {**entry, "samples": []} for name, entry in measured.items()}

@@ -1,0 +1,93 @@
+"""Racing: confirmed candidates that are nearly tied are timed on, so that the front is decided by more than luck."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.graph import PairedRuns
+from olivine.evaluators.latency.speedup import narrowed, widened
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.stats import Interval, pooled
+from olivine.search.selection.dominance import SURE, dominated_among, entries
+
+Members = list[dict[str, Measurement]]
+
+
+def undecided(members: Sequence[Mapping[str, Measurement]], objectives: Sequence[str]) -> list[int]:
+    """Indices of those that are neither surely dominated nor surely not, the most doubtful first."""
+    beaten = dominated_among([entries(found) for found in members], objectives)
+    doubtful = [index for index, probability in enumerate(beaten) if 1 - SURE < probability < SURE]
+    return sorted(doubtful, key=lambda index: abs(beaten[index] - 0.5))
+
+
+def tied(members: Sequence[Mapping[str, Measurement]], objectives: Sequence[str]) -> list[int]:
+    """The undecided, and those that may dominate them: the doubt is as much in a rival's error as in their own."""
+    doubtful = undecided(members, objectives)
+    rivals = [
+        other
+        for index in doubtful
+        for other in range(len(members))
+        if other not in doubtful
+        and dominated_among([entries(members[index]), entries(members[other])], objectives)[0] > 1 - SURE
+    ]
+    return list(dict.fromkeys([*doubtful, *rivals]))
+
+
+def race(
+    members: Members,
+    objectives: Sequence[str],
+    measure: Callable[[int, int], list[Measurement]],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[int]:
+    """Time those whose place is in doubt, and their rivals, again, the least measured first, while time remains.
+
+    Args:
+        members: confirmed metrics; what is measured again is replaced by what all measurements say together.
+        objectives: metric names; only those of latency can be raced.
+        measure: (index, how many times it was measured before) -> latency measurements of that member; none where it
+            no longer runs: it is not raced any more.
+        seconds: that may be spent.
+        clock: seconds.
+
+    Returns:
+        How often each member was measured, 1 for those that were not raced.
+    """
+    measured = [1] * len(members)
+    if not set(objectives) & {*PairedLatency.metrics, *PairedRuns.metrics}:
+        return measured
+    started, lost = clock(), set[int]()
+    while clock() - started < seconds and (racing := [i for i in tied(members, objectives) if i not in lost]):
+        index = min(racing, key=lambda i: measured[i])
+        if not (found := measure(index, measured[index])):
+            lost.add(index)
+            continue
+        for fresh in found:
+            members[index][fresh.metric] = combined(members[index][fresh.metric], fresh)
+        measured[index] += 1
+    return measured
+
+
+def combined(first: Measurement, second: Measurement) -> Measurement:
+    """What two independent measurements of one positive quantity say together; all samples are kept."""
+    # What neighbours do lasts for minutes: measuring again at once does not narrow it.
+    shared = [m.protocol.get("neighbours", 0.0) for m in (first, second)]
+    alone = [narrowed(_log(m), deviation) for m, deviation in zip((first, second), shared, strict=True)]
+    both = widened(pooled(alone), max(shared)).exp()
+    known = {"neighbours": max(shared)} if any(shared) else {}
+    protocol = {
+        **first.protocol,
+        **known,
+        "measured_again": [*first.protocol.get("measured_again", ()), dict(second.protocol)],
+    }
+    samples = (*first.samples, *second.samples)
+    return replace(first, value=both.value, low=both.low, high=both.high, samples=samples, protocol=protocol)
+
+
+def _log(m: Measurement) -> Interval:
+    low = math.log(m.low) if m.low > 0 else -math.inf
+    return Interval(math.log(m.value), low, math.log(m.high) if math.isfinite(m.high) else math.inf)

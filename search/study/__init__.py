@@ -1,0 +1,1 @@
+"""The study loop: open, baseline, propose, measure, record, stop, finish."""

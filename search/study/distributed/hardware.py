@@ -1,0 +1,87 @@
+"""The hardware fingerprint of a worker: latency is compared only between workers that have the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from olivine.passes.cpu import cpu_name
+from olivine.passes.transforms.session_options import available_cores
+from olivine.search.config.language import StudyConfig
+from olivine.search.environment import gpu_names, installed
+
+#: Packages whose version changes how fast a model runs.
+RUNTIMES = ("onnxruntime", "onnxruntime-genai")
+_GB = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides how fast a model runs.
+
+    Attributes:
+        cpu: the processor's name.
+        cores: cores that the process may use.
+        memory_gb: memory of the machine, in whole GB: containers and kernels differ by some MB.
+        gpus: names of the GPUs.
+        providers: the execution providers of the study.
+        versions: package -> version.
+    """
+
+    cpu: str
+    cores: int
+    memory_gb: int
+    gpus: tuple[str, ...]
+    providers: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of_this_machine(cls, config: StudyConfig) -> Fingerprint:
+        """That of this process, for a study."""
+        return cls(
+            cpu=cpu_name(),
+            cores=available_cores(),
+            memory_gb=round(psutil.virtual_memory().total / _GB),
+            gpus=gpu_names(),
+            providers=config.asked_providers(),
+            versions={package: installed(package) for package in RUNTIMES} | _of_environments(config.pythons()),
+        )
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Fingerprint:
+        """The inverse of :meth:`to_json`."""
+        lists = {name: tuple(found[name]) for name in ("gpus", "providers")}
+        return cls(**{**found, **lists})
+
+    def to_json(self) -> dict[str, Any]:
+        """As the storage keeps it."""
+        return asdict(self)
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """In what this one differs from ``other``, each in words; empty where latencies compare."""
+        mine, theirs = self.to_json(), other.to_json()
+        return [
+            f"{name} {_words(mine[name])}, not {_words(theirs[name])}" for name in mine if mine[name] != theirs[name]
+        ]
+
+
+def _of_environments(pythons: Mapping[str, str]) -> dict[str, str]:
+    """The flavours of ONNX Runtime in the environments of providers."""
+    found = {}
+    for python in pythons.values():
+        places = [str(place) for place in Path(python).parent.parent.glob("lib/python*/site-packages")]
+        for package in metadata.distributions(path=places):
+            if package.name.lower().startswith("onnxruntime"):
+                found[package.name.lower()] = package.version
+    return found
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {found}" for name, found in value.items())
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else str(value)

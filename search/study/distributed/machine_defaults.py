@@ -1,0 +1,34 @@
+"""Axes whose usual value depends on the machine: in a shared study, that of the machine which leads it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from olivine.passes.base import Scalar
+from olivine.passes.cpu import int8_sums_saturate
+from olivine.passes.transforms.session_options import available_cores
+
+_THREADS = "threads"
+
+
+def machine_values() -> dict[str, Scalar]:
+    """What those axes stand for on this machine."""
+    return {_THREADS: available_cores(), "reduce_range": int8_sums_saturate()}
+
+
+def pinned(
+    choice: Mapping[str, Scalar], values: Mapping[str, Scalar], named: Collection[str] = ()
+) -> dict[str, Scalar]:
+    """A choice as the machine with these values understands it.
+
+    Args:
+        choice: a canonical choice.
+        values: what :func:`machine_values` was on the machine that leads.
+        named: axes that the study's space names: their values are meant as they are, but for "all cores".
+    """
+    asked = {
+        axis: value
+        for axis, value in values.items()
+        if axis in choice and (choice[axis] == 0 if axis == _THREADS else axis not in named)
+    }
+    return {**choice, **asked}

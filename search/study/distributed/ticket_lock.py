@@ -1,0 +1,77 @@
+"""Turns: a lock that works in every storage of Optuna, given in the order in which workers ask.
+
+A ticket is a trial of a study of its own: the storage numbers trials one by one, so a lower number came first. A
+worker's turn has come when no lower ticket is open. The ticket of a worker that is gone is closed by whoever waits
+behind it. What is created in a turn counts only if the ticket is still open afterwards (:meth:`Turn.holds`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState, create_trial
+
+from olivine.search.study.distributed.heartbeat import Roster
+
+POLL_S = 0.05
+_WORKER = "worker"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """This worker's turn."""
+
+    storage: BaseStorage
+    ticket: int
+
+    def holds(self) -> bool:
+        """Whether nobody has taken this worker for gone and closed its ticket."""
+        return self.storage.get_trial(self.ticket).state == TrialState.RUNNING
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The tickets of one study.
+
+    Attributes:
+        storage: where they are.
+        study_id: the study that holds them.
+        roster: tells who is gone.
+    """
+
+    storage: BaseStorage
+    study_id: int
+    roster: Roster
+
+    @contextmanager
+    def turn(self) -> Iterator[Turn]:
+        """Wait for this worker's turn; it ends with the block."""
+        template = create_trial(state=TrialState.RUNNING, system_attrs={_WORKER: self.roster.name})
+        ticket = self.storage.create_new_trial(self.study_id, template)
+        try:
+            while self._others_before(ticket):
+                time.sleep(POLL_S)
+            yield Turn(self.storage, ticket)
+        finally:
+            self._close(ticket)
+
+    def _others_before(self, ticket: int) -> bool:
+        """Whether somebody is before us in the queue; tickets of those who are gone are closed."""
+        open_tickets = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+        before = [(t._trial_id, t.system_attrs[_WORKER]) for t in open_tickets if t._trial_id < ticket]
+        gone = self.roster.gone(worker for _, worker in before)
+        for other, worker in before:
+            if worker in gone:
+                self._close(other)
+        return any(worker not in gone for _, worker in before)
+
+    def _close(self, ticket: int) -> None:
+        try:
+            self.storage.set_trial_state_values(ticket, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return  # closed by one who took its holder for gone

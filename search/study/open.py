@@ -1,0 +1,256 @@
+"""Opening a study folder: one process at a time, the same study as before, its storage and its records."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.process import cgroup
+from olivine.evaluators.providers.interpreters import loop_of
+from olivine.passes.artifact import write_atomic
+from olivine.passes.errors import UsageError
+from olivine.passes.recipe import canonical
+from olivine.passes.sources.source import Source, resolve
+from olivine.passes.store.atomic_files import make_folder, sweep_aside
+from olivine.search.builds.builder import Builder
+from olivine.search.builds.cache import cache_of
+from olivine.search.cli.error_messages import LOCK_WAIT_S
+from olivine.search.config.language import StudyConfig, load_config
+from olivine.search.config.metrics import METRICS
+from olivine.search.environment import describe_environment
+from olivine.search.records import BASE, StudyDir, TrialRecord
+from olivine.search.report.progress import Watcher
+from olivine.search.study.distributed.open_shared import create_shared, refuse_second_leader, restart_if_empty
+from olivine.search.study.distributed.shared_study import SharedStudy
+from olivine.search.study.objective import STAGES, Objective
+from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.pruning import Ladder
+from olivine.search.study.runner import Search, ask
+from olivine.search.study.source_identity import measured_source
+from olivine.search.workloads.language import make_evaluators
+
+STUDY_NAME = "olivine"
+
+
+@contextmanager
+def open_search(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Search]:
+    """Create the study in ``folder``, or resume the one that is there.
+
+    Raises:
+        UsageError: when the folder holds a study of another model, space or set of objectives, or of a model that
+            has changed since, or has lost the record of its base, or another process is running it.
+        SourceError: when the model can't be found or exported.
+    """
+    with _folder_of(config, folder, watcher) as source:
+        study, records = _reopen(config, folder)
+        pool = BasePool(folder.base_times_path, pinned=1)
+        with ready(config, folder, study, source, watcher, records, pool, folder.root / "requests") as search:
+            yield search
+
+
+@contextmanager
+def lead_search(
+    config: StudyConfig, folder: StudyDir, storage: BaseStorage, watcher: Watcher
+) -> Iterator[tuple[Search, SharedStudy]]:
+    """Create the shared study of a folder's name in a storage, or resume it, as the one that leads it.
+
+    Raises:
+        UsageError: as :func:`open_search`; also when another process leads it, or its records are elsewhere.
+        SourceError: when the model can't be found or exported.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with _folder_of(config, folder, watcher) as source:
+        shared = create_shared(storage, folder.root.resolve().name, config.objectives, {"leads": True})
+        refuse_second_leader(shared)
+        records = kept_records(folder)
+        if not records:
+            shared = restart_if_empty(shared, config.objectives, folder)
+        pool = BasePool(folder.base_times_path, pinned=1)
+        requests = folder.root / "requests"
+        with shared.roster, ready(config, folder, shared.study, source, watcher, records, pool, requests) as search:
+            yield search, shared
+
+
+@contextmanager
+def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Source]:
+    """The study folder, for this process alone, with what stands in it before any trial."""
+    make_folder(folder.root)
+    with exclusive(folder.root):
+        folder.check_format()
+        _check_same_study(config, folder)
+        watcher.phase_started("source")
+        source = _source_of(config, folder)
+        folder.write_format()
+        write_atomic(folder.config_path, config.to_yaml())
+        write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
+        sweep_aside(folder.root)
+        cgroup.sweep()
+        yield source
+
+
+def _source_of(config: StudyConfig, folder: StudyDir) -> Source:
+    """The model: the one that was measured, where there are records; what is there now, where there are none."""
+    if kept_records(folder):
+        return measured_source(config, folder)
+    return resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+
+
+@contextmanager
+def ready(
+    config: StudyConfig,
+    folder: StudyDir,
+    study: optuna.Study,
+    source: Source,
+    watcher: Watcher,
+    records: list[TrialRecord],
+    pool: BasePool,
+    requests: Path,
+    stages: Sequence[str] = STAGES,
+) -> Iterator[Search]:
+    """A search with its builder and its objective, whose processes end with the block."""
+    cache = cache_of(config.cache, source)
+    cache.sweep()
+    options = {
+        "timeout_s": config.children.timeout,
+        "memory_limit_bytes": config.children.memory,
+        "loop": loop_of(config.asked_providers()),
+    }
+    with Builder(source, cache, requests, config.children.timeout, config.children.memory) as builder:
+        objective = Objective(
+            builder,
+            lambda base: make_evaluators(config, base, folder, "select", pool),
+            config.parsed_constraints(),
+            watcher,
+            options,
+            stages,
+            config.pythons(),
+            Ladder(config.parsed_constraints(), config.objectives, config.evaluation.audit or 0.0),
+        )
+        try:
+            yield Search(config, folder, study, objective, watcher, records, pool, cache)
+        finally:
+            objective.close()
+
+
+def kept_records(folder: StudyDir) -> list[TrialRecord]:
+    """The records of a folder; none where its base did not run, which is tried again then.
+
+    Raises:
+        UsageError: when that of the base is missing: another run of the base has other times than the one that the
+            others were compared with.
+    """
+    records = folder.trials()
+    if records and records[0].number > 0:
+        raise UsageError(
+            f"{folder.root} has no record of its base ({BASE}), which its {len(records)} other records were compared "
+            "with. Put the file back, or begin the study anew in another folder; 'olivine export --trial' takes what "
+            "was measured from this one still."
+        )
+    return [] if records and records[-1].number == 0 and records[0].state != "complete" else records
+
+
+def _reopen(config: StudyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
+    """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
+    records = kept_records(folder)
+    study = open_storage(folder, config.objectives)
+    if not records and study.trials and not any(trial.values for trial in study.trials):
+        # Stopped within the base: nothing was measured, and trial 0 has to be the base.
+        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        folder.base_times_path.unlink(missing_ok=True)
+        study = open_storage(folder, config.objectives)
+    if records:
+        restore(study, records, config)
+    reap(study, records, config.objectives)
+    return study, records
+
+
+def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
+    """The Optuna study in the study folder, in SQLite."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=STUDY_NAME,
+        storage=_sqlite(folder),
+        directions=[METRICS[name].direction for name in objectives],
+        load_if_exists=True,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(objectives))
+    return study
+
+
+def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
+    """The database in the study folder; who finds it locked waits."""
+    url = f"sqlite:///{folder.database_path.resolve()}"
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}})
+
+
+def restore(study: optuna.Study, records: Sequence[TrialRecord], config: StudyConfig) -> None:
+    """Give a study whose database was lost the trials of its records; :func:`reap` tells how they ended."""
+    by_number = {record.number: record for record in records}
+    space = config.search_space()
+    for number in range(len(study.trials), records[-1].number + 1):
+        record = by_number.get(number)
+        params = {}
+        if record is not None and space.contains(canonical({**space.usual(), **record.params})):
+            params = {name: value for name, value in record.params.items() if name in space.searched}
+        ask(study, space, params)
+
+
+def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequence[str]) -> None:
+    """End the trials that an interrupted process left running: from their record, or as failed without one."""
+    by_number = {record.number: record for record in records}
+    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        if frozen.number in by_number:
+            tell(study, frozen._trial_id, by_number[frozen.number], objectives)
+        else:
+            why = "its process ended before it was measured; it is proposed again"
+            study._storage.set_trial_user_attr(frozen._trial_id, "reason", why)
+            study.tell(frozen.number, state=TrialState.FAIL)
+
+
+def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
+    """Refuse to mix two studies in one folder; budgets, selection and lm-eval's tasks may change between runs."""
+    if not folder.config_path.is_file():
+        return
+    old = load_config(folder.config_path)
+    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
+    old, new = _but_tasks(old), _but_tasks(config)
+    changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+    if changed and folder.trials():
+        raise UsageError(
+            f"{folder.root} holds a study with another {', '.join(changed)}. Resume it with its own config, or give "
+            "this one a folder of its own with --out."
+        )
+
+
+def _but_tasks(config: StudyConfig) -> StudyConfig:
+    """The config without what is measured after the search alone."""
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"lm_eval": None})})
+
+
+@contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with this process however it ends."""
+    with (root / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            who = lock.read().strip() or "another process"
+            raise UsageError(f"{root} is being run by {who}; wait for it, or give --out another folder") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        yield

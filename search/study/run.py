@@ -1,0 +1,90 @@
+"""``olivine run``: a study from start to exported model, and what is printed at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from olivine.search.config.language import StudyConfig
+from olivine.search.records import StudyDir
+from olivine.search.report.progress import Watcher, watcher_for
+from olivine.search.report.publish import print_summary, show
+from olivine.search.selection.select import NoCandidate
+from olivine.search.study.distributed.lead import lead
+from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.finish import finish
+from olivine.search.study.open import lead_search, open_search
+from olivine.search.study.runner import Interrupted, Search
+from olivine.search.study.storage import connect, shown
+
+INTERRUPTED = 130
+
+
+def run_study(
+    config: StudyConfig,
+    root: Path,
+    storage: str | None,
+    config_path: Path,
+    out: Console,
+    err: Console,
+    artifacts: str = "",
+    again: str | None = None,
+) -> int:
+    """Run or resume the study in ``root``; returns the exit code.
+
+    Args:
+        config: the study.
+        root: its folder.
+        storage: URL of a storage that workers share; None for SQLite in the folder, and this process alone.
+        config_path: where the config was read.
+        out: where the progress is printed.
+        err: where it is said why it stopped.
+        artifacts: URL where workers that do not share the folder leave their records; empty for none.
+        again: the command that resumes it; ``olivine run`` by default.
+
+    Raises:
+        NoCandidate: when no candidate meets the constraints (exit code 3).
+        OlivineError: when the model can't be found, or its float base can't be built or measured.
+    """
+    folder = StudyDir(root)
+    watcher = watcher_for(out)
+    try:
+        with _opened(config, folder, storage, artifacts, watcher) as (search, begin):
+            try:
+                begin()
+                chosen = finish(search)
+            except (Interrupted, KeyboardInterrupt):
+                show(search.study, search.folder)
+                watcher.study_ended()
+                resume = again or f"olivine run {config_path} --out {root}"
+                err.print(
+                    f"olivine: stopped; every finished trial is kept. Resume with:\n"
+                    f"  {resume}{f' --storage {shown(storage)}' if storage else ''}",
+                    markup=False,
+                )
+                return INTERRUPTED
+            except NoCandidate:
+                show(search.study, search.folder)
+                raise
+            show(search.study, search.folder)
+    finally:
+        watcher.study_ended()
+    print_summary(folder, chosen, out, folder.best_path)
+    out.print(f"talk:      olivine chat {folder.best_path}", markup=False)
+    return 0
+
+
+@contextmanager
+def _opened(
+    config: StudyConfig, folder: StudyDir, storage: str | None, artifacts: str, watcher: Watcher
+) -> Iterator[tuple[Search, Callable[[], None]]]:
+    """The search, and what runs it: this process alone, or with whoever joins."""
+    if storage is None:
+        with open_search(config, folder, watcher) as search:
+            yield search, search.run
+    else:
+        with lead_search(config, folder, connect(storage), watcher) as (search, shared):
+            yield search, lambda: lead(search, shared, Exchange(folder, artifacts))

@@ -1,0 +1,135 @@
+"""The end of a plain study: confirm the front on held-back samples, select, write front.csv, export."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from olivine.evaluators.measurement import Measurement
+from olivine.passes.artifact import write_atomic
+from olivine.passes.errors import OlivineError, SourceError, Unwritable
+from olivine.passes.graphs.catalog import PlainRecipe
+from olivine.search.config.metrics import TASK_METRICS
+from olivine.search.environment import HARDWARE, describe_environment
+from olivine.search.export.graph_folder import export_plain
+from olivine.search.records import TrialRecord
+from olivine.search.selection.confirm import Confirmation, keeping, shrinkage, unless_lost
+from olivine.search.selection.contenders import to_confirm
+from olivine.search.selection.dominance import SURE, dominated_among, entries
+from olivine.search.selection.racing import race
+from olivine.search.selection.select import NoCandidate, Selection, select
+from olivine.search.study.finish import front_rows
+from olivine.search.workloads.graph_study import PlainSearch
+
+FRONT_METRICS = (
+    "latency_ms",
+    "latency_speedup",
+    "cosine_distance",
+    "kl_divergence",
+    "top1_agreement",
+    *TASK_METRICS,
+    "model_bytes",
+    "peak_rss_bytes",
+)
+#: Columns that say what the search itself had found.
+SEARCHED = ("latency_speedup", "cosine_distance", "task_score")
+
+Members = list[tuple[TrialRecord, dict[str, Measurement]]]
+
+
+def finish(search: PlainSearch) -> Selection:
+    """Confirm, select and export; what a person looks at is written in every case.
+
+    Raises:
+        NoCandidate: when nothing meets the constraints.
+    """
+    confirmation = confirm(search)
+    chosen: Selection | None = None
+    nothing: NoCandidate | None = None
+    try:
+        chosen = select(search.config, confirmation, search.records)
+    except NoCandidate as error:
+        nothing = error
+    measured = {name for _, found in confirmation.members for name in found}
+    metrics = [name for name in FRONT_METRICS if name in measured]
+    searched = [name for name in SEARCHED if name in measured]
+    sampled = [name for name in (*SEARCHED, "task_drop") if name in measured]
+    table = front_rows(search.config.search_space().searched, metrics, sampled, searched, confirmation, chosen)
+    write_atomic(search.folder.front_path, table)
+    found = {
+        "trial": chosen.record.number if chosen else None,
+        "reason": chosen.reason if chosen else str(nothing),
+        "warnings": list(chosen.warnings) if chosen else [],
+        "confirmed": {str(r.number): {name: asdict(m) for name, m in one.items()} for r, one in confirmation.members},
+        "front": list(confirmation.front),
+        "dominated_probability": {str(number): p for number, p in confirmation.dominated.items()},
+        "measured": {str(number): count for number, count in confirmation.measured.items()},
+        "shrinkage": shrinkage(confirmation, SEARCHED),
+    }
+    write_atomic(search.folder.selection_path, json.dumps(found, indent=1))
+    if chosen is None:
+        assert nothing is not None
+        raise nothing
+    search.watcher.phase_started("export")
+    artifact = search.objective.build(PlainRecipe.from_json(chosen.record.recipe), "export")
+    measurements = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
+    about = manifest(search.config.name, search.source.about(), search.config.model, chosen.record, measurements)
+    samples = search.objective.samples
+    export_plain(artifact.path, search.folder.best_path, about, samples.timed, True, search.objective.arm_options())
+    return chosen
+
+
+def confirm(search: PlainSearch) -> Confirmation:
+    """Measure contenders again, in fresh processes, on held-back samples; time near-ties on."""
+    config, objective = search.config, search.objective
+    latency = objective.latency(config.confirm.max_seconds, seed=1)
+    chosen = to_confirm(search.records, config)
+    members: Members = []
+    failures = []
+    for position, record in enumerate(chosen, start=1):
+        search.watcher.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
+        try:
+            members.append((record, objective.remeasure(record, latency)))
+        except (Unwritable, SourceError):
+            raise
+        except OlivineError as error:
+            failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
+            search.watcher.note(failures[-1])
+    limits = config.parsed_constraints()
+    feasible = keeping(members, limits)
+    measured = _race(search, feasible)
+    feasible = keeping(feasible, limits)  # a race changes what is known
+    beaten = dominated_among([entries(found) for _, found in feasible], config.objectives)
+    dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
+    front = tuple(number for number, probability in dominated.items() if probability < SURE)
+    return Confirmation(tuple(members), front, {}, tuple(failures), dominated, measured)
+
+
+def _race(search: PlainSearch, members: Members) -> dict[int, int]:
+    """Time near-ties on; trial number -> how often it was measured."""
+    config, objective = search.config, search.objective
+
+    def again(index: int, before: int) -> list[Measurement]:
+        record = members[index][0]
+        search.watcher.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
+        latency = objective.latency(config.confirm.max_seconds, seed=1)
+        return unless_lost(search.watcher, lambda: objective.retime(record, latency, 1000 * before))
+
+    measured = race([found for _, found in members], config.objectives, again, config.confirm.race or 0.0)
+    return {record.number: count for (record, _), count in zip(members, measured, strict=True)}
+
+
+def manifest(name: str, model: Any, source: str, record: TrialRecord, measurements: Any) -> dict[str, Any]:
+    """What olivine.json says of an exported candidate, beside its files."""
+    environment = describe_environment()
+    return {
+        "kind": "plain",
+        "model": {**model, "source": source},
+        "recipe": record.recipe,
+        "recipe_key": record.recipe_key,
+        "study": {"name": name, "trial": record.number},
+        "measurements": measurements,
+        "versions": environment["versions"],
+        "hardware": {part: environment[part] for part in HARDWARE},
+    }

@@ -1,0 +1,120 @@
+"""``olivine run``, ``plan`` and ``export`` for studies of plain graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from olivine.passes.errors import UsageError
+from olivine.passes.graphs.catalog import PlainRecipe, compose
+from olivine.passes.graphs.graph_inputs import graph_inputs
+from olivine.passes.graphs.source import GRAPH, find_plain
+from olivine.passes.store.cache import scratch_folder
+from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.export.graph_folder import export_plain
+from olivine.search.records import StudyDir
+from olivine.search.report.progress import watcher_for
+from olivine.search.report.publish import print_summary, show
+from olivine.search.selection.select import NoCandidate
+from olivine.search.study.run import INTERRUPTED
+from olivine.search.study.runner import Interrupted
+from olivine.search.study.source_identity import refuse_other_model
+from olivine.search.workloads.graph_builder import PlainBuilder
+from olivine.search.workloads.graph_finish import finish, manifest
+from olivine.search.workloads.graph_samples import make_samples
+from olivine.search.workloads.graph_study import base_choice, cache_for, candidates_of, open_plain
+from olivine.search.workloads.graph_task import load_task
+
+
+def run_plain(
+    config: PlainStudyConfig, root: Path, storage: str | None, config_path: Path, out: Console, err: Console
+) -> int:
+    """Run or resume the study in ``root``; returns the exit code.
+
+    Raises:
+        UsageError: for a shared storage, which such studies do not take.
+        NoCandidate: when no candidate meets the constraints (exit code 3).
+        OlivineError: when the model can't be found, or its base can't be built or measured.
+    """
+    if storage is not None:
+        raise UsageError("--storage: a study of a plain graph runs in one process, with SQLite in its folder")
+    folder, watcher = StudyDir(root), watcher_for(out)
+    try:
+        with open_plain(config, folder, watcher) as search:
+            try:
+                search.run()
+                chosen = finish(search)
+            except (Interrupted, KeyboardInterrupt):
+                show(search.study, search.folder)
+                watcher.study_ended()
+                err.print(
+                    "olivine: stopped; every finished trial is kept. Resume with:\n"
+                    f"  olivine run {config_path} --out {root}",
+                    markup=False,
+                )
+                return INTERRUPTED
+            except NoCandidate:
+                show(search.study, search.folder)
+                raise
+            show(search.study, search.folder)
+    finally:
+        watcher.study_ended()
+    print_summary(folder, chosen, out, folder.best_path / GRAPH)
+    return 0
+
+
+def plan_lines(config: PlainStudyConfig) -> list[str]:
+    """Axes and the number of candidates; builds nothing.
+
+    Raises:
+        UsageError: when data or metric of the task are not there.
+    """
+    task = load_task(config)
+    axes = [f"{domain.axis.name}: {domain}" for domain in config.search_space().domains]
+    count = candidates_of(config)
+    shapes = [
+        f"{name} ({', '.join(f'{size} {n}' for size, n in sizes.items())})"
+        for name, sizes in config.inputs.shapes.items()
+    ]
+    trials = config.stop.trials if count is None else min(count, config.stop.trials)
+    return [
+        f"study {config.name} on {config.model}",
+        *axes,
+        f"candidates: {'more than can be counted' if count is None else count}, of which {trials} are measured",
+        f"shapes: {'; '.join(shapes)}",
+        f"timing: at most {config.evaluation.latency.max_seconds:g} s a candidate",
+        *([f"task: {task.given.metric} on {len(task.parts['select'])} rows of {task.name}"] if task else []),
+    ]
+
+
+def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | None, to: Path, force: bool) -> Path:
+    """Export a trial, by default the selected one.
+
+    Raises:
+        UsageError: when the study has no such trial, has selected none, its model has changed, or ``to`` exists.
+    """
+    selection = study.selection()
+    if number is None:
+        number = selection.get("trial")
+    if number is None:
+        raise UsageError(f"{study.root} has selected no trial; name one with --trial")
+    record = study.trial(number)
+    if not record.feasible:
+        raise UsageError(f"trial {number} is {record.state}: {record.reason}")
+    source = find_plain(config.model, config.architecture)
+    refuse_other_model(study, config.model, source.about())
+    cache = cache_for(config)
+    measured = selection.get("confirmed", {}).get(str(number), record.metrics)
+    measurements = {name: {**metric, "samples": []} for name, metric in measured.items()}
+    children = config.children
+    with (
+        scratch_folder("build") as requests,
+        PlainBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder,
+    ):
+        base = builder.build(compose(base_choice(config)), "base").artifact.path
+        samples = make_samples(config, source.folder, graph_inputs(base / GRAPH), requests / "inputs")
+        builder.calibrate = samples.path("calibrate")
+        artifact = builder.build(PlainRecipe.from_json(record.recipe), "build").artifact
+        about = manifest(config.name, source.about(), config.model, record, measurements)
+        return export_plain(artifact.path, to, about, samples.timed, force, {"loop": "graph"})

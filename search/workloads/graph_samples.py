@@ -1,0 +1,156 @@
+"""The samples of a plain study: texts, pictures, rows of arrays or made-up values, in three parts that share nothing.
+
+Ranges are learned from ``calibrate``; the search compares outputs on ``select``, confirmation on ``confirm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.data.text_source import SPLITS, TextSource, splits
+from olivine.passes.errors import UsageError
+from olivine.passes.graphs.graph_inputs import Feed, GraphInput, check_sizes, synthetic
+from olivine.passes.graphs.pictures import picture_feeds
+from olivine.passes.graphs.quantize import write_feeds
+from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.config.language import TextFileConfig
+from olivine.search.workloads.graph_text_feeds import text_feed, text_tokenizer
+
+Make = Callable[[str, int], list[Feed]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Files of feeds.
+
+    Attributes:
+        folder: where they lie.
+        origin: where the samples come from, for protocols.
+        counts: split -> samples in its file.
+        shapes: names of the shapes, in the order of their file.
+    """
+
+    folder: Path
+    origin: str
+    counts: dict[str, int]
+    shapes: tuple[str, ...]
+
+    def path(self, split: str) -> Path:
+        """The file of one split: select, confirm, calibrate."""
+        return self.folder / f"{split}.npz"
+
+    @property
+    def timed(self) -> Path:
+        """The file with one feed a shape."""
+        return self.folder / "shapes.npz"
+
+
+def make_samples(config: PlainStudyConfig, model: Path, inputs: Sequence[GraphInput], to: Path) -> Samples:
+    """Write the samples of a study; the same every time.
+
+    Args:
+        config: of the study.
+        model: folder of the model, where a tokenizer may be.
+        inputs: of its graph.
+        to: the folder for the files.
+
+    Raises:
+        UsageError: when shapes, texts, pictures or arrays do not fit the graph, or are too few.
+    """
+    given = config.inputs
+    for name, sizes in given.shapes.items():
+        check_sizes(inputs, sizes, f"inputs.shapes.{name}")
+    to.mkdir(parents=True, exist_ok=True)
+    timed = [synthetic(inputs, sizes, np.random.default_rng([config.seed, 7])) for sizes in given.shapes.values()]
+    origin, make = _maker(config, model, inputs)
+    counts: dict[str, int] = {}
+    samples = Samples(to, origin, counts, tuple(given.shapes))
+    write_feeds(samples.timed, timed)
+    for split in SPLITS:
+        asked = given.calibrate if split == "calibrate" else given.samples
+        feeds = make(split, asked)
+        if len(feeds) < min(asked, 2):
+            raise UsageError(
+                f"inputs: {origin} gives {len(feeds)} samples for '{split}'; it takes at least 2. Name more."
+            )
+        counts[split] = len(feeds)
+        write_feeds(samples.path(split), feeds)
+    return samples
+
+
+def _maker(config: PlainStudyConfig, model: Path, inputs: Sequence[GraphInput]) -> tuple[str, Make]:
+    """What the samples are called, and what makes those of a split."""
+    given, seed = config.inputs, config.seed
+    if given.text is not None:
+        text = _text_source(given.text)
+        parts = splits(text.documents(), seed)
+        return text.name, lambda split, count: _texts(parts[split], model, inputs, given.tokens, count)
+    if given.pictures is not None:
+        name = given.pictures
+        return name, lambda split, count: picture_feeds(name, inputs, count, seed, SPLITS.index(split), len(SPLITS))
+    if given.data is not None:
+        path = Path(given.data).expanduser()
+        rows = _rows(path, inputs)
+        order = np.random.default_rng(seed).permutation(len(next(iter(rows.values()))))
+        shares = np.array_split(order, len(SPLITS))
+
+        def taken(split: str, count: int) -> list[Feed]:
+            chosen = shares[SPLITS.index(split)][:count]
+            return [{name: values[i : i + 1] for name, values in rows.items()} for i in chosen]
+
+        return path.name, taken
+
+    def made_up(split: str, count: int) -> list[Feed]:
+        rng = np.random.default_rng([seed, SPLITS.index(split)])
+        shapes = list(given.shapes.values())
+        # Histograms of static ranges need arrays of one size.
+        sizes = shapes[:1] if split == "calibrate" else shapes
+        return [synthetic(inputs, sizes[i % len(sizes)], rng) for i in range(count)]
+
+    return "made-up values", made_up
+
+
+def _text_source(given: Any) -> TextSource:
+    if isinstance(given, str):
+        return TextSource.parse(given)
+    if isinstance(given, TextFileConfig):
+        return TextSource(file=Path(given.file).expanduser(), column=given.column)
+    return TextSource(**given.model_dump())
+
+
+def _texts(documents: Sequence[str], model: Path, inputs: Sequence[GraphInput], most: int, count: int) -> list[Feed]:
+    """The first tokens of documents that have that many, one a batch; shorter ones as they are where those run out.
+
+    Raises:
+        UsageError: when the model's folder has no tokenizer.json, or the graph reads something else than text.
+    """
+    tokenizer = text_tokenizer(model, most, "inputs.text")
+    encoded = [tokenizer.encode(document) for document in documents]
+    encoded.sort(key=lambda one: -len(one.ids))  # equal sizes first: histograms of ranges need them
+    return [text_feed(inputs, one, "inputs.text") for one in encoded[:count] if one.ids]
+
+
+def _rows(path: Path, inputs: Sequence[GraphInput]) -> Feed:
+    """An array an input, all of the same length.
+
+    Raises:
+        UsageError: when the file is none, lacks an input, or the arrays' lengths differ.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"inputs.data: {path} can't be read as .npz: {error}") from error
+    lacking = [given.name for given in inputs if given.name not in found]
+    if lacking:
+        raise UsageError(f"inputs.data: {path} has no array {', '.join(lacking)}; it has {', '.join(found)}")
+    rows = {given.name: found[given.name].astype(given.dtype) for given in inputs}
+    if len({len(values) for values in rows.values()}) != 1:
+        lengths = ", ".join(f"{name} {len(values)}" for name, values in rows.items())
+        raise UsageError(f"inputs.data: the arrays of {path} differ in length: {lengths}")
+    return rows

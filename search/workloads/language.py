@@ -1,0 +1,63 @@
+"""What a study measures with: its evaluators, on one split of its text, as its config says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.windows import TextProtocol, Window, draw
+from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.memory import Memory
+from olivine.evaluators.providers.interpreters import loop_of
+from olivine.evaluators.quality.text_quality import Quality
+from olivine.passes.artifact import ModelArtifact
+from olivine.search.config.language import StudyConfig, TextFileConfig
+from olivine.search.records import StudyDir
+from olivine.search.study.objective import Evaluators
+
+
+def make_evaluators(
+    config: StudyConfig, base: ModelArtifact, folder: StudyDir, split: str, pool: BasePool
+) -> Evaluators:
+    """The evaluators of a study, on the ``select`` or the ``confirm`` split of its text."""
+    evaluation, latency = config.evaluation, config.evaluation.latency
+    confirming = split == "confirm"
+    count = (config.confirm.windows if confirming else None) or evaluation.windows
+    name, windows = text_windows(config, base.path, split, count)
+    quality = Quality(
+        windows=windows,
+        store=folder.root / "reference",
+        reference_key=base.key,
+        protocol={
+            "text": name,
+            "split": split,
+            "window_tokens": evaluation.window_tokens,
+            "seed": config.seed,
+            "loop": loop_of(config.asked_providers()),
+        },
+    )
+    seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds
+    timing = PairedLatency(
+        prompt_tokens=latency.prompt_tokens,
+        new_tokens=latency.new_tokens,
+        half_width=latency.half_width,
+        max_seconds=seconds,
+        seed=config.seed + confirming,
+        base_pool=pool,
+    )
+    return Evaluators(Memory(latency.prompt_tokens), quality, timing)
+
+
+def text_windows(config: StudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
+    """Windows of one split of the study's text, as the model's tokenizer cuts it; and the text's name."""
+    given = config.evaluation.text
+    if isinstance(given, str):
+        source = TextSource.parse(given)
+    elif isinstance(given, TextFileConfig):
+        source = TextSource(file=Path(given.file).expanduser(), column=given.column)
+    else:
+        source = TextSource(**given.model_dump())
+    protocol = TextProtocol(config.evaluation.window_tokens, config.evaluation.window_tokens)
+    text = protocol.joiner.join(splits(source.documents(), config.seed)[split])
+    return source.name, draw(tokenize(text, model), protocol, count, config.seed, f"{source.name} ({split})")

@@ -1,0 +1,180 @@
+"""Cores that a host moves: simulated ones for the rules, this machine's own for the reading."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from olivine.evaluators.latency import core_placement as module
+from olivine.evaluators.latency.core_distance import MAX_PAIRS, CoreDistance, partners
+from olivine.evaluators.latency.core_placement import NAP_S, REST_S, SEARCH_S, Placement, oddest
+from olivine.evaluators.process.scheduling import own_cores
+
+NEAR, APART, STACKED = 1.6, 5.0, 1.05
+#: Others may keep a core busy while tests run.
+PATIENT_S = 10.0
+
+
+def watched(distances: Iterable[float | None], allowance_s: float = 100.0) -> tuple[Placement, list[float]]:
+    """A placement that reads these distances one after the other, and its naps."""
+    naps: list[float] = []
+    return Placement(iter(distances).__next__, allowance_s, naps.append), naps
+
+
+def test_cores_side_by_side_need_no_rest() -> None:
+    placement, naps = watched([NEAR, NEAR * 1.2])
+    assert placement.settle() == (NEAR, NEAR)
+    assert placement.settle() == (NEAR * 1.2, NEAR * 1.2)
+    assert naps == []
+
+
+@pytest.mark.parametrize("elsewhere", [APART, STACKED])
+def test_cores_that_are_elsewhere_rest_until_they_lie_side_by_side(elsewhere: float) -> None:
+    placement, naps = watched([NEAR, NEAR, elsewhere, elsewhere, elsewhere, NEAR])
+    placement.settle()
+    placement.settle()
+    assert placement.settle() == (elsewhere, NEAR)
+    assert naps == [NAP_S] * 3
+    assert placement.rested_s == pytest.approx(3 * NAP_S)
+
+
+def test_rest_ends_after_a_while_and_altogether() -> None:
+    placement, naps = watched(itertools.chain([NEAR], itertools.repeat(APART)), allowance_s=1.5)
+    placement.settle()
+    assert placement.settle() == (APART, APART)
+    assert sum(naps) == pytest.approx(REST_S, abs=NAP_S)
+    placement.settle()
+    placement.settle()
+    assert sum(naps) == pytest.approx(1.5, abs=NAP_S)
+
+
+def test_a_nearer_place_is_looked_for_once_where_none_is_known() -> None:
+    placement, naps = watched(itertools.repeat(4.0))
+    placement.settle()
+    placement.settle()
+    assert sum(naps) == pytest.approx(SEARCH_S, abs=NAP_S)
+    assert placement.near([4.0, 4.5]).all()
+
+
+def test_cores_that_the_host_always_stacks_are_as_near_as_they_get() -> None:
+    placement, _ = watched(itertools.repeat(STACKED))
+    placement.settle()
+    assert placement.near([STACKED, STACKED]).all()
+    assert not math.isfinite(placement.nearest)
+
+
+def test_one_odd_reading_does_not_make_hyperthreads_of_one_core_elsewhere() -> None:
+    placement, naps = watched([STACKED, STACKED, 1.3, *[STACKED] * 5])
+    for _ in range(8):
+        placement.settle()
+    assert naps == []
+    assert placement.near([STACKED, 1.3]).all()
+
+
+def test_what_earlier_measurements_knew_is_known() -> None:
+    placement = Placement(itertools.repeat(APART).__next__, 0.0, nearest=NEAR)
+    assert placement.settle() == (APART, APART)
+    assert not placement.near([APART])[0]
+
+
+def test_what_is_unknown_is_neither_rested_for_nor_left_out() -> None:
+    placement, naps = watched([NEAR, None, None])
+    placement.settle()
+    assert all(math.isnan(distance) for distance in placement.settle())
+    assert naps == []
+    assert placement.near([math.nan, NEAR, APART, STACKED]).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("distances", "odd"),
+    [([NEAR, APART, NEAR], APART), ([APART, STACKED], STACKED), ([math.nan, NEAR], NEAR), ([], math.nan)],
+)
+def test_the_oddest_moment_is_that_of_a_round(distances: list[float], odd: float) -> None:
+    assert oddest(distances) == pytest.approx(odd, nan_ok=True)
+
+
+@pytest.fixture
+def cores() -> list[int]:
+    found = own_cores()
+    if len(found) < 2:
+        pytest.skip("a machine of one core")
+    return found
+
+
+def test_this_machine_tells_how_far_its_cores_lie_from_each_other(cores: list[int]) -> None:
+    with closing(CoreDistance(cores, PATIENT_S)) as distance:
+        found = [distance.measure() for _ in range(9)]
+        assert all(one is not None for one in found)
+        # What another core wrote is never nearer than what was read a moment ago.
+        assert np.median([one for one in found if one is not None]) > 1.0
+        assert sorted(os.sched_getaffinity(0)) == cores
+
+
+def test_a_writer_that_is_gone_leaves_the_distance_unknown(cores: list[int]) -> None:
+    with closing(CoreDistance(cores)) as distance:
+        os.kill(distance.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, distance.pid, os.WEXITED | os.WNOWAIT)
+        assert distance.measure() is None
+        assert sorted(os.sched_getaffinity(0)) == cores
+
+
+def test_a_writer_that_answers_too_late_answers_the_next_time(cores: list[int]) -> None:
+    with closing(CoreDistance(cores, 0.5)) as distance:
+        for _ in range(2):
+            os.kill(distance.pid, signal.SIGSTOP)
+            assert distance.measure() is None
+        os.kill(distance.pid, signal.SIGCONT)
+        assert any(distance.measure() is not None for _ in range(20))
+
+
+@pytest.mark.parametrize("stalled", ["_read", "_answered"])
+def test_a_reader_that_stalls_is_answered_the_next_time(
+    cores: list[int], stalled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(CoreDistance(cores, 0.5)) as distance:
+        usual = getattr(CoreDistance, stalled)
+        stalls = itertools.chain([1.0], itertools.repeat(0.0))  # the writer's patience ends meanwhile
+        monkeypatch.setattr(CoreDistance, stalled, lambda self: (time.sleep(next(stalls)), usual(self))[1])
+        distance.measure()
+        assert any(distance.measure() is not None for _ in range(20))
+
+
+def test_where_memory_can_t_be_shared_cores_are_not_watched(cores: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(name: str) -> int:
+        raise PermissionError(name)
+
+    monkeypatch.setattr("os.memfd_create", refused)
+    assert CoreDistance.start(cores) is None
+    assert CoreDistance.start(cores[:1]) is None
+
+
+def test_a_core_that_was_taken_away_leaves_the_distance_unknown(cores: list[int]) -> None:
+    with closing(CoreDistance([cores[0], 4000])) as distance:
+        assert distance.measure() is None
+    with closing(CoreDistance([4000, cores[0]])) as distance:
+        assert distance.measure() is None
+    assert own_cores() == cores
+
+
+def test_pairs_of_many_cores_are_a_sample() -> None:
+    assert partners([0, 1]) == [1]
+    assert partners([3, 5, 8]) == [5, 8]
+    many = partners(list(range(64)))
+    assert len(many) == MAX_PAIRS == len(set(many))
+    assert many[-1] > 50
+    assert 0 not in many
+
+
+def test_distances_of_a_round_are_compared_by_value() -> None:
+    placement = Placement(lambda: NEAR, 0.0)
+    placement.look()
+    assert placement.near(np.linspace(1.3, 2.7, 5)).all()
+    assert module.FAR * NEAR > 2.7

@@ -1,0 +1,332 @@
+"""Paired latency on simulated arms: a machine whose speed drifts and jumps, and programs that interfere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_cores import simulate
+
+from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.interleave import MIN_ROUNDS
+from olivine.evaluators.latency.speedup import PREFILL_LUCK
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.messages import Timing
+
+
+class Machine:
+    """Simulated time: slow drift by tens of percent, and interference that only ever adds time."""
+
+    def __init__(self, seed: int, noise: float = 1.0, luck: float = 0.0) -> None:
+        self.luck = luck  # standard deviation of what a process keeps for its life
+        self.apart = False  # whether the host runs the cores on two chips
+        self.rng = np.random.default_rng(seed)
+        self.now = 0.0
+        self.noise = noise
+        self.phase = self.rng.uniform(0, 2 * np.pi)
+
+    def spend(self, work_ms: float) -> float:
+        drift = 1 + 0.3 * self.noise * np.sin(self.phase + self.now / 7)
+        jitter = np.exp(0.02 * self.noise * self.rng.normal())
+        burst = 1 + self.noise * self.rng.exponential(0.5) * (self.rng.random() < 0.2)
+        ms = float(work_ms * drift * jitter * burst)
+        self.now += ms / 1e3
+        return ms
+
+
+@pytest.fixture(autouse=True)
+def still_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(monkeypatch, lambda: 1.6)
+
+
+class SimulatedArm:
+    vocab_size = 100
+    usable = True
+
+    def __init__(self, machine: Machine, prefill_ms: float, step_ms: float, apart: float = 1.0) -> None:
+        self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
+        self.apart = apart  # how many times as long it takes where the cores are apart
+        self.prompts: list[list[int]] = []
+        self.processes = 0
+        self.threads = 2
+        self.kept_on: list[set[int]] = []
+        self.held: list[int] = []
+        self.room = 1000
+        self.load_seconds = 0.5
+        self.restart()
+        self.cold = 3.0
+
+    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
+        self.prompts.append(list(tokens))
+        self.cold = max(1.0, self.cold - 1.0)  # the first visits of a process are slower
+        return Timing([self._spend(self.prefill_ms * self.cold)], 0.0)
+
+    def decode(self, steps: int) -> Timing:
+        return Timing([self._spend(self.step_ms) for _ in range(steps)], 0.0)
+
+    def _spend(self, work_ms: float) -> float:
+        return self.machine.spend(work_ms * self.luck * (self.apart if self.machine.apart else 1.0))
+
+    def reserve(self, tokens: int) -> bool:
+        self.held.append(tokens)
+        return tokens <= self.room
+
+    def keep_on(self, cores: Collection[int]) -> None:
+        self.kept_on.append(set(cores))
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def hurry(self, first: bool) -> bool:
+        self.first = first
+        return True
+
+    def restart(self) -> None:
+        self.processes += 1
+        self.cold = 1.5
+        self.luck = float(np.exp(self.machine.luck * self.machine.rng.normal()))
+
+    def reload(self) -> None:
+        self.machine.now += self.load_seconds
+
+
+def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
+    """Measure a candidate that is ``prefill`` and ``decode`` times as fast as the base."""
+    machine = Machine(seed, noise)
+    base = SimulatedArm(machine, 100.0, 10.0)
+    candidate = SimulatedArm(machine, 100.0 / prefill, 10.0 / decode)
+    latency = PairedLatency(seed=seed, clock=lambda: machine.now, **options)  # type: ignore[arg-type]
+    return {m.metric: m for m in latency.evaluate(candidate, base)}
+
+
+def test_without_noise_the_numbers_are_the_true_ones() -> None:
+    found = measure(0, prefill=2.0, decode=4.0, noise=0.0)
+    assert found["ttft_speedup"].value == pytest.approx(2.0)
+    assert found["tpot_speedup"].value == pytest.approx(4.0)
+    assert found["ttft_ms"].value == pytest.approx(50.0)
+    assert found["tpot_ms"].value == pytest.approx(2.5)
+    assert found["e2e_ms"].value == pytest.approx(50 + 31 * 2.5)
+    assert found["e2e_speedup"].value == pytest.approx((100 + 31 * 10) / (50 + 31 * 2.5))
+    assert found["prefill_tok_s"].value == pytest.approx(128 / 0.05)
+    assert found["decode_tok_s"].value == pytest.approx(400.0)
+    assert found["tpot_ms"].protocol["ended_by"] == "half_width"
+    assert found["tpot_ms"].protocol["rounds"] < 2 * MIN_ROUNDS
+
+
+def test_intervals_cover_the_truth_and_the_estimate_is_unbiased() -> None:
+    runs = [measure(seed, 0.9, 2.5, half_width=0.0) for seed in range(40)]
+    for metric, truth in (("ttft_speedup", 0.9), ("tpot_speedup", 2.5)):
+        covered = sum(run[metric].low <= truth <= run[metric].high for run in runs)
+        assert covered >= 35, metric
+        centre = np.mean([np.log(run[metric].value) for run in runs])
+        assert centre == pytest.approx(np.log(truth), abs=0.01), metric
+
+
+def test_a_planted_difference_of_5_percent_is_found_on_its_side() -> None:
+    runs = [measure(seed, 1.05, 1.05, half_width=0.0, max_seconds=20.0) for seed in range(20)]
+    assert sum(run["tpot_speedup"].low > 1 for run in runs) >= 19
+    assert sum(run["tpot_speedup"].value > 1 for run in runs) == 20
+
+
+def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
+    def processes(load_seconds: float) -> tuple[int, int]:
+        machine = Machine(0)
+        arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+        arms[0].load_seconds = load_seconds
+        latency = PairedLatency(half_width=0.0, max_seconds=20.0, clock=lambda: machine.now)
+        found = latency.evaluate(arms[1], arms[0])
+        return found[0].protocol["processes"], arms[0].processes
+
+    assert processes(0.5) == (8, 8)
+    assert processes(60.0) == (1, 1)
+
+
+def test_luck_of_processes_is_within_the_interval() -> None:
+    runs = []
+    for seed in range(40):
+        machine = Machine(seed, noise=0.3, luck=PREFILL_LUCK / math.sqrt(2))
+        base, candidate = SimulatedArm(machine, 100.0, 10.0), SimulatedArm(machine, 100.0, 10.0)
+        latency = PairedLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
+        runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
+    assert sum(run.low <= 1 <= run.high for run in runs) >= 36
+
+
+def measure_moved(
+    seed: int, returns: float, monkeypatch: pytest.MonkeyPatch, max_seconds: float = 10.0
+) -> dict[str, Measurement]:
+    """A candidate that is twice as fast as the base with the cores side by side, and 1.4 times with them apart."""
+    machine = Machine(seed, noise=0.3)
+
+    def distance() -> float:
+        """Of cores that a host moves apart at random, and often back while they rest."""
+        machine.apart = machine.rng.random() < (1 - returns if machine.apart else 0.1)
+        return float((5.0 if machine.apart else 1.6) * machine.rng.uniform(0.9, 1.1))
+
+    simulate(monkeypatch, distance)
+    base, candidate = SimulatedArm(machine, 100, 10, 0.8), SimulatedArm(machine, 50, 5, 0.8 / 0.7)
+    latency = PairedLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
+    return {m.metric: m for m in latency.evaluate(candidate, base)}
+
+
+def test_rounds_in_which_the_host_moved_the_cores_apart_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("olivine.evaluators.latency.core_placement.NAP_S", 0.0)
+    runs = [measure_moved(seed, 0.4, monkeypatch) for seed in range(20)]
+    for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
+        assert np.mean([np.log(run[metric].value) for run in runs]) == pytest.approx(np.log(2), abs=0.01), metric
+        assert sum(run[metric].low <= 2 <= run[metric].high for run in runs) >= 17, metric
+    for run in runs:
+        protocol = run["tpot_ms"].protocol
+        facts, samples = protocol["core_distance"], protocol["samples"]
+        moved = samples["cores_moved"]
+        assert facts["rounds_moved"] == len(moved["ttft_ms"]) == len(moved["core_distance"]) > 0
+        assert not facts["moved_counted"]
+        assert max(samples["core_distance"]) < 2 < 4 < min(moved["core_distance"])
+        assert protocol["rounds"] == len(samples["ttft_ms"]) >= MIN_ROUNDS
+        assert not any("moved the cores" in caution for caution in protocol["cautions"])
+
+
+def test_where_the_cores_hardly_ever_lie_side_by_side_all_rounds_count_and_it_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("olivine.evaluators.latency.core_placement.NAP_S", 0.0)
+    monkeypatch.setattr("olivine.evaluators.latency.core_placement.REST_S", 0.0)
+    run = measure_moved(0, 0.02, monkeypatch, max_seconds=3.0)
+    protocol = run["tpot_ms"].protocol
+    assert protocol["core_distance"]["moved_counted"]
+    assert protocol["rounds"] == len(protocol["samples"]["ttft_ms"]) > 2 * MIN_ROUNDS
+    assert any("moved the cores" in caution for caution in protocol["cautions"])
+
+
+def test_arms_of_one_thread_do_not_ask_how_far_the_cores_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr("olivine.evaluators.latency.interleave.CoreDistance", None)
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    for arm in arms:
+        arm.threads = 1
+    found = PairedLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert "core_distance" not in found[0].protocol
+
+
+def test_the_time_budget_ends_a_noisy_measurement_and_says_so() -> None:
+    found = measure(1, 1.0, 1.0, half_width=0.0001, max_seconds=15.0)
+    assert found["tpot_ms"].protocol["ended_by"] == "max_seconds"
+    assert found["tpot_ms"].protocol["rounds"] > MIN_ROUNDS
+
+
+def test_a_slow_model_still_gets_enough_rounds_for_an_interval() -> None:
+    found = measure(1, 1.0, 1.0, half_width=0.0, max_seconds=0.0)
+    assert found["tpot_ms"].protocol["rounds"] == MIN_ROUNDS
+    assert np.isfinite(found["tpot_speedup"].high)
+
+
+def test_both_arms_get_the_same_prompt_and_warm_up() -> None:
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    found = PairedLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(arms[0], arms[1])
+    assert arms[0].prompts == arms[1].prompts
+    assert len(arms[0].prompts[0]) == 7
+    assert found[0].protocol["warmup_rounds"] >= 2
+
+
+def test_every_sample_is_kept() -> None:
+    found = measure(2, 1.0, 1.0)
+    protocol = found["tpot_ms"].protocol
+    rounds = protocol["rounds"]
+    visits, steps = protocol["visits_per_round"], protocol["cold_steps"] + protocol["counted_steps"]
+    assert len(protocol["samples"]["base_step_ms"]) == rounds * visits
+    assert all(len(visit) == steps for visit in protocol["samples"]["step_ms"])
+    assert len(found["ttft_ms"].samples) == len(found["ttft_speedup"].samples) == rounds
+    assert len(found["tpot_speedup"].samples) == rounds * visits
+    json.dumps([m.to_dict() for m in found.values()])
+
+
+def test_arms_of_one_thread_share_a_core_that_changes_and_are_free_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5})
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    for arm in arms:
+        arm.threads = 1
+    PairedLatency(half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert arms[0].kept_on == arms[1].kept_on
+    *timed, last = arms[0].kept_on
+    assert {frozenset(cores) for cores in timed} == {frozenset({3}), frozenset({5})}
+    assert last == {3, 5}
+
+
+@pytest.mark.parametrize(("threads", "cores"), [(2, {0, 1}), (0, {0, 1}), (1, {0})])
+def test_other_arms_run_where_the_kernel_puts_them(
+    threads: int, cores: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    arms[0].threads = threads
+    PairedLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert arms[0].kept_on == arms[1].kept_on == []
+
+
+def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+    found = PairedLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    assert arms[0].held == arms[1].held == [7] * found[0].protocol["processes"] + [0]
+
+
+def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> None:
+    def prompts(room: int) -> set[int]:
+        machine = Machine(0)
+        arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
+        arms[1].room = room
+        PairedLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+        return {len(prompt) for prompt in arms[0].prompts}
+
+    assert prompts(1000) == {8, 20}
+    assert prompts(10) == {20}
+
+
+def test_every_process_that_is_started_is_timed() -> None:
+    machine = Machine(0)
+    arms = [SimulatedArm(machine, 3000, 100), SimulatedArm(machine, 3000, 100)]
+    found = PairedLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    protocol = found[1].protocol
+    assert protocol["processes"] == arms[0].processes == 10
+    assert set(protocol["samples"]["process"]) == set(range(10))
+
+
+def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
+    machine = Machine(0)
+    base = SimulatedArm(machine, 100, 10)
+    found = PairedLatency(half_width=0.001, max_seconds=8.0, clock=lambda: machine.now).evaluate(base, base)
+    assert found[0].protocol["ended_by"] == "max_seconds"
+    assert found[0].protocol["rounds"] > 2 * MIN_ROUNDS
+
+
+def test_the_base_against_itself_is_exactly_one() -> None:
+    machine = Machine(3)
+    base = SimulatedArm(machine, 100, 10)
+    found = {m.metric: m for m in PairedLatency(clock=lambda: machine.now).evaluate(base, base)}
+    for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
+        assert found[metric].low == found[metric].value == found[metric].high == 1.0
+    assert found["tpot_ms"].low < found["tpot_ms"].value < found["tpot_ms"].high
+    assert set(found) == set(PairedLatency.metrics)
+
+
+def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
+    pool = BasePool(tmp_path / "pool.json")
+    pool.add([100.0] * 8, [10.0] * 8)
+    machine = Machine(0, noise=0.0)
+    # The machine is now half as fast as when the pool began; the candidate is twice as fast as the base.
+    base, candidate = SimulatedArm(machine, 200, 20), SimulatedArm(machine, 100, 10)
+    found = PairedLatency(base_pool=pool, clock=lambda: machine.now).evaluate(candidate, base)
+    assert found[0].value == pytest.approx(150 / 2)
+    assert len(BasePool(tmp_path / "pool.json")) == 2
+    assert BasePool(tmp_path / "pool.json").tpot_ms == pytest.approx(15.0)

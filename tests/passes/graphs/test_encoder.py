@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import transformers
+
+from olivine.passes.errors import SourceError
+from olivine.passes.graphs.catalog import compose
+from olivine.passes.graphs.encoder import sentence_pooling
+from olivine.passes.graphs.pipeline import build_plain
+from olivine.passes.graphs.quantize import write_feeds
+from olivine.passes.graphs.source import find_plain
+from olivine.passes.store.cache import Cache
+
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_PICTURES = {"image_size": 16, "patch_size": 8}
+
+
+def saved(model: Any, folder: Path) -> Any:
+    torch.manual_seed(0)
+    model = model.eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def tiny_bert() -> transformers.BertModel:
+    return transformers.BertModel(transformers.BertConfig(vocab_size=60, max_position_embeddings=40, **_SIZES))
+
+
+def pooled_like_a_sentence_transformer(folder: Path, mode: str = "mean_tokens") -> None:
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, f"pooling_mode_{mode}": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def test_a_sentence_transformer_gives_its_pooled_embedding_at_any_size_and_fuses(tmp_path: Path) -> None:
+    model = saved(tiny_bert(), tmp_path / "model")
+    pooled_like_a_sentence_transformer(tmp_path / "model")
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 60, (3, 11))
+    mask = np.ones_like(ids)
+    mask[1, 5:] = 0
+    feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    with torch.no_grad():
+        hidden = model(**{name: torch.from_numpy(value) for name, value in feed.items()})[0].numpy()
+    pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+    expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    source, cache = find_plain(str(tmp_path / "model")), Cache(tmp_path / "cache")
+    assert (source.kind, source.architecture, source.heads, source.hidden) == ("encoder", "bert", 4, 32)
+    for level in ("none", "full"):
+        built = build_plain(source, compose({"fusion_level": level}), cache, {"batch": 2, "sequence": 4})
+        session = ort.InferenceSession(built.artifact.path / "model.onnx")
+        np.testing.assert_allclose(session.run(["sentence_embedding"], feed)[0], expected, atol=2e-6)
+    # Behind fused operators nobody infers types; what products read is quantized all the same.
+    write_feeds(tmp_path / "feeds.npz", [feed])
+    static = compose({"fusion_level": "full", "precision": "int8", "activations": "static"})
+    folder = build_plain(source, static, cache, {"batch": 2, "sequence": 4}, tmp_path / "feeds.npz").artifact.path
+    operators = [node.op_type for node in onnx.load(folder / "model.onnx").graph.node]
+    assert operators.count("QuantizeLinear") >= operators.count("MatMul") > 0
+
+
+def classifier() -> Any:
+    return transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=5, **_SIZES, **_PICTURES))
+
+
+def clip() -> Any:
+    text = {**_SIZES, "vocab_size": 40, "max_position_embeddings": 16, "eos_token_id": 2}
+    config = transformers.CLIPConfig(text_config=text, vision_config={**_SIZES, **_PICTURES}, projection_dim=24)
+    return transformers.CLIPModel(config)
+
+
+def whisper() -> Any:
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4}
+    more = {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "decoder_attention_heads": 4, "max_source_positions": 20}
+    config = transformers.WhisperConfig(
+        vocab_size=60,
+        num_mel_bins=8,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        **sizes,
+        **more,
+    )
+    return transformers.WhisperModel(config)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "shape", "output", "expected"),
+    [
+        (classifier, "pixel_values", (3, 3, 16, 16), "logits", lambda m, x: m(pixel_values=x).logits),
+        (
+            clip,
+            "pixel_values",
+            (3, 3, 16, 16),
+            "image_embeds",
+            lambda m, x: m.visual_projection(m.vision_model(pixel_values=x).pooler_output),
+        ),
+        (whisper, "input_features", (3, 8, 40), "last_hidden_state", lambda m, x: m.encoder(x).last_hidden_state),
+    ],
+    ids=["vit", "clip", "whisper"],
+)
+def test_other_encoders_give_what_transformers_gives(
+    make: Any, name: str, shape: tuple[int, ...], output: str, expected: Any, tmp_path: Path
+) -> None:
+    model = saved(make(), tmp_path / "model")
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    with torch.no_grad():
+        wanted = expected(model, torch.from_numpy(x)).numpy()
+    built = build_plain(find_plain(str(tmp_path / "model")), compose({}), Cache(tmp_path / "cache"))
+    found = ort.InferenceSession(built.artifact.path / "model.onnx").run([output], {name: x})[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_pooling_that_is_not_known_is_named(tmp_path: Path) -> None:
+    pooled_like_a_sentence_transformer(tmp_path, "max_tokens")
+    with pytest.raises(SourceError, match="pooling_mode_max_tokens"):
+        sentence_pooling(tmp_path)
+
+
+def test_pooling_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    modules = [{"path": "../elsewhere", "type": "sentence_transformers.models.Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(SourceError, match="outside"):
+        sentence_pooling(folder)

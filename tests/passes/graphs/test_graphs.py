@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from tiny_graph import ROWS, tiny_graph
+
+from olivine.passes.artifact import sha256_file
+from olivine.passes.errors import OlivineError, PassRefused, SourceError, UsageError
+from olivine.passes.graphs.catalog import PlainRecipe, canonical, compose
+from olivine.passes.graphs.graph_inputs import GraphInput, check_sizes, graph_inputs, synthetic
+from olivine.passes.graphs.pipeline import build_plain
+from olivine.passes.graphs.quantize import read_feeds, write_feeds
+from olivine.passes.graphs.source import find_plain
+from olivine.passes.store.cache import Cache
+
+SIZES = {"batch": 3, "sequence": 8}
+DYNAMIC = {"precision": "int8", "activations": "dynamic"}
+STATIC = {"precision": "int8", "activations": "static"}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_graph(tmp_path_factory.mktemp("graph") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def feeds(graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("feeds") / "calibrate.npz"
+    write_feeds(path, [synthetic(graph_inputs(graph), SIZES, np.random.default_rng(i)) for i in range(3)])
+    return path
+
+
+def kinds(folder: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(folder / "model.onnx").graph.node)
+
+
+def run(folder: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
+    found: np.ndarray = ort.InferenceSession(folder / "model.onnx").run(None, feed)[0]
+    return found
+
+
+def test_inputs_are_told_with_their_open_sizes_and_the_table_they_select_from(graph: Path) -> None:
+    assert graph_inputs(graph) == (GraphInput("input_ids", "int64", ("batch", "sequence"), ROWS),)
+
+
+def test_made_up_values_fit_what_the_names_promise() -> None:
+    rng = np.random.default_rng(0)
+    inputs = [
+        GraphInput("input_ids", "int64", ("batch", 200), 7),
+        GraphInput("attention_mask", "int64", ("batch", 200)),
+        GraphInput("token_type_ids", "int64", ("batch", 200), 2),
+        GraphInput("pixel_values", "float32", ("batch", 3, 32, 32)),
+    ]
+    found = synthetic(inputs, {"batch": 2}, rng)
+    assert found["input_ids"].max() == 6
+    assert found["attention_mask"].min() == 1
+    assert found["token_type_ids"].max() == 0
+    pictures = found["pixel_values"]
+    assert pictures.dtype == np.float32
+    np.testing.assert_allclose(pictures.std(axis=(2, 3)), 1, rtol=1e-5)
+    steps = np.abs(np.diff(pictures, axis=3)).mean()
+    assert steps < 0.8  # neighbours in a photograph are alike; in white noise they differ by 1.13
+
+
+def test_sizes_that_do_not_fit_are_named_beside_what_the_graph_reads(graph: Path) -> None:
+    inputs = graph_inputs(graph)
+    with pytest.raises(
+        UsageError, match=r"gives no size 'sequence'. The graph reads input_ids \['batch', 'sequence'\]"
+    ):
+        check_sizes(inputs, {"batch": 1}, "here")
+    with pytest.raises(UsageError, match=r"names 'sequense', which no input has. Did you mean 'sequence'"):
+        check_sizes(inputs, {**SIZES, "sequense": 3}, "here")
+
+
+@pytest.mark.parametrize(
+    ("choice", "operators", "most"),
+    [
+        ({}, {"MatMul": 2}, 1e-6),
+        (DYNAMIC, {"MatMulInteger": 2, "DynamicQuantizeLinear": 2}, 0.02),
+        ({**DYNAMIC, "float_down": True}, {"MatMulInteger": 1, "MatMul": 1}, 0.02),
+        ({**DYNAMIC, "embedding": "int8"}, {"MatMulInteger": 2, "DynamicQuantizeLinear": 1}, 0.02),
+        (STATIC, {"MatMul": 2, "QuantizeLinear": 4}, 0.02),
+        ({**STATIC, "calibration": "percentile"}, {"MatMul": 2, "QuantizeLinear": 4}, 0.02),
+        ({**STATIC, "calibration": "entropy"}, {"MatMul": 2, "QuantizeLinear": 4}, 0.1),
+        ({"precision": "int8"}, {"MatMulNBits": 2}, 0.001),
+        ({"precision": "int4", "algorithm": "k_quant"}, {"MatMulNBits": 2}, 0.05),
+    ],
+    ids=str,
+)
+def test_a_candidate_has_the_operators_of_its_form_and_outputs_near_the_bases(
+    choice: dict[str, str], operators: dict[str, int], most: float, graph: Path, feeds: Path, tmp_path: Path
+) -> None:
+    before = sha256_file(graph)
+    built = build_plain(find_plain(str(graph)), compose(choice), Cache(tmp_path), SIZES, feeds)
+    assert sha256_file(graph) == before
+    found = kinds(built.artifact.path)
+    assert {name: found[name] for name in operators} == operators
+    feed = synthetic(graph_inputs(graph), SIZES, np.random.default_rng(9))
+    base = ort.InferenceSession(graph).run(None, feed)[0]
+    own = run(built.artifact.path, feed)
+    assert 1 - (base * own).sum() / np.linalg.norm(base) / np.linalg.norm(own) < most
+
+
+@pytest.mark.parametrize("choice", [DYNAMIC, STATIC, {"precision": "int4"}], ids=str)
+def test_the_same_recipe_gives_the_same_bytes(choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path) -> None:
+    source, recipe = find_plain(str(graph)), compose(choice)
+    hashes = []
+    for home in ("a", "b"):
+        folder = build_plain(source, recipe, Cache(tmp_path / home), SIZES, feeds).artifact.path
+        hashes.append({file.name: sha256_file(file) for file in folder.iterdir()})
+    assert hashes[0] == hashes[1]
+
+
+def test_a_second_build_comes_from_the_cache(graph: Path, tmp_path: Path) -> None:
+    source, cache = find_plain(str(graph)), Cache(tmp_path)
+    assert not any(step.cached for step in build_plain(source, compose(DYNAMIC), cache, SIZES).passes)
+    assert all(step.cached for step in build_plain(source, compose(DYNAMIC), cache, SIZES).passes)
+
+
+@pytest.mark.parametrize("choice", [DYNAMIC, STATIC], ids=["dynamic", "static"])
+def test_machines_that_share_a_cache_get_weights_of_the_bits_that_their_recipes_say(
+    choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(saturates: bool) -> PlainRecipe:
+        for module in ("axes", "pipeline"):
+            monkeypatch.setattr(f"olivine.passes.graphs.{module}.int8_sums_saturate", lambda: saturates)
+        return compose(choice)
+
+    def largest(recipe: PlainRecipe) -> int:
+        folder = build_plain(source, recipe, cache, SIZES, feeds).artifact.path
+        weights = map(onnx.numpy_helper.to_array, onnx.load(folder / "model.onnx").graph.initializer)
+        return max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim == 2)
+
+    source, cache = find_plain(str(graph)), Cache(tmp_path)
+    with_vnni, without = on(False), on(True)
+    assert with_vnni.key != without.key
+    assert (largest(with_vnni), largest(without)) == (127, 64)
+    steps = without.to_json()
+    del steps[0]["params"]["reduce_range"]
+    old = PlainRecipe.from_json(steps)
+    assert largest(old) == 64
+    on(False)
+    assert (largest(old), largest(without)) == (127, 64)
+
+
+def test_static_ranges_are_refused_without_samples(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(PassRefused, match="calibration samples"):
+        build_plain(find_plain(str(graph)), compose(STATIC), Cache(tmp_path), SIZES)
+
+
+def test_fusion_of_an_unknown_architecture_says_which_are_known(graph: Path, tmp_path: Path) -> None:
+    source = find_plain(str(graph))
+    with pytest.raises(PassRefused, match=r"no architecture 'unnamed'.*'architecture:'.*bert"):
+        build_plain(source, compose({"fusion_level": "full"}), Cache(tmp_path), SIZES)
+    with pytest.raises(PassRefused, match="nothing that the optimizer merges"):
+        build_plain(find_plain(str(graph), "bert"), compose({"fusion_level": "full"}), Cache(tmp_path), SIZES)
+
+
+def test_axes_that_do_not_apply_are_no_part_of_a_recipe() -> None:
+    assert compose({"precision": "fp32", "calibration": "entropy"}) == compose({})
+    assert "block_size" not in canonical(DYNAMIC)
+    assert "calibration" in canonical(STATIC)
+    recipe = compose({**STATIC, "fusion_level": "full"})
+    assert [step["name"] for step in recipe.to_json()] == ["fuse", "static_int8", "session_options"]
+    assert PlainRecipe.from_json(recipe.to_json()) == recipe
+    assert recipe.calibrated
+    with pytest.raises(UsageError, match=r"Unknown axis 'precison'. Did you mean 'precision'"):
+        canonical({"precison": "int8"})
+
+
+def test_feeds_survive_their_file(tmp_path: Path) -> None:
+    feeds = [{"a": np.arange(3), "b/c": np.ones((2, 2), np.float32)}, {"a": np.zeros(1), "b/c": np.zeros((1, 1))}]
+    write_feeds(tmp_path / "feeds.npz", feeds)
+    for before, after in zip(feeds, read_feeds(tmp_path / "feeds.npz"), strict=True):
+        assert before.keys() == after.keys()
+        for name in before:
+            np.testing.assert_array_equal(before[name], after[name])
+
+
+def test_sources_that_are_no_graph_are_refused_with_the_reason(tmp_path: Path) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("no graph")
+    (tmp_path / "empty").mkdir()
+    for model, said in (
+        (str(tmp_path / "none.onnx"), "There is no file or folder"),
+        (str(text), "is no ONNX graph"),
+        (str(tmp_path / "empty"), "neither a config.json nor a model.onnx"),
+        ("demo:all-minilm-l12", "Did you mean 'all-minilm-l6-v2'"),
+    ):
+        with pytest.raises(SourceError, match=said):
+            find_plain(model)
+
+
+def test_weights_outside_of_the_folder_are_refused(graph: Path, tmp_path: Path) -> None:
+    model = onnx.load(graph)
+    onnx.save(model, tmp_path / "out.onnx", save_as_external_data=True, location="out.bin", size_threshold=0)
+    stored = onnx.load(tmp_path / "out.onnx", load_external_data=False)
+    for weight in stored.graph.initializer:
+        for entry in weight.external_data:
+            if entry.key == "location":
+                entry.value = "../secret"
+    (tmp_path / "out.onnx").write_bytes(stored.SerializeToString())
+    with pytest.raises(OlivineError, match=r"its weights should be in '../secret'"):
+        find_plain(str(tmp_path / "out.onnx"))

@@ -1,0 +1,108 @@
+"""The model card: everything a person asks, in Markdown that strangers' words can't break."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from study_folder import entry
+
+from olivine.passes.recipe import compose
+from olivine.search.environment import ABSENT
+from olivine.search.export.model_card import card, runtime_pins
+
+VERSIONS = {"olivine": "0.1.0", "onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0", "numpy": "2.4.6"}
+PINS = ("onnxruntime==1.31.1", "onnxruntime-genai==0.18.0", "numpy==2.4.6")
+
+
+def about(**changes: Any) -> dict[str, Any]:
+    recipe = compose({"precision": "int4", "block_size": 32, "threads": 2})
+    return {
+        "model": {
+            "name": "some/model",
+            "kind": "hub",
+            "revision": "c0ffee",
+            "architecture": "LlamaForCausalLM",
+            "source": "some/model",
+            "license": "apache-2.0",
+        },
+        "recipe": recipe.to_json(),
+        "measurements": {
+            "tpot_speedup": entry(3.2, 0.03, "ratio"),
+            "perplexity_ratio": entry(1.02, 0.004, "ratio"),
+            "tpot_ms": entry(5.4, 0.03, "ms", prompt_tokens=128, new_tokens=32),
+            "perplexity": entry(25.0, 0.1, "1", text="demo:news", split="confirm", tokens=4088, window_tokens=512),
+            "model_bytes": entry(165e6, 0.0, "bytes"),
+        },
+        "study": {"name": "demo", "trial": 8},
+        "selection": {"reason": "Trial 8 has the least tpot_ms.", "warnings": ["Its interval crosses 1.05."]},
+        "versions": VERSIONS,
+        "hardware": {"cpu": "AMD EPYC", "cores": 2, "memory_bytes": 16e9, "system": "Linux-6"},
+        "rebuild": "olivine build some/model --to DIR --set precision=int4",
+        **changes,
+    }
+
+
+def test_it_says_what_it_is_how_good_on_what_and_how_to_run_it() -> None:
+    text = card(about(), "front.svg")
+    front_matter = yaml.safe_load(text.split("---")[1])
+    assert front_matter == {
+        "library_name": "onnxruntime-genai",
+        "license": "apache-2.0",
+        "base_model": "some/model",
+    }
+    for said in (
+        "Made of some/model (LlamaForCausalLM, commit c0ffee) by olivine 0.1.0.",
+        "License of the base model: apache-2.0",
+        "trial 8 of the study demo",
+        "Trial 8 has the least tpot_ms.",
+        "](front.svg)",
+        "| decode speedup | 3.20x | 3.11x to 3.30x |",
+        "| perplexity ratio | 1.020 | 1.016 to 1.024 |",
+        "| model size | 165 MB |  |",
+        "AMD EPYC, 2 cores, 16 GB of memory",
+        "128 prompt and 32 new tokens",
+        "4088 tokens of demo:news, part 'confirm', in windows of 512",
+        "block_size 32",
+        "    olivine build some/model --to DIR --set precision=int4",
+        f"    pip install {' '.join(PINS)}",
+        "asks for 2 threads",
+        "* Its interval crosses 1.05.",
+    ):
+        assert said in text
+    assert text.index("## Measured") < text.index("## Recipe") < text.index("## Run") < text.index("## Limits")
+
+
+def test_what_is_not_known_is_not_claimed() -> None:
+    model = {**about()["model"], "license": "", "kind": "checkpoint", "revision": None}
+    text = card(about(model=model, measurements={}, study=None, selection={}), "")
+    assert "not stated by the files that this was made of" in text
+    assert "Nothing: it was built without a search." in text
+    assert "front.svg" not in text
+    assert "base_model" not in text
+    assert "license:" not in text.split("---")[1]
+
+
+def test_words_of_strangers_stay_words() -> None:
+    model = {**about()["model"], "name": "a|b\n# <img src=x> [x](http://y)", "kind": "checkpoint"}
+    text = card(about(model=model), "")
+    assert "# a\\|b # &lt;img src=x&gt; \\[x\\](http://y) for ONNX Runtime GenAI" in text.splitlines()
+    assert "<img" not in text
+
+
+def test_text_that_was_learned_from_is_named() -> None:
+    assert "learned from text.txt" in card(about(calibration={"text": "text.txt"}), "")
+
+
+@pytest.mark.parametrize("provider", ["openvino", "webgpu"])
+def test_a_provider_that_genai_cannot_run_has_no_pins_and_the_card_says_so(provider: str) -> None:
+    assert runtime_pins(provider, VERSIONS) == ()
+    recipe = compose({"provider": provider, "precision": "fp32"})
+    assert f"no build for the provider {provider}" in card(about(recipe=recipe.to_json()), "")
+
+
+def test_pins_are_of_what_is_installed_or_of_the_providers_own_environment() -> None:
+    assert runtime_pins("cpu", VERSIONS) == PINS
+    assert runtime_pins("cpu", {**VERSIONS, "onnxruntime": ABSENT}) == PINS[1:]
+    assert "onnxruntime-genai-cuda==0.18.0" in runtime_pins("cuda", VERSIONS)

@@ -1,0 +1,280 @@
+"""``olivine optimize``: what it makes of words, model, machine and budget; and once the whole of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+from tiny_study import write_text
+
+from olivine.evaluators.providers.state import ProviderState
+from olivine.passes.errors import SourceError, UsageError
+from olivine.passes.providers import PROVIDERS
+from olivine.passes.sources.source import resolve
+from olivine.search.cli.main import main
+from olivine.search.config.language import StudyConfig, load_config, parse_config
+from olivine.search.config.space_mistakes import choice_mistakes
+from olivine.search.planning import auto_config as choosing
+from olivine.search.planning import optimize as optimizing
+from olivine.search.planning import pick_provider as device
+from olivine.search.planning.auto_config import Chosen, Effort, choose
+from olivine.search.planning.machine_speed import MachineRates
+from olivine.search.planning.optimize_request import DEVICES, TARGETS, Request, parse_request
+from olivine.search.planning.pick_provider import pick_provider
+from olivine.search.planning.presets import Means, preset, single
+from olivine.search.records import StudyDir
+
+pytestmark = pytest.mark.usefixtures("olivine_cache")
+
+RATES = MachineRates(flops=150e9, read_bytes_per_s=15e9, written_bytes_per_s=8e8)
+CPU = ("cpu", "as asked")
+PLENTY = 64_000_000_000
+WORDS = {"device": None, "provider": None, "precision": None, "budget": "10m", "max_loss": "5%", "target": "decode"}
+
+
+def parsed(**words: Any) -> Request:
+    given: dict[str, Any] = WORDS | {"text": None, "revision": None, "trust_remote_code": False} | words
+    return parse_request("some/model", **given)
+
+
+def test_words_become_quantities() -> None:
+    request = parsed(budget="8m", max_loss="5%", target="prefill")
+    assert (request.budget_s, request.max_loss, request.metric) == (480.0, 0.05, "ttft_ms")
+
+
+@pytest.mark.parametrize("word", ["0", "0s", "0m", "0 m"])
+def test_a_budget_of_nothing_is_one(word: str) -> None:
+    assert parsed(budget=word).budget_s == 0
+
+
+def test_all_mistakes_are_named_at_once_each_with_the_nearest_word() -> None:
+    wrong = {
+        "device": "gpuu",
+        "provider": "cud",
+        "precision": "int3",
+        "budget": "1x",
+        "max_loss": "5",
+        "target": "size!",
+    }
+    with pytest.raises(UsageError) as caught:
+        parsed(**wrong, text="no-such.txt")
+    said = str(caught.value).splitlines()
+    for word in ("'gpu'", "'cuda'", "'int4'", "'size'"):
+        assert sum(f"Did you mean {word}?" in line for line in said) == 1
+    assert [line.split(":")[0] for line in said] == [
+        "--device",
+        "--provider",
+        "--precision",
+        "--target",
+        "--budget",
+        "--max-loss",
+        "--text",
+    ]
+
+
+def test_a_provider_of_another_device_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="'cuda' does not run on device 'cpu'"):
+        parsed(device="cpu", provider="cuda")
+
+
+def test_a_study_goes_on_with_the_same_request_and_any_budget(tmp_path: Path) -> None:
+    made = parsed(budget="8m")
+    made.store(tmp_path)
+    parsed(budget="20m").check_same(tmp_path)
+    with pytest.raises(UsageError, match=r"max-loss, target differ") as caught:
+        parsed(max_loss="1%", target="size").check_same(tmp_path)
+    assert "olivine optimize some/model --to DIR --budget 480s --max-loss 5% --target decode" in str(caught.value)
+
+
+def state(provider: str, found: str, detail: str = "") -> ProviderState:
+    return ProviderState(provider, provider, found, detail)  # type: ignore[arg-type]
+
+
+def test_the_first_gpu_provider_that_works_is_taken_and_none_is_an_error() -> None:
+    request = parsed(device="gpu")
+    works = pick_provider(request, lambda name: state(name, "works" if name == "dml" else "missing"))
+    assert works[0] == "dml"
+    with pytest.raises(UsageError) as caught:
+        pick_provider(request, lambda name: state(name, "missing", f"needs {name}'s GPU"))
+    assert all(f"needs {name}'s GPU" in str(caught.value) for name in DEVICES["gpu"])
+
+
+def test_without_a_device_a_gpu_is_taken_where_its_provider_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "gpu_names", lambda: ())
+    assert pick_provider(parsed())[0] == "cpu"
+    monkeypatch.setattr(device, "gpu_names", lambda: ("NVIDIA Test",))
+    assert pick_provider(parsed(), lambda name: state(name, "works")) == (
+        "cuda",
+        "NVIDIA Test is here, and its provider works",
+    )
+    fallen = pick_provider(parsed(), lambda name: state(name, "broken", "no libcublas"))
+    assert fallen == ("cpu", "NVIDIA Test is here, but its provider is broken: no libcublas")
+
+
+INTEGERS = [provider for provider in PROVIDERS if PROVIDERS[provider].refusal("int8") is None]
+MEANS = [Means(wide=True), Means(), Means(fuses=False), Means(mixes=False), Means(learns=False, mixes=False)]
+
+
+@pytest.mark.parametrize("provider", INTEGERS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_preset_is_a_valid_study_with_a_start_inside_its_space(provider: str, target: str) -> None:
+    for means, precision in product(MEANS, ("", "int8", "int4", "mixed")):
+        if precision == "mixed" and not means.mixes:
+            continue
+        found = preset(provider, target, precision, means)
+        raw = {"model": "some/model", "space": dict(found.space), "enqueue": [dict(c) for c in found.enqueue]}
+        config = parse_config(raw, f"{provider} {target} {precision} {means}")
+        assert config.enqueue or precision == "mixed"
+        assert config.search_space().searched
+        assert means.learns or "gptq" not in str(raw)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_single_build_is_a_valid_choice(provider: str, target: str) -> None:
+    for precision in ("fp32", "fp16", "bf16", "int8", "int4", "mixed"):
+        if PROVIDERS[provider].refusal(precision) is None:
+            assert choice_mistakes(single(provider, target, precision, Means()), "choice", {}) == []
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("text") / "text.txt", documents=400)
+
+
+def chosen(model: Path | str, text: Path, budget: str = "10m", free: int = PLENTY, **words: Any) -> Chosen:
+    request = parsed(budget=budget, text=str(text), **words)
+    request = Request(**{**request.__dict__, "model": str(model)})
+    return choose(request, resolve(str(model)), CPU, RATES, free)
+
+
+def test_target_and_loss_become_objective_constraint_and_selection(tiny_llama: Path, text: Path) -> None:
+    config = chosen(tiny_llama, text, target="size", max_loss="5%").config
+    assert config.objectives == ("model_bytes", "perplexity_ratio")
+    assert config.select.where == ("perplexity_ratio <= 1.05",)
+    assert config.constraints == ("perplexity_ratio <= 1.3",)
+    assert (config.select.metric, config.confirm.selectable, config.stop.total) == ("model_bytes", True, 600.0)
+
+
+def test_what_is_said_names_the_choice_and_its_reason(tiny_llama: Path, text: Path) -> None:
+    said = dict(chosen(tiny_llama, text, target="prefill").lines)
+    assert set(said) == {"model", "machine", "goal", "search", "measures", "budget"}
+    assert "provider cpu: as asked" in said["machine"]
+    assert "int8 activations win" in said["search"]
+    assert "best time to first token at a perplexity of at most 1.05 times" in said["goal"]
+
+
+def test_a_small_budget_measures_less_and_one_that_is_too_small_says_what_would_do(
+    tiny_llama: Path, text: Path
+) -> None:
+    long, short = (chosen(tiny_llama, text, budget).config for budget in ("4h", "2m"))
+    assert long.evaluation.latency.max_seconds > short.evaluation.latency.max_seconds
+    assert len(long.space["block_size"]) > len(short.space["block_size"])
+    assert long.stop.trials > short.stop.trials
+    with pytest.raises(UsageError, match=r"Give --budget \d+m, or --budget 0"):
+        chosen(tiny_llama, text, "2s")
+
+
+def test_what_does_not_fit_the_memory_is_not_searched(tiny_llama: Path, text: Path) -> None:
+    assert "mixed" in chosen(tiny_llama, text).config.space["precision"]
+    assert "mixed" not in chosen(tiny_llama, text, free=1).config.space["precision"]
+
+
+@pytest.mark.parametrize("effort", range(len(choosing.EFFORTS)))
+def test_a_larger_budget_goes_on_as_if_the_study_had_been_made_for_it(
+    effort: int, tiny_llama: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "EFFORTS", choosing.EFFORTS[effort : effort + 1])
+    monkeypatch.setattr(optimizing, "probe_machine", lambda folder: RATES)
+    source, folder, out = resolve(str(tiny_llama)), StudyDir(tmp_path), Console(quiet=True)
+    first, larger = (chosen(tiny_llama, text, budget=budget).config for budget in ("10m", "2h"))
+    assert first.space == larger.space
+    folder.config_path.write_text(first.to_yaml())
+
+    def resumed(budget: str) -> StudyConfig:
+        request = replace(parsed(budget=budget, text=str(text)), model=str(tiny_llama))
+        request.store(tmp_path)
+        return optimizing._study(request, source, CPU, folder, out)
+
+    assert resumed("2h") == larger
+    assert larger.stop.trials > 5 * first.stop.trials
+    assert resumed("10m") == first
+    assert resumed("2m").stop == first.stop.model_copy(update={"total": 120.0})
+
+
+def test_a_graph_brings_no_sensitivities(tiny_onnx: Path, text: Path) -> None:
+    assert chosen(tiny_onnx, text).config.space["precision"] == ["int8", "int4"]
+
+
+@pytest.mark.parametrize("budget", ["10m", "2h"])
+def test_a_graph_keeps_its_fusions(tiny_onnx: Path, text: Path, budget: str) -> None:
+    assert "fusion_level" not in chosen(tiny_onnx, text, budget).config.space
+    assert "fusion_level" not in single("cpu", "decode", "int4", Means(fuses=False))
+
+
+def test_windows_fit_text_and_context(tiny_llama: Path, tmp_path: Path) -> None:
+    few = write_text(tmp_path / "few.txt", documents=40)
+    evaluation = chosen(tiny_llama, few).config.evaluation
+    assert evaluation.windows * evaluation.window_tokens <= len(few.read_text()) * 0.3 / choosing.CHARACTERS * 1.5
+    assert evaluation.window_tokens <= 256
+
+
+def test_an_unknown_model_and_a_precision_without_kernels_end_with_2(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        resolve("no-such-model")
+    assert main(["optimize", "no-such-model", "--to", str(tmp_path / "to"), "--device", "cpu"]) == 2
+    command = ["optimize", "no-such-model", "--to", str(tmp_path / "to"), "--device", "cpu", "--precision", "fp16"]
+    assert main(command) == 2
+
+
+def test_one_line_searches_exports_verifies_and_goes_on(
+    tiny_llama: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(choosing, "EFFORTS", (Effort(3, 24, 8, 3, 0.2, 0.2, 2),))
+    monkeypatch.setattr(optimizing, "probe_machine", lambda folder: RATES)
+    to, saved = tmp_path / "best", tmp_path / "saved.yaml"
+    command = ["optimize", str(tiny_llama), "--to", str(to), "--text", str(text), "--device", "cpu"]
+    command += ["--max-loss", "50%", "--precision", "int8", "--budget", "25s"]
+    assert main([*command, "--save-config", str(saved)]) == 0
+    said = capsys.readouterr().out
+    assert f"{to} is ready" in said
+    assert "against the float base: decode speedup" in said
+    study = StudyDir.open(tmp_path / "best-study")
+    manifest = json.loads((to / "olivine.json").read_text())
+    assert manifest["study"]["trial"] == study.selection()["trial"]
+    assert load_config(saved).search_space() == load_config(study.config_path).search_space()
+    assert main(["verify", str(to)]) == 0
+    assert main(command) == 2  # the folder is there
+    assert main([*command, "--force", "--target", "size"]) == 2  # another search
+    assert "(target differ)" in capsys.readouterr().err
+
+
+def test_a_budget_of_nothing_builds_one_recipe_and_saves_the_study_that_would_measure_it(
+    tiny_llama: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to, saved = tmp_path / "one", tmp_path / "one.yaml"
+    command = [
+        "optimize",
+        str(tiny_llama),
+        "--to",
+        str(to),
+        "--budget",
+        "0",
+        "--precision",
+        "int4",
+        "--text",
+        str(text),
+    ]
+    assert main([*command, "--device", "cpu", "--save-config", str(saved)]) == 0
+    assert "a budget of 0 measures nothing" in capsys.readouterr().out
+    manifest = json.loads((to / "olivine.json").read_text())
+    assert manifest["calibration"]["text"] == text.name
+    assert yaml.safe_load(saved.read_text())["space"]["algorithm"] == "gptq"
+    assert load_config(saved).stop.trials == 1
+    assert not (tmp_path / "one-study").exists()

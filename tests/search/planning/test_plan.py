@@ -1,0 +1,164 @@
+"""``olivine plan``: what it counts is exact, what it estimates is near what is known of the demo model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from olivine.passes.base import Scalar
+from olivine.passes.errors import SourceError, UsageError
+from olivine.passes.recipe import canonical
+from olivine.passes.sources.model_shape import Weights, count_weights
+from olivine.passes.sources.source import resolve
+from olivine.search.cli.main import main
+from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.planning import plan as planning
+from olivine.search.planning.estimate import artifact_bytes
+from olivine.search.planning.plan import Plan, make_plan, plan_table, require_room
+
+SPACE: dict[str, Any] = {
+    "precision": ["fp32", "int8", "int4"],
+    "block_size": [32, 64],
+    "algorithm": ["rtn", "k_quant"],
+}
+
+
+def study(model: Path | str, **more: Any) -> StudyConfig:
+    return parse_config({"model": str(model), "space": SPACE, "kernel_probe": False} | more, "study.yaml")
+
+
+def shown(plan: Plan) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(plan_table(plan))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_candidates_are_counted_and_conditions_named(tiny_llama: Path) -> None:
+    plan = make_plan(study(tiny_llama))
+    assert plan.candidates == 1 + 2 * 2 * 2
+    axes = {axis.name: axis for axis in plan.axes}
+    assert axes["precision"].when == ""
+    assert axes["block_size"].when == "precision is int8 or int4"
+    assert axes["precision"].values == "fp32, int8, int4"
+
+
+def test_a_condition_on_two_axes_names_both(tiny_llama: Path) -> None:
+    plan = make_plan(study(tiny_llama, space=SPACE | {"symmetric": [True, False]}))
+    (symmetric,) = [axis for axis in plan.axes if axis.name == "symmetric"]
+    assert symmetric.when == "precision is int8 or int4 and algorithm is rtn"
+
+
+@pytest.mark.parametrize(
+    ("trials", "asked", "sampler"),
+    [(9, "auto", "exhaustive"), (8, "auto", "tpe"), (40, "random", "random")],
+)
+def test_auto_is_what_the_study_would_take(tiny_llama: Path, trials: int, asked: str, sampler: str) -> None:
+    plan = make_plan(study(tiny_llama, stop={"trials": trials}, sampler={"name": asked}))
+    assert (plan.sampler, plan.trials) == (sampler, min(trials, 9))
+
+
+def test_a_long_range_is_shown_by_its_ends(tiny_llama: Path) -> None:
+    plan = make_plan(study(tiny_llama, space=SPACE | {"threads": {"low": 1, "high": 64}}))
+    (threads,) = [axis for axis in plan.axes if axis.name == "threads"]
+    assert threads.values == "1 .. 64 step 1"
+    assert plan.candidates == 9 * 64
+
+
+def test_sizes_of_the_demo_model_are_near_the_measured_ones() -> None:
+    plan = make_plan(study("demo:smollm2-135m-instruct"))
+    assert plan.estimate is not None
+    assert plan.estimate.float_bytes == pytest.approx(657e6, rel=0.02)
+    weights = count_weights(resolve("demo:smollm2-135m-instruct"))
+    int4 = artifact_bytes(weights, canonical({"precision": "int4"}), 4)
+    int8 = artifact_bytes(weights, canonical({"precision": "int8"}), 4)
+    assert int4 == pytest.approx(203e6, rel=0.1)
+    assert int8 == pytest.approx(270e6, rel=0.1)
+    assert plan.estimate.ram_bytes > 2 * plan.estimate.float_bytes
+
+
+def test_head_and_embedding_have_sizes_of_their_own() -> None:
+    weights = Weights(total=3000, embedding=1000, vocabulary=100)
+    base: dict[str, Scalar] = {"precision": "int8", "block_size": 32}
+    assert artifact_bytes(weights, canonical({"precision": "fp32"}), 4) == 12_000
+    assert artifact_bytes(weights, canonical(base), 4) == 2 * 1000 * 1.125 + 4000
+    assert artifact_bytes(weights, canonical(base | {"lm_head": "fp32"}), 4) == 1125 + 2 * 4000
+    assert artifact_bytes(weights, canonical(base | {"embedding": "int4"}), 4) == 2 * 1125 + 625
+
+
+def test_a_tied_head_is_counted_as_the_graph_has_it(tiny_llama: Path) -> None:
+    source = resolve(str(tiny_llama))
+    weights = count_weights(source)
+    assert (weights.vocabulary, weights.embedding) == (320, 320 * 64)
+    assert weights.total == pytest.approx(source.weight_bytes / 4 + 320 * 64)
+
+
+def test_the_time_of_the_search_is_bounded_by_its_timeout(tiny_llama: Path) -> None:
+    free = make_plan(study(tiny_llama, stop={"trials": 9})).estimate
+    bounded = make_plan(study(tiny_llama, stop={"trials": 9, "timeout": "1s"})).estimate
+    assert free is not None
+    assert bounded is not None
+    assert bounded.seconds < free.seconds
+
+
+def test_what_does_not_fit_is_said(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_plan(study(tiny_llama)).fits
+    monkeypatch.setattr(planning, "free_disk_bytes", lambda folder: 1000)
+    plan = make_plan(study(tiny_llama))
+    assert plan.fits is False
+    assert "not enough disk" in shown(plan)
+
+
+def test_a_study_that_surely_does_not_fit_is_refused_before_any_work(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_room(study(tiny_llama))
+    monkeypatch.setattr(planning, "free_disk_bytes", lambda folder: 1000)
+    with pytest.raises(UsageError, match=r"takes about .* of disk, and .* are free"):
+        require_room(study(tiny_llama))
+
+
+def test_plan_of_what_does_not_fit_ends_with_exit_code_2(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "study.yaml"
+    config.write_text(yaml.safe_dump({"model": str(tiny_llama), "space": SPACE}))
+    assert main(["plan", str(config)]) == 0
+    monkeypatch.setattr(planning, "free_disk_bytes", lambda folder: 1000)
+    assert main(["plan", str(config)]) == 2
+    assert "not enough disk" in capsys.readouterr().err
+
+
+def test_a_hub_that_is_away_leaves_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise SourceError("the hub does not answer") from OSError("no route to host")
+
+    monkeypatch.setattr(planning, "resolve", away)
+    plan = make_plan(study("someone/model"))
+    assert (plan.estimate, plan.fits, plan.candidates) == (None, None, 9)
+    text = shown(plan)
+    assert "the hub does not answer" in text
+    assert "not estimated" in text
+    assert "block_size" in text
+
+
+def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        make_plan(study(tmp_path / "nowhere"))
+
+
+def test_the_table_states_its_assumptions(tiny_llama: Path) -> None:
+    text = shown(make_plan(study(tiny_llama)))
+    for word in ("distinct candidates", "9", "exhaustive", "memory", "disk", "time", "assuming", "GFLOP/s"):
+        assert word in text
+
+
+def test_nothing_is_built(tiny_llama: Path, olivine_cache: Path) -> None:
+    before = sorted(olivine_cache.rglob("*"))
+    make_plan(study(tiny_llama))
+    assert sorted(olivine_cache.rglob("*")) == before

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from olivine.passes.base import Scalar
+from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
+from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
+from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.recipe import compose
+from olivine.search.config.language import parse_config
+from olivine.search.config.space import parse_space
+from olivine.search.samplers.cost_model import (
+    FORECAST,
+    LEAST_DIVERGENCE,
+    Forecast,
+    forecastable,
+    layer_formats,
+    recipe_kernels,
+)
+from olivine.search.samplers.factory import sampler_name
+
+#: One step over the whole range loses 255 ** 2 at any block size: 1 at 8 bits, 289 at 4.
+BLOCKS = {f"{size}/asym/{how}": 255.0**2 for size in (16, 32, 64, 128, 256) for how in ("alone", "learned")}
+PATHS = ("layers.0/qkv_proj", "layers.0/down_proj", "lm_head")
+LOSSES = {path: LayerLoss(path, 64, 32, BLOCKS, {str(TOP): 5.0, str(REDUCED_TOP): 20.0}) for path in PATHS}
+INT8: dict[str, Scalar] = {"precision": "int8", "block_size": 32, "symmetric": False, "threads": 1}
+
+
+@dataclass(frozen=True)
+class FakeClock:
+    """Four milliseconds a float product, one any other; more tokens take longer in proportion."""
+
+    def ms(self, kernel: Kernel, k: int, n: int, tokens: int) -> float:
+        return (4.0 if kernel == FLOAT else 1.0) * tokens
+
+
+BASE = {
+    "tpot_ms": 20.0,
+    "ttft_ms": 130.0,
+    "e2e_ms": 200.0,
+    "perplexity": 10.0,
+    "model_bytes": 1e6,
+    "peak_rss_bytes": 2e6,
+}
+TINY = Forecast(LOSSES, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
+
+
+def test_what_is_forecast_is_named() -> None:
+    assert set(TINY.metrics(compose(INT8))) == FORECAST
+
+
+@pytest.mark.parametrize(("constraint", "sampler"), [("load_ms <= 2s", "tpe"), ("model_bytes <= 1GB", "forecast")])
+def test_a_study_that_watches_what_is_not_forecast_is_proposed_by_tpe(constraint: str, sampler: str) -> None:
+    space = {"precision": ["int8", "mixed"], "int8_share": {"low": 0.0, "high": 1.0}}
+    config = parse_config({"model": "some/model", "space": space, "constraints": [constraint]}, "test.yaml")
+    assert sampler_name(config) == sampler
+
+
+def test_what_is_no_linear_layer_takes_as_long_as_in_the_base() -> None:
+    found = TINY.metrics(compose(INT8))
+    assert found["tpot_ms"] == pytest.approx(20 - 3 * 4 + 3 * 1)
+    assert found["ttft_ms"] == pytest.approx(130 - 3 * 40 + 3 * 10)
+    assert found["e2e_ms"] == pytest.approx(found["ttft_ms"] + 2 * found["tpot_ms"])
+    assert found["tpot_speedup"] == pytest.approx(20 / found["tpot_ms"])
+
+
+def test_losses_of_layers_add_up() -> None:
+    assert TINY.metrics(compose(INT8))["kl_divergence"] == pytest.approx(3 + LEAST_DIVERGENCE)
+    head_in_float = compose({**INT8, "lm_head": "fp32"})
+    assert TINY.metrics(head_in_float)["kl_divergence"] == pytest.approx(2 + LEAST_DIVERGENCE)
+    four = compose({**INT8, "precision": "int4"})
+    assert TINY.metrics(four)["kl_divergence"] == pytest.approx(3 * 289)
+
+
+def test_bytes_are_those_of_the_codes_and_scales() -> None:
+    saved = 3 * (4 * 64 * 32 - 32 * 2 * (32 + 4))
+    assert TINY.metrics(compose(INT8))["model_bytes"] == 1e6 - saved
+
+
+def test_the_base_is_forecast_as_it_was_measured() -> None:
+    found = TINY.metrics(compose({"precision": "fp32", "threads": 1}))
+    assert {name: found[name] for name in ("tpot_ms", "ttft_ms", "model_bytes")} == {
+        name: BASE[name] for name in ("tpot_ms", "ttft_ms", "model_bytes")
+    }
+    assert found["perplexity_ratio"] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_layer_belongs_to_the_first_pass_that_stores_it() -> None:
+    recipe = compose({**INT8, "activations": "int8", "dynamic_layers": "not_down", "reduce_range": False})
+    kernels = {path: type(form).__name__ for path, (form, _) in layer_formats(recipe, LOSSES).items()}
+    assert kernels == {PATHS[0]: "DynamicInt8", PATHS[1]: "BlockFormat", PATHS[2]: "BlockFormat"}
+    assert recipe_kernels(recipe, LOSSES) == {DYNAMIC_INT8, Kernel(8, 32, 4, "float")}
+    assert TINY.metrics(recipe)["kl_divergence"] == pytest.approx(5 + 2, rel=1e-4)
+
+
+def test_shares_of_a_mixed_model_are_forecast_by_its_own_allocation() -> None:
+    mixed: dict[str, Scalar] = {**INT8, "precision": "mixed", "lm_head": "int8"}
+    losses = [TINY.metrics(compose({**mixed, "int8_share": share}))["kl_divergence"] for share in (0.0, 0.5, 1.0)]
+    assert losses == pytest.approx([2 * 289 + 1, 289 + 2, 3], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("space", "known"),
+    [
+        ({"precision": ["int8", "mixed"]}, True),
+        ({"precision": ["int8"], "provider": ["cpu", "openvino"]}, False),
+        ({"precision": ["fp16", "int4"], "provider": "cuda"}, False),
+    ],
+)
+def test_only_what_runs_on_probed_kernels_is_forecast(space: dict[str, object], known: bool) -> None:
+    assert forecastable(parse_space(space)) is known
