@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Evaluator(Protocol):
     #: The metrics this evaluator answers for, so that a config can be checked before any work.
     metrics: Sequence[str]
 
-    def evaluate(self, candidate: Arm, reference: Arm) -> list[Measurement]:
+    def evaluate(self, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
         """Measure ``candidate`` against ``reference``; both are loaded models in processes of their own.
 
         Raises:

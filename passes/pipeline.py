@@ -105,7 +105,7 @@ def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None
         passes = [p for p in passes if not isinstance(p, CheckpointPass | ExportPass)]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
-    line = _Line(source, passes, cache, calibration)
+    line = _StagedBuild(source, passes, cache, calibration)
     return Built(line.made(), tuple(result for results in line.results for result in results))
 
 
@@ -129,7 +129,7 @@ def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> 
 def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> Calibrated:
     """What passes of ``recipe`` may learn about its float graph, which is built; arguments and errors as above."""
     passes = recipe.float_part().passes() if source.kind != "onnx" else ()
-    line = _Line(source, passes, cache, calibration)
+    line = _StagedBuild(source, passes, cache, calibration)
     return line.calibrated(line.made())
 
 
@@ -139,7 +139,7 @@ def materialized(source: Source, cache: Cache) -> ModelArtifact:
     return cache.get(key) or cache.put(key, source.materialize)
 
 
-class _Line:
+class _StagedBuild:
     """A recipe's stages on a source. What a stage needs is made, or touched, only where its result is missing.
 
     So what was needed last is what was used last, which is what the cache keeps: a checkpoint that all graphs of a

@@ -24,11 +24,11 @@ from olivine.search.config.space import parse_space
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.progress import watcher_for
 from olivine.search.samplers.proposer import Proposer
-from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared, wait_for_facts
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy
-from olivine.search.study.distributed.worker import Crew
+from olivine.search.study.distributed.worker import Worker
 from olivine.search.study.objective import STAGES
 from olivine.search.study.optuna_adapter import tell
 from olivine.search.study.storage import connect
@@ -75,7 +75,7 @@ class Sleepy:
         return TrialRecord(number, "complete", "", dict(choice), recipe.to_json(), recipe.key, metrics=metrics)
 
 
-def base(shared: SharedStudy, exchange: Exchange, sleepy: Sleepy) -> None:
+def base(shared: SharedStudy, exchange: RecordSync, sleepy: Sleepy) -> None:
     """Trial 0, and the facts that the others wait for."""
     trial = shared.study.ask()
     record = sleepy.measure(0, {"precision": "fp32"}, STAGES, None)
@@ -101,14 +101,14 @@ def main() -> None:
         made = create_shared(storage, name, OBJECTIVES, about)
     else:
         made, _ = wait_for_facts(storage, name, about, 60.0)
-    roster = Roster(storage, made.side, about=about, beat_s=given.lease / 5, lease_s=given.lease)
+    roster = WorkerRegistry(storage, made.side, about=about, beat_s=given.lease / 5, lease_s=given.lease)
     shared = SharedStudy(made.study, made.side, made.parts, roster)
-    exchange, sleepy = Exchange(StudyDir(given.folder)), Sleepy(given.folder, given.seconds)
+    exchange, sleepy = RecordSync(StudyDir(given.folder)), Sleepy(given.folder, given.seconds)
     proposer = Proposer(SPACE, "tpe", 0, 10)
-    watcher = watcher_for(Console(width=160))
+    progress = watcher_for(Console(width=160))
     stages = tuple(given.stages)
     with roster:
-        crew = Crew(shared, SPACE, proposer, (), OBJECTIVES, sleepy, exchange, watcher, stages, budget=given.trials)
+        crew = Worker(shared, SPACE, proposer, (), OBJECTIVES, sleepy, exchange, progress, stages, budget=given.trials)
         if given.lead:
             base(shared, exchange, sleepy)
             shared.publish({"budget": given.trials, "ended": ""})

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from tiny_study import tiny_yaml, write_text
 
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import arm_options
 from olivine.evaluators.providers.state import provider_state
 from olivine.passes.base import Scalar
@@ -67,8 +67,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return make
 
 
-def arm(folder: Path) -> Arm:
-    return Arm.open(folder, **arm_options("cuda"))
+def arm(folder: Path) -> ModelProcess:
+    return ModelProcess.open(folder, **arm_options("cuda"))
 
 
 def test_the_provider_works_with_every_kernel(figures: list[str]) -> None:
@@ -99,7 +99,7 @@ def test_each_form_runs_on_the_gpu_near_the_float_model(
 def test_each_form_is_timed_beside_fp16_and_its_gpu_memory_is_read(form: str, built: Built, figures: list[str]) -> None:
     with arm(built("fp16")) as base, arm(built(form)) as candidate:
         memory = {m.metric: m for m in Memory(128).evaluate(candidate, base)}
-        latency = {m.metric: m for m in PairedLatency(128, 64, max_seconds=10).evaluate(candidate, base)}
+        latency = {m.metric: m for m in PairedDecoderLatency(128, 64, max_seconds=10).evaluate(candidate, base)}
     decode, prefill = latency["tpot_speedup"], latency["ttft_speedup"]
     figures.append(
         f"{form}: decode {decode.value:.2f}x [{decode.low:.2f}, {decode.high:.2f}], prefill {prefill.value:.2f}x "

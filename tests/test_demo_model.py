@@ -10,7 +10,7 @@ import pytest
 
 from olivine.evaluators.data.text_source import TextSource, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
@@ -32,7 +32,7 @@ def test_perplexity_of_the_float_base_agrees_with_transformers(tmp_path: Path) -
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:12]), base.path)
     windows = draw(text, TextProtocol(256, 256), 3)
 
-    with Arm.open(base.path) as arm:
+    with ModelProcess.open(base.path) as arm:
         arm.reference([(w.tokens, w.scored) for w in windows], tmp_path / "base.npz", 1)
     with np.load(tmp_path / "base.npz") as stored:
         ours = sum(stored[f"nll_{n}"].sum(dtype=np.float64) for n in range(len(windows)))

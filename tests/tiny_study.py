@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, parse_config
 
 
 def write_text(path: Path, documents: int = 60, words: int = 60) -> Path:
@@ -36,6 +36,6 @@ def tiny_yaml(model: Path, text: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def tiny_config(model: Path, text: Path, **changes: Any) -> StudyConfig:
+def tiny_config(model: Path, text: Path, **changes: Any) -> LanguageStudyConfig:
     """The same, checked."""
     return parse_config(tiny_yaml(model, text, **changes), "tiny.yaml")

@@ -12,7 +12,7 @@ from olivine.passes.artifact import write_atomic
 
 
 @dataclass
-class BasePool:
+class BaselineTimes:
     """Readings of the base from every trial, so that milliseconds of trials an hour apart compare.
 
     Each evaluation adds one pair (the medians of its rounds), so a long evaluation weighs no more than a
@@ -35,7 +35,7 @@ class BasePool:
             self._ttft_ms, self._tpot_ms = stored["ttft_ms"], stored["tpot_ms"]
 
     @classmethod
-    def of_reading(cls, ttft_ms: float, tpot_ms: float) -> BasePool:
+    def of_reading(cls, ttft_ms: float, tpot_ms: float) -> BaselineTimes:
         """A pool whose reading was taken elsewhere, on the same hardware, and stays."""
         return cls(None, 1, [ttft_ms], [tpot_ms])
 
@@ -46,9 +46,9 @@ class BasePool:
         if self.path is not None:
             write_atomic(self.path, json.dumps({"ttft_ms": self._ttft_ms, "tpot_ms": self._tpot_ms}))
 
-    def frozen(self) -> BasePool:
+    def frozen(self) -> BaselineTimes:
         """A copy in memory whose reading rests on all evaluations so far, and stays."""
-        return BasePool(None, len(self), list(self._ttft_ms), list(self._tpot_ms))
+        return BaselineTimes(None, len(self), list(self._ttft_ms), list(self._tpot_ms))
 
     def __len__(self) -> int:
         return len(self._ttft_ms)

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.core_placement import oddest
-from olivine.evaluators.latency.interleave import MIN_ROUNDS, Readings, TimedArm, Turns, Visits
+from olivine.evaluators.latency.interleave import MIN_ROUNDS, Interleaver, Readings, TimedProcess, Visits
 from olivine.evaluators.latency.speedup import (
     decode_speedup,
     e2e_speedup,
@@ -56,7 +56,7 @@ PER_LOAD = 1.0
 
 
 @dataclass(frozen=True)
-class PairedLatency:
+class PairedDecoderLatency:
     """Speedups of a candidate over the base, and its times in milliseconds.
 
     Attributes:
@@ -78,7 +78,7 @@ class PairedLatency:
     half_width: float = 0.02
     max_seconds: float = 10.0
     seed: int = 0
-    base_pool: BasePool | None = None
+    base_pool: BaselineTimes | None = None
     max_rounds: int | None = None
     clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
@@ -94,13 +94,13 @@ class PairedLatency:
         "e2e_speedup",
     )
 
-    def evaluate(self, candidate: TimedArm, reference: TimedArm) -> list[Measurement]:
+    def evaluate(self, candidate: TimedProcess, reference: TimedProcess) -> list[Measurement]:
         """Measure until the half-width is reached or the time is spent; the protocol says which.
 
         ``candidate is reference`` is allowed: its speedups are exactly 1, its times are its own readings.
         """
         rng = np.random.default_rng(self.seed)
-        turns = Turns([reference] if candidate is reference else [reference, candidate])
+        turns = Interleaver([reference] if candidate is reference else [reference, candidate])
         vocab_size = min(arm.vocab_size for arm in turns.arms)
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
         processes = self._processes(turns.arms)
@@ -142,7 +142,7 @@ class PairedLatency:
         }
         return self._summarise(readings, moved, protocol)
 
-    def _processes(self, arms: Sequence[TimedArm]) -> int:
+    def _processes(self, arms: Sequence[TimedProcess]) -> int:
         """How many processes each arm gets: new ones every few seconds, unless the models take long to load."""
         if len(arms) == 1:
             return 1
@@ -151,7 +151,7 @@ class PairedLatency:
 
     def _rounds(
         self,
-        turns: Turns,
+        turns: Interleaver,
         prompt: Sequence[int],
         readings: Sequence[Readings],
         rng: np.random.Generator,
@@ -185,7 +185,7 @@ class PairedLatency:
 
     def _round(
         self,
-        turns: Turns,
+        turns: Interleaver,
         prompt: Sequence[int],
         readings: Sequence[Readings],
         rng: np.random.Generator,
@@ -209,13 +209,13 @@ class PairedLatency:
         for arm in readings:
             arm.core_distance.append(distance)
 
-    def _wake(self, turns: Turns, prompt: Sequence[int], visits: Visits) -> None:
+    def _wake(self, turns: Interleaver, prompt: Sequence[int], visits: Visits) -> None:
         """Let fresh processes run once."""
         for index in range(len(turns.arms)):
             turns.prefill(index, prompt, self.new_tokens)
             turns.decode(index, visits.steps)
 
-    def _warm_up(self, turns: Turns, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
+    def _warm_up(self, turns: Interleaver, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
         """Run rounds that do not count until no arm is still getting faster, by its own times.
 
         Returns:
@@ -242,7 +242,7 @@ class PairedLatency:
         step_ms = [float(np.median(decode)) for decode in decodes]
         return Visits.fit(sum(prefills), step_ms, self.new_tokens - 1), rounds, steady
 
-    def _precise(self, readings: Sequence[Readings], turns: Turns) -> bool:
+    def _precise(self, readings: Sequence[Readings], turns: Interleaver) -> bool:
         counted = turns.counted(readings[0].core_distance)
         return _half_width([arm.of_rounds(counted) for arm in readings]) <= self.half_width
 

@@ -25,7 +25,7 @@ from olivine.evaluators.latency.decoder import (
     PER_LOAD,
     PROCESS_SECONDS,
 )
-from olivine.evaluators.latency.interleave import MIN_ROUNDS, TimedArm, Turns
+from olivine.evaluators.latency.interleave import MIN_ROUNDS, Interleaver, TimedProcess
 from olivine.evaluators.latency.speedup import effective, lower_half_mean, neighbours, prefill_speedup, with_neighbours
 from olivine.evaluators.latency.warnings import core_cautions, timing_cautions
 from olivine.evaluators.measurement import Measurement
@@ -40,7 +40,7 @@ MAX_RUNS = 64
 WARM_RUNS = 3
 
 
-class RunArm(TimedArm, Protocol):
+class GraphProcess(TimedProcess, Protocol):
     """An arm whose graph runs on feeds."""
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
@@ -62,19 +62,19 @@ class Rounds:
     process: list[int] = field(default_factory=list)
     core_distance: list[float] = field(default_factory=list)
 
-    def counted(self, turns: Turns) -> tuple[Floats, list[int]]:
+    def counted(self, turns: Interleaver) -> tuple[Floats, list[int]]:
         """[arms, shapes, rounds] milliseconds of the rounds that count, and their processes."""
         kept = turns.counted(self.core_distance)
         return np.array(self.ms)[:, :, kept], np.array(self.process)[kept].tolist()
 
-    def moved(self, turns: Turns) -> Floats:
+    def moved(self, turns: Interleaver) -> Floats:
         """[arms, shapes, rounds] milliseconds of the rounds that do not count."""
         found: Floats = np.array(self.ms)[:, :, ~turns.counted(self.core_distance)]
         return found
 
 
 @dataclass(frozen=True)
-class PairedRuns:
+class PairedGraphLatency:
     """Speedup of a candidate over the base, and its latency in milliseconds, over all named shapes.
 
     Both are geometric means over the shapes, so that no shape counts more for being slow.
@@ -102,11 +102,11 @@ class PairedRuns:
     name: ClassVar[str] = "latency"
     metrics: ClassVar[tuple[str, ...]] = ("latency_ms", "latency_speedup")
 
-    def evaluate(self, candidate: RunArm, reference: RunArm) -> list[Measurement]:
+    def evaluate(self, candidate: GraphProcess, reference: GraphProcess) -> list[Measurement]:
         """Measure until the half-width is reached or the time is spent; ``candidate is reference`` is allowed."""
         rng = np.random.default_rng(self.seed)
         arms = [reference] if candidate is reference else [reference, candidate]
-        turns = Turns(arms)
+        turns = Interleaver(arms)
         processes = self._processes(arms)
         stolen, begun = stolen_s(), time.monotonic()
         with turns.ahead_of_others(self.max_seconds):
@@ -140,13 +140,13 @@ class PairedRuns:
         }
         return self._summarise(base, own, moved, used, protocol)
 
-    def _processes(self, arms: Sequence[RunArm]) -> int:
+    def _processes(self, arms: Sequence[GraphProcess]) -> int:
         if len(arms) == 1:
             return 1
         seconds = max(PROCESS_SECONDS, PER_LOAD * sum(arm.load_seconds for arm in arms))
         return max(1, min(round(self.max_seconds / seconds), MAX_PROCESSES))
 
-    def _warm_up(self, turns: Turns, arms: Sequence[RunArm]) -> list[tuple[int, int]]:
+    def _warm_up(self, turns: Interleaver, arms: Sequence[GraphProcess]) -> list[tuple[int, int]]:
         """Run every shape; returns (cold, counted) runs of a visit for each, by the faster arm's time."""
         found = []
         for number in range(len(self.shapes)):
@@ -160,8 +160,8 @@ class PairedRuns:
 
     def _rounds(
         self,
-        turns: Turns,
-        arms: Sequence[RunArm],
+        turns: Interleaver,
+        arms: Sequence[GraphProcess],
         runs: Sequence[tuple[int, int]],
         rounds: Rounds,
         rng: np.random.Generator,
@@ -197,8 +197,8 @@ class PairedRuns:
 
     def _round(
         self,
-        turns: Turns,
-        arms: Sequence[RunArm],
+        turns: Interleaver,
+        arms: Sequence[GraphProcess],
         runs: Sequence[tuple[int, int]],
         rounds: Rounds,
         rng: np.random.Generator,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from olivine.evaluators.latency.core_distance import CoreDistance
 from olivine.evaluators.latency.core_placement import Placement
 from olivine.evaluators.latency.speedup import lower_half_mean
-from olivine.evaluators.process.client import ArmFailed
+from olivine.evaluators.process.client import ModelProcessFailed
 from olivine.evaluators.process.messages import Timing
 from olivine.evaluators.process.scheduling import own_cores, prompt_thread
 from olivine.evaluators.stats import Floats
@@ -36,8 +36,8 @@ RESTING_SHARE = 0.3
 _NEAREST: dict[tuple[int, ...], float] = {}
 
 
-class TimedArm(Protocol):
-    """What latency needs of an arm: :class:`olivine.evaluators.process.client.Arm`, or a simulated one in tests."""
+class TimedProcess(Protocol):
+    """Time a loaded model: :class:`olivine.evaluators.process.client.ModelProcess`, or a simulated one in tests."""
 
     @property
     def vocab_size(self) -> int:
@@ -97,7 +97,7 @@ class TimedArm(Protocol):
 
 
 @dataclass
-class Turns:
+class Interleaver:
     """Arms of which one runs at a time.
 
     Attributes:
@@ -106,7 +106,7 @@ class Turns:
         placement: of the cores, while arms of several threads are timed; None where it makes no difference.
     """
 
-    arms: Sequence[TimedArm]
+    arms: Sequence[TimedProcess]
     hurried: bool = False
     placement: Placement | None = None
     _cores: Sequence[int] = field(default_factory=own_cores)
@@ -131,7 +131,7 @@ class Turns:
             for arm in self.arms:
                 arm.resume()
                 if arm.usable:
-                    with suppress(ArmFailed):  # who asks it next is told; what was measured is not lost
+                    with suppress(ModelProcessFailed):  # who asks it next is told; what was measured is not lost
                         arm.reserve(0)
                 arm.hurry(False)
                 if self.one_core:
@@ -231,7 +231,7 @@ class Turns:
     def _hurry(self) -> None:
         self.hurried = all([arm.hurry(True) for arm in self.arms])
 
-    def alone(self, index: int) -> TimedArm:
+    def alone(self, index: int) -> TimedProcess:
         """The arm of this index, which alone may run now."""
         for other, arm in enumerate(self.arms):
             if other != index:

@@ -23,11 +23,11 @@ from olivine.evaluators.process.bootstrap import child_command
 from olivine.evaluators.process.lifecycle import close_pipes, end_group, how_it_ended, told_starter
 from olivine.evaluators.process.memory_limit import MemoryWatch
 from olivine.evaluators.process.messages import (
-    ArmStats,
     Done,
     Endings,
     Loaded,
     OutputScore,
+    ProcessStats,
     Text,
     Timing,
     Tokens,
@@ -40,7 +40,7 @@ from olivine.passes.errors import Excess, OlivineError, last_words, out_of_memor
 from olivine.passes.store.atomic_files import aside
 from olivine.passes.store.secrets import masked, without_secrets
 
-#: What runs a model; see :meth:`Arm.start`.
+#: What runs a model; see :meth:`ModelProcess.start`.
 Loop = Literal["genai", "session", "graph"]
 ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
 _Answer = TypeVar("_Answer")
@@ -50,7 +50,7 @@ EXIT_PROVIDER = 3
 TAIL_CHARACTERS = 2000
 
 
-class ArmFailed(OlivineError):
+class ModelProcessFailed(OlivineError):
     """A model process that died, hung, outgrew its memory or refused.
 
     Attributes:
@@ -68,7 +68,7 @@ class ArmFailed(OlivineError):
         self.excess = excess
 
 
-class Arm:
+class ModelProcess:
     """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
 
     def __init__(self, process: subprocess.Popen[bytes], stderr: Any, timeout_s: float, limit: int | None) -> None:
@@ -93,7 +93,7 @@ class Arm:
         timeout_s: float = 300.0,
         memory_limit_bytes: int | None = None,
         loop: Loop = "genai",
-    ) -> Arm:
+    ) -> ModelProcess:
         """Start a process that imports its libraries at once and waits for a model.
 
         It ends with the thread that starts it.
@@ -124,7 +124,7 @@ class Arm:
         return arm
 
     @classmethod
-    def open(cls, folder: Path, **options: Any) -> Arm:
+    def open(cls, folder: Path, **options: Any) -> ModelProcess:
         """Start a process and load ``folder``; the options are those of :meth:`start`."""
         arm = cls.start(**options)
         try:
@@ -153,7 +153,7 @@ class Arm:
     def vocab_size(self) -> int:
         """Number of token ids of the loaded model."""
         if self.loaded is None:
-            raise ArmFailed("error", "A model process without a model has no vocabulary; load one first")
+            raise ModelProcessFailed("error", "A model process without a model has no vocabulary; load one first")
         return self.loaded.vocab_size
 
     def load(self, folder: Path) -> Loaded:
@@ -175,7 +175,7 @@ class Arm:
         A process has luck with where its memory and its code lie, for as long as it lives; a fresh one has new luck.
         """
         self.close()
-        fresh = Arm.start(**self._options)
+        fresh = ModelProcess.start(**self._options)
         self._process, self._stderr, self._memory, self._buffer = fresh._process, fresh._stderr, fresh._memory, b""
         self._requests, self._paused, self._closed, self._holds_model = 0, False, False, False
 
@@ -186,7 +186,7 @@ class Arm:
             ArmFailed: as :meth:`load`; also when there was no folder.
         """
         if self.folder is None:
-            raise ArmFailed("error", "A model process that never held a model can't load it again")
+            raise ModelProcessFailed("error", "A model process that never held a model can't load it again")
         self.load(self.folder)
 
     def reserve(self, tokens: int) -> bool:
@@ -334,9 +334,9 @@ class Arm:
         """Let the peak start anew from what is resident now; False where the kernel does not allow it."""
         return self._told(Done, "reset_peak").done
 
-    def stats(self) -> ArmStats:
+    def stats(self) -> ProcessStats:
         """Memory of the process."""
-        return self._told(ArmStats, "stats")
+        return self._told(ProcessStats, "stats")
 
     def close(self) -> None:
         """Kill the process and everything it started; nothing is left behind."""
@@ -376,7 +376,7 @@ class Arm:
         self._requests += 1
         line = json.dumps({"id": self._requests, "do": command, **arguments}).encode() + b"\n"
         if self._process.stdin is None or self._process.stdin.closed:
-            raise ArmFailed("error", f"{self._name()} is closed; '{command}' was not sent")
+            raise ModelProcessFailed("error", f"{self._name()} is closed; '{command}' was not sent")
         try:
             self._process.stdin.write(line)
             self._process.stdin.flush()
@@ -416,11 +416,11 @@ class Arm:
         if (excess := self._memory.excess()) is not None:
             raise self._kill("memory", f"was ended in '{command}': it {excess}", excess)
 
-    def _kill(self, kind: ArmFailure, what: str, excess: Excess | None = None) -> ArmFailed:
+    def _kill(self, kind: ArmFailure, what: str, excess: Excess | None = None) -> ModelProcessFailed:
         """End the process and say why."""
         tail = self._tail()
         self.close()
-        return ArmFailed(kind, f"{self._name()} {what}", tail, excess)
+        return ModelProcessFailed(kind, f"{self._name()} {what}", tail, excess)
 
     def _ended(self, command: str) -> OlivineError:
         """The process has ended by itself: how, from its exit code and its last words."""
@@ -428,20 +428,22 @@ class Arm:
         tail, excess = self._tail(), self._memory.killed()
         self.close()
         if excess is not None:
-            return ArmFailed(
+            return ModelProcessFailed(
                 "memory", f"{self._name()} was ended by the kernel in '{command}': it {excess}", "", excess
             )
         if code == 1 and (trouble := unwritable(OSError(tail))) is not None:
             return trouble
         how = f"{self._name()} {how_it_ended(code)} in '{command}'"
         if not out_of_memory(tail):
-            return ArmFailed("crash" if code < 0 else "provider" if code == EXIT_PROVIDER else "error", how, tail)
+            return ModelProcessFailed(
+                "crash" if code < 0 else "provider" if code == EXIT_PROVIDER else "error", how, tail
+            )
         limit = self._memory.limit
         if limit is None or (self.folder is not None and folder_provider(self.folder) != CPU):
-            return ArmFailed("memory", how, tail)  # the machine's memory, or a device's: no limit of ours
+            return ModelProcessFailed("memory", how, tail)  # the machine's memory, or a device's: no limit of ours
         excess = Excess(max(self._memory.peak, limit + 1), limit)
         how += f" for want of memory; its limit is {limit / 1e6:.0f} MB (children.memory)"
-        return ArmFailed("memory", how, tail, excess)
+        return ModelProcessFailed("memory", how, tail, excess)
 
     def _tail(self) -> str:
         if self._stderr.closed:

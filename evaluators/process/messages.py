@@ -36,12 +36,12 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class ArmStats:
+class ProcessStats:
     """Memory of the model's process.
 
     Attributes:
         rss_bytes: resident now.
-        peak_rss_bytes: the most it ever had resident (VmHWM), or since the last :meth:`Arm.reset_peak`.
+        peak_rss_bytes: the most it ever had resident (VmHWM), or since the last :meth:`ModelProcess.reset_peak`.
         scored: whether quality was scored since the start: its logits are then part of the peak.
         gpu_bytes: what the GPU holds more than before the model was loaded; None where it runs on none.
     """

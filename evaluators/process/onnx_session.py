@@ -18,7 +18,7 @@ _LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_EN
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
-class PlainSession:
+class OnnxSession:
     """One loaded decoder and its cache.
 
     Args:

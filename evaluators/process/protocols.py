@@ -8,8 +8,8 @@ from typing import Protocol
 from olivine.evaluators.process.messages import Endings
 
 
-class WritingArm(Protocol):
-    """What tasks need of an arm; :class:`olivine.evaluators.process.client.Arm` is one."""
+class GeneratingProcess(Protocol):
+    """What tasks need of an arm; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
 
     def endings(self, tokens: Sequence[int], endings: Sequence[Sequence[int]]) -> Endings:
         """How likely endings of a prompt are."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from olivine.evaluators.process.gpu import used_bytes
 from olivine.evaluators.process.lifecycle import begin
-from olivine.evaluators.process.onnx_session import PlainSession
+from olivine.evaluators.process.onnx_session import OnnxSession
 from olivine.evaluators.process.procfs import busy_s
 from olivine.evaluators.process.scoring import TopK, likelihood, score, top_k
 from olivine.evaluators.providers.session import CPU, CUDA, ProviderUnavailable, prove_provider
@@ -264,7 +264,7 @@ class SessionServer(Server):
         """Load the model of a folder."""
         import onnxruntime as ort
 
-        self.model = PlainSession(ort, Path(folder), config)
+        self.model = OnnxSession(ort, Path(folder), config)
         ends = config["model"].get("eos_token_id", [])
         self.ends = set(ends if isinstance(ends, list) else [ends])
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.messages import WindowScore
-from olivine.evaluators.quality.text_quality import Quality, QualityResult
+from olivine.evaluators.quality.text_quality import QualityResult, TextQuality
 from olivine.passes.transforms.prune_head import is_pruned, unpruned
 
 #: Stamped into the protocol of what was measured on a twin.
@@ -21,43 +21,45 @@ GRAPH = "unpruned twin over the same weights"
 
 
 @dataclass(frozen=True)
-class Scored:
+class UnprunedModel:
     """The model that is scored for another, loaded only while it is asked.
 
     Attributes:
         folder: of the pruned model.
-        arm_options: as :meth:`Arm.start` takes them.
+        arm_options: as :meth:`ModelProcess.start` takes them.
     """
 
     folder: Path
     arm_options: Mapping[str, Any]
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
-        """As :meth:`Arm.reference`."""
+        """As :meth:`ModelProcess.reference`."""
         with open_scored(self.folder, **self.arm_options) as arm:
             arm.reference(windows, path, top_k)
 
     def score(self, path: Path, window: int) -> WindowScore:
-        """As :meth:`Arm.score`."""
+        """As :meth:`ModelProcess.score`."""
         with open_scored(self.folder, **self.arm_options) as arm:
             return arm.score(path, window)
 
 
 @contextmanager
-def open_scored(folder: Path, **arm_options: Any) -> Iterator[Arm]:
+def open_scored(folder: Path, **arm_options: Any) -> Iterator[ModelProcess]:
     """An arm that scores the model in ``folder``: of its unpruned twin where it is pruned."""
-    with unpruned(folder) as twin, Arm.open(twin, **arm_options) as arm:
+    with unpruned(folder) as twin, ModelProcess.open(twin, **arm_options) as arm:
         yield arm
 
 
-def run_quality(quality: Quality, candidate: Arm, base: Arm, arm_options: Mapping[str, Any]) -> QualityResult:
-    """:meth:`Quality.run` of two loaded models, each scored by its twin where it is pruned.
+def run_quality(
+    quality: TextQuality, candidate: ModelProcess, base: ModelProcess, arm_options: Mapping[str, Any]
+) -> QualityResult:
+    """:meth:`TextQuality.run` of two loaded models, each scored by its twin where it is pruned.
 
     ``candidate is base`` is allowed.
     """
     assert candidate.folder is not None
     assert base.folder is not None
-    reference = Scored(base.folder, arm_options) if is_pruned(base.folder) else base
+    reference = UnprunedModel(base.folder, arm_options) if is_pruned(base.folder) else base
     if not is_pruned(candidate.folder):
         return quality.run(candidate, reference)
     if candidate is base:

@@ -58,5 +58,5 @@ def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
 
 
 def arm_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """How a model of a provider is run by itself, outside of a study: as :meth:`Arm.start` takes it."""
+    """How a model of a provider is run by itself, outside of a study: as :meth:`ModelProcess.start` takes it."""
     return {"python": interpreter(provider, named or {}), "loop": loop_of((provider,))}

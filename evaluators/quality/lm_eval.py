@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.protocols import WritingArm
+from olivine.evaluators.process.protocols import GeneratingProcess
 from olivine.evaluators.stats import Interval, jackknife, student
 from olivine.passes.errors import OlivineError, UsageError, nearest
 
@@ -95,7 +95,7 @@ class LoadedTasks:
     found: Mapping[str, Any]
 
     def evaluate(
-        self, arm: WritingArm, folder: Path, told: Callable[[int], None] = lambda answered: None
+        self, arm: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
     ) -> list[Measurement]:
         """Ask the model that is loaded in an arm.
 

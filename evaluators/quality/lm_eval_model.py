@@ -16,7 +16,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from olivine.evaluators.process.protocols import WritingArm
+from olivine.evaluators.process.protocols import GeneratingProcess
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.json_file import read_json
@@ -34,7 +34,9 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         told: called with the number of answered requests, after each run of the model.
     """
 
-    def __init__(self, arm: WritingArm, folder: Path, told: Callable[[int], None] = lambda answered: None) -> None:
+    def __init__(
+        self, arm: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
+    ) -> None:
         super().__init__()
         self._arm, self._told = arm, told
         self.tokenizer = tokenizer_of(folder)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import Arm, ArmFailed
+from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
 from olivine.evaluators.stats import student
 from olivine.passes.artifact import digest
 
@@ -41,7 +41,7 @@ class Fidelity:
     name: ClassVar[str] = "fidelity"
     metrics: ClassVar[tuple[str, ...]] = ("cosine_distance", "kl_divergence", "top1_agreement")
 
-    def evaluate(self, candidate: Arm, reference: Arm) -> list[Measurement]:
+    def evaluate(self, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
         """Run all samples; the base's outputs are stored once.
 
         Raises:
@@ -56,7 +56,7 @@ class Fidelity:
             candidate.compare(self.feeds, number, stored, self.output, self.logits) for number in range(self.count)
         ]
         if not all(score.finite for score in scores):
-            raise ArmFailed("error", "The candidate gives outputs that are not finite")
+            raise ModelProcessFailed("error", "The candidate gives outputs that are not finite")
         protocol = {
             "samples": self.count,
             "split": self.split,

@@ -20,8 +20,8 @@ from olivine.passes.store.atomic_files import aside
 Prediction = Literal["argmax", "cosine"]
 
 
-class OutputArm(Protocol):
-    """What a task needs of an arm; :class:`olivine.evaluators.process.client.Arm` is one."""
+class OutputProcess(Protocol):
+    """What a task needs of an arm; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
 
     def outputs(self, feeds: Path, count: int, path: Path, output: str | None) -> None:
         """Write what the graph gives for the first feeds."""
@@ -55,7 +55,7 @@ class TaskScore:
     name: ClassVar[str] = "task"
     metrics: ClassVar[tuple[str, ...]] = ("task_score", "task_drop")
 
-    def evaluate(self, candidate: OutputArm, reference: OutputArm) -> list[Measurement]:
+    def evaluate(self, candidate: OutputProcess, reference: OutputProcess) -> list[Measurement]:
         """Predict all rows; the base's predictions are stored once.
 
         Raises:
@@ -80,7 +80,7 @@ class TaskScore:
         }
         return [self._score(own, protocol), self._drop(base, own, protocol)]
 
-    def predictions(self, arm: OutputArm) -> Numbers:
+    def predictions(self, arm: OutputProcess) -> Numbers:
         """[rows] what a graph predicts.
 
         Raises:

@@ -23,7 +23,7 @@ from olivine.passes.errors import OlivineError
 
 #: A stop rule is not asked before this many windows.
 MIN_WINDOWS = 3
-#: Of the file that :meth:`Arm.reference` writes; 2 has the size of the vocabulary.
+#: Of the file that :meth:`ModelProcess.reference` writes; 2 has the size of the vocabulary.
 FORMAT = 2
 #: In the protocol of a perplexity that was scored on a few windows of the text.
 WHOLE_TEXT = "perplexity of the base on all windows x perplexity_ratio on those scored"
@@ -37,8 +37,8 @@ class QualityGateFailed(OlivineError):
         self.reason = reason
 
 
-class ScoredArm(Protocol):
-    """What quality needs of an arm; :class:`olivine.evaluators.process.client.Arm` is one."""
+class ScoringProcess(Protocol):
+    """What quality needs of an arm; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
 
     def reference(self, windows: list[tuple[tuple[int, ...], int]], path: Path, top_k: int) -> None:
         """Run the windows as the base and store what candidates are compared with."""
@@ -111,7 +111,7 @@ class QualityResult:
 
 
 @dataclass(frozen=True)
-class Quality:
+class TextQuality:
     """Perplexity and distance to the base on a fixed set of windows.
 
     Attributes:
@@ -139,11 +139,11 @@ class Quality:
         "bits_per_byte",
     )
 
-    def evaluate(self, candidate: ScoredArm, reference: ScoredArm) -> list[Measurement]:
+    def evaluate(self, candidate: ScoringProcess, reference: ScoringProcess) -> list[Measurement]:
         """The measurements of :meth:`run`."""
         return self.run(candidate, reference).measurements
 
-    def run(self, candidate: ScoredArm, reference: ScoredArm) -> QualityResult:
+    def run(self, candidate: ScoringProcess, reference: ScoringProcess) -> QualityResult:
         """Score the candidate until the windows end or ``stop`` gives a reason.
 
         ``candidate is reference`` is allowed and costs nothing once the base's predictions are stored.

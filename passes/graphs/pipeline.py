@@ -26,7 +26,7 @@ from olivine.passes.graphs.catalog import PlainRecipe
 from olivine.passes.graphs.fuse import fuse
 from olivine.passes.graphs.graph_inputs import graph_inputs, open_dims, synthetic
 from olivine.passes.graphs.quantize import dynamic_int8, read_feeds, static_int8, weight_only
-from olivine.passes.graphs.source import GRAPH, PlainSource, save_named
+from olivine.passes.graphs.source import GRAPH, GraphSource, save_named
 from olivine.passes.pipeline import Built
 from olivine.passes.store.cache import Cache
 
@@ -40,7 +40,7 @@ _CHECK_SIZE = 2
 
 
 def build_plain(
-    source: PlainSource,
+    source: GraphSource,
     recipe: PlainRecipe,
     cache: Cache,
     sizes: Mapping[str, int] | None = None,
@@ -91,7 +91,7 @@ def digest_of(samples: Path | None) -> str:
 class _Work:
     """One step of a build."""
 
-    source: PlainSource
+    source: GraphSource
     before: ModelArtifact
     name: str
     params: Mapping[str, Any]

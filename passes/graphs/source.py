@@ -31,7 +31,7 @@ _FORMS = "A plain study's model is an .onnx file, the folder of an encoder's che
 
 
 @dataclass(frozen=True)
-class PlainSource:
+class GraphSource:
     """A model that exists.
 
     Attributes:
@@ -81,7 +81,7 @@ class PlainSource:
         return {"name": self.name, "kind": self.kind, "architecture": self.architecture, "key": self.key}
 
 
-def find_plain(model: str, architecture: str | None = None) -> PlainSource:
+def find_plain(model: str, architecture: str | None = None) -> GraphSource:
     """Find out what ``model`` stands for; loads nothing, and fetches a demo once.
 
     Args:
@@ -103,13 +103,13 @@ def find_plain(model: str, architecture: str | None = None) -> PlainSource:
     return _of(model, path.resolve(), path.stem if path.is_file() else path.name, architecture)
 
 
-def _of(model: str, path: Path, name: str, architecture: str | None) -> PlainSource:
+def _of(model: str, path: Path, name: str, architecture: str | None) -> GraphSource:
     if path.is_dir() and not (path / "config.json").is_file() and (path / GRAPH).is_file():
         path = path / GRAPH
     if path.is_file():
         if path.suffix != ".onnx":
             raise SourceError(f"{path} is no .onnx file. {_FORMS}{', '.join(DEMO + name for name in DEMOS)}.")
-        return PlainSource(model, name, "onnx", digest(["plain", *_content(path)]), architecture or "", path)
+        return GraphSource(model, name, "onnx", digest(["plain", *_content(path)]), architecture or "", path)
     if not (path / "config.json").is_file():
         raise SourceError(f"{path} has neither a config.json nor a {GRAPH}: it is no model.")
     config = checkpoint.read_config(path / "config.json", str(path))
@@ -125,7 +125,7 @@ def _of(model: str, path: Path, name: str, architecture: str | None) -> PlainSou
     sizes = config.get("vision_config", config)
     heads, hidden = (int(sizes.get(name) or 0) for name in ("num_attention_heads", "hidden_size"))
     kind = architecture or str(config.get("model_type", ""))
-    return PlainSource(model, name, "encoder", key, kind, path, heads, hidden)
+    return GraphSource(model, name, "encoder", key, kind, path, heads, hidden)
 
 
 def _content(path: Path) -> list[str]:

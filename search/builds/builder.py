@@ -17,7 +17,7 @@ from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.client import BuildClient, BuildOutcome
-from olivine.search.builds.messages import Forecast
+from olivine.search.builds.messages import ExpectedLosses
 
 
 class Builder(BuildClient):
@@ -73,7 +73,7 @@ class Builder(BuildClient):
             OlivineError: as :meth:`build`.
         """
         request = {**self.request(recipe), "calibration": self.calibration, "forecast": True}
-        answer, _ = self.answer(self.ready(), request, "forecast", Forecast)
+        answer, _ = self.answer(self.ready(), request, "forecast", ExpectedLosses)
         try:
             return answer.by_path()
         except ValueError as error:

@@ -18,7 +18,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.catalog import AXES
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.store.cache import Cache
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 
 SPLIT = "calibrate"
 
@@ -40,7 +40,7 @@ class CalibrationText:
     seed: int = 0
 
     @classmethod
-    def of_study(cls, config: StudyConfig) -> CalibrationText:
+    def of_study(cls, config: LanguageStudyConfig) -> CalibrationText:
         """The text that a study calibrates on: another part of what it scores."""
         given = config.evaluation.text
         text = given if isinstance(given, str) else given.model_dump(exclude_defaults=True)
@@ -104,12 +104,12 @@ def parse_text(given: str) -> str | Mapping[str, Any]:
     return yaml.safe_load(given) if given.startswith("{") else given
 
 
-def may_calibrate(config: StudyConfig) -> bool:
+def may_calibrate(config: LanguageStudyConfig) -> bool:
     """Whether a candidate of this study may learn from calibration text."""
     return any(value in AXES[name].calibrated for name, value in _values(config))
 
 
-def _values(config: StudyConfig) -> Iterator[tuple[str, Scalar]]:
+def _values(config: LanguageStudyConfig) -> Iterator[tuple[str, Scalar]]:
     for domain in config.search_space().domains:
         yield from ((domain.axis.name, value) for value in domain.values)
     for choice in config.enqueue:

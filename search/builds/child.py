@@ -26,7 +26,7 @@ from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.shared_builds import SharedBuilds
-from olivine.search.builds.messages import BuildAnswer, Built, Forecast, Refused
+from olivine.search.builds.messages import BuildAnswer, BuildRefused, Built, ExpectedLosses
 
 #: The build's own answer could not be written.
 EXIT_UNWRITABLE = 28
@@ -101,14 +101,14 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
         recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")
         if request.get("forecast"):
             losses = forecast(source, recipe, cache, request["calibration"])
-            return Forecast([asdict(loss) for loss in losses.values()], peak_rss_bytes())
+            return ExpectedLosses([asdict(loss) for loss in losses.values()], peak_rss_bytes())
         return _told(build(source, recipe, cache, calibration))
     except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
         found = unwritable(error) or error
         if not isinstance(found, OlivineError):
             raise
         traceback.print_exc()
-        return Refused(type(found).__name__, str(found), peak_rss_bytes())
+        return BuildRefused(type(found).__name__, str(found), peak_rss_bytes())
 
 
 def _build_plain(request: dict[str, Any], cache: Cache) -> Made:

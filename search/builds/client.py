@@ -17,10 +17,10 @@ from typing import Any, Self, TypeVar
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.errors import BuildFailed, OlivineError
 from olivine.passes.store.cache import Cache
-from olivine.search.builds.messages import Built, Forecast, Refused
+from olivine.search.builds.messages import BuildRefused, Built, ExpectedLosses
 from olivine.search.builds.process import BuildProcess
 
-Answer = TypeVar("Answer", Built, Forecast)
+Answer = TypeVar("Answer", Built, ExpectedLosses)
 
 #: How many of the last artifacts stay in the cache: the candidate that is measured, its twins, and the one built ahead.
 HELD = 6
@@ -97,7 +97,7 @@ class BuildClient:
             process.close()
             self._cache.sweep()  # of what it was making
             raise
-        if isinstance(answer, Refused):
+        if isinstance(answer, BuildRefused):
             raise answer.exception()
         if not isinstance(answer, kind):
             raise BuildFailed(f"the build answered with a {type(answer).__name__}, not with a {kind.__name__}")

@@ -32,7 +32,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Refused:
+class BuildRefused:
     """An error of ours, by the name of its class."""
 
     error: str
@@ -48,7 +48,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class ExpectedLosses:
     """What every layer should lose in every format, each as a :class:`LayerLoss`."""
 
     losses: list[dict[str, Any]]
@@ -63,7 +63,7 @@ class Forecast:
         return {loss.path: loss for loss in (read(LayerLoss, one) for one in self.losses)}
 
 
-BuildAnswer = Built | Refused | Forecast
+BuildAnswer = Built | BuildRefused | ExpectedLosses
 
 
 def parse(content: bytes) -> BuildAnswer:
@@ -79,5 +79,5 @@ def parse(content: bytes) -> BuildAnswer:
     if not isinstance(found, dict):
         raise ValueError(f"{content[:80]!r}, which is no answer")  # noqa: TRY004 - of the text, not of an argument
     if "error" in found:
-        return read(Refused, found)
-    return read(Forecast, found) if "losses" in found else read(Built, found)
+        return read(BuildRefused, found)
+    return read(ExpectedLosses, found) if "losses" in found else read(Built, found)

@@ -25,8 +25,8 @@ from olivine.search.cli.arguments import make_parser
 from olivine.search.cli.error_messages import trouble
 
 if TYPE_CHECKING:
-    from olivine.search.config.graph import PlainStudyConfig
-    from olivine.search.config.language import StudyConfig
+    from olivine.search.config.graph import GraphStudyConfig
+    from olivine.search.config.language import LanguageStudyConfig
 
 INTERRUPTED = 130
 #: Tables keep their columns in logs and pipes, which have no width of their own.
@@ -132,7 +132,7 @@ def _pairs(overrides: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _load(options: argparse.Namespace, **more: object) -> StudyConfig:
+def _load(options: argparse.Namespace, **more: object) -> LanguageStudyConfig:
     from olivine.search.config.language import load_config
 
     return load_config(options.config, _all_overrides(options, more))
@@ -144,7 +144,7 @@ def _all_overrides(options: argparse.Namespace, more: Mapping[str, object]) -> d
     return overrides | {key: str(value) for key, value in more.items() if value is not None}
 
 
-def _load_any(options: argparse.Namespace, **more: object) -> StudyConfig | PlainStudyConfig:
+def _load_any(options: argparse.Namespace, **more: object) -> LanguageStudyConfig | GraphStudyConfig:
     """A study's config, whatever kind of model it is about."""
     from olivine.search.config.graph import load_any
 
@@ -153,16 +153,16 @@ def _load_any(options: argparse.Namespace, **more: object) -> StudyConfig | Plai
 
 def validate(options: argparse.Namespace) -> None:
     """``olivine validate CONFIG``."""
-    from olivine.search.config.graph import PlainStudyConfig
+    from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.planning.provider_check import absent_providers
 
     config = _load_any(options)
-    if isinstance(config, PlainStudyConfig):
+    if isinstance(config, GraphStudyConfig):
         from olivine.search.workloads.graph_task import load_task
 
         load_task(config)
     OUT.print(f"{options.config} is a valid study of {config.model}", markup=False)
-    if isinstance(config, PlainStudyConfig):
+    if isinstance(config, GraphStudyConfig):
         return
     for sentence in absent_providers(config):
         OUT.print(sentence, style="yellow", markup=False)
@@ -170,11 +170,11 @@ def validate(options: argparse.Namespace) -> None:
 
 def plan(options: argparse.Namespace) -> None:
     """``olivine plan CONFIG``."""
-    from olivine.search.config.graph import PlainStudyConfig
+    from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.planning.plan import lacks, make_plan, plan_table
 
     config = _load_any(options)
-    if isinstance(config, PlainStudyConfig):
+    if isinstance(config, GraphStudyConfig):
         from olivine.search.workloads.graph_run import plan_lines
 
         OUT.print("\n".join(plan_lines(config)), markup=False)
@@ -187,7 +187,7 @@ def plan(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``olivine run CONFIG``."""
-    from olivine.search.config.graph import PlainStudyConfig
+    from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.planning.plan import require_room
     from olivine.search.planning.provider_check import require_providers
     from olivine.search.selection.lm_eval_tasks import require_tasks
@@ -196,7 +196,7 @@ def run(options: argparse.Namespace) -> int:
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = _load_any(options, **more)
     root = options.out or Path("results") / config.name
-    if isinstance(config, PlainStudyConfig):
+    if isinstance(config, GraphStudyConfig):
         from olivine.search.workloads.graph_run import run_plain
 
         return run_plain(config, root, options.storage, options.config, OUT, ERR)
@@ -273,13 +273,13 @@ def dashboard(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """``olivine export STUDY_DIR --to DIR``."""
-    from olivine.search.config.graph import PlainStudyConfig, load_any
+    from olivine.search.config.graph import GraphStudyConfig, load_any
     from olivine.search.export.trial import export_trial
     from olivine.search.records import StudyDir
 
     study = StudyDir.open(options.study)
     config = load_any(study.config_path)
-    if options.package and isinstance(config, PlainStudyConfig):
+    if options.package and isinstance(config, GraphStudyConfig):
         raise UsageError("--package is for language models; without it, DIR holds a model.onnx for any ONNX Runtime")
     if options.package:
         from olivine.search.export.package import package_trial
@@ -287,7 +287,7 @@ def export(options: argparse.Namespace) -> None:
         to = package_trial(study, options.trial, options.to, options.package, options.force)
         OUT.print(f"packaged as {to}; the README.md in it says how to run it", markup=False)
         return
-    if isinstance(config, PlainStudyConfig):
+    if isinstance(config, GraphStudyConfig):
         from olivine.search.workloads.graph_run import export_plain_trial
 
         to = export_plain_trial(study, config, options.trial, options.to, options.force)
@@ -361,11 +361,11 @@ def optimize(options: argparse.Namespace) -> int:
 def finetune(options: argparse.Namespace) -> None:
     """``olivine finetune MODEL --data FILE --to DIR``."""
     from olivine.passes.transforms.finetune import Training
-    from olivine.search.cli.commands.finetune import Request
+    from olivine.search.cli.commands.finetune import FinetuneRequest
     from olivine.search.cli.commands.finetune import finetune as train
 
     training = Training(options.max_steps, options.batch_size, options.learning_rate, options.rank, options.seed)
-    request = Request(
+    request = FinetuneRequest(
         options.model,
         options.data,
         options.text_template,

@@ -8,7 +8,7 @@ from olivine.search.config.language import ConfirmConfig, SelectConfig
 from olivine.search.config.metrics import Constraint
 
 
-class Goal(Protocol):
+class StudyConfig(Protocol):
     """The part of a config that says what is wanted."""
 
     @property

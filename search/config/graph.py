@@ -16,10 +16,10 @@ from olivine.search.config.language import (
     CacheConfig,
     ChildConfig,
     ConfirmConfig,
+    LanguageStudyConfig,
     SamplerConfig,
     SelectConfig,
     StopConfig,
-    StudyConfig,
     TextChoice,
     parse_config,
     stated,
@@ -65,7 +65,7 @@ class InputsConfig(_Section):
     calibrate: Whole = Field(default=32, ge=1, le=100_000, description="samples that static ranges are learned from")
 
 
-class PlainLatencyConfig(_Section):
+class GraphLatencyConfig(_Section):
     """Paired timing."""
 
     half_width: Share = Field(
@@ -75,7 +75,7 @@ class PlainLatencyConfig(_Section):
     max_seconds: Seconds = Field(default=6.0, description="or stop after this long per candidate")
 
 
-class PlainEvaluationConfig(_Section):
+class GraphEvaluationConfig(_Section):
     """What is measured."""
 
     output: Text | None = Field(default=None, description="the output that is compared; the first one by default")
@@ -83,10 +83,10 @@ class PlainEvaluationConfig(_Section):
         default=False, description="its last axis holds logits: kl_divergence and top1_agreement are measured too"
     )
     task: TaskConfig | None = Field(default=None, description="labelled rows of one's own and a metric")
-    latency: PlainLatencyConfig = PlainLatencyConfig()
+    latency: GraphLatencyConfig = GraphLatencyConfig()
 
 
-class PlainStudyConfig(_Section):
+class GraphStudyConfig(_Section):
     """One study of a plain graph: one YAML file."""
 
     name: Text = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study")
@@ -98,7 +98,7 @@ class PlainStudyConfig(_Section):
     space: dict[str, Any] = Field(description="axis -> fixed value, list of values or {low, high, step}")
     objectives: tuple[Text, ...] = Field(default=USUAL_OBJECTIVES, min_length=2, max_length=3)
     constraints: tuple[Text, ...] = Field(default=(), description="such as cosine_distance <= 0.01")
-    evaluation: PlainEvaluationConfig = PlainEvaluationConfig()
+    evaluation: GraphEvaluationConfig = GraphEvaluationConfig()
     sampler: SamplerConfig = SamplerConfig()
     stop: StopConfig = StopConfig()
     seed: Whole = Field(default=0, ge=0, lt=2**32)
@@ -130,7 +130,7 @@ def is_plain(raw: Mapping[Any, Any]) -> bool:
     return "inputs" in raw
 
 
-def load_any(path: Path, overrides: Mapping[str, str] | None = None) -> StudyConfig | PlainStudyConfig:
+def load_any(path: Path, overrides: Mapping[str, str] | None = None) -> LanguageStudyConfig | GraphStudyConfig:
     """Read and check the YAML of a study, whatever kind of model it is about.
 
     Raises:
@@ -145,12 +145,12 @@ def load_any(path: Path, overrides: Mapping[str, str] | None = None) -> StudyCon
     return parse_plain(raw, str(path))
 
 
-def parse_any(raw: dict[Any, Any], where: str) -> StudyConfig | PlainStudyConfig:
+def parse_any(raw: dict[Any, Any], where: str) -> LanguageStudyConfig | GraphStudyConfig:
     """Check a parsed YAML mapping of either kind."""
     return parse_plain(raw, where) if is_plain(raw) else parse_config(raw, where)
 
 
-def parse_plain(raw: dict[Any, Any], where: str) -> PlainStudyConfig:
+def parse_plain(raw: dict[Any, Any], where: str) -> GraphStudyConfig:
     """Check a parsed YAML mapping; ``where`` names it in messages.
 
     Raises:
@@ -159,9 +159,9 @@ def parse_plain(raw: dict[Any, Any], where: str) -> PlainStudyConfig:
     mistakes: list[Mistake] = []
     config = None
     try:
-        config = PlainStudyConfig.model_validate(raw)
+        config = GraphStudyConfig.model_validate(raw)
     except ValidationError as error:
-        mistakes += structure_mistakes(error, PlainStudyConfig)
+        mistakes += structure_mistakes(error, GraphStudyConfig)
     mistakes += _meaning_mistakes(raw)
     if mistakes or config is None:
         raise UsageError(report(mistakes, raw, where))

@@ -187,7 +187,7 @@ class ProviderConfig(_Section):
     python: Text = Field(description="interpreter of the environment that has its ONNX Runtime")
 
 
-class StudyConfig(_Section):
+class LanguageStudyConfig(_Section):
     """One study: one YAML file."""
 
     name: Text = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study")
@@ -255,7 +255,7 @@ def stated(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
     return dumped
 
 
-def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> StudyConfig:
+def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> LanguageStudyConfig:
     """Read and check a study's YAML.
 
     Args:
@@ -273,7 +273,7 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> Study
     return config.model_copy(update={"enqueue": (*config.enqueue, *warm)})
 
 
-def parse_config(raw: dict[Any, Any], where: str) -> StudyConfig:
+def parse_config(raw: dict[Any, Any], where: str) -> LanguageStudyConfig:
     """Check a parsed YAML mapping; ``where`` names it in messages.
 
     Raises:
@@ -282,9 +282,9 @@ def parse_config(raw: dict[Any, Any], where: str) -> StudyConfig:
     mistakes: list[tuple[str, str]] = []
     config = None
     try:
-        config = StudyConfig.model_validate(raw)
+        config = LanguageStudyConfig.model_validate(raw)
     except ValidationError as error:
-        mistakes += structure_mistakes(error, StudyConfig)
+        mistakes += structure_mistakes(error, LanguageStudyConfig)
     mistakes += meaning_mistakes(raw)
     if mistakes or config is None:
         raise UsageError(report(mistakes, raw, where))

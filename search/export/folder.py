@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from olivine.evaluators.data.text_source import tokenize
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.unpruned import open_scored
 from olivine.evaluators.providers.interpreters import options_for
 from olivine.passes.artifact import ABOUT, ModelArtifact, sha256_file
@@ -83,7 +83,7 @@ def export_model(
         to: the folder to make.
         about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
         force: whether an existing folder is replaced.
-        arm: how its model is run, as :meth:`Arm.start` takes it; by default as its provider asks for.
+        arm: how its model is run, as :meth:`ModelProcess.start` takes it; by default as its provider asks for.
         picture: the front that it was chosen from, as SVG.
 
     Raises:
@@ -164,7 +164,7 @@ def negative_log_likelihood(folder: Path, tokens: list[int], arm: Mapping[str, A
     """
     options = options_for(folder) if arm is None else arm
     if is_pruned(folder):
-        with Arm.open(folder, **options) as own:
+        with ModelProcess.open(folder, **options) as own:
             own.prefill(tokens, 1)
     with scratch_folder("check") as store, open_scored(folder, **options) as scored:
         stored = store / "check.npz"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.source import GRAPH
 from olivine.passes.store.atomic_files import put_folder, scratch
@@ -33,7 +33,7 @@ def export_plain(
         about: what the manifest says beside the files.
         feeds: file whose first feed is the check.
         force: whether an existing folder is replaced.
-        arm: how the graph is run, as :meth:`Arm.start` takes it.
+        arm: how the graph is run, as :meth:`ModelProcess.start` takes it.
 
     Raises:
         UsageError: when ``to`` exists and ``force`` is not given, or is no folder of a model.
@@ -47,7 +47,7 @@ def export_plain(
     with scratch(to.parent, to.name) as aside:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
         shutil.copyfile(feeds, aside / FEEDS)
-        with Arm.open(aside, **arm) as loaded:
+        with ModelProcess.open(aside, **arm) as loaded:
             loaded.outputs(aside / FEEDS, 1, aside / OUTPUTS, None)
         manifest = {"format": FORMAT, **about, "files": file_table(aside)}
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -74,5 +74,5 @@ def distance_now(folder: Path) -> float:
     Raises:
         ArmFailed: when it does not run.
     """
-    with Arm.open(folder, loop="graph") as loaded:
+    with ModelProcess.open(folder, loop="graph") as loaded:
         return 1 - loaded.compare(folder / FEEDS, 0, folder / OUTPUTS, None, False).cosine

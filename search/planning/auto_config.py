@@ -17,12 +17,12 @@ from olivine.passes.cpu import cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
 from olivine.passes.transforms.session_options import available_cores
-from olivine.search.config.language import StopConfig, StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, StopConfig, parse_config
 from olivine.search.planning.estimate import Durations, durations, memory_bytes
 from olivine.search.planning.machine_speed import MachineRates
-from olivine.search.planning.optimize_request import Request
+from olivine.search.planning.optimize_request import OptimizeRequest
 from olivine.search.planning.plan import ERROR
-from olivine.search.planning.presets import Means, Preset, preset
+from olivine.search.planning.presets import Preset, SearchScope, preset
 from olivine.search.report.formatting import duration_text, title, value_text
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.study.stopping import EXPORT_S
@@ -42,7 +42,7 @@ LEARNING_SHARE = 0.4
 
 
 @dataclass(frozen=True)
-class Effort:
+class MeasurementBudget:
     """How thoroughly one candidate is measured."""
 
     windows: int
@@ -55,15 +55,20 @@ class Effort:
 
 
 EFFORTS = (
-    Effort(16, 512, 256, 64, 12, 20, 6),
-    Effort(12, 512, 128, 32, 8, 15, 5),
-    Effort(8, 256, 128, 32, 6, 12, 4),
-    Effort(6, 256, 128, 32, 4, 8, 3),
-    Effort(4, 128, 64, 16, 2, 4, 2),
+    MeasurementBudget(16, 512, 256, 64, 12, 20, 6),
+    MeasurementBudget(12, 512, 128, 32, 8, 15, 5),
+    MeasurementBudget(8, 256, 128, 32, 6, 12, 4),
+    MeasurementBudget(6, 256, 128, 32, 4, 8, 3),
+    MeasurementBudget(4, 128, 64, 16, 2, 4, 2),
 )
 #: What a search may use, how many candidates it then has to have time for, and by how many of the efforts; the first
 #: that fits is taken. Axes of a few percent are worth nothing where a measurement can't tell a few percent.
-LADDER = ((Means(wide=True), 30, 2), (Means(), 10, 5), (Means(mixes=False), 8, 5), (Means(False, False), 6, 5))
+LADDER = (
+    (SearchScope(wide=True), 30, 2),
+    (SearchScope(), 10, 5),
+    (SearchScope(mixes=False), 8, 5),
+    (SearchScope(False, False), 6, 5),
+)
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,12 @@ class Chosen:
         lines: (word, sentence) pairs for the person at the terminal.
     """
 
-    config: StudyConfig
+    config: LanguageStudyConfig
     lines: tuple[tuple[str, str], ...]
 
 
 def choose(
-    request: Request, source: Source, provider: tuple[str, str], rates: MachineRates, free_ram_bytes: int
+    request: OptimizeRequest, source: Source, provider: tuple[str, str], rates: MachineRates, free_ram_bytes: int
 ) -> Chosen:
     """Pick space, evaluation and effort.
 
@@ -96,7 +101,7 @@ def choose(
     """
     text = text_of(request, source)
     tokens = _text_tokens(text)
-    first: tuple[StudyConfig, Durations] | None = None
+    first: tuple[LanguageStudyConfig, Durations] | None = None
     for means, needed, efforts in _ladder(source, provider[0]):
         for effort in EFFORTS[:efforts]:
             fitted = _fitted(effort, tokens, source)
@@ -117,7 +122,7 @@ def choose(
             f"{duration_text(least)} of {source.name} here. Give --budget {math.ceil(2 * least / 60)}m, or --budget 0 "
             "for one build without measuring."
         )
-    smallest = Means(False, False, fuses=source.kind != "onnx")
+    smallest = SearchScope(False, False, fuses=source.kind != "onnx")
     found = preset(provider[0], request.target, request.precision, smallest)
     lines = _lines(
         request,
@@ -135,7 +140,7 @@ def choose(
     return Chosen(config, lines)
 
 
-def stop_with(config: StudyConfig, source: Source, budget_s: float, rates: MachineRates) -> StopConfig:
+def stop_with(config: LanguageStudyConfig, source: Source, budget_s: float, rates: MachineRates) -> StopConfig:
     """When a study that :func:`choose` made ends with another budget: as if made for it, and never earlier than before.
 
     Args:
@@ -151,7 +156,7 @@ def stop_with(config: StudyConfig, source: Source, budget_s: float, rates: Machi
     return stop.model_copy(update={"trials": trials, "patience": patience, "total": budget_s})
 
 
-def text_of(request: Request, source: Source) -> str | dict[str, Any]:
+def text_of(request: OptimizeRequest, source: Source) -> str | dict[str, Any]:
     """The text that candidates are scored on, as a YAML has it."""
     if request.text:
         return request.text if request.text.startswith("demo:") else {"file": request.text}
@@ -171,7 +176,7 @@ def _text_tokens(text: str | Mapping[str, Any]) -> int:
     return min(sum(map(len, parts[name])) for name in ("select", "confirm")) // CHARACTERS
 
 
-def _fitted(effort: Effort, tokens: int, source: Source) -> Effort:
+def _fitted(effort: MeasurementBudget, tokens: int, source: Source) -> MeasurementBudget:
     """The effort, with as many and as long windows as text and model give."""
     context = int((source.config or {}).get("max_position_embeddings") or 2048)
     length = min(effort.window_tokens, context, max(16, tokens // effort.windows // 16 * 16))
@@ -181,7 +186,7 @@ def _fitted(effort: Effort, tokens: int, source: Source) -> Effort:
     return replace(effort, windows=windows, window_tokens=length, prompt_tokens=prompt, new_tokens=new)
 
 
-def _ladder(source: Source, provider: str) -> Iterator[tuple[Means, int, int]]:
+def _ladder(source: Source, provider: str) -> Iterator[tuple[SearchScope, int, int]]:
     """What the model and the provider allow, most first."""
     exported = source.kind != "onnx"
     mixable = exported and provider in ("cpu", "cuda")
@@ -193,7 +198,9 @@ def _ladder(source: Source, provider: str) -> Iterator[tuple[Means, int, int]]:
             yield replace(means, mixes=False), needed, efforts
 
 
-def _config(request: Request, name: str, text: object, found: Preset, effort: Effort, trials: int) -> StudyConfig:
+def _config(
+    request: OptimizeRequest, name: str, text: object, found: Preset, effort: MeasurementBudget, trials: int
+) -> LanguageStudyConfig:
     loss = 1 + request.max_loss
     raw: dict[str, Any] = {
         "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{name}").strip("-")[-80:].lstrip("-._"),
@@ -229,7 +236,9 @@ def _config(request: Request, name: str, text: object, found: Preset, effort: Ef
     return parse_config(raw, "what 'olivine optimize' chose")
 
 
-def _look(config: StudyConfig, source: Source, rates: MachineRates, free_ram_bytes: int) -> tuple[Durations, bool]:
+def _look(
+    config: LanguageStudyConfig, source: Source, rates: MachineRates, free_ram_bytes: int
+) -> tuple[Durations, bool]:
     """How long the parts of a study take, and whether it fits the memory."""
     choices = sample_choices(config.search_space(), SAMPLE)
     parts = durations(config, source, choices, config.stop.trials, rates)
@@ -253,10 +262,10 @@ def _patience(trials: int) -> int:
 
 
 def _lines(
-    request: Request,
+    request: OptimizeRequest,
     source: Source,
     provider: tuple[str, str],
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     why: str,
     parts: Durations,
     count: int,
@@ -290,7 +299,7 @@ def _lines(
     )
 
 
-def _raw_text(config: StudyConfig) -> str | dict[str, Any]:
+def _raw_text(config: LanguageStudyConfig) -> str | dict[str, Any]:
     given = config.evaluation.text
     return given if isinstance(given, str) else given.model_dump(exclude_none=True)
 

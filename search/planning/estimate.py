@@ -18,7 +18,7 @@ from olivine.passes.sources.model_shape import WIDTHS, Weights, count_weights
 from olivine.passes.sources.source import Source
 from olivine.search.builds.cache import limit_bytes
 from olivine.search.builds.calibration_text import may_calibrate
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.study.runner import base_choice
 
@@ -55,7 +55,11 @@ class Estimate:
 
 
 def estimate(
-    config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int, rates: MachineRates
+    config: LanguageStudyConfig,
+    source: Source,
+    choices: Sequence[Mapping[str, Scalar]],
+    trials: int,
+    rates: MachineRates,
 ) -> Estimate:
     """What a study takes.
 
@@ -86,13 +90,13 @@ class _Sizes:
     candidates: list[float]
 
     @classmethod
-    def of(cls, config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> _Sizes:
+    def of(cls, config: LanguageStudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> _Sizes:
         weights, base = count_weights(source), base_choice(config)
         width = WIDTHS[float_type(str(base["provider"]), "int4")]
         return cls(weights, weights.total * width, [artifact_bytes(weights, choice, width) for choice in choices])
 
 
-def memory_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> float:
+def memory_bytes(config: LanguageStudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> float:
     """The most that all processes hold together, without pages of mapped files, which the kernel drops at need."""
     sizes, twin = _Sizes.of(config, source, choices), bool(base_choice(config).get("prune_head"))
     weights, float_bytes, largest = sizes.weights, sizes.float_bytes, max(sizes.candidates)
@@ -106,7 +110,9 @@ def memory_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[
     return STUDY_BYTES + building + learning + base + candidate * (1 + twin) + logits
 
 
-def disk_bytes(config: StudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int) -> float:
+def disk_bytes(
+    config: LanguageStudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int
+) -> float:
     """Cache, the base's predictions and the exported model."""
     sizes = _Sizes.of(config, source, choices)
     graphs = len({_float_graph(choice) for choice in [base_choice(config), *choices]})
@@ -135,7 +141,7 @@ class Durations:
 
 
 def durations(
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     source: Source,
     choices: Sequence[Mapping[str, Scalar]],
     trials: int,
@@ -146,7 +152,7 @@ def durations(
 
 
 def _durations(
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     sizes: _Sizes,
     choices: Sequence[Mapping[str, Scalar]],
     trials: int,
@@ -179,7 +185,7 @@ def _durations(
 
 
 def _seconds(
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     sizes: _Sizes,
     choices: Sequence[Mapping[str, Scalar]],
     trials: int,

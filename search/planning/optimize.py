@@ -21,16 +21,16 @@ from olivine.passes.store.atomic_files import make_folder
 from olivine.passes.store.cache import cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.cli.commands.doctor import existing_folder
-from olivine.search.config.language import StudyConfig, load_config, parse_config
+from olivine.search.config.language import LanguageStudyConfig, load_config, parse_config
 from olivine.search.export.folder import check_target, copy_model
 from olivine.search.export.trial import build_one
 from olivine.search.export.verify import verify_folder
 from olivine.search.planning.auto_config import choose, stop_with, text_of
 from olivine.search.planning.machine_speed import probe_machine
-from olivine.search.planning.optimize_request import Request
+from olivine.search.planning.optimize_request import OptimizeRequest
 from olivine.search.planning.pick_provider import pick_provider
 from olivine.search.planning.plan import require_room
-from olivine.search.planning.presets import Means, single
+from olivine.search.planning.presets import SearchScope, single
 from olivine.search.planning.provider_check import require_providers
 from olivine.search.records import StudyDir
 from olivine.search.report.formatting import measured_text, title
@@ -42,7 +42,9 @@ DELIVERY_S = 10.0
 TOLD = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
 
 
-def optimize(request: Request, to: Path, force: bool, save_config: Path | None, out: Console, err: Console) -> int:
+def optimize(
+    request: OptimizeRequest, to: Path, force: bool, save_config: Path | None, out: Console, err: Console
+) -> int:
     """Search, export to ``to`` and verify; with a budget of 0, or nothing to search, build one recipe.
 
     Args:
@@ -104,7 +106,9 @@ def _fixed(provider: str) -> str:
     return found.floats[0] if found.refusal("int8") is not None else ""
 
 
-def _study(request: Request, source: Source, provider: tuple[str, str], folder: StudyDir, out: Console) -> StudyConfig:
+def _study(
+    request: OptimizeRequest, source: Source, provider: tuple[str, str], folder: StudyDir, out: Console
+) -> LanguageStudyConfig:
     """The study of the request: a new one, or the one that an earlier call began."""
     if folder.config_path.is_file():
         request.check_same(folder.root)
@@ -119,7 +123,7 @@ def _study(request: Request, source: Source, provider: tuple[str, str], folder: 
 
 
 def _build(
-    request: Request,
+    request: OptimizeRequest,
     source: Source,
     provider: tuple[str, str],
     precision: str,
@@ -131,7 +135,7 @@ def _build(
     """One good recipe, without a search."""
     text = text_of(request, source)
     exported = source.kind != "onnx"
-    choice = single(provider[0], request.target, precision, Means(mixes=exported, fuses=exported))
+    choice = single(provider[0], request.target, precision, SearchScope(mixes=exported, fuses=exported))
     why = "a budget of 0 measures nothing" if request.budget_s == 0 else f"{precision} leaves nothing to search"
     if not request.precision:
         why += f"; without --precision it is {precision}, which loses least" if is_integer(choice) else ""
@@ -155,14 +159,14 @@ def _build(
     return 0
 
 
-def _single_config(request: Request, text: object, choice: dict[str, Scalar]) -> StudyConfig:
+def _single_config(request: OptimizeRequest, text: object, choice: dict[str, Scalar]) -> LanguageStudyConfig:
     """The study that measures one choice."""
     raw = {"model": request.model, "space": choice, "evaluation": {"text": text}, "stop": {"trials": 1}}
     given = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
     return parse_config(raw | {name: value for name, value in given.items() if value}, "what 'olivine optimize' chose")
 
 
-def _save(path: Path, config: StudyConfig, request: Request, to: Path, out: Console) -> None:
+def _save(path: Path, config: LanguageStudyConfig, request: OptimizeRequest, to: Path, out: Console) -> None:
     header = (
         f"# What this ran: {request.command(to)}\n# Again:         olivine run {path} --out results/{config.name}\n"
     )

@@ -24,7 +24,7 @@ FILE = "optimize.json"
 
 
 @dataclass(frozen=True)
-class Request:
+class OptimizeRequest:
     """One call of ``olivine optimize``.
 
     Attributes:
@@ -86,7 +86,7 @@ class Request:
             raise UsageError(
                 f"{folder} holds a study that 'olivine optimize' did not start. Give --to another folder, or move it."
             )
-        made = Request(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        made = OptimizeRequest(**json.loads((folder / FILE).read_text(encoding="utf-8")))
         ours, theirs = asdict(replace(self, budget_s=0.0)), asdict(replace(made, budget_s=0.0))
         changed = [name.replace("_", "-") for name in ours if ours[name] != theirs[name]]
         if changed:
@@ -107,7 +107,7 @@ def parse_request(
     text: str | None,
     revision: str | None,
     trust_remote_code: bool,
-) -> Request:
+) -> OptimizeRequest:
     """The request that command-line words make.
 
     Raises:
@@ -140,7 +140,9 @@ def parse_request(
         mistakes.append(f"--text: there is no file '{text}'. A text is demo:news or a local file.")
     if mistakes:
         raise UsageError("\n".join(mistakes))
-    return Request(model, device, provider, precision, budget_s, loss, target, text or "", revision, trust_remote_code)
+    return OptimizeRequest(
+        model, device, provider, precision, budget_s, loss, target, text or "", revision, trust_remote_code
+    )
 
 
 def _is_zero(budget: str) -> bool:

@@ -8,7 +8,7 @@ from olivine.evaluators.providers.interpreters import interpreter
 from olivine.evaluators.providers.state import ProviderState, provider_state
 from olivine.passes.errors import UsageError
 from olivine.search.environment import gpu_names
-from olivine.search.planning.optimize_request import DEVICES, Request
+from olivine.search.planning.optimize_request import DEVICES, OptimizeRequest
 from olivine.search.planning.provider_check import CURE
 
 
@@ -16,7 +16,7 @@ def _look(provider: str) -> ProviderState:
     return provider_state(provider, interpreter(provider, {}))
 
 
-def pick_provider(request: Request, look: Callable[[str], ProviderState] = _look) -> tuple[str, str]:
+def pick_provider(request: OptimizeRequest, look: Callable[[str], ProviderState] = _look) -> tuple[str, str]:
     """The provider, and in a few words why.
 
     Args:

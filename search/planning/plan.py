@@ -18,7 +18,7 @@ from olivine.passes.sources.layer_shapes import config_shapes
 from olivine.passes.sources.source import Source, resolve
 from olivine.search.builds.cache import cache_folder, limit_bytes
 from olivine.search.cli.commands.doctor import existing_folder, free_disk_bytes
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Domain
 from olivine.search.planning.estimate import Estimate, disk_bytes, estimate, memory_bytes
 from olivine.search.planning.machine_speed import MachineRates, probe_machine
@@ -92,7 +92,7 @@ class Plan:
         return self.estimate.ram_bytes <= self.free_ram_bytes and self.estimate.disk_bytes <= self.free_disk_bytes
 
 
-def make_plan(config: StudyConfig) -> Plan:
+def make_plan(config: LanguageStudyConfig) -> Plan:
     """Count, look at the model's config and estimate.
 
     Raises:
@@ -143,7 +143,7 @@ def make_plan(config: StudyConfig) -> Plan:
     )
 
 
-def require_room(config: StudyConfig) -> None:
+def require_room(config: LanguageStudyConfig) -> None:
     """Refuse a study that surely does not fit: by more than estimates are wrong.
 
     Raises:
@@ -191,7 +191,7 @@ def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mappin
     return PlannedAxis(name, values, domain.searched, when, domain.axis.doc)
 
 
-def _assumptions(config: StudyConfig, source: Source, rates: MachineRates) -> tuple[str, ...]:
+def _assumptions(config: LanguageStudyConfig, source: Source, rates: MachineRates) -> tuple[str, ...]:
     latency = config.evaluation.latency
     return (
         "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "

@@ -16,7 +16,7 @@ from olivine.passes.quantize.precisions import MIXED
 
 
 @dataclass(frozen=True)
-class Means:
+class SearchScope:
     """What a search may use.
 
     Attributes:
@@ -41,7 +41,7 @@ class Preset:
     why: str
 
 
-def preset(provider: str, target: str, precision: str, means: Means) -> Preset:
+def preset(provider: str, target: str, precision: str, means: SearchScope) -> Preset:
     """The space for a provider and a target.
 
     Args:
@@ -72,7 +72,7 @@ def preset(provider: str, target: str, precision: str, means: Means) -> Preset:
     return Preset(_plain(space), tuple(_first(target, precisions, means)), _WHY[target])
 
 
-def single(provider: str, target: str, precision: str, means: Means) -> dict[str, Scalar]:
+def single(provider: str, target: str, precision: str, means: SearchScope) -> dict[str, Scalar]:
     """One good choice of a precision, for a build without a search."""
     if precision in ("fp32", "fp16", "bf16"):
         return {"provider": provider, "precision": precision}
@@ -100,7 +100,7 @@ _WHY = {
 }
 
 
-def _first(target: str, precisions: list[str], means: Means) -> list[Mapping[str, Scalar]]:
+def _first(target: str, precisions: list[str], means: SearchScope) -> list[Mapping[str, Scalar]]:
     """Known good choices of the CPU, the surest first: a small budget measures no more."""
     learned: dict[str, Scalar] = {"algorithm": "gptq"} if means.learns else {"algorithm": "k_quant"}
     int8: dict[str, Scalar] = {"precision": "int8", "block_size": 128}
@@ -118,7 +118,7 @@ def _first(target: str, precisions: list[str], means: Means) -> list[Mapping[str
     return [choice for choice in found if choice["precision"] in precisions]
 
 
-def _other(provider: str, precisions: list[str], means: Means) -> Preset:
+def _other(provider: str, precisions: list[str], means: SearchScope) -> Preset:
     """The space of a provider whose kernels are not the CPU's: integer weights in blocks, floats around them."""
     space: dict[str, Any] = {"provider": provider, "precision": precisions, "algorithm": ["rtn", "k_quant"]}
     if means.learns:

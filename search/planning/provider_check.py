@@ -6,12 +6,12 @@ import sys
 
 from olivine.evaluators.providers.state import provider_state
 from olivine.passes.errors import UsageError
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 
 CURE = "'olivine provider add NAME' makes an environment for one; or take them out of space.provider."
 
 
-def absent_providers(config: StudyConfig) -> tuple[str, ...]:
+def absent_providers(config: LanguageStudyConfig) -> tuple[str, ...]:
     """A sentence for each asked provider that does not run here: what is missing, and what would bring it.
 
     The CPU is not asked: it is part of every ONNX Runtime, and a child process takes a third of a second.
@@ -26,7 +26,7 @@ def absent_providers(config: StudyConfig) -> tuple[str, ...]:
     )
 
 
-def require_providers(config: StudyConfig) -> None:
+def require_providers(config: LanguageStudyConfig) -> None:
     """Refuse a study whose candidates could not all be measured here.
 
     Raises:

@@ -13,7 +13,7 @@ PLACES = (_HERE / "configs" / "recipes", _HERE / "recipes")
 
 
 @dataclass(frozen=True)
-class ReadyRecipe:
+class ReadyStudy:
     """One YAML of the library.
 
     Attributes:
@@ -27,7 +27,7 @@ class ReadyRecipe:
     purpose: str
 
 
-def ready_recipes(places: tuple[Path, ...] = PLACES) -> list[ReadyRecipe]:
+def ready_recipes(places: tuple[Path, ...] = PLACES) -> list[ReadyStudy]:
     """All recipes, by name.
 
     Raises:
@@ -37,11 +37,11 @@ def ready_recipes(places: tuple[Path, ...] = PLACES) -> list[ReadyRecipe]:
     if home is None:
         raise UsageError("this installation brings no recipes; they lie in configs/recipes of a checkout")
     return [
-        ReadyRecipe(f"{path.parent.name}/{path.stem}", path, _purpose(path)) for path in sorted(home.glob("*/*.yaml"))
+        ReadyStudy(f"{path.parent.name}/{path.stem}", path, _purpose(path)) for path in sorted(home.glob("*/*.yaml"))
     ]
 
 
-def ready_recipe(name: str) -> ReadyRecipe:
+def ready_recipe(name: str) -> ReadyStudy:
     """The recipe of a name.
 
     Raises:

@@ -14,12 +14,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.latency.baseline_times import BasePool
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.interleave import MIN_ROUNDS
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import alike
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
@@ -73,20 +73,22 @@ def bench_folders(
     _check_numbers(prompt_tokens, new_tokens, half_width, max_seconds, rounds)
     for folder in (base, *others):
         check_context(folder, prompt_tokens + new_tokens, f"a prompt of {prompt_tokens} and {new_tokens} new tokens")
-    latency = PairedLatency(prompt_tokens, new_tokens, half_width, max_seconds, base_pool=BasePool(), max_rounds=rounds)
+    latency = PairedDecoderLatency(
+        prompt_tokens, new_tokens, half_width, max_seconds, base_pool=BaselineTimes(), max_rounds=rounds
+    )
     memory = Memory(prompt_tokens)
 
-    def measure(arm: Arm, beside: Arm) -> list[Measurement]:
+    def measure(arm: ModelProcess, beside: ModelProcess) -> list[Measurement]:
         found = memory.evaluate(arm, beside)
         found += latency.evaluate(arm, beside)
         assert arm.folder is not None
         return [stamped(measurement, arm, pruned_head=is_pruned(arm.folder)) for measurement in found]
 
     options = alike([base, *others])
-    with Arm.open(base, **options[base]) as resident:
+    with ModelProcess.open(base, **options[base]) as resident:
         results = {str(base): measure(resident, resident)}
         for folder in others:
-            with Arm.open(folder, **options[folder]) as arm:
+            with ModelProcess.open(folder, **options[folder]) as arm:
                 results[str(folder)] = measure(arm, resident)
     return results
 
@@ -138,7 +140,7 @@ def read_genai_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def stamped(measurement: Measurement, arm: Arm, **more: Any) -> Measurement:
+def stamped(measurement: Measurement, arm: ModelProcess, **more: Any) -> Measurement:
     """The measurement with what truly ran in its protocol: provider, threads, versions."""
     loaded = arm.loaded
     assert loaded is not None

@@ -15,7 +15,7 @@ from olivine.evaluators.data.windows import PROTOCOLS, TextProtocol, TokenizedTe
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.unpruned import GRAPH, open_scored
 from olivine.evaluators.providers.interpreters import options_for
-from olivine.evaluators.quality.text_quality import Quality
+from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.transforms.prune_head import is_pruned
@@ -145,7 +145,7 @@ def _vocabulary(folder: Path) -> Any:
 def _alone(folder: Path, windows: tuple[Window, ...], about: Mapping[str, Any]) -> list[Measurement]:
     """Perplexity and bits per byte: the model is its own reference, of which next to nothing is kept."""
     with scratch_folder("eval") as store, open_scored(folder, **options_for(folder)) as arm:
-        quality = Quality(windows, store, str(folder), top_k=1, protocol=about)
+        quality = TextQuality(windows, store, str(folder), top_k=1, protocol=about)
         return [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, arm) if m.metric in ALONE]
 
 
@@ -154,7 +154,7 @@ def _beside(
 ) -> dict[str, list[Measurement]]:
     _check_memory(windows)
     with scratch_folder("eval") as store:
-        quality = Quality(windows, store, str(reference), top_k=TOP_K, protocol=about)
+        quality = TextQuality(windows, store, str(reference), top_k=TOP_K, protocol=about)
         with open_scored(reference, **options_for(reference)) as base:
             graph = _graph(reference)
             results = {str(reference): [stamped(m, base, graph=graph) for m in quality.evaluate(base, base)]}

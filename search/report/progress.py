@@ -14,7 +14,7 @@ from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import duration_text, measured_text, params_text, title
 
 
-class Watcher(Protocol):
+class Progress(Protocol):
     """Told of everything that happens in a study, in the order it happens."""
 
     def study_started(
@@ -125,7 +125,7 @@ def headline_metrics(objectives: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*shown, *usual]))
 
 
-def watcher_for(console: Console) -> Watcher:
+def watcher_for(console: Console) -> Progress:
     """The live view where ``console`` is a terminal, lines where it is not."""
     from olivine.search.report.live_view import LiveView
 

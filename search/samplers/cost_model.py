@@ -83,7 +83,7 @@ class ProbedKernels:
         return self._times[kernel].ms(kernel, k, n, tokens)
 
 
-class Clock(Protocol):
+class KernelTimer(Protocol):
     """What a forecast needs of :class:`ProbedKernels`."""
 
     def ms(self, kernel: Kernel, k: int, n: int, tokens: int) -> float:
@@ -92,7 +92,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CostModel:
     """What is known of a model and a machine before any candidate is built.
 
     Attributes:
@@ -104,7 +104,7 @@ class Forecast:
     """
 
     losses: Mapping[str, LayerLoss]
-    times: Clock
+    times: KernelTimer
     prompt_tokens: int
     new_tokens: int
     base: Mapping[str, float]

@@ -8,24 +8,24 @@ from olivine.passes.errors import PassRefused
 from olivine.passes.recipe import Recipe, compose
 from olivine.passes.transforms.session_options import available_cores
 from olivine.search.builds.calibration_text import may_calibrate
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.records import TrialRecord
-from olivine.search.samplers.cost_model import FORECAST, Forecast, ProbedKernels, forecastable, recipe_kernels
+from olivine.search.samplers.cost_model import FORECAST, CostModel, ProbedKernels, forecastable, recipe_kernels
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 from olivine.search.samplers.proposer import Proposer, count_candidates
 from olivine.search.samplers.random_choices import chance_choices
-from olivine.search.samplers.surrogate import Guide
-from olivine.search.samplers.surrogate_proposer import GuidedProposer
+from olivine.search.samplers.surrogate import SurrogateSelector
+from olivine.search.samplers.surrogate_proposer import SurrogateProposer
 
 if TYPE_CHECKING:
-    from olivine.search.study.runner import Search
+    from olivine.search.study.runner import StudyRunner
 
-AnyProposer = Proposer | GuidedProposer
+AnyProposer = Proposer | SurrogateProposer
 #: Candidates drawn to see which kernels a space uses.
 KERNEL_DRAWS = 200
 
 
-def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS) -> str:
+def sampler_name(config: LanguageStudyConfig, masks: KernelMasks = NO_MASKS) -> str:
     """The sampler that a config names, or what ``auto`` stands for in its space.
 
     ``exhaustive`` where the space fits the budget; ``forecast`` where candidates learn from text anyway and run on
@@ -40,19 +40,19 @@ def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS) -> str:
     return "forecast" if may_calibrate(config) and forecastable(space) and not unforecast(config) else "tpe"
 
 
-def unforecast(config: StudyConfig) -> list[str]:
+def unforecast(config: LanguageStudyConfig) -> list[str]:
     """What a study watches that no forecast is made of: its objectives and constraints."""
     watched = [*config.objectives, *(constraint.metric for constraint in config.parsed_constraints())]
     return sorted(set(watched) - FORECAST)
 
 
-def shared_sampler_name(config: StudyConfig, masks: KernelMasks) -> str:
+def shared_sampler_name(config: LanguageStudyConfig, masks: KernelMasks) -> str:
     """The same for a study that several workers share: TPE without a forecast, which not all of them can make."""
     name = sampler_name(config, masks)
     return "tpe" if name == "forecast" else name
 
 
-def make_proposer(search: Search) -> AnyProposer:
+def make_proposer(search: StudyRunner) -> AnyProposer:
     """What proposes the candidates of a study whose base is measured."""
     config, masks = search.config, search.masks
     name = sampler_name(config, masks)
@@ -61,18 +61,20 @@ def make_proposer(search: Search) -> AnyProposer:
         return Proposer(space, name, config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
     tpe = Proposer(space, "tpe", config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
     if missing := unforecast(config):
-        search.watcher.note(f"no forecast is made of {', '.join(missing)}, so TPE alone proposes candidates")
+        search.progress.note(f"no forecast is made of {', '.join(missing)}, so TPE alone proposes candidates")
         return tpe
-    search.watcher.phase_started("forecast")
+    search.progress.phase_started("forecast")
     try:
         forecast = make_forecast(search)
     except PassRefused as refusal:
-        search.watcher.note(f"no forecast, so TPE alone proposes candidates: {refusal}")
+        search.progress.note(f"no forecast, so TPE alone proposes candidates: {refusal}")
         return tpe
-    return GuidedProposer(tpe, Guide(forecast, config.objectives, config.parsed_constraints()), search.records)
+    return SurrogateProposer(
+        tpe, SurrogateSelector(forecast, config.objectives, config.parsed_constraints()), search.records
+    )
 
 
-def make_forecast(search: Search) -> Forecast:
+def make_forecast(search: StudyRunner) -> CostModel:
     """Expected losses of the model's layers, and the times of the kernels that candidates may run them with.
 
     The study's base is measured, and its calibration text stored.
@@ -90,7 +92,7 @@ def make_forecast(search: Search) -> Forecast:
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
     times.probe(kernel for choice in drawn for kernel in recipe_kernels(compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
-    return Forecast(losses, times, latency.prompt_tokens, latency.new_tokens, measured)
+    return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured)
 
 
 def _threads(record: TrialRecord) -> int:

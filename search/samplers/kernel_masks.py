@@ -26,7 +26,7 @@ from olivine.passes.errors import BuildFailed
 from olivine.passes.kernel import FLOAT, Kernel
 from olivine.passes.recipe import compose
 from olivine.passes.transforms.session_options import available_cores
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 
 Shape = tuple[int, int]
 #: Time of a decode step over that of float layers, above which a kernel is slower: the probe's own error is below.
@@ -95,7 +95,7 @@ NO_MASKS = KernelMasks()
 
 
 def choose_masks(
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     choices: Iterable[Mapping[str, Scalar]],
     layers: Sequence[Shape],
     cache: Path,
@@ -131,7 +131,7 @@ def choose_masks(
     return KernelMasks(cliffs, times=times)
 
 
-def _threads(config: StudyConfig) -> int:
+def _threads(config: LanguageStudyConfig) -> int:
     """Intra-op threads of the base: those that all candidates have, or all cores."""
     fixed = [d.values[0] for d in config.search_space().domains if d.axis.name == "threads" and len(d.values) == 1]
     return int(fixed[0] if fixed else 0) or available_cores()

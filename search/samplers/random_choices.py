@@ -13,7 +13,7 @@ from olivine.search.config.space import Domain, Space
 SAMPLE = 2000
 
 
-class Lots:
+class RandomSuggester:
     """Suggests what is wanted where that is possible, and draws the rest, every value with the same chance."""
 
     def __init__(self, rng: random.Random, wanted: Mapping[str, Scalar]) -> None:
@@ -39,7 +39,7 @@ def chance_choices(space: Space, count: int, seed: int) -> Iterator[dict[str, Sc
     """Choices drawn from a space, every value with the same chance."""
     rng = random.Random(seed)
     for _ in range(count):
-        yield space.suggest(Lots(rng, {}))
+        yield space.suggest(RandomSuggester(rng, {}))
 
 
 def sample_choices(space: Space, count: int = SAMPLE) -> list[dict[str, Scalar]]:

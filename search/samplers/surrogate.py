@@ -35,7 +35,7 @@ LATE = 50
 ENOUGH = 5
 
 
-class Forecaster(Protocol):
+class MetricPredictor(Protocol):
     """Predict the metrics of a candidate before it is built, by a cost model or from a table."""
 
     def metrics(self, recipe: Recipe) -> dict[str, float]:
@@ -44,7 +44,7 @@ class Forecaster(Protocol):
 
 
 @dataclass(frozen=True)
-class Guide:
+class SurrogateSelector:
     """Picks proposals.
 
     Attributes:
@@ -53,7 +53,7 @@ class Guide:
         constraints: that candidates have to keep.
     """
 
-    forecast: Forecaster
+    forecast: MetricPredictor
     objectives: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     #: Recipe key -> its forecast: nothing is forecast twice.

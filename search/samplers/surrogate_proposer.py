@@ -22,8 +22,8 @@ from olivine.search.config.space import Space
 from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.proposer import Proposal, Proposer, hash_seed
-from olivine.search.samplers.random_choices import Lots
-from olivine.search.samplers.surrogate import Guide
+from olivine.search.samplers.random_choices import RandomSuggester
+from olivine.search.samplers.surrogate import SurrogateSelector
 
 #: Proposals of each kind in a pool; neighbours are per member of the front.
 DRAWN, CHANCE, NEIGHBOURS = 4, 200, 12
@@ -32,7 +32,7 @@ SMALL = 600
 
 
 @dataclass(frozen=True)
-class GuidedProposer:
+class SurrogateProposer:
     """Draws candidates for a study by forecast.
 
     Attributes:
@@ -42,7 +42,7 @@ class GuidedProposer:
     """
 
     proposer: Proposer
-    guide: Guide
+    guide: SurrogateSelector
     records: Sequence[TrialRecord]
 
     def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
@@ -85,9 +85,9 @@ class GuidedProposer:
         rng = random.Random(hash_seed(seed, number, -2))
         for member in front(records, self.guide.objectives):
             for _ in range(NEIGHBOURS):
-                yield _proposal(space, Lots(rng, _but_one(member.params, space, rng)))
+                yield _proposal(space, RandomSuggester(rng, _but_one(member.params, space, rng)))
         for _ in range(CHANCE):
-            yield _proposal(space, Lots(rng, {}))
+            yield _proposal(space, RandomSuggester(rng, {}))
 
     @cached_property
     def _whole(self) -> tuple[Proposal, ...]:
@@ -105,7 +105,7 @@ def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> 
     return known
 
 
-def _proposal(space: Space, lots: Lots) -> Proposal:
+def _proposal(space: Space, lots: RandomSuggester) -> Proposal:
     return _named(space, space.suggest(lots))
 
 

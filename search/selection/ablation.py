@@ -12,7 +12,7 @@ from olivine.passes.errors import OlivineError
 from olivine.passes.recipe import compose
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmed
-from olivine.search.study.runner import Search, base_choice
+from olivine.search.study.runner import StudyRunner, base_choice
 from olivine.search.workloads.language import make_evaluators
 
 #: What the report compares.
@@ -57,14 +57,14 @@ def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> It
             yield name, changed
 
 
-def ablate(search: Search, record: TrialRecord) -> list[LeftOut]:
+def ablate(search: StudyRunner, record: TrialRecord) -> list[LeftOut]:
     """Measure the recipe of ``record`` without each of its ingredients, as the front was confirmed."""
     objective = search.objective
     pool = search.base_times.frozen()
     evaluators = make_evaluators(search.config, objective.base_artifact(), search.folder, "confirm", pool)
     found = []
     for axis, choice in without_each(record.params, base_choice(search.config)):
-        search.watcher.phase_started(f"ablation: {axis} {choice[axis]} instead of {record.params[axis]}")
+        search.progress.phase_started(f"ablation: {axis} {choice[axis]} instead of {record.params[axis]}")
         variant = replace(record, recipe=compose(choice).to_json())
         metrics: Confirmed = {}
         reason = ""
@@ -72,6 +72,6 @@ def ablate(search: Search, record: TrialRecord) -> list[LeftOut]:
             metrics = objective.remeasure(variant, evaluators)
         except OlivineError as error:
             reason = str(error)
-            search.watcher.note(f"without {axis} {record.params[axis]} the recipe does not run: {error}")
+            search.progress.note(f"without {axis} {record.params[axis]} the recipe does not run: {error}")
         found.append(LeftOut(axis, record.params[axis], choice[axis], metrics, reason))
     return found

@@ -16,12 +16,12 @@ from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.search.config.metrics import METRICS, Constraint
 from olivine.search.records import TrialRecord
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.selection.contenders import to_confirm
 from olivine.search.selection.dominance import SURE, dominated_among, entries
 from olivine.search.selection.racing import race
 from olivine.search.study.objective import Evaluators
-from olivine.search.study.runner import Search, base_choice
+from olivine.search.study.runner import StudyRunner, base_choice
 from olivine.search.workloads.language import make_evaluators
 
 Confirmed = Mapping[str, Measurement]
@@ -48,7 +48,7 @@ class Confirmation:
     measured: Mapping[int, int] = field(default_factory=dict)
 
 
-def confirm(search: Search) -> Confirmation:
+def confirm(search: StudyRunner) -> Confirmation:
     """Measure up to ``confirm.members`` contenders again; one that no longer runs is named, not confirmed."""
     config = search.config
     evaluators = make_evaluators(
@@ -58,14 +58,14 @@ def confirm(search: Search) -> Confirmation:
     members: list[tuple[TrialRecord, dict[str, Measurement]]] = []
     failures = []
     for position, record in enumerate(chosen, start=1):
-        search.watcher.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
+        search.progress.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
         try:
             members.append((record, _again(search, record, evaluators)))
         except (Unwritable, SourceError):
             raise
         except OlivineError as error:
             failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
-            search.watcher.note(failures[-1])
+            search.progress.note(failures[-1])
     limits = config.parsed_constraints()
     feasible = keeping(members, limits)
     measured = _race(search, feasible, evaluators)
@@ -76,14 +76,14 @@ def confirm(search: Search) -> Confirmation:
     return Confirmation(tuple(members), front, _default_threads(search), tuple(failures), dominated, measured)
 
 
-def _again(search: Search, record: TrialRecord, evaluators: Evaluators) -> dict[str, Measurement]:
+def _again(search: StudyRunner, record: TrialRecord, evaluators: Evaluators) -> dict[str, Measurement]:
     """The metrics of a member anew; one whose process dies is tried once more: in the search it lived."""
     try:
         return search.objective.remeasure(record, evaluators)
     except (Unwritable, SourceError):
         raise
     except OlivineError as error:
-        search.watcher.note(f"trial {record.number} is tried once more: {error}")
+        search.progress.note(f"trial {record.number} is tried once more: {error}")
         return search.objective.remeasure(record, evaluators)
 
 
@@ -109,37 +109,37 @@ def keeping(
 
 
 def _race(
-    search: Search, members: Sequence[tuple[TrialRecord, dict[str, Measurement]]], evaluators: Evaluators
+    search: StudyRunner, members: Sequence[tuple[TrialRecord, dict[str, Measurement]]], evaluators: Evaluators
 ) -> dict[int, int]:
     """Time near-ties on; trial number -> how often it was measured."""
 
     def again(index: int, before: int) -> list[Measurement]:
         record = members[index][0]
-        search.watcher.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
+        search.progress.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
         latency = replace(evaluators.latency, seed=evaluators.latency.seed + 1000 * before)
-        return unless_lost(search.watcher, lambda: search.objective.retime(record, latency))
+        return unless_lost(search.progress, lambda: search.objective.retime(record, latency))
 
     seconds = search.config.confirm.race or 0.0
     measured = race([found for _, found in members], search.config.objectives, again, seconds)
     return {record.number: count for (record, _), count in zip(members, measured, strict=True)}
 
 
-def unless_lost(watcher: Watcher, measure: Callable[[], list[Measurement]]) -> list[Measurement]:
+def unless_lost(progress: Progress, measure: Callable[[], list[Measurement]]) -> list[Measurement]:
     """Measurements that confirmation can do without: none where the model's process ends, which is noted."""
     try:
         return measure()
     except (Unwritable, SourceError):
         raise
     except OlivineError as error:
-        watcher.note(f"not measured: {error}")
+        progress.note(f"not measured: {error}")
         return []
 
 
-def _default_threads(search: Search) -> Confirmed:
+def _default_threads(search: StudyRunner) -> Confirmed:
     """How the base runs with the thread that GenAI takes by default, which is what people run today."""
     choice: dict[str, Scalar] = base_choice(search.config)
     if choice.get("threads", 1) == 1:
         return {}
-    search.watcher.phase_started("confirm: GenAI's default of one thread")
-    found = unless_lost(search.watcher, lambda: search.objective.time_choice({**choice, "threads": 1}))
+    search.progress.phase_started("confirm: GenAI's default of one thread")
+    found = unless_lost(search.progress, lambda: search.objective.time_choice({**choice, "threads": 1}))
     return {m.metric: m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")}

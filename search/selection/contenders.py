@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from olivine.search.config.goal import Goal
+from olivine.search.config.goal import StudyConfig
 from olivine.search.config.metrics import directed, parse_constraint
 from olivine.search.records import TrialRecord
 from olivine.search.selection.dominance import contenders
 from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks
 
 
-def to_confirm(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+def to_confirm(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
     """At most ``confirm.members`` of a study's candidates, best in the first objective first.
 
     Half of them are the likeliest picks of ``select:``, the pick by the search's own values first; the others are
@@ -32,7 +32,7 @@ def to_confirm(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord
     return _sorted(chosen, config)
 
 
-def _pickable(candidates: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+def _pickable(candidates: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
     """Candidates that are not surely dominated by others that keep ``select.where`` as well as they do.
 
     What breaks it can't be picked, so it takes nobody's place, however good its objectives. An uncertain reading may
@@ -48,6 +48,6 @@ def _pickable(candidates: Sequence[TrialRecord], config: Goal) -> list[TrialReco
     return _sorted(list(found.values()), config)
 
 
-def _sorted(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+def _sorted(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
     first = config.objectives[0]
     return sorted(records, key=lambda record: (directed(first, record.value(first)), record.number))

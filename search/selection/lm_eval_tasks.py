@@ -10,10 +10,10 @@ from typing import Any
 from olivine.evaluators.quality.lm_eval import Tasks
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.recipe import Recipe
-from olivine.search.config.language import LmEvalConfig, StudyConfig
+from olivine.search.config.language import LanguageStudyConfig, LmEvalConfig
 from olivine.search.report.folder_bench import stamped
 from olivine.search.selection.confirm import Confirmation
-from olivine.search.study.runner import Search
+from olivine.search.study.runner import StudyRunner
 
 
 def asked_tasks(given: LmEvalConfig) -> Tasks:
@@ -22,7 +22,7 @@ def asked_tasks(given: LmEvalConfig) -> Tasks:
     return Tasks(given.tasks, given.limit, path)
 
 
-def require_tasks(config: StudyConfig) -> None:
+def require_tasks(config: LanguageStudyConfig) -> None:
     """Refuse a study whose tasks could not be measured at its end, hours later.
 
     Raises:
@@ -32,7 +32,7 @@ def require_tasks(config: StudyConfig) -> None:
         asked_tasks(config.evaluation.lm_eval).load()
 
 
-def confirm_tasks(search: Search, confirmation: Confirmation) -> dict[str, Any]:
+def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> dict[str, Any]:
     """The tasks of the study on the base, the confirmed front and the selected trial, as selection.json holds them.
 
     Returns:
@@ -42,14 +42,14 @@ def confirm_tasks(search: Search, confirmation: Confirmation) -> dict[str, Any]:
     given = search.config.evaluation.lm_eval
     if given is None:
         return {}
-    search.watcher.phase_started("tasks: loading")
+    search.progress.phase_started("tasks: loading")
     loaded = asked_tasks(given).load()
     wanted = {0, *confirmation.front, search.folder.selection()["trial"]}
     records = [record for record in search.records if record.number in wanted]
     measured: dict[str, dict[str, Any]] = {}
     failures = []
     for position, record in enumerate(sorted(records, key=lambda record: record.number), start=1):
-        search.watcher.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
+        search.progress.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
         try:
             recipe = Recipe.from_json(record.recipe)
             with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (arm, folder):
@@ -58,7 +58,7 @@ def confirm_tasks(search: Search, confirmation: Confirmation) -> dict[str, Any]:
             raise
         except OlivineError as error:
             failures.append(f"Trial {record.number}: {error}")
-            search.watcher.note(failures[-1])
+            search.progress.note(failures[-1])
             continue
         measured[str(record.number)] = {m.metric: asdict(m) for m in found}
     return {"measured": measured, "failures": failures}

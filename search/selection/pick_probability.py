@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from olivine.search.config.goal import Goal
+from olivine.search.config.goal import StudyConfig
 from olivine.search.config.metrics import Constraint, parse_constraint
 from olivine.search.pareto import Floats, Mask
 from olivine.search.records import TrialRecord
@@ -21,7 +21,7 @@ ENDS: tuple[End, ...] = ("better", "value", "worse")
 DRAWS = 2000
 
 
-def likely_picks(records: Sequence[TrialRecord], config: Goal) -> list[TrialRecord]:
+def likely_picks(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
     """Those that may keep the constraints: the pick by the search's values, then the likeliest picks.
 
     Readings are uncertain, so the best by value may break its limit when it is measured again, and a better one that
@@ -79,7 +79,7 @@ def _kept(limit: Constraint, drawn: Floats) -> Mask:
     return holds | np.isnan(drawn)
 
 
-def _pick(config: Goal, values: dict[str, Floats], kept: Mask) -> int | None:
+def _pick(config: StudyConfig, values: dict[str, Floats], kept: Mask) -> int | None:
     """Index of the rule's pick among those that keep the constraints."""
     left = np.flatnonzero(kept)
     if not len(left):

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from olivine.evaluators.latency.decoder import PairedLatency
-from olivine.evaluators.latency.graph import PairedRuns
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
+from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.latency.speedup import narrowed, widened
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.stats import Interval, pooled
@@ -58,7 +58,7 @@ def race(
         How often each member was measured, 1 for those that were not raced.
     """
     measured = [1] * len(members)
-    if not set(objectives) & {*PairedLatency.metrics, *PairedRuns.metrics}:
+    if not set(objectives) & {*PairedDecoderLatency.metrics, *PairedGraphLatency.metrics}:
         return measured
     started, lost = clock(), set[int]()
     while clock() - started < seconds and (racing := [i for i in tied(members, objectives) if i not in lost]):

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from olivine.search.config.goal import Goal
+from olivine.search.config.goal import StudyConfig
 from olivine.search.config.metrics import directed
 from olivine.search.pareto import Floats, scaled_sum
 
 
-def rule_metrics(config: Goal) -> tuple[str, ...]:
+def rule_metrics(config: StudyConfig) -> tuple[str, ...]:
     """The metrics that the rule looks at."""
     rule = config.select
     return (rule.metric or config.objectives[0],) if rule.by == "objective" else config.objectives
 
 
-def rule_scores(config: Goal, columns: Mapping[str, Floats]) -> Floats:
+def rule_scores(config: StudyConfig, columns: Mapping[str, Floats]) -> Floats:
     """[n] scores of candidates that keep ``select.where``; the rule picks the least, the first of equals.
 
     Args:

@@ -11,7 +11,7 @@ from olivine.evaluators.latency.warnings import oversubscribed
 from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import OlivineError
 from olivine.passes.transforms.session_options import available_cores
-from olivine.search.config.goal import Goal
+from olivine.search.config.goal import StudyConfig
 from olivine.search.config.metrics import METRICS, TASK_METRICS, Constraint, parse_constraint
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
@@ -46,7 +46,7 @@ class Selection:
     warnings: tuple[str, ...]
 
 
-def select(config: Goal, confirmation: Confirmation, records: Sequence[TrialRecord] = ()) -> Selection:
+def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[TrialRecord] = ()) -> Selection:
     """Pick by the config's rule from what is not surely dominated among the confirmed that keep all that is asked for.
 
     That is the confirmed front, without what breaks ``select.where``, and with what only such members dominate.

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.search.builds.client import BuildClient
 from olivine.search.records import TrialRecord
-from olivine.search.study.trial import Draft
+from olivine.search.study.trial import TrialInProgress
 
 
 def attempt(
-    run: Callable[[Draft], None],
-    lost: Callable[[Draft], str | None],
+    run: Callable[[TrialInProgress], None],
+    lost: Callable[[TrialInProgress], str | None],
     note: Callable[[str], None],
     earlier: TrialRecord | None = None,
     blameless: tuple[type[OlivineError], ...] = (Unwritable, SourceError),
-) -> Draft:
+) -> TrialInProgress:
     """What a trial found, and how it ended.
 
     Args:
@@ -27,7 +27,7 @@ def attempt(
         earlier: what other workers found in the parts before.
         blameless: errors that are no candidate's fault and end the study.
     """
-    draft = Draft.after(earlier)
+    draft = TrialInProgress.after(earlier)
     try:
         try:
             run(draft)
@@ -35,7 +35,7 @@ def attempt(
             if (what := lost(draft)) is None:
                 raise
             note(what)
-            draft = Draft.after(earlier)
+            draft = TrialInProgress.after(earlier)
             run(draft)
     except blameless:
         raise
@@ -44,7 +44,7 @@ def attempt(
     return draft
 
 
-def lost(base: Arm | None, builder: BuildClient, draft: Draft) -> str | None:
+def lost(base: ModelProcess | None, builder: BuildClient, draft: TrialInProgress) -> str | None:
     """What a trial lost that was no fault of its candidate, and what is done; None where it failed by itself.
 
     Args:

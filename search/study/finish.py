@@ -22,7 +22,7 @@ from olivine.search.selection.ablation import ablate
 from olivine.search.selection.confirm import Confirmation, confirm, shrinkage
 from olivine.search.selection.lm_eval_tasks import confirm_tasks, without_samples
 from olivine.search.selection.select import NoCandidate, Selection, select
-from olivine.search.study.runner import Search
+from olivine.search.study.runner import StudyRunner
 
 FRONT_METRICS = (
     "tpot_ms",
@@ -43,7 +43,7 @@ SEARCHED = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
 WITH_INTERVAL = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
 
 
-def finish(search: Search) -> Selection:
+def finish(search: StudyRunner) -> Selection:
     """Confirm, select and export; what a person looks at is written in every case.
 
     Raises:
@@ -63,12 +63,12 @@ def finish(search: Search) -> Selection:
     if chosen is None or nothing is not None:
         assert nothing is not None
         if search.folder.best_path.exists():
-            search.watcher.note(f"{search.folder.best_path} is what an earlier run selected; nothing was selected now")
+            search.progress.note(f"{search.folder.best_path} is what an earlier run selected; nothing was selected now")
         raise nothing
     tasks = confirm_tasks(search, confirmation)
     if tasks:
         write_atomic(search.folder.selection_path, json.dumps(search.folder.selection() | {"tasks": tasks}, indent=1))
-    search.watcher.phase_started("export")
+    search.progress.phase_started("export")
     artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
     options = arm_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
     picture = front_picture(search.folder)
@@ -80,7 +80,7 @@ def finish(search: Search) -> Selection:
     return chosen
 
 
-def front_csv(search: Search, confirmation: Confirmation, chosen: Selection | None) -> str:
+def front_csv(search: StudyRunner, confirmation: Confirmation, chosen: Selection | None) -> str:
     """A row per confirmed front member and for the selected one: searched axes, confirmed metrics with intervals."""
     axes = search.config.search_space().searched
     return front_rows(axes, FRONT_METRICS, WITH_INTERVAL, SEARCHED, confirmation, chosen)
@@ -130,7 +130,7 @@ def front_rows(
 
 
 def selection_json(
-    search: Search, confirmation: Confirmation, chosen: Selection | None, nothing: NoCandidate | None
+    search: StudyRunner, confirmation: Confirmation, chosen: Selection | None, nothing: NoCandidate | None
 ) -> dict[str, Any]:
     """What selection.json holds; see :attr:`StudyDir.selection_path`."""
     return {
@@ -150,7 +150,7 @@ def selection_json(
     }
 
 
-def manifest(search: Search, chosen: Selection, tasks: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(search: StudyRunner, chosen: Selection, tasks: Mapping[str, Any]) -> dict[str, Any]:
     """What olivine.json says of an exported candidate, beside its files."""
     measured = {name: asdict(m) for name, m in chosen.metrics.items()}
     measured |= tasks.get("measured", {}).get(str(chosen.record.number), {})
@@ -158,7 +158,7 @@ def manifest(search: Search, chosen: Selection, tasks: Mapping[str, Any]) -> dic
     return about_model(search, chosen.record, without_samples(measured)) | {"selection": said}
 
 
-def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def about_model(search: StudyRunner, record: TrialRecord, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Source, recipe, measurements, versions, hardware and the command that rebuilds the same bytes."""
     environment = describe_environment()
     return {
@@ -174,13 +174,13 @@ def about_model(search: Search, record: TrialRecord, metrics: Mapping[str, Any])
     }
 
 
-def _rebuild(search: Search, record: TrialRecord) -> str:
+def _rebuild(search: StudyRunner, record: TrialRecord) -> str:
     config, calibration = search.config, _calibration(search, record)
     commit = search.folder.model().get("revision")
     return rebuild_command(config.model, commit, config.trust_remote_code, pinned_choice(record), calibration)
 
 
-def _calibration(search: Search, record: TrialRecord) -> Calibration | None:
+def _calibration(search: StudyRunner, record: TrialRecord) -> Calibration | None:
     """What the candidate learned from, if it did."""
     return search.calibration if Recipe.from_json(record.recipe).needs_calibration else None
 

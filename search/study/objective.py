@@ -15,13 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.messages import Loaded
 from olivine.evaluators.process.unpruned import open_scored, run_quality
-from olivine.evaluators.quality.text_quality import Quality
+from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.quantize.expected_loss import LayerLoss
@@ -31,10 +31,10 @@ from olivine.search.builds.builder import Builder
 from olivine.search.builds.client import BuildOutcome
 from olivine.search.config.metrics import Constraint
 from olivine.search.records import TrialRecord
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.study.attempt import attempt, lost
-from olivine.search.study.pruning import SIZE, TEXT, WINDOWS, Ladder, rung
-from olivine.search.study.trial import Draft, Phase
+from olivine.search.study.pruning import SIZE, TEXT, WINDOWS, PruningRules, rung
+from olivine.search.study.trial import Phase, TrialInProgress
 
 #: Tells the choice of the trial that follows, where it is known already.
 Ahead = Callable[[], Mapping[str, Scalar] | None]
@@ -49,8 +49,8 @@ class Evaluators:
     """The evaluators of one study, cheap ones first."""
 
     memory: Memory
-    quality: Quality
-    latency: PairedLatency
+    quality: TextQuality
+    latency: PairedDecoderLatency
 
 
 class Objective:
@@ -60,8 +60,8 @@ class Objective:
         builder: builds recipes.
         evaluators: makes what measures, once the base is built: its tokenizer cuts the text.
         constraints: what a candidate has to keep.
-        watcher: told of each phase.
-        arm_options: limits and loop of the model processes, as :meth:`Arm.start` takes them.
+        progress: told of each phase.
+        arm_options: limits and loop of the model processes, as :meth:`ModelProcess.start` takes them.
         pythons: provider -> interpreter that runs its models, where it is another one than this.
         stages: the parts of a trial that this process does; one that only builds loads no model.
         ladder: drops candidates on few windows; by default all windows are scored.
@@ -72,22 +72,22 @@ class Objective:
         builder: Builder,
         evaluators: Callable[[ModelArtifact], Evaluators],
         constraints: tuple[Constraint, ...],
-        watcher: Watcher,
+        progress: Progress,
         arm_options: Mapping[str, Any],
         stages: Sequence[str] = STAGES,
         pythons: Mapping[str, str] | None = None,
-        ladder: Ladder | None = None,
+        ladder: PruningRules | None = None,
     ) -> None:
         self._pythons = dict(pythons or {})
-        self._ladder = ladder or Ladder()
+        self._ladder = ladder or PruningRules()
         self.stages = tuple(stages)
         self._builder, self._make_evaluators, self._constraints = builder, evaluators, constraints
         self._evaluators: Evaluators | None = None
-        self._watcher, self._arm_options = watcher, dict(arm_options)
-        self.base: Arm | None = None
+        self._progress, self._arm_options = progress, dict(arm_options)
+        self.base: ModelProcess | None = None
         self._base_artifact: ModelArtifact | None = None
         self._base_recipe: Recipe | None = None
-        self._spare: Arm | None = None
+        self._spare: ModelProcess | None = None
         #: Name, recipe key and result of the build that runs ahead.
         self._following: tuple[str, str, Future[BuildOutcome]] | None = None
 
@@ -106,7 +106,7 @@ class Objective:
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
         self.close()
         if self._runs_models:
-            self.base = Arm.open(artifact.path, **self._options(recipe))
+            self.base = ModelProcess.open(artifact.path, **self._options(recipe))
         return artifact
 
     def base_artifact(self) -> ModelArtifact:
@@ -142,14 +142,14 @@ class Objective:
         """
         recipe = Recipe.from_json(record.recipe)
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
-        with Arm.open(artifact.path, **self._options(recipe)) as arm:
+        with ModelProcess.open(artifact.path, **self._options(recipe)) as arm:
             found = evaluators.memory.evaluate(arm, self._base())
             found += run_quality(evaluators.quality, arm, self._base(), self._options(recipe)).measurements
             found += evaluators.latency.evaluate(arm, self._base())
         return {m.metric: m for m in found}
 
     @contextmanager
-    def scored(self, recipe: Recipe, name: str) -> Iterator[tuple[Arm, Path]]:
+    def scored(self, recipe: Recipe, name: str) -> Iterator[tuple[ModelProcess, Path]]:
         """A fresh process that scores a recipe's model, and the model's folder; built again if the cache has lost it.
 
         Raises:
@@ -159,7 +159,7 @@ class Objective:
         with open_scored(artifact.path, **self._options(recipe)) as arm:
             yield arm, artifact.path
 
-    def retime(self, record: TrialRecord, latency: PairedLatency) -> list[Measurement]:
+    def retime(self, record: TrialRecord, latency: PairedDecoderLatency) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process.
 
         Raises:
@@ -167,14 +167,14 @@ class Objective:
         """
         recipe = Recipe.from_json(record.recipe)
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
-        with Arm.open(artifact.path, **self._options(recipe)) as arm:
+        with ModelProcess.open(artifact.path, **self._options(recipe)) as arm:
             return latency.evaluate(arm, self._base())
 
     def time_choice(self, choice: Mapping[str, Scalar]) -> list[Measurement]:
         """Latency alone of a choice, beside the base."""
         recipe = compose(choice)
         artifact = self.build(recipe, "timing")
-        with Arm.open(artifact.path, **self._options(recipe)) as arm:
+        with ModelProcess.open(artifact.path, **self._options(recipe)) as arm:
             return self.evaluators.latency.evaluate(arm, self._base())
 
     @property
@@ -207,7 +207,7 @@ class Objective:
         draft = attempt(
             lambda draft: self._run(number, recipe, draft, parts, ahead),
             lambda draft: lost(self.base if number else None, self._builder, draft),
-            lambda what: self._watcher.note(f"trial {number}: {what}"),
+            lambda what: self._progress.note(f"trial {number}: {what}"),
             earlier,
         )
         violations = self._violations(draft.metrics) | draft.outgrown()
@@ -235,7 +235,7 @@ class Objective:
             ladder=draft.ladder,
         )
 
-    def _run(self, number: int, recipe: Recipe, draft: Draft, stages: Sequence[str], ahead: Ahead) -> None:
+    def _run(self, number: int, recipe: Recipe, draft: TrialInProgress, stages: Sequence[str], ahead: Ahead) -> None:
         with self._phase("build" if "build" in stages else "fetch", draft):
             self.prepare()
             outcome = self._take_build(recipe, f"{number:04d}")
@@ -296,7 +296,7 @@ class Objective:
             self._following = None
             self._builder.abandon()
 
-    def _score(self, number: int, recipe: Recipe, draft: Draft, arm: Arm) -> None:
+    def _score(self, number: int, recipe: Recipe, draft: TrialInProgress, arm: ModelProcess) -> None:
         """Quality, window by window, until the ladder has seen enough; the base is scored whole."""
         gate = self._ladder.gate(recipe.key)
         quality = replace(self.evaluators.quality, stop=gate if number else None)
@@ -311,18 +311,18 @@ class Objective:
         """Start the processes of the next candidate."""
         self._builder.prepare()
         if self._spare is None and self._runs_models:
-            self._spare = Arm.start(**self._arm_options)
+            self._spare = ModelProcess.start(**self._arm_options)
 
-    def _take_arm(self, recipe: Recipe) -> Arm:
+    def _take_arm(self, recipe: Recipe) -> ModelProcess:
         """A process for a recipe's model: the spare one, unless its provider has an interpreter of its own."""
         if recipe.provider in self._pythons:
-            return Arm.start(**self._options(recipe))
+            return ModelProcess.start(**self._options(recipe))
         arm, self._spare = self._spare, None
         if arm is not None and arm.usable:
             return arm
         if arm is not None:
             arm.close()
-        return Arm.start(**self._arm_options)
+        return ModelProcess.start(**self._arm_options)
 
     def _runtime(self, loaded: Loaded) -> str:
         plain = self._arm_options.get("loop") == "session"
@@ -332,12 +332,12 @@ class Objective:
         own = self._pythons.get(recipe.provider)
         return self._arm_options if own is None else {**self._arm_options, "python": own}
 
-    def _base(self) -> Arm:
+    def _base(self) -> ModelProcess:
         if self.base is None:
             raise RuntimeError("the base (trial 0) is measured before any candidate")
         if not self.base.usable and self._base_recipe is not None:
             self.base.close()
-            self.base = Arm.open(self.base_artifact().path, **self._options(self._base_recipe))
+            self.base = ModelProcess.open(self.base_artifact().path, **self._options(self._base_recipe))
         return self.base
 
     def _broken(self, metrics: Mapping[str, Measurement]) -> str:
@@ -351,8 +351,8 @@ class Objective:
     def _violations(self, metrics: Mapping[str, Measurement]) -> dict[str, float]:
         return {str(c): c.violation(metrics[c.metric].value) for c in self._constraints if c.metric in metrics}
 
-    def _phase(self, name: str, draft: Draft) -> Phase:
-        self._watcher.phase_started(name)
+    def _phase(self, name: str, draft: TrialInProgress) -> Phase:
+        self._progress.phase_started(name)
         return Phase(name, draft)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.process import cgroup
 from olivine.evaluators.providers.interpreters import loop_of
 from olivine.passes.artifact import write_atomic
@@ -26,17 +26,17 @@ from olivine.passes.store.atomic_files import make_folder, sweep_aside
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
 from olivine.search.cli.error_messages import LOCK_WAIT_S
-from olivine.search.config.language import StudyConfig, load_config
+from olivine.search.config.language import LanguageStudyConfig, load_config
 from olivine.search.config.metrics import METRICS
 from olivine.search.environment import describe_environment
 from olivine.search.records import BASE, StudyDir, TrialRecord
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.study.distributed.open_shared import create_shared, refuse_second_leader, restart_if_empty
 from olivine.search.study.distributed.shared_study import SharedStudy
 from olivine.search.study.objective import STAGES, Objective
 from olivine.search.study.optuna_adapter import tell
-from olivine.search.study.pruning import Ladder
-from olivine.search.study.runner import Search, ask
+from olivine.search.study.pruning import PruningRules
+from olivine.search.study.runner import StudyRunner, ask
 from olivine.search.study.source_identity import measured_source
 from olivine.search.workloads.language import make_evaluators
 
@@ -44,7 +44,7 @@ STUDY_NAME = "olivine"
 
 
 @contextmanager
-def open_search(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Search]:
+def open_search(config: LanguageStudyConfig, folder: StudyDir, progress: Progress) -> Iterator[StudyRunner]:
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
@@ -52,17 +52,17 @@ def open_search(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iter
             has changed since, or has lost the record of its base, or another process is running it.
         SourceError: when the model can't be found or exported.
     """
-    with _folder_of(config, folder, watcher) as source:
+    with _folder_of(config, folder, progress) as source:
         study, records = _reopen(config, folder)
-        pool = BasePool(folder.base_times_path, pinned=1)
-        with ready(config, folder, study, source, watcher, records, pool, folder.root / "requests") as search:
+        pool = BaselineTimes(folder.base_times_path, pinned=1)
+        with ready(config, folder, study, source, progress, records, pool, folder.root / "requests") as search:
             yield search
 
 
 @contextmanager
 def lead_search(
-    config: StudyConfig, folder: StudyDir, storage: BaseStorage, watcher: Watcher
-) -> Iterator[tuple[Search, SharedStudy]]:
+    config: LanguageStudyConfig, folder: StudyDir, storage: BaseStorage, progress: Progress
+) -> Iterator[tuple[StudyRunner, SharedStudy]]:
     """Create the shared study of a folder's name in a storage, or resume it, as the one that leads it.
 
     Raises:
@@ -70,26 +70,26 @@ def lead_search(
         SourceError: when the model can't be found or exported.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _folder_of(config, folder, watcher) as source:
+    with _folder_of(config, folder, progress) as source:
         shared = create_shared(storage, folder.root.resolve().name, config.objectives, {"leads": True})
         refuse_second_leader(shared)
         records = kept_records(folder)
         if not records:
             shared = restart_if_empty(shared, config.objectives, folder)
-        pool = BasePool(folder.base_times_path, pinned=1)
+        pool = BaselineTimes(folder.base_times_path, pinned=1)
         requests = folder.root / "requests"
-        with shared.roster, ready(config, folder, shared.study, source, watcher, records, pool, requests) as search:
+        with shared.roster, ready(config, folder, shared.study, source, progress, records, pool, requests) as search:
             yield search, shared
 
 
 @contextmanager
-def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[Source]:
+def _folder_of(config: LanguageStudyConfig, folder: StudyDir, progress: Progress) -> Iterator[Source]:
     """The study folder, for this process alone, with what stands in it before any trial."""
     make_folder(folder.root)
     with exclusive(folder.root):
         folder.check_format()
         _check_same_study(config, folder)
-        watcher.phase_started("source")
+        progress.phase_started("source")
         source = _source_of(config, folder)
         folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())
@@ -99,7 +99,7 @@ def _folder_of(config: StudyConfig, folder: StudyDir, watcher: Watcher) -> Itera
         yield source
 
 
-def _source_of(config: StudyConfig, folder: StudyDir) -> Source:
+def _source_of(config: LanguageStudyConfig, folder: StudyDir) -> Source:
     """The model: the one that was measured, where there are records; what is there now, where there are none."""
     if kept_records(folder):
         return measured_source(config, folder)
@@ -108,16 +108,16 @@ def _source_of(config: StudyConfig, folder: StudyDir) -> Source:
 
 @contextmanager
 def ready(
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     folder: StudyDir,
     study: optuna.Study,
     source: Source,
-    watcher: Watcher,
+    progress: Progress,
     records: list[TrialRecord],
-    pool: BasePool,
+    pool: BaselineTimes,
     requests: Path,
     stages: Sequence[str] = STAGES,
-) -> Iterator[Search]:
+) -> Iterator[StudyRunner]:
     """A search with its builder and its objective, whose processes end with the block."""
     cache = cache_of(config.cache, source)
     cache.sweep()
@@ -131,14 +131,14 @@ def ready(
             builder,
             lambda base: make_evaluators(config, base, folder, "select", pool),
             config.parsed_constraints(),
-            watcher,
+            progress,
             options,
             stages,
             config.pythons(),
-            Ladder(config.parsed_constraints(), config.objectives, config.evaluation.audit or 0.0),
+            PruningRules(config.parsed_constraints(), config.objectives, config.evaluation.audit or 0.0),
         )
         try:
-            yield Search(config, folder, study, objective, watcher, records, pool, cache)
+            yield StudyRunner(config, folder, study, objective, progress, records, pool, cache)
         finally:
             objective.close()
 
@@ -160,7 +160,7 @@ def kept_records(folder: StudyDir) -> list[TrialRecord]:
     return [] if records and records[-1].number == 0 and records[0].state != "complete" else records
 
 
-def _reopen(config: StudyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
+def _reopen(config: LanguageStudyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
     """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
     records = kept_records(folder)
     study = open_storage(folder, config.objectives)
@@ -196,7 +196,7 @@ def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}})
 
 
-def restore(study: optuna.Study, records: Sequence[TrialRecord], config: StudyConfig) -> None:
+def restore(study: optuna.Study, records: Sequence[TrialRecord], config: LanguageStudyConfig) -> None:
     """Give a study whose database was lost the trials of its records; :func:`reap` tells how they ended."""
     by_number = {record.number: record for record in records}
     space = config.search_space()
@@ -220,7 +220,7 @@ def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequen
             study.tell(frozen.number, state=TrialState.FAIL)
 
 
-def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
+def _check_same_study(config: LanguageStudyConfig, folder: StudyDir) -> None:
     """Refuse to mix two studies in one folder; budgets, selection and lm-eval's tasks may change between runs."""
     if not folder.config_path.is_file():
         return
@@ -235,7 +235,7 @@ def _check_same_study(config: StudyConfig, folder: StudyDir) -> None:
         )
 
 
-def _but_tasks(config: StudyConfig) -> StudyConfig:
+def _but_tasks(config: LanguageStudyConfig) -> LanguageStudyConfig:
     """The config without what is measured after the search alone."""
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"lm_eval": None})})
 

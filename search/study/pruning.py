@@ -24,7 +24,7 @@ SIZE, WINDOWS, TEXT = "size", "first windows", "memory and full text"
 
 
 @dataclass(frozen=True)
-class Ladder:
+class PruningRules:
     """The rules of one study.
 
     Attributes:
@@ -37,9 +37,9 @@ class Ladder:
     objectives: tuple[str, ...] = ()
     audit: float = 0.0
 
-    def gate(self, recipe_key: str) -> Gate:
+    def gate(self, recipe_key: str) -> WindowPruner:
         """What looks at one candidate while it is scored."""
-        return Gate(self, audited=int(recipe_key[:8], 16) / 16**8 < self.audit)
+        return WindowPruner(self, audited=int(recipe_key[:8], 16) / 16**8 < self.audit)
 
     def broken(self, sums: WindowSums) -> str | None:
         """The first constraint that is surely broken, in words."""
@@ -65,8 +65,8 @@ class Ladder:
 
 
 @dataclass
-class Gate:
-    """The stop rule of one candidate's scoring (:attr:`Quality.stop`), and what it found.
+class WindowPruner:
+    """The stop rule of one candidate's scoring (:attr:`TextQuality.stop`), and what it found.
 
     Attributes:
         ladder: its rules.
@@ -74,7 +74,7 @@ class Gate:
         broken: why it is dropped, or would be.
     """
 
-    ladder: Ladder
+    ladder: PruningRules
     audited: bool
     broken: str | None = None
 

@@ -8,23 +8,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.records import StudyDir
-from olivine.search.report.progress import Watcher, watcher_for
+from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.report.publish import print_summary, show
 from olivine.search.selection.select import NoCandidate
 from olivine.search.study.distributed.lead import lead
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.finish import finish
 from olivine.search.study.open import lead_search, open_search
-from olivine.search.study.runner import Interrupted, Search
+from olivine.search.study.runner import Interrupted, StudyRunner
 from olivine.search.study.storage import connect, shown
 
 INTERRUPTED = 130
 
 
 def run_study(
-    config: StudyConfig,
+    config: LanguageStudyConfig,
     root: Path,
     storage: str | None,
     config_path: Path,
@@ -50,15 +50,15 @@ def run_study(
         OlivineError: when the model can't be found, or its float base can't be built or measured.
     """
     folder = StudyDir(root)
-    watcher = watcher_for(out)
+    progress = watcher_for(out)
     try:
-        with _opened(config, folder, storage, artifacts, watcher) as (search, begin):
+        with _opened(config, folder, storage, artifacts, progress) as (search, begin):
             try:
                 begin()
                 chosen = finish(search)
             except (Interrupted, KeyboardInterrupt):
                 show(search.study, search.folder)
-                watcher.study_ended()
+                progress.study_ended()
                 resume = again or f"olivine run {config_path} --out {root}"
                 err.print(
                     f"olivine: stopped; every finished trial is kept. Resume with:\n"
@@ -71,7 +71,7 @@ def run_study(
                 raise
             show(search.study, search.folder)
     finally:
-        watcher.study_ended()
+        progress.study_ended()
     print_summary(folder, chosen, out, folder.best_path)
     out.print(f"talk:      olivine chat {folder.best_path}", markup=False)
     return 0
@@ -79,12 +79,12 @@ def run_study(
 
 @contextmanager
 def _opened(
-    config: StudyConfig, folder: StudyDir, storage: str | None, artifacts: str, watcher: Watcher
-) -> Iterator[tuple[Search, Callable[[], None]]]:
+    config: LanguageStudyConfig, folder: StudyDir, storage: str | None, artifacts: str, progress: Progress
+) -> Iterator[tuple[StudyRunner, Callable[[], None]]]:
     """The search, and what runs it: this process alone, or with whoever joins."""
     if storage is None:
-        with open_search(config, folder, watcher) as search:
+        with open_search(config, folder, progress) as search:
             yield search, search.run
     else:
-        with lead_search(config, folder, connect(storage), watcher) as (search, shared):
-            yield search, lambda: lead(search, shared, Exchange(folder, artifacts))
+        with lead_search(config, folder, connect(storage), progress) as (search, shared):
+            yield search, lambda: lead(search, shared, RecordSync(folder, artifacts))

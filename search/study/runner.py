@@ -14,7 +14,7 @@ import optuna
 from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
-from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import BuildFailed
@@ -23,12 +23,12 @@ from olivine.passes.graph import linears, load_graph
 from olivine.passes.recipe import canonical, compose
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Space
 from olivine.search.pareto import front, last_growth
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.formatting import duration_text
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.samplers.factory import AnyProposer, make_proposer
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks, choose_masks
 from olivine.search.samplers.proposer import Proposal
@@ -44,16 +44,16 @@ class Interrupted(Exception):
 
 
 @dataclass
-class Search:
+class StudyRunner:
     """One running study: its config, folder, storage and the objective that measures."""
 
-    config: StudyConfig
+    config: LanguageStudyConfig
     folder: StudyDir
     study: optuna.Study
     objective: Objective
-    watcher: Watcher
+    progress: Progress
     records: list[TrialRecord]
-    base_times: BasePool
+    base_times: BaselineTimes
     cache: Cache
     calibration: Calibration | None = None
     masks: KernelMasks = NO_MASKS
@@ -74,7 +74,7 @@ class Search:
         """
         self.announce()
         started = time.monotonic()
-        with finish_trial_on_interrupt(self.watcher.note) as interrupted:
+        with finish_trial_on_interrupt(self.progress.note) as interrupted:
             self.baseline()
             proposer = make_proposer(self)
             while (reason := self.enough(started)) is None:
@@ -89,14 +89,14 @@ class Search:
             self.objective.abandon_build()
             if interrupted():
                 raise Interrupted
-        self.watcher.note(f"search ended: {reason}")
+        self.progress.note(f"search ended: {reason}")
 
     def announce(self) -> None:
         """Say what is about to run."""
         config = self.config
         trials = max(0, config.stop.trials - self._done())
         limits = [limit for limit in (config.stop.timeout, config.stop.total) if limit is not None]
-        self.watcher.study_started(config.name, config.model, trials, min(limits, default=None), config.objectives)
+        self.progress.study_started(config.name, config.model, trials, min(limits, default=None), config.objectives)
 
     def front(self) -> list[TrialRecord]:
         """The front of the search so far, without the base."""
@@ -139,13 +139,13 @@ class Search:
         """
         choice = base_choice(self.config)
         if self.records:
-            self.watcher.phase_started("base")
+            self.progress.phase_started("base")
             self.objective.load_base(choice)
             self.calibrate()
             self.mask()
             return
         trial = self.study.ask()
-        self.watcher.trial_started(trial.number, {"base": choice["precision"]})
+        self.progress.trial_started(trial.number, {"base": choice["precision"]})
         record = self.objective.measure(0, choice)
         self._end(trial, record)
         if record.state != "complete":
@@ -156,7 +156,7 @@ class Search:
     def calibrate(self) -> None:
         """Keep the text that candidates may learn from, where the space has such candidates."""
         if may_calibrate(self.config) or self.config.sampler.name == "forecast":
-            self.watcher.phase_started("calibration text")
+            self.progress.phase_started("calibration text")
             self.calibration = CalibrationText.of_study(self.config).store(self.objective.base_artifact(), self.cache)
             self.objective.calibrate(self.calibration.key)
 
@@ -166,13 +166,13 @@ class Search:
         if not config.kernel_probe:
             return
         if not kept.is_file():
-            self.watcher.phase_started("kernel probe")
+            self.progress.phase_started("kernel probe")
             graph = load_graph(self.objective.base_artifact().onnx_path())
             shapes = [layer.shape for layer in linears(graph)]
             choose_masks(config, sample_choices(config.search_space()), shapes, self.cache.root).write(kept)
         self.masks = KernelMasks.read(kept)
         for line in self.masks.lines:
-            self.watcher.note(f"not proposed: {line}" if self.masks.cliffs else line)
+            self.progress.note(f"not proposed: {line}" if self.masks.cliffs else line)
 
     def _propose(self, proposer: AnyProposer, running: str | None = None) -> Proposal | None:
         """The next candidate; ``running`` is the recipe key of the trial that has not ended yet."""
@@ -193,7 +193,7 @@ class Search:
 
     def _trial(self, proposal: Proposal, proposer: AnyProposer) -> None:
         trial = self._ask(proposal)
-        self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
+        self.progress.trial_started(trial.number, proposal.params or proposal.choice)
 
         def ahead() -> Mapping[str, Scalar] | None:
             if self._done() + 1 >= self.config.stop.trials:
@@ -220,7 +220,7 @@ class Search:
         self.folder.write_trial(record)
         tell(self.study, trial._trial_id, record, self.config.objectives)
         self.records.append(record)
-        self.watcher.trial_ended(record, self.front())
+        self.progress.trial_ended(record, self.front())
 
 
 def ask(study: optuna.Study, space: Space, params: Mapping[str, Scalar]) -> optuna.Trial:
@@ -234,7 +234,7 @@ def ask(study: optuna.Study, space: Space, params: Mapping[str, Scalar]) -> optu
     return trial
 
 
-def base_choice(config: StudyConfig) -> dict[str, Scalar]:
+def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
     """The float base: the provider's float type and the builder's own fusions, with the threads candidates get.
 
     Its head is pruned where theirs is: speedups compare like with like.

@@ -8,7 +8,7 @@ from typing import Any
 
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source, resolve
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.environment import describe_model, installed
 from olivine.search.records import StudyDir
 
@@ -16,7 +16,7 @@ from olivine.search.records import StudyDir
 CONVERTED, CONVERTERS = ("demo", "gguf", "encoder"), ("olivine", "transformers", "torch", "gguf")
 
 
-def measured_source(config: StudyConfig, folder: StudyDir) -> Source:
+def measured_source(config: LanguageStudyConfig, folder: StudyDir) -> Source:
     """The model that the records in a folder were measured with.
 
     A hub model is found at the commit in environment.json: its branch may have moved since.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from olivine.evaluators.latency.decoder import MAX_PROCESSES, PROCESS_SECONDS
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.records import TrialRecord
 
 #: Candidates whose times count: the last ones, since a study may speed up or slow down.
@@ -26,7 +26,7 @@ def seconds_spent(records: Sequence[TrialRecord]) -> float:
     return sum(sum(record.phases.values()) for record in records)
 
 
-def seconds_needed(config: StudyConfig, records: Sequence[TrialRecord], members: int) -> float:
+def seconds_needed(config: LanguageStudyConfig, records: Sequence[TrialRecord], members: int) -> float:
     """What one more candidate, which may be scored and timed in full, the confirmation and the export should take.
 
     Args:
@@ -40,7 +40,7 @@ def seconds_needed(config: StudyConfig, records: Sequence[TrialRecord], members:
     return trial + seconds_of_finish(config, records, members)
 
 
-def seconds_of_finish(config: StudyConfig, records: Sequence[TrialRecord], members: int) -> float:
+def seconds_of_finish(config: LanguageStudyConfig, records: Sequence[TrialRecord], members: int) -> float:
     """What confirming so many members, and exporting one, should take; as :func:`seconds_needed`."""
     confirm, evaluation = config.confirm, config.evaluation
     load, quality, latency = _longest(records, "load"), _whole_text(records), _longest(records, "latency")

@@ -18,7 +18,7 @@ MEMORY = "children.memory"
 
 
 @dataclass
-class Draft:
+class TrialInProgress:
     """A record while its trial runs."""
 
     metrics: dict[str, Measurement] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Draft:
     ladder: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def after(cls, earlier: TrialRecord | None) -> Draft:
+    def after(cls, earlier: TrialRecord | None) -> TrialInProgress:
         """A draft that begins with what an earlier part of the trial found."""
         if earlier is None:
             return cls()
@@ -78,7 +78,7 @@ class Draft:
 class Phase:
     """Times one phase of a trial, also where it fails."""
 
-    def __init__(self, name: str, draft: Draft) -> None:
+    def __init__(self, name: str, draft: TrialInProgress) -> None:
         self._name, self._draft = name, draft
 
     def __enter__(self) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.graphs.catalog import PlainRecipe
-from olivine.passes.graphs.source import PlainSource
+from olivine.passes.graphs.source import GraphSource
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.client import BuildClient, BuildOutcome
 
 
-class PlainBuilder(BuildClient):
+class GraphBuilder(BuildClient):
     """Builds candidates of one source, one child process each.
 
     Args:
@@ -25,7 +25,7 @@ class PlainBuilder(BuildClient):
 
     def __init__(
         self,
-        source: PlainSource,
+        source: GraphSource,
         cache: Cache,
         folder: Path,
         timeout_s: float,

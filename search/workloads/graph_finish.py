@@ -20,7 +20,7 @@ from olivine.search.selection.dominance import SURE, dominated_among, entries
 from olivine.search.selection.racing import race
 from olivine.search.selection.select import NoCandidate, Selection, select
 from olivine.search.study.finish import front_rows
-from olivine.search.workloads.graph_study import PlainSearch
+from olivine.search.workloads.graph_study import GraphStudyRunner
 
 FRONT_METRICS = (
     "latency_ms",
@@ -38,7 +38,7 @@ SEARCHED = ("latency_speedup", "cosine_distance", "task_score")
 Members = list[tuple[TrialRecord, dict[str, Measurement]]]
 
 
-def finish(search: PlainSearch) -> Selection:
+def finish(search: GraphStudyRunner) -> Selection:
     """Confirm, select and export; what a person looks at is written in every case.
 
     Raises:
@@ -71,7 +71,7 @@ def finish(search: PlainSearch) -> Selection:
     if chosen is None:
         assert nothing is not None
         raise nothing
-    search.watcher.phase_started("export")
+    search.progress.phase_started("export")
     artifact = search.objective.build(PlainRecipe.from_json(chosen.record.recipe), "export")
     measurements = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
     about = manifest(search.config.name, search.source.about(), search.config.model, chosen.record, measurements)
@@ -80,7 +80,7 @@ def finish(search: PlainSearch) -> Selection:
     return chosen
 
 
-def confirm(search: PlainSearch) -> Confirmation:
+def confirm(search: GraphStudyRunner) -> Confirmation:
     """Measure contenders again, in fresh processes, on held-back samples; time near-ties on."""
     config, objective = search.config, search.objective
     latency = objective.latency(config.confirm.max_seconds, seed=1)
@@ -88,14 +88,14 @@ def confirm(search: PlainSearch) -> Confirmation:
     members: Members = []
     failures = []
     for position, record in enumerate(chosen, start=1):
-        search.watcher.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
+        search.progress.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
         try:
             members.append((record, objective.remeasure(record, latency)))
         except (Unwritable, SourceError):
             raise
         except OlivineError as error:
             failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
-            search.watcher.note(failures[-1])
+            search.progress.note(failures[-1])
     limits = config.parsed_constraints()
     feasible = keeping(members, limits)
     measured = _race(search, feasible)
@@ -106,15 +106,15 @@ def confirm(search: PlainSearch) -> Confirmation:
     return Confirmation(tuple(members), front, {}, tuple(failures), dominated, measured)
 
 
-def _race(search: PlainSearch, members: Members) -> dict[int, int]:
+def _race(search: GraphStudyRunner, members: Members) -> dict[int, int]:
     """Time near-ties on; trial number -> how often it was measured."""
     config, objective = search.config, search.objective
 
     def again(index: int, before: int) -> list[Measurement]:
         record = members[index][0]
-        search.watcher.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
+        search.progress.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
         latency = objective.latency(config.confirm.max_seconds, seed=1)
-        return unless_lost(search.watcher, lambda: objective.retime(record, latency, 1000 * before))
+        return unless_lost(search.progress, lambda: objective.retime(record, latency, 1000 * before))
 
     measured = race([found for _, found in members], config.objectives, again, config.confirm.race or 0.0)
     return {record.number: count for (record, _), count in zip(members, measured, strict=True)}

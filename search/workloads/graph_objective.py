@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.latency.graph import PairedRuns
+from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.passes.artifact import ModelArtifact
@@ -22,46 +22,46 @@ from olivine.passes.graphs.graph_inputs import graph_inputs
 from olivine.passes.graphs.pipeline import graph_bytes
 from olivine.passes.graphs.source import GRAPH
 from olivine.passes.store.secrets import masked
-from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.study.attempt import attempt, lost
-from olivine.search.study.trial import Draft, Phase
-from olivine.search.workloads.graph_builder import PlainBuilder
+from olivine.search.study.trial import Phase, TrialInProgress
+from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_samples import Samples, make_samples
 from olivine.search.workloads.graph_task import Task
 
 LIBRARIES = ("olivine", "onnx", "onnxruntime", "onnx-ir", "torch", "transformers", "optuna")
 
 
-class PlainObjective:
+class GraphObjective:
     """Builds and measures candidates beside the resident base.
 
     Args:
         config: of the study.
         builder: builds recipes.
         folder: of the study.
-        watcher: told of each phase.
+        progress: told of each phase.
         task: labelled rows, if the study has some.
     """
 
     def __init__(
         self,
-        config: PlainStudyConfig,
-        builder: PlainBuilder,
+        config: GraphStudyConfig,
+        builder: GraphBuilder,
         folder: StudyDir,
-        watcher: Watcher,
+        progress: Progress,
         task: Task | None = None,
     ) -> None:
         self._task = task
         self._task_feeds: dict[str, tuple[tuple[Path, int], ...]] = {}
-        self._config, self._builder, self._folder, self._watcher = config, builder, folder, watcher
+        self._config, self._builder, self._folder, self._progress = config, builder, folder, progress
         self._options = {
             "timeout_s": config.children.timeout,
             "memory_limit_bytes": config.children.memory,
             "loop": "graph",
         }
-        self._base: Arm | None = None
+        self._base: ModelProcess | None = None
         self._base_artifact: ModelArtifact | None = None
         self._samples: Samples | None = None
         #: The base's latency in this study, from its trial on.
@@ -90,7 +90,7 @@ class PlainObjective:
             self._task_feeds = self._task.write(to, inputs)
         self._builder.calibrate = self._samples.path("calibrate")
         self.close()
-        self._base = Arm.open(artifact.path, **self._options)
+        self._base = ModelProcess.open(artifact.path, **self._options)
         return artifact
 
     def build(self, recipe: PlainRecipe, name: str) -> ModelArtifact:
@@ -104,7 +104,7 @@ class PlainObjective:
         draft = attempt(
             lambda draft: self._run(number, choice, recipe, draft),
             lambda draft: lost(self._base if number else None, self._builder, draft),
-            lambda what: self._watcher.note(f"trial {number}: {what}"),
+            lambda what: self._progress.note(f"trial {number}: {what}"),
             blameless=(Unwritable, SourceError, UsageError),
         )
         if draft.state == "complete" and number and (broken := self._broken(draft.metrics)):
@@ -132,7 +132,7 @@ class PlainObjective:
             stderr_tail=draft.tail,
         )
 
-    def _run(self, number: int, choice: Mapping[str, Scalar], recipe: PlainRecipe, draft: Draft) -> None:
+    def _run(self, number: int, choice: Mapping[str, Scalar], recipe: PlainRecipe, draft: TrialInProgress) -> None:
         with self._phase("build", draft):
             if number == 0:
                 self.open_base(choice)
@@ -144,7 +144,7 @@ class PlainObjective:
         if number and self._broken(draft.metrics):
             return
         with self._phase("load", draft):
-            arm = Arm.open(path, **self._options) if number else self.base()
+            arm = ModelProcess.open(path, **self._options) if number else self.base()
         try:
             draft.add(self._memory(arm))
             assert arm.loaded is not None
@@ -166,7 +166,7 @@ class PlainObjective:
         if number == 0:
             self.base_ms = draft.metrics["latency_ms"].value
 
-    def _memory(self, arm: Arm) -> list[Measurement]:
+    def _memory(self, arm: ModelProcess) -> list[Measurement]:
         """Peak memory after a run of every shape, and the time that loading took."""
         for number in range(len(self.samples.shapes)):
             arm.run(self.samples.timed, number, 1)
@@ -198,10 +198,10 @@ class PlainObjective:
         store, output = self._folder.root / "reference", self._config.evaluation.output
         return self._task.evaluator(part, self._task_feeds[part], store, self._base_artifact.key, output)
 
-    def latency(self, seconds: float | None = None, seed: int = 0) -> PairedRuns:
+    def latency(self, seconds: float | None = None, seed: int = 0) -> PairedGraphLatency:
         """What times candidates; for so long."""
         latency = self._config.evaluation.latency
-        return PairedRuns(
+        return PairedGraphLatency(
             self.samples.timed,
             self.samples.shapes,
             latency.half_width,
@@ -210,7 +210,7 @@ class PlainObjective:
             self.base_ms,
         )
 
-    def remeasure(self, record: TrialRecord, latency: PairedRuns) -> dict[str, Measurement]:
+    def remeasure(self, record: TrialRecord, latency: PairedGraphLatency) -> dict[str, Measurement]:
         """Every metric of a measured candidate anew, on the held-back samples, in a fresh process.
 
         Raises:
@@ -218,7 +218,7 @@ class PlainObjective:
         """
         artifact = self.build(PlainRecipe.from_json(record.recipe), f"{record.number:04d}-confirm")
         found = [Measurement.exact("model_bytes", "bytes", graph_bytes(artifact.path))]
-        with Arm.open(artifact.path, **self._options) as arm:
+        with ModelProcess.open(artifact.path, **self._options) as arm:
             found += self._memory(arm)
             found += self.fidelity("confirm").evaluate(arm, self.base())
             if self._task is not None:
@@ -226,19 +226,19 @@ class PlainObjective:
             found += latency.evaluate(arm, self.base())
         return {m.metric: m for m in found}
 
-    def retime(self, record: TrialRecord, latency: PairedRuns, seed: int) -> list[Measurement]:
+    def retime(self, record: TrialRecord, latency: PairedGraphLatency, seed: int) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process."""
         artifact = self.build(PlainRecipe.from_json(record.recipe), f"{record.number:04d}-confirm")
-        with Arm.open(artifact.path, **self._options) as arm:
+        with ModelProcess.open(artifact.path, **self._options) as arm:
             return replace(latency, seed=latency.seed + seed).evaluate(arm, self.base())
 
-    def base(self) -> Arm:
+    def base(self) -> ModelProcess:
         """The loaded base; loaded again where its process has died."""
         if self._base is None or self._base_artifact is None:
             raise RuntimeError("the base (trial 0) is measured before any candidate")
         if not self._base.usable:
             self._base.close()
-            self._base = Arm.open(self._base_artifact.path, **self._options)
+            self._base = ModelProcess.open(self._base_artifact.path, **self._options)
         return self._base
 
     def _broken(self, metrics: Mapping[str, Measurement]) -> str:
@@ -249,12 +249,12 @@ class PlainObjective:
                 return f"{constraint} is broken: {found.value:.6g}"
         return ""
 
-    def _phase(self, name: str, draft: Draft) -> Phase:
-        self._watcher.phase_started(name)
+    def _phase(self, name: str, draft: TrialInProgress) -> Phase:
+        self._progress.phase_started(name)
         return Phase(name, draft)
 
     def arm_options(self) -> dict[str, Any]:
-        """How models of this study are run, as :meth:`Arm.start` takes it."""
+        """How models of this study are run, as :meth:`ModelProcess.start` takes it."""
         return dict(self._options)
 
     def close(self) -> None:

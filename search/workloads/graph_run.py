@@ -11,7 +11,7 @@ from olivine.passes.graphs.catalog import PlainRecipe, compose
 from olivine.passes.graphs.graph_inputs import graph_inputs
 from olivine.passes.graphs.source import GRAPH, find_plain
 from olivine.passes.store.cache import scratch_folder
-from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.export.graph_folder import export_plain
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import watcher_for
@@ -20,7 +20,7 @@ from olivine.search.selection.select import NoCandidate
 from olivine.search.study.run import INTERRUPTED
 from olivine.search.study.runner import Interrupted
 from olivine.search.study.source_identity import refuse_other_model
-from olivine.search.workloads.graph_builder import PlainBuilder
+from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_finish import finish, manifest
 from olivine.search.workloads.graph_samples import make_samples
 from olivine.search.workloads.graph_study import base_choice, cache_for, candidates_of, open_plain
@@ -28,7 +28,7 @@ from olivine.search.workloads.graph_task import load_task
 
 
 def run_plain(
-    config: PlainStudyConfig, root: Path, storage: str | None, config_path: Path, out: Console, err: Console
+    config: GraphStudyConfig, root: Path, storage: str | None, config_path: Path, out: Console, err: Console
 ) -> int:
     """Run or resume the study in ``root``; returns the exit code.
 
@@ -39,15 +39,15 @@ def run_plain(
     """
     if storage is not None:
         raise UsageError("--storage: a study of a plain graph runs in one process, with SQLite in its folder")
-    folder, watcher = StudyDir(root), watcher_for(out)
+    folder, progress = StudyDir(root), watcher_for(out)
     try:
-        with open_plain(config, folder, watcher) as search:
+        with open_plain(config, folder, progress) as search:
             try:
                 search.run()
                 chosen = finish(search)
             except (Interrupted, KeyboardInterrupt):
                 show(search.study, search.folder)
-                watcher.study_ended()
+                progress.study_ended()
                 err.print(
                     "olivine: stopped; every finished trial is kept. Resume with:\n"
                     f"  olivine run {config_path} --out {root}",
@@ -59,12 +59,12 @@ def run_plain(
                 raise
             show(search.study, search.folder)
     finally:
-        watcher.study_ended()
+        progress.study_ended()
     print_summary(folder, chosen, out, folder.best_path / GRAPH)
     return 0
 
 
-def plan_lines(config: PlainStudyConfig) -> list[str]:
+def plan_lines(config: GraphStudyConfig) -> list[str]:
     """Axes and the number of candidates; builds nothing.
 
     Raises:
@@ -88,7 +88,7 @@ def plan_lines(config: PlainStudyConfig) -> list[str]:
     ]
 
 
-def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | None, to: Path, force: bool) -> Path:
+def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | None, to: Path, force: bool) -> Path:
     """Export a trial, by default the selected one.
 
     Raises:
@@ -110,7 +110,7 @@ def export_plain_trial(study: StudyDir, config: PlainStudyConfig, number: int | 
     children = config.children
     with (
         scratch_folder("build") as requests,
-        PlainBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder,
+        GraphBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder,
     ):
         base = builder.build(compose(base_choice(config)), "base").artifact.path
         samples = make_samples(config, source.folder, graph_inputs(base / GRAPH), requests / "inputs")

@@ -17,7 +17,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput, check_sizes, synthetic
 from olivine.passes.graphs.pictures import picture_feeds
 from olivine.passes.graphs.quantize import write_feeds
-from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import TextFileConfig
 from olivine.search.workloads.graph_text_feeds import text_feed, text_tokenizer
 
@@ -50,7 +50,7 @@ class Samples:
         return self.folder / "shapes.npz"
 
 
-def make_samples(config: PlainStudyConfig, model: Path, inputs: Sequence[GraphInput], to: Path) -> Samples:
+def make_samples(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput], to: Path) -> Samples:
     """Write the samples of a study; the same every time.
 
     Args:
@@ -83,7 +83,7 @@ def make_samples(config: PlainStudyConfig, model: Path, inputs: Sequence[GraphIn
     return samples
 
 
-def _maker(config: PlainStudyConfig, model: Path, inputs: Sequence[GraphInput]) -> tuple[str, Make]:
+def _maker(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput]) -> tuple[str, Make]:
     """What the samples are called, and what makes those of a split."""
     given, seed = config.inputs, config.seed
     if given.text is not None:

@@ -15,23 +15,23 @@ from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.graphs.catalog import AXES, canonical, compose
-from olivine.passes.graphs.source import PlainSource, find_plain
+from olivine.passes.graphs.source import GraphSource, find_plain
 from olivine.passes.store.atomic_files import make_folder, sweep_aside
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, Cache
 from olivine.search.builds.cache import cache_folder
-from olivine.search.config.graph import PlainStudyConfig, load_any
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.graph import GraphStudyConfig, load_any
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.environment import describe_environment
 from olivine.search.pareto import front, last_growth
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.samplers.proposer import ENUMERABLE, Proposal, Proposer
 from olivine.search.study.open import exclusive, kept_records, open_storage, reap
 from olivine.search.study.optuna_adapter import tell
 from olivine.search.study.runner import Interrupted, ask, finish_trial_on_interrupt
 from olivine.search.study.source_identity import refuse_other_model
-from olivine.search.workloads.graph_builder import PlainBuilder
-from olivine.search.workloads.graph_objective import PlainObjective
+from olivine.search.workloads.graph_builder import GraphBuilder
+from olivine.search.workloads.graph_objective import GraphObjective
 from olivine.search.workloads.graph_task import load_task
 
 #: A config that differs in one of these is of another study.
@@ -39,15 +39,15 @@ FIXED = ("model", "architecture", "inputs", "space", "objectives", "constraints"
 
 
 @dataclass
-class PlainSearch:
+class GraphStudyRunner:
     """One running study: its config, folder, storage and the objective that measures."""
 
-    config: PlainStudyConfig
+    config: GraphStudyConfig
     folder: StudyDir
     study: optuna.Study
-    objective: PlainObjective
-    source: PlainSource
-    watcher: Watcher
+    objective: GraphObjective
+    source: GraphSource
+    progress: Progress
     records: list[TrialRecord]
     _began: float = field(default_factory=time.monotonic)
 
@@ -61,8 +61,8 @@ class PlainSearch:
         config = self.config
         trials, limits = max(0, config.stop.trials - self._done()), [config.stop.timeout, config.stop.total]
         least = min((limit for limit in limits if limit is not None), default=None)
-        self.watcher.study_started(config.name, config.model, trials, least, config.objectives)
-        with finish_trial_on_interrupt(self.watcher.note) as interrupted:
+        self.progress.study_started(config.name, config.model, trials, least, config.objectives)
+        with finish_trial_on_interrupt(self.progress.note) as interrupted:
             self._baseline()
             proposer = self._proposer()
             while (reason := self._enough()) is None:
@@ -75,7 +75,7 @@ class PlainSearch:
                 self._trial(proposal)
             if interrupted():
                 raise Interrupted
-        self.watcher.note(f"search ended: {reason}")
+        self.progress.note(f"search ended: {reason}")
 
     def front(self) -> list[TrialRecord]:
         """The front of the search so far, without the base."""
@@ -126,12 +126,12 @@ class PlainSearch:
     def _baseline(self) -> None:
         choice = base_choice(self.config)
         if self.records:
-            self.watcher.phase_started("base")
+            self.progress.phase_started("base")
             self.objective.open_base(choice)
             self.objective.base_ms = self.records[0].value("latency_ms")
             return
         trial = self.study.ask()
-        self.watcher.trial_started(trial.number, {"base": choice["precision"]})
+        self.progress.trial_started(trial.number, {"base": choice["precision"]})
         record = self.objective.measure(0, choice)
         self._end(trial, record)
         if record.state != "complete":
@@ -152,7 +152,7 @@ class PlainSearch:
         trial = ask(self.study, self.config.search_space(), proposal.params)
         for name, value in proposal.sampler_attrs.items():
             trial.storage.set_trial_system_attr(trial._trial_id, name, value)
-        self.watcher.trial_started(trial.number, proposal.params or proposal.choice)
+        self.progress.trial_started(trial.number, proposal.params or proposal.choice)
         self._end(trial, self.objective.measure(trial.number, proposal.choice))
 
     def _end(self, trial: optuna.Trial, record: TrialRecord) -> None:
@@ -167,16 +167,16 @@ class PlainSearch:
         self.folder.write_trial(record)
         tell(self.study, trial._trial_id, record, self.config.objectives)
         self.records.append(record)
-        self.watcher.trial_ended(record, self.front())
+        self.progress.trial_ended(record, self.front())
 
 
-def base_choice(config: PlainStudyConfig) -> dict[str, Scalar]:
+def base_choice(config: GraphStudyConfig) -> dict[str, Scalar]:
     """The graph as it came, with the threads that candidates get."""
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     return canonical({name: fixed[name] for name, axis in AXES.items() if axis.shared and name in fixed})
 
 
-def candidates_of(config: PlainStudyConfig) -> int | None:
+def candidates_of(config: GraphStudyConfig) -> int | None:
     """Distinct recipes of a space, the base not counted; None where there are too many to count."""
     choices = config.search_space().enumerate()
     keys = set()
@@ -187,13 +187,13 @@ def candidates_of(config: PlainStudyConfig) -> int | None:
     return None if choices is None else len(keys - {compose(base_choice(config)).key})
 
 
-def cache_for(config: PlainStudyConfig) -> Cache:
+def cache_for(config: GraphStudyConfig) -> Cache:
     """Where the builds of a study are kept."""
     return Cache(cache_folder(config.cache), config.cache.max_bytes or DEFAULT_MAX_BYTES)
 
 
 @contextmanager
-def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> Iterator[PlainSearch]:
+def open_plain(config: GraphStudyConfig, folder: StudyDir, progress: Progress) -> Iterator[GraphStudyRunner]:
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
@@ -205,7 +205,7 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
     with exclusive(folder.root):
         folder.check_format()
         _check_same_study(config, folder)
-        watcher.phase_started("source")
+        progress.phase_started("source")
         task = load_task(config)
         source = find_plain(config.model, config.architecture)
         if kept_records(folder):
@@ -221,15 +221,15 @@ def open_plain(config: PlainStudyConfig, folder: StudyDir, watcher: Watcher) -> 
         cache = cache_for(config)
         cache.sweep()
         requests, children = folder.root / "requests", config.children
-        with PlainBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder:
-            objective = PlainObjective(config, builder, folder, watcher, task)
+        with GraphBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder:
+            objective = GraphObjective(config, builder, folder, progress, task)
             try:
-                yield PlainSearch(config, folder, study, objective, source, watcher, records)
+                yield GraphStudyRunner(config, folder, study, objective, source, progress, records)
             finally:
                 objective.close()
 
 
-def _storage(config: PlainStudyConfig, folder: StudyDir, records: list[TrialRecord]) -> optuna.Study:
+def _storage(config: GraphStudyConfig, folder: StudyDir, records: list[TrialRecord]) -> optuna.Study:
     """The Optuna study, in agreement with the records."""
     study = open_storage(folder, config.objectives)
     if not records and study.trials and not any(trial.values for trial in study.trials):
@@ -246,11 +246,11 @@ def _storage(config: PlainStudyConfig, folder: StudyDir, records: list[TrialReco
     return study
 
 
-def _check_same_study(config: PlainStudyConfig, folder: StudyDir) -> None:
+def _check_same_study(config: GraphStudyConfig, folder: StudyDir) -> None:
     """Refuse to mix two studies in one folder; budgets and selection may change between runs."""
     if not folder.config_path.is_file() or not folder.trials():
         return
-    old: PlainStudyConfig | StudyConfig = load_any(folder.config_path)
+    old: GraphStudyConfig | LanguageStudyConfig = load_any(folder.config_path)
     changed = [name for name in FIXED if getattr(old, name, None) != getattr(config, name)]
     if changed:
         raise UsageError(

@@ -19,7 +19,7 @@ from olivine.passes.errors import OlivineError, UsageError, did_you_mean
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput
 from olivine.passes.graphs.quantize import write_feeds
 from olivine.passes.sources.content_hash import content_sha256
-from olivine.search.config.graph import PlainStudyConfig
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.task import TaskConfig
 from olivine.search.workloads.graph_text_feeds import TOKENIZER, text_feed, text_tokenizer
 
@@ -152,7 +152,7 @@ class Task:
         return TaskScore(feeds, labels, self.given.prediction, score, store, key, output, protocol)
 
 
-def load_task(config: PlainStudyConfig) -> Task | None:
+def load_task(config: GraphStudyConfig) -> Task | None:
     """The task of a study, if it has one: rows read, metric loaded.
 
     Raises:

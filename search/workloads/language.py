@@ -6,26 +6,26 @@ from pathlib import Path
 
 from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, Window, draw
-from olivine.evaluators.latency.baseline_times import BasePool
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.providers.interpreters import loop_of
-from olivine.evaluators.quality.text_quality import Quality
+from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
-from olivine.search.config.language import StudyConfig, TextFileConfig
+from olivine.search.config.language import LanguageStudyConfig, TextFileConfig
 from olivine.search.records import StudyDir
 from olivine.search.study.objective import Evaluators
 
 
 def make_evaluators(
-    config: StudyConfig, base: ModelArtifact, folder: StudyDir, split: str, pool: BasePool
+    config: LanguageStudyConfig, base: ModelArtifact, folder: StudyDir, split: str, pool: BaselineTimes
 ) -> Evaluators:
     """The evaluators of a study, on the ``select`` or the ``confirm`` split of its text."""
     evaluation, latency = config.evaluation, config.evaluation.latency
     confirming = split == "confirm"
     count = (config.confirm.windows if confirming else None) or evaluation.windows
     name, windows = text_windows(config, base.path, split, count)
-    quality = Quality(
+    quality = TextQuality(
         windows=windows,
         store=folder.root / "reference",
         reference_key=base.key,
@@ -38,7 +38,7 @@ def make_evaluators(
         },
     )
     seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds
-    timing = PairedLatency(
+    timing = PairedDecoderLatency(
         prompt_tokens=latency.prompt_tokens,
         new_tokens=latency.new_tokens,
         half_width=latency.half_width,
@@ -49,7 +49,7 @@ def make_evaluators(
     return Evaluators(Memory(latency.prompt_tokens), quality, timing)
 
 
-def text_windows(config: StudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
+def text_windows(config: LanguageStudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
     """Windows of one split of the study's text, as the model's tokenizer cuts it; and the text's name."""
     given = config.evaluation.text
     if isinstance(given, str):

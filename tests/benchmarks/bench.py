@@ -29,8 +29,8 @@ import synthetic
 
 from olivine.evaluators.data.text_source import TextSource, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
-from olivine.evaluators.latency.decoder import PairedLatency
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.learn.calibration import capture_hessians, hessians_key
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.recipe import compose
@@ -209,11 +209,12 @@ def same_against_itself(repeat: int, seconds: float) -> list[str]:
     """Rows: the base against a second process of itself."""
     base = build(resolve(MODEL), compose({}), Cache(cache_root())).artifact
     rows = ["| run | decode | prefill | rounds |", "|---|---|---|---|"]
-    with Arm.open(base.path) as reference:
+    with ModelProcess.open(base.path) as reference:
         for run in range(repeat):
-            with Arm.open(base.path) as candidate:
+            with ModelProcess.open(base.path) as candidate:
                 found = {
-                    m.metric: m for m in PairedLatency(max_seconds=seconds, seed=run).evaluate(candidate, reference)
+                    m.metric: m
+                    for m in PairedDecoderLatency(max_seconds=seconds, seed=run).evaluate(candidate, reference)
                 }
             cells = [
                 f"{m.value:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in (found["tpot_speedup"], found["ttft_speedup"])
@@ -228,7 +229,7 @@ def scoring(repeat: int) -> list[str]:
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:40]), base.path)
     windows = draw(text, TextProtocol(512, 512), 6)
     ratios, rates = [], []
-    with Arm.open(base.path) as arm, tempfile.TemporaryDirectory() as scratch:
+    with ModelProcess.open(base.path) as arm, tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "reference.npz"
         arm.reference([(w.tokens, w.scored) for w in windows], stored, 512)
         for _ in range(repeat):

@@ -24,10 +24,10 @@ import numpy as np
 
 from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
-from olivine.evaluators.process.client import Arm
-from olivine.evaluators.quality.text_quality import MIN_WINDOWS, Quality, WindowSums
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.quality.text_quality import MIN_WINDOWS, TextQuality, WindowSums
 from olivine.search.config.metrics import parse_constraint
-from olivine.search.study.pruning import Ladder
+from olivine.search.study.pruning import PruningRules
 
 #: Recorded sums of tokens' losses: tests replay them too, so they are tracked.
 RECORDED = Path(__file__).parent / "recorded_windows.jsonl"
@@ -76,7 +76,7 @@ def full_ratio(windows: WindowSums) -> float:
 
 def replay(windows: WindowSums, limit: float, orders: int, seed: int = 0) -> Replay:
     """Look after every window, as a study does, in many random orders."""
-    ladder = Ladder((parse_constraint(f"perplexity_ratio <= {limit}"),), OBJECTIVES)
+    ladder = PruningRules((parse_constraint(f"perplexity_ratio <= {limit}"),), OBJECTIVES)
     ratio = full_ratio(windows)
     rng = np.random.default_rng(seed)
     count = len(windows.nll)
@@ -131,15 +131,15 @@ def record(base: Path, candidates: Sequence[Path]) -> None:
     """Score the demo text's windows with each candidate that is not recorded yet."""
     text = "\n\n".join(splits(TextSource.parse("demo:news").documents(), 0)["select"])
     windows = draw(tokenize(text, base), TextProtocol(WINDOW_TOKENS, WINDOW_TOKENS), WINDOWS, 0, "demo:news")
-    quality = Quality(windows, campaign.FOLDER / "reference", "base")
+    quality = TextQuality(windows, campaign.FOLDER / "reference", "base")
     if not quality.reference_path().exists():
-        with Arm.open(base) as arm:
+        with ModelProcess.open(base) as arm:
             quality.run(arm, arm)
     nll = quality.base_nll()
     for folder in candidates:
         if RECORDED.exists() and folder.name in recorded():
             continue
-        with Arm.open(folder) as arm:
+        with ModelProcess.open(folder) as arm:
             scores = [arm.score(quality.reference_path(), number) for number in range(len(windows))]
         row = {
             "candidate": folder.name,

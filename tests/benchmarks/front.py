@@ -26,9 +26,9 @@ import train_tiny
 
 from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
-from olivine.evaluators.process.client import Arm
-from olivine.evaluators.process.unpruned import Scored
-from olivine.evaluators.quality.text_quality import Quality
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.unpruned import UnprunedModel
+from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.stats import clustered_mean
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.base import Scalar
@@ -105,8 +105,8 @@ class Subject:
 
     def divergence_of(self, folder: Path, split: str) -> list[float]:
         """The same of any GenAI folder."""
-        with Arm.open(folder) as arm:
-            found = self._quality(split).evaluate(arm, Scored(self.base.path, {}))
+        with ModelProcess.open(folder) as arm:
+            found = self._quality(split).evaluate(arm, UnprunedModel(self.base.path, {}))
         return list(next(m for m in found if m.metric == "kl_divergence").samples)
 
     def speed(self, mixed: Choice, uniform: Choice, seconds: float) -> list[float]:
@@ -121,13 +121,13 @@ class Subject:
 
         return self.kept(f"speed {word(mixed)} over {word(uniform)}", measure)
 
-    def _quality(self, split: str) -> Quality:
+    def _quality(self, split: str) -> TextQuality:
         length = min(WINDOW_TOKENS, int(self.base.genai_config()["model"]["context_length"]))
         protocol = TextProtocol(length, length)
         joined = protocol.joiner.join(splits(TextSource.parse("demo:news").documents())[split])
         count = SCREENED_WINDOWS if split == "select" else self.windows
         windows = draw(tokenize(joined, self.base.path), protocol, count, 0, f"demo:news ({split})")
-        return Quality(windows, self.work / "reference", self.base.key)
+        return TextQuality(windows, self.work / "reference", self.base.key)
 
     def kept(self, what: str, measure: Any) -> Any:
         """A measurement that is taken once and written down."""

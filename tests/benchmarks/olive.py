@@ -38,7 +38,7 @@ PACKAGES = ("olive-ai", "onnxruntime", "onnxruntime-genai", "onnx", "torch", "tr
 
 
 @dataclass(frozen=True)
-class Search:
+class StudyRunner:
     """What Olive's search did in a time.
 
     Attributes:
@@ -122,7 +122,7 @@ def _one_of(values: Sequence[object]) -> dict[str, Any]:
     return {"olive_parameter_type": "SearchParameter", "type": "Categorical", "support": list(values)}
 
 
-def run_olive(model: Path, scratch: Path, seconds: float) -> Search:
+def run_olive(model: Path, scratch: Path, seconds: float) -> StudyRunner:
     """Run Olive's export and search for ``seconds`` from the start of the first, then end it."""
     home, started = scratch / "olive", time.time()
     home.mkdir()
@@ -133,7 +133,7 @@ def run_olive(model: Path, scratch: Path, seconds: float) -> Search:
     measured = [path for path in measured if "latency-avg" in json.loads(path.read_text())["signal"]]
     if not measured:
         raise SystemExit(f"Olive measured nothing in {seconds:.0f} s; it said last:\n{said[-4000:]}")
-    return Search(
+    return StudyRunner(
         tried=said.count(" with search point "),
         failed=said.count(" ... FAILED"),
         measured=len(measured),
@@ -162,7 +162,7 @@ def _run(workflow: dict[str, Any], name: Path, seconds: float) -> Watch:
     return watch
 
 
-def rows(olive: Search, ours: Rate) -> list[str]:
+def rows(olive: StudyRunner, ours: Rate) -> list[str]:
     """The table: what each did, and the ratio."""
     candidates = [record for record in ours.records if record["number"] > 0 and record["state"] != "failed"]
     decided = len({record["recipe_key"] for record in candidates})

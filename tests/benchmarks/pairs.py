@@ -16,10 +16,10 @@ import numpy as np
 from campaign import Row
 from safetensors.numpy import load_file, save_file
 
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.interleave import Readings, Visits
 from olivine.evaluators.latency.speedup import decode_speedup, effective, prefill_speedup, with_neighbours
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.stats import Interval
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.pipeline import build
@@ -103,8 +103,8 @@ def _layer(name: str) -> int:
 def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
     """One measurement in fresh processes: its speedups (:func:`speedups`) and every sample."""
     started, load = time.time(), os.getloadavg()[0]
-    with Arm.open(base) as reference, Arm.open(candidate) as arm:
-        latency = PairedLatency(half_width=NEVER, max_seconds=seconds, seed=seed)
+    with ModelProcess.open(base) as reference, ModelProcess.open(candidate) as arm:
+        latency = PairedDecoderLatency(half_width=NEVER, max_seconds=seconds, seed=seed)
         protocol = {m.metric: m for m in latency.evaluate(arm, reference)}["tpot_ms"].protocol
         threads = arm.threads
     told = ("foreign_cores", "stolen_share", "priority", "rounds", "processes", "cold_steps", "samples")

@@ -19,9 +19,9 @@ import campaign
 import numpy as np
 
 from olivine.evaluators.latency.core_placement import FAR, STACKED, oddest
-from olivine.evaluators.latency.interleave import Turns
+from olivine.evaluators.latency.interleave import Interleaver
 from olivine.evaluators.latency.speedup import lower_half_mean
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.scheduling import own_cores
 
 SECTION = "placement"
@@ -43,8 +43,8 @@ def rounds(base: Path, model: Path, seconds: float) -> list[Round]:
     """Rounds as they come."""
     found = []
     rng = np.random.default_rng(0)
-    with Arm.open(base) as reference, Arm.open(model) as candidate:
-        turns = Turns([reference, candidate])
+    with ModelProcess.open(base) as reference, ModelProcess.open(model) as candidate:
+        turns = Interleaver([reference, candidate])
         prompt = [int(token) for token in rng.integers(0, reference.vocab_size, PROMPT)]
         with turns.ahead_of_others(0.0):  # no time to rest
             started = time.monotonic()
@@ -65,7 +65,7 @@ def rounds(base: Path, model: Path, seconds: float) -> list[Round]:
     return found
 
 
-def wake(turns: Turns, prompt: Sequence[int]) -> None:
+def wake(turns: Interleaver, prompt: Sequence[int]) -> None:
     """Let fresh processes run once."""
     turns.reserve(PROMPT)
     for index in (0, 1):

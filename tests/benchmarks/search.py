@@ -30,8 +30,8 @@ from olivine.search.pareto import Floats, hypervolume, minimised, nondominated
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.factory import AnyProposer
 from olivine.search.samplers.proposer import Proposer
-from olivine.search.samplers.surrogate import Guide
-from olivine.search.samplers.surrogate_proposer import GuidedProposer
+from olivine.search.samplers.surrogate import SurrogateSelector
+from olivine.search.samplers.surrogate_proposer import SurrogateProposer
 from olivine.search.study.optuna_adapter import tell
 from olivine.search.study.runner import ask
 
@@ -99,8 +99,8 @@ def _proposer(table: Table, sampler: str, seed: int, done: list[TrialRecord]) ->
     startup = table.config.sampler.startup_trials
     if sampler != "forecast":
         return Proposer(table.space, sampler, seed, startup)
-    guide = Guide(table.forecaster(), table.config.objectives, table.config.parsed_constraints())
-    return GuidedProposer(Proposer(table.space, "tpe", seed, startup), guide, done)
+    guide = SurrogateSelector(table.forecaster(), table.config.objectives, table.config.parsed_constraints())
+    return SurrogateProposer(Proposer(table.space, "tpe", seed, startup), guide, done)
 
 
 def shares_of(table: Table, sampler: str, seed: int, trials: int) -> list[float]:

@@ -22,12 +22,12 @@ from rich.console import Console
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe, canonical, compose
-from olivine.search.config.language import StudyConfig, load_config
+from olivine.search.config.language import LanguageStudyConfig, load_config
 from olivine.search.config.space import Space
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.progress import LineOutput
 from olivine.search.samplers.factory import make_forecast
-from olivine.search.samplers.surrogate import Forecaster
+from olivine.search.samplers.surrogate import MetricPredictor
 from olivine.search.study.open import open_search
 
 CONFIG = Path(__file__).parent / "search-table.yaml"
@@ -47,7 +47,7 @@ class Table:
         forecasts: recipe key -> metric -> what was expected.
     """
 
-    config: StudyConfig
+    config: LanguageStudyConfig
     records: tuple[TrialRecord, ...]
     forecasts: Mapping[str, Mapping[str, float]] = field(repr=False)
 
@@ -56,7 +56,7 @@ class Table:
         """The space."""
         return self.config.search_space()
 
-    def forecaster(self) -> Forecaster:
+    def forecaster(self) -> MetricPredictor:
         """What the study of this space would be guided by."""
         return _Recorded(self.forecasts)
 

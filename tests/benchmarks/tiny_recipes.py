@@ -27,10 +27,10 @@ from tiny_study import write_text
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import OlivineError
 from olivine.passes.providers import PROVIDERS
-from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.environment import describe_environment
 from olivine.search.export.verify import verify_folder
-from olivine.search.planning.ready_studies import ReadyRecipe, ready_recipes
+from olivine.search.planning.ready_studies import ReadyStudy, ready_recipes
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.study.run import run_study
 
@@ -114,7 +114,7 @@ def checkpoint(family: str, folder: Path) -> Path:
     return tiny_checkpoint(folder, found.architecture, hidden=HIDDEN, tied=found.tied, more=found.more)
 
 
-def tiny_study(recipe: ReadyRecipe, model: Path, text: Path) -> StudyConfig:
+def tiny_study(recipe: ReadyStudy, model: Path, text: Path) -> LanguageStudyConfig:
     """The recipe as a study of two candidates that takes seconds."""
     raw: dict[str, Any] = yaml.safe_load(recipe.path.read_text(encoding="utf-8"))
     space = raw["space"]
@@ -141,7 +141,7 @@ def tiny_study(recipe: ReadyRecipe, model: Path, text: Path) -> StudyConfig:
     return parse_config(raw, recipe.name)
 
 
-def run_recipe(recipe: ReadyRecipe, work: Path) -> Outcome:
+def run_recipe(recipe: ReadyStudy, work: Path) -> Outcome:
     """Run a recipe on its tiny checkpoint below ``work``; a model or candidate that fails is an outcome too."""
     family = recipe.name.partition("/")[0]
     home = work / recipe.name.replace("/", "-")

@@ -23,7 +23,7 @@ from typing import Any
 import campaign
 
 from olivine.passes.store.cache import scratch_folder
-from olivine.search.config.language import StudyConfig, load_config
+from olivine.search.config.language import LanguageStudyConfig, load_config
 from olivine.search.export.trial import build_one, export_trial
 from olivine.search.records import StudyDir
 from olivine.search.report.folder_bench import bench_folders
@@ -96,7 +96,7 @@ def measure_again(study: StudyDir, missing: Sequence[str], seconds: float, scrat
         yield {"member": name, "metrics": values}
 
 
-def _scored(config: StudyConfig, folder: Path, base: Path) -> list[Any]:
+def _scored(config: LanguageStudyConfig, folder: Path, base: Path) -> list[Any]:
     """Quality on the windows of held-back text that the study confirmed with."""
     text = config.evaluation.text
     spec = text if isinstance(text, str) else text.model_dump()

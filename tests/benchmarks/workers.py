@@ -36,11 +36,11 @@ from olivine.search.environment import installed
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import watcher_for
 from olivine.search.samplers.proposer import Proposer
-from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy, counted
-from olivine.search.study.distributed.worker import Crew
+from olivine.search.study.distributed.worker import Worker
 from olivine.search.study.distributions import distributions_of
 from olivine.search.study.storage import connect
 
@@ -153,7 +153,7 @@ def cost(url: str, name: str) -> dict[str, float]:
     trials = 20
     storage = connect(url)  # as a worker that joins now
     found = create_shared(storage, name, OBJECTIVES, {})
-    shared = SharedStudy(found.study, found.side, found.parts, Roster(storage, found.side))
+    shared = SharedStudy(found.study, found.side, found.parts, WorkerRegistry(storage, found.side))
     started = time.perf_counter()
     budget = len(counted(shared.trials())) + trials
     first_read = time.perf_counter() - started
@@ -165,14 +165,14 @@ def cost(url: str, name: str) -> dict[str, float]:
         folder = StudyDir(Path(scratch))
         proposer = _TimedProposer(Proposer(SPACE, "tpe", 0, 10))
         shared.publish({"budget": budget, "ended": ""})
-        crew = Crew(
+        crew = Worker(
             shared,
             SPACE,
             proposer,
             (),
             OBJECTIVES,
             Sleepy(folder.root, 0.0),
-            Exchange(folder),
+            RecordSync(folder),
             watcher_for(_quiet()),
             budget=budget,
         )  # type: ignore[arg-type] # the proposer and the objective are stand-ins

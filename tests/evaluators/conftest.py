@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # bigram.py: importlib mode adds
 
 from bigram import bigram_folder
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 
 # No test depends on how fast the machine is.
 settings.register_profile("any-machine", deadline=None)
@@ -43,12 +43,12 @@ def nan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_arm() -> Iterator[Callable[..., Arm]]:
+def open_arm() -> Iterator[Callable[..., ModelProcess]]:
     """Opens arms and closes them when the test ends."""
-    arms: list[Arm] = []
+    arms: list[ModelProcess] = []
 
-    def open_one(folder: Path, **options: Any) -> Arm:
-        arms.append(Arm.open(folder, **options))
+    def open_one(folder: Path, **options: Any) -> ModelProcess:
+        arms.append(ModelProcess.open(folder, **options))
         return arms[-1]
 
     yield open_one

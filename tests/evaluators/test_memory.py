@@ -8,9 +8,9 @@ import pytest
 from bigram import bigram_folder
 
 from olivine.evaluators.memory import Memory, model_bytes
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 
-OpenArm = Callable[..., Arm]
+OpenArm = Callable[..., ModelProcess]
 
 
 def test_memory_is_that_of_the_models_own_process(open_arm: OpenArm, tmp_path: Path) -> None:
@@ -42,5 +42,5 @@ def test_a_peak_read_after_scoring_says_so(open_arm: OpenArm, base_folder: Path,
 
 
 def test_an_empty_arm_has_no_memory_to_measure() -> None:
-    with Arm.start() as arm, pytest.raises(ValueError, match="load a model"):
+    with ModelProcess.start() as arm, pytest.raises(ValueError, match="load a model"):
         Memory().evaluate(arm, arm)

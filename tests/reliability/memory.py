@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.process import memory_limit as memory_watch
-from olivine.evaluators.process.client import Arm, ArmFailed
+from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
 from olivine.evaluators.process.memory_limit import MemoryWatch
 
 LIMIT_BYTES = 500_000_000
@@ -54,11 +54,11 @@ def once(plan: Path, fault: str, groups: bool) -> dict[str, Any]:
     try:
         with without_groups(not groups), tempfile.TemporaryDirectory() as empty:
             (Path(empty) / "genai_config.json").write_text("{}")
-            with Arm.start(memory_limit_bytes=LIMIT_BYTES) as arm:
+            with ModelProcess.start(memory_limit_bytes=LIMIT_BYTES) as arm:
                 kind = "watch" if arm._memory.group is None else "control group"
                 try:
                     arm.load(Path(empty))
-                except ArmFailed as error:
+                except ModelProcessFailed as error:
                     gone = time.monotonic()
                     assert error.excess is not None, error
                     peak = error.excess.peak_bytes

@@ -32,7 +32,7 @@ MOST_HELD_OUT = 64
 
 
 @dataclass(frozen=True)
-class Request:
+class FinetuneRequest:
     """What was asked for.
 
     Attributes:
@@ -60,7 +60,7 @@ class Request:
     trust_remote_code: bool = False
 
 
-def finetune(request: Request, to: Path, force: bool, out: Console) -> None:
+def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> None:
     """Train, and put the merged checkpoint at ``to`` with ``finetune.json``; the same command goes on after a stop.
 
     Raises:

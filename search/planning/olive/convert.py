@@ -21,7 +21,7 @@ from olivine.search.planning.olive.goals import goals_of, tasks_of, text_of_work
 from olivine.search.planning.olive.model import Notes, model_of, provider_of
 from olivine.search.planning.olive.passes import meaning
 from olivine.search.planning.olive.workflow import OlivePass, Workflow, mapping, read_workflow
-from olivine.search.planning.presets import Means, preset
+from olivine.search.planning.presets import SearchScope, preset
 
 Values = dict[str, tuple[Scalar, ...]]
 #: Candidates of a search whose workflow gives no number.
@@ -144,7 +144,7 @@ def _space(
     ways = [way for index, way in enumerate(ways) if way and way not in ways[:index]]
     if not ways:
         lost.append(("passes", "nothing in it says how a model is to be built: a usual search space stands in"))
-        found = preset(provider if PROVIDERS[provider].refusal("int8") is None else "cpu", "decode", "", Means())
+        found = preset(provider if PROVIDERS[provider].refusal("int8") is None else "cpu", "decode", "", SearchScope())
         return dict(found.space), [dict(choice) for choice in found.enqueue]
     merged: Values = {}
     for way in ways:

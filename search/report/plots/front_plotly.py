@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from olivine.search.config.metrics import METRICS
 from olivine.search.report.formatting import title
-from olivine.search.report.plots.points import Mark, marks
+from olivine.search.report.plots.points import PlotPoint, marks
 from olivine.search.report.study_view import StudyView
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def front_figure(view: StudyView, x: str, y: str) -> go.Figure:
     return figure
 
 
-def _trace(chosen: list[Mark], style: dict[str, Any]) -> dict[str, Any]:
+def _trace(chosen: list[PlotPoint], style: dict[str, Any]) -> dict[str, Any]:
     return {
         "x": [mark.x[0] for mark in chosen],
         "y": [mark.y[0] for mark in chosen],

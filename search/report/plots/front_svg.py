@@ -11,7 +11,7 @@ from olivine.search.config.metrics import METRICS, parse_constraint
 from olivine.search.pareto import nondominated
 from olivine.search.records import StudyDir
 from olivine.search.report.formatting import title
-from olivine.search.report.plots.points import Mark, marks, plot_pairs
+from olivine.search.report.plots.points import PlotPoint, marks, plot_pairs
 from olivine.search.report.plots.svg_axes import Scale, axes_svg, padded, svg
 from olivine.search.report.plots.svg_labels import Box, place
 from olivine.search.report.study_view import StudyView, read_view
@@ -60,7 +60,7 @@ def front_svg(
     return svg(width, height, label, "".join(body), standalone)
 
 
-def _range(points: list[Mark], side: str, bound: float | None) -> tuple[float, float]:
+def _range(points: list[PlotPoint], side: str, bound: float | None) -> tuple[float, float]:
     """From the trials that count; infeasible ones beyond go to the edge, lest they squeeze the front."""
     kept = [mark for mark in points if mark.kind not in ("infeasible", "failed")]
     if len(kept) < 2:
@@ -97,7 +97,7 @@ def _path(kind: str, vertices: list[tuple[float, float]]) -> str:
     return f'<path class="{kind}" d="M{" L".join(f"{a:.1f} {b:.1f}" for a, b in vertices)}"/>'
 
 
-def _stairs(members: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> list[tuple[float, float]]:
+def _stairs(members: list[PlotPoint], names: tuple[str, str], x: Scale, y: Scale) -> list[tuple[float, float]]:
     """Vertices of the attainment line: what the best of some trials guarantee, a staircase through them."""
     sign = np.array([-1.0 if METRICS[name].direction == "maximize" else 1.0 for name in names])
     kept = nondominated(sign * np.array([[m.x[0], m.y[0]] for m in members]).reshape(-1, 2))
@@ -112,7 +112,7 @@ def _stairs(members: list[Mark], names: tuple[str, str], x: Scale, y: Scale) -> 
     return vertices
 
 
-def _error_bars(mark: Mark, x: Scale, y: Scale) -> str:
+def _error_bars(mark: PlotPoint, x: Scale, y: Scale) -> str:
     if mark.kind in ("infeasible", "failed") and not y.holds(mark.y[0]):
         return ""
     kind = "front-bars" if mark.kind in ("front", "selected") else "bars"
@@ -123,7 +123,7 @@ def _error_bars(mark: Mark, x: Scale, y: Scale) -> str:
     )
 
 
-def _mark_svg(mark: Mark, x: Scale, y: Scale) -> str:
+def _mark_svg(mark: PlotPoint, x: Scale, y: Scale) -> str:
     """A shape of its own for each kind, so that colour is not needed to tell them apart."""
     column, row = x(mark.x[0]), y(mark.y[0])
     beyond = not (x.holds(mark.x[0]) and y.holds(mark.y[0]))
@@ -151,7 +151,7 @@ def _triangle(column: float, row: float) -> str:
     return f'<path class="infeasible" d="M{column:.1f} {row - 1:.1f}l5 9h-10z"/>'
 
 
-def _labels(points: list[Mark], stairs: list[tuple[float, float]], x: Scale, y: Scale, narrow: bool) -> str:
+def _labels(points: list[PlotPoint], stairs: list[tuple[float, float]], x: Scale, y: Scale, narrow: bool) -> str:
     """Numbers of the base and of the front's members, each where it covers no mark, line or other label."""
     taken = [Box.around(x(m.x[0]), y(m.y[0]), 13.0 if m.kind == "selected" else 6.0) for m in points]
     taken += [Box(x(m.x[1]), y(m.y[0]) - 1, x(m.x[2]), y(m.y[0]) + 1) for m in points]

@@ -25,7 +25,7 @@ _QUALITY = (
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlotPoint:
     """One trial in the picture: value, low and high in both directions; whether all its layers are quantized alike."""
 
     number: int
@@ -43,7 +43,7 @@ def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(name, up) for name in shown if name != up]
 
 
-def marks(view: StudyView, x: str, y: str) -> list[Mark]:
+def marks(view: StudyView, x: str, y: str) -> list[PlotPoint]:
     """Every trial in which both metrics were measured; the front's members last, so that they lie on top."""
     members = {member.number for member in view.members}
     axes = varying(view.records)
@@ -55,7 +55,7 @@ def marks(view: StudyView, x: str, y: str) -> list[Mark]:
         kind = _kind(record, shown.number in members, view.selection.get("trial"))
         tooltip = _tooltip(shown, kind, axes, x, y)
         uniform = record.feasible and is_uniform(record.params)
-        found.append(Mark(record.number, kind, _triple(shown, x), _triple(shown, y), tooltip, uniform))
+        found.append(PlotPoint(record.number, kind, _triple(shown, x), _triple(shown, y), tooltip, uniform))
     order = ("infeasible", "failed", "feasible", "base", "front", "selected")
     return sorted(found, key=lambda mark: order.index(mark.kind))
 

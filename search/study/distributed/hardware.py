@@ -12,7 +12,7 @@ import psutil
 
 from olivine.passes.cpu import cpu_name
 from olivine.passes.transforms.session_options import available_cores
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.environment import gpu_names, installed
 
 #: Packages whose version changes how fast a model runs.
@@ -21,7 +21,7 @@ _GB = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class HardwareFingerprint:
     """What decides how fast a model runs.
 
     Attributes:
@@ -41,7 +41,7 @@ class Fingerprint:
     versions: Mapping[str, str]
 
     @classmethod
-    def of_this_machine(cls, config: StudyConfig) -> Fingerprint:
+    def of_this_machine(cls, config: LanguageStudyConfig) -> HardwareFingerprint:
         """That of this process, for a study."""
         return cls(
             cpu=cpu_name(),
@@ -53,7 +53,7 @@ class Fingerprint:
         )
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Fingerprint:
+    def from_json(cls, found: Mapping[str, Any]) -> HardwareFingerprint:
         """The inverse of :meth:`to_json`."""
         lists = {name: tuple(found[name]) for name in ("gpus", "providers")}
         return cls(**{**found, **lists})
@@ -62,7 +62,7 @@ class Fingerprint:
         """As the storage keeps it."""
         return asdict(self)
 
-    def differences(self, other: Fingerprint) -> list[str]:
+    def differences(self, other: HardwareFingerprint) -> list[str]:
         """In what this one differs from ``other``, each in words; empty where latencies compare."""
         mine, theirs = self.to_json(), other.to_json()
         return [

@@ -33,7 +33,7 @@ def worker_name() -> str:
 
 
 @dataclass
-class Roster:
+class WorkerRegistry:
     """The workers of a study, as one of them sees them; a context manager that shows that this one is alive.
 
     Attributes:

@@ -9,19 +9,19 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import make_folder
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning.provider_check import require_providers
 from olivine.search.records import StudyDir
-from olivine.search.report.progress import Watcher, watcher_for
+from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.samplers.kernel_masks import KernelMasks
-from olivine.search.study.distributed.hardware import Fingerprint
+from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.lead import crew_of
 from olivine.search.study.distributed.open_shared import digest_of, wait_for_facts
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.objective import STAGES
 from olivine.search.study.open import ready
 from olivine.search.study.runner import base_choice, finish_trial_on_interrupt
@@ -32,7 +32,13 @@ ROLES = (*STAGES, "all")
 
 
 def run_worker(
-    config: StudyConfig, root: Path, storage_url: str, roles: Sequence[str], artifacts: str, wait_s: float, out: Console
+    config: LanguageStudyConfig,
+    root: Path,
+    storage_url: str,
+    roles: Sequence[str],
+    artifacts: str,
+    wait_s: float,
+    out: Console,
 ) -> int:
     """Work on the study that ``olivine run`` leads until it ends; returns the exit code.
 
@@ -49,15 +55,18 @@ def run_worker(
         UsageError: when the study is another one, or nothing is left for these roles here.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    watcher = watcher_for(out)
+    progress = watcher_for(out)
     storage, name = connect(storage_url), root.resolve().name
     about = {"leads": False, "host": socket.gethostname(), "roles": list(roles)}
-    watcher.phase_started(f"waiting for the base of study '{name}'")
+    progress.phase_started(f"waiting for the base of study '{name}'")
     shared, facts = wait_for_facts(storage, name, about, wait_s)
     if facts["digest"] != digest_of(config):
         raise UsageError(f"study '{name}' runs with another config: give this worker the same YAML and --set values")
     stages = stages_here(
-        roles, Fingerprint.of_this_machine(config), Fingerprint.from_json(facts["fingerprint"]), watcher
+        roles,
+        HardwareFingerprint.of_this_machine(config),
+        HardwareFingerprint.from_json(facts["fingerprint"]),
+        progress,
     )
     if stages != ("build",):
         require_providers(config)
@@ -65,29 +74,31 @@ def run_worker(
     make_folder(folder.root)
     commit = facts.get("commit") or config.revision  # a branch may have moved since the study began
     source = resolve(config.model, revision=commit, trust_remote_code=config.trust_remote_code)
-    pool = BasePool.of_reading(facts["base"]["ttft_ms"], facts["base"]["tpot_ms"])
+    pool = BaselineTimes.of_reading(facts["base"]["ttft_ms"], facts["base"]["tpot_ms"])
     requests = folder.root / "requests" / shared.roster.name
     with (
         shared.roster,
-        ready(config, folder, shared.study, source, watcher, [], pool, requests, stages) as search,
-        finish_trial_on_interrupt(watcher.note) as interrupted,
+        ready(config, folder, shared.study, source, progress, [], pool, requests, stages) as search,
+        finish_trial_on_interrupt(progress.note) as interrupted,
     ):
         search.announce()
-        watcher.phase_started("base")
+        progress.phase_started("base")
         search.objective.load_base(base_choice(config))
         search.calibrate()
         search.masks = KernelMasks.from_json(facts["masks"])
-        crew = crew_of(search, shared, Exchange(folder, artifacts), facts["machine"])
+        crew = crew_of(search, shared, RecordSync(folder, artifacts), facts["machine"])
         crew.interrupted = interrupted
-        crew.arrived = lambda record: watcher.trial_ended(record, ())
+        crew.arrived = lambda record: progress.trial_ended(record, ())
         reason = crew.work()
         stopped = interrupted()
-    watcher.note(f"worker {shared.roster.name} leaves: {reason}")
-    watcher.study_ended()
+    progress.note(f"worker {shared.roster.name} leaves: {reason}")
+    progress.study_ended()
     return INTERRUPTED if stopped else 0
 
 
-def stages_here(roles: Sequence[str], here: Fingerprint, study: Fingerprint, watcher: Watcher) -> tuple[str, ...]:
+def stages_here(
+    roles: Sequence[str], here: HardwareFingerprint, study: HardwareFingerprint, progress: Progress
+) -> tuple[str, ...]:
     """The parts of a trial that this worker does; latency only on the study's hardware, else it says why not.
 
     Raises:
@@ -101,5 +112,5 @@ def stages_here(roles: Sequence[str], here: Fingerprint, study: Fingerprint, wat
     left = tuple(stage for stage in asked if stage != "latency")
     if not left:
         raise UsageError(f"{why}. Give this worker --role build or --role quality.")
-    watcher.note(f"{why}. This worker does {' and '.join(left)}.")
+    progress.note(f"{why}. This worker does {' and '.join(left)}.")
     return left

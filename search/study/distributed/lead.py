@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 
-from olivine.evaluators.latency.baseline_times import BasePool
+from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import compose
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.factory import shared_sampler_name
 from olivine.search.samplers.proposer import Proposer
-from olivine.search.study.distributed.hardware import Fingerprint
+from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.machine_defaults import machine_values, pinned
 from olivine.search.study.distributed.open_shared import digest_of
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy, lost_numbers
-from olivine.search.study.distributed.worker import Crew
-from olivine.search.study.runner import Interrupted, Search, finish_trial_on_interrupt
+from olivine.search.study.distributed.worker import Worker
+from olivine.search.study.runner import Interrupted, StudyRunner, finish_trial_on_interrupt
 
 
-def lead(search: Search, shared: SharedStudy, exchange: Exchange) -> None:
+def lead(search: StudyRunner, shared: SharedStudy, exchange: RecordSync) -> None:
     """Search with whoever joins.
 
     Raises:
@@ -28,7 +28,7 @@ def lead(search: Search, shared: SharedStudy, exchange: Exchange) -> None:
     """
     search.announce()
     started = time.monotonic()
-    with finish_trial_on_interrupt(search.watcher.note) as interrupted:
+    with finish_trial_on_interrupt(search.progress.note) as interrupted:
         search.baseline()
         exchange.adopt(search.records)
         shared.publish(facts(search, search.base_times))
@@ -44,10 +44,10 @@ def lead(search: Search, shared: SharedStudy, exchange: Exchange) -> None:
         exchange.take_back(number)
         search.records[:] = [record for record in search.records if record.number != number]
     search.records.sort(key=lambda record: record.number)
-    search.watcher.note(f"search ended: {reason}")
+    search.progress.note(f"search ended: {reason}")
 
 
-def facts(search: Search, pool: BasePool) -> dict[str, object]:
+def facts(search: StudyRunner, pool: BaselineTimes) -> dict[str, object]:
     """What all workers of a study go by."""
     config = search.config
     return {
@@ -55,14 +55,14 @@ def facts(search: Search, pool: BasePool) -> dict[str, object]:
         "commit": search.folder.model().get("revision"),
         "budget": config.stop.trials,
         "ended": "",
-        "fingerprint": Fingerprint.of_this_machine(config).to_json(),
+        "fingerprint": HardwareFingerprint.of_this_machine(config).to_json(),
         "machine": machine_values(),
         "masks": search.masks.to_json(),
         "base": {"ttft_ms": pool.ttft_ms, "tpot_ms": pool.tpot_ms},
     }
 
 
-def crew_of(search: Search, shared: SharedStudy, exchange: Exchange, machine: dict[str, Scalar]) -> Crew:
+def crew_of(search: StudyRunner, shared: SharedStudy, exchange: RecordSync, machine: dict[str, Scalar]) -> Worker:
     """This process as a worker of the study."""
     config, space = search.config, search.config.search_space()
     named = {domain.axis.name for domain in space.domains}
@@ -74,7 +74,7 @@ def crew_of(search: Search, shared: SharedStudy, exchange: Exchange, machine: di
         lambda choice: compose(pinned(choice, machine, named)).key,
         masks=search.masks,
     )
-    return Crew(
+    return Worker(
         shared,
         space,
         proposer,
@@ -82,7 +82,7 @@ def crew_of(search: Search, shared: SharedStudy, exchange: Exchange, machine: di
         config.objectives,
         search.objective,
         exchange,
-        search.watcher,
+        search.progress,
         stages=search.objective.stages,
         pins=machine,
         budget=config.stop.trials,
@@ -90,7 +90,7 @@ def crew_of(search: Search, shared: SharedStudy, exchange: Exchange, machine: di
     )
 
 
-def _arrived(search: Search, record: TrialRecord) -> None:
+def _arrived(search: StudyRunner, record: TrialRecord) -> None:
     """A trial has ended, here or elsewhere."""
     search.records.append(record)
-    search.watcher.trial_ended(record, search.front())
+    search.progress.trial_ended(record, search.front())

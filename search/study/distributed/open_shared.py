@@ -13,10 +13,10 @@ from optuna.study import StudyDirection
 
 from olivine.passes.artifact import digest
 from olivine.passes.errors import UsageError
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.metrics import METRICS
 from olivine.search.records import StudyDir
-from olivine.search.study.distributed.heartbeat import BEAT_S, Roster
+from olivine.search.study.distributed.heartbeat import BEAT_S, WorkerRegistry
 from olivine.search.study.distributed.shared_study import SharedStudy
 
 #: Parts of a config that all workers of a study must agree on; budgets and selection are for the one that leads.
@@ -37,7 +37,7 @@ SILENT_BEATS = 3
 WAIT_POLL_S = 1.0
 
 
-def digest_of(config: StudyConfig) -> str:
+def digest_of(config: LanguageStudyConfig) -> str:
     """Equal for configs whose workers may share a study."""
     plain = config.model_dump(mode="json")
     return digest({name: plain[name] for name in SAME}, length=12)
@@ -55,7 +55,7 @@ def create_shared(storage: BaseStorage, name: str, objectives: Sequence[str], ab
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(objectives))
     side, parts = (_make(storage, f"{name} ({what})") for what in ("turns", "handover"))
-    return SharedStudy(study, side, parts, Roster(storage, side, about=about))
+    return SharedStudy(study, side, parts, WorkerRegistry(storage, side, about=about))
 
 
 def join_shared(storage: BaseStorage, name: str, about: Mapping[str, Any]) -> SharedStudy | None:
@@ -65,7 +65,7 @@ def join_shared(storage: BaseStorage, name: str, about: Mapping[str, Any]) -> Sh
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
-    return SharedStudy(study, side, parts, Roster(storage, side, about=about))
+    return SharedStudy(study, side, parts, WorkerRegistry(storage, side, about=about))
 
 
 def _make(storage: BaseStorage, name: str) -> int:

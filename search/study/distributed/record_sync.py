@@ -20,7 +20,7 @@ _TRIALS, _HANDOVER = "trials", "handover"
 
 
 @dataclass
-class Exchange:
+class RecordSync:
     """The records of one study, as its workers share them.
 
     Attributes:

@@ -20,8 +20,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from olivine.passes.base import Scalar
-from olivine.search.study.distributed.heartbeat import Roster
-from olivine.search.study.distributed.ticket_lock import Turn, Turns
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
+from olivine.search.study.distributed.ticket_lock import Ticket, TicketLock
 
 _FACTS = "facts"
 _WORKER, _CHOICE, _LOST, _TRIAL, _STAGE = "worker", "choice", "lost", "trial", "stage"
@@ -53,7 +53,7 @@ class SharedStudy:
     study: optuna.Study
     side: int
     parts: int
-    roster: Roster
+    roster: WorkerRegistry
 
     @property
     def storage(self) -> BaseStorage:
@@ -61,9 +61,9 @@ class SharedStudy:
         return self.study._storage
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> TicketLock:
         """Whose turn it is to choose the next candidate."""
-        return Turns(self.storage, self.side, self.roster)
+        return TicketLock(self.storage, self.side, self.roster)
 
     def facts(self) -> dict[str, Any]:
         """What all workers go by; empty until the base is measured."""
@@ -80,7 +80,7 @@ class SharedStudy:
 
     def claim(
         self,
-        turn: Turn,
+        turn: Ticket,
         choice: Mapping[str, Scalar],
         key: str,
         params: Mapping[str, Any],

@@ -2,7 +2,7 @@
 
 A ticket is a trial of a study of its own: the storage numbers trials one by one, so a lower number came first. A
 worker's turn has come when no lower ticket is open. The ticket of a worker that is gone is closed by whoever waits
-behind it. What is created in a turn counts only if the ticket is still open afterwards (:meth:`Turn.holds`).
+behind it. What is created in a turn counts only if the ticket is still open afterwards (:meth:`Ticket.holds`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
 
 POLL_S = 0.05
 _WORKER = "worker"
 
 
 @dataclass(frozen=True)
-class Turn:
+class Ticket:
     """This worker's turn."""
 
     storage: BaseStorage
@@ -35,7 +35,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Turns:
+class TicketLock:
     """The tickets of one study.
 
     Attributes:
@@ -46,17 +46,17 @@ class Turns:
 
     storage: BaseStorage
     study_id: int
-    roster: Roster
+    roster: WorkerRegistry
 
     @contextmanager
-    def turn(self) -> Iterator[Turn]:
+    def turn(self) -> Iterator[Ticket]:
         """Wait for this worker's turn; it ends with the block."""
         template = create_trial(state=TrialState.RUNNING, system_attrs={_WORKER: self.roster.name})
         ticket = self.storage.create_new_trial(self.study_id, template)
         try:
             while self._others_before(ticket):
                 time.sleep(POLL_S)
-            yield Turn(self.storage, ticket)
+            yield Ticket(self.storage, ticket)
         finally:
             self._close(ticket)
 

@@ -21,10 +21,10 @@ from olivine.passes.base import Scalar
 from olivine.passes.recipe import canonical, compose
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
-from olivine.search.report.progress import Watcher
+from olivine.search.report.progress import Progress
 from olivine.search.samplers.proposer import Proposal, Proposer
 from olivine.search.study.distributed.machine_defaults import pinned
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import (
     Handover,
     SharedStudy,
@@ -34,7 +34,7 @@ from olivine.search.study.distributed.shared_study import (
     lost_choice,
     worker_of,
 )
-from olivine.search.study.distributed.ticket_lock import Turn
+from olivine.search.study.distributed.ticket_lock import Ticket
 from olivine.search.study.distributions import distributions_of
 from olivine.search.study.objective import STAGES
 from olivine.search.study.optuna_adapter import tell
@@ -58,7 +58,7 @@ class Measures(Protocol):
 
 
 @dataclass
-class Crew:
+class Worker:
     """One worker.
 
     Attributes:
@@ -69,7 +69,7 @@ class Crew:
         objectives: what the study optimizes.
         objective: builds and measures.
         exchange: where records go.
-        watcher: told of everything.
+        progress: told of everything.
         stages: the parts of a trial that this worker does.
         pins: what the axes that depend on the machine stand for in this study.
         budget: candidates of the study.
@@ -85,8 +85,8 @@ class Crew:
     enqueued: Sequence[Mapping[str, Any]]
     objectives: Sequence[str]
     objective: Measures
-    exchange: Exchange
-    watcher: Watcher
+    exchange: RecordSync
+    progress: Progress
     stages: tuple[str, ...] = STAGES
     pins: Mapping[str, Scalar] = field(default_factory=dict)
     budget: int = 0
@@ -117,7 +117,7 @@ class Crew:
         if self._rescued is None or self.clock() - self._rescued >= min(RESCUE_S, self.shared.roster.lease_s):
             self._rescued = self.clock()
             for lost in self.shared.lose_the_dead(self._told_from_record):
-                self.watcher.note(f"worker {worker_of(lost)} is gone; its trial {lost.number} is given to another")
+                self.progress.note(f"worker {worker_of(lost)} is gone; its trial {lost.number} is given to another")
         return self.shared.trials()
 
     def _told_from_record(self, trial: FrozenTrial) -> bool:
@@ -181,7 +181,7 @@ class Crew:
         self._measure(trial, STAGES[0], None)
         return True
 
-    def _claim(self, turn: Turn) -> FrozenTrial | None:
+    def _claim(self, turn: Ticket) -> FrozenTrial | None:
         trials = self.shared.trials()
         if len(counted(trials)) >= self.budget:
             return None
@@ -224,16 +224,16 @@ class Crew:
         stages = tuple(itertools.takewhile(lambda stage: stage in self.stages, todo))
         missing = todo[len(stages) :]
         choice = choice_of(trial)
-        self.watcher.trial_started(trial.number, trial.params or choice)
+        self.progress.trial_started(trial.number, trial.params or choice)
         record = self.objective.measure(trial.number, self._pinned(choice), stages, earlier)
         before = earlier.workers if earlier is not None else {}
         record = replace(record, workers={**before, **dict.fromkeys(stages, self.shared.roster.name)})
         if not self.shared.is_mine(trial._trial_id):
-            self.watcher.note(_DROPPED.format(trial.number))
+            self.progress.note(_DROPPED.format(trial.number))
         elif missing and record.state == "complete":
             self.exchange.hand_over(record)
             self.shared.hand_over(trial._trial_id, missing[0])
-            self.watcher.note(f"trial {trial.number} waits for a worker that does {' and '.join(missing)}")
+            self.progress.note(f"trial {trial.number} waits for a worker that does {' and '.join(missing)}")
         else:
             self._end(trial, replace(record, params=self.shown(choice)))
 
@@ -245,6 +245,6 @@ class Crew:
         except UpdateFinishedTrialError:
             if self.shared.storage.get_trial(trial._trial_id).state == TrialState.FAIL:
                 self.exchange.take_back(record.number)
-                self.watcher.note(_DROPPED.format(record.number))
+                self.progress.note(_DROPPED.format(record.number))
                 return
         self.arrived(record)

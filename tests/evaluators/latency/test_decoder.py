@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from simulated_cores import simulate
 
-from olivine.evaluators.latency.baseline_times import BasePool
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.interleave import MIN_ROUNDS
 from olivine.evaluators.latency.speedup import PREFILL_LUCK
 from olivine.evaluators.measurement import Measurement
@@ -103,7 +103,7 @@ def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **opti
     machine = Machine(seed, noise)
     base = SimulatedArm(machine, 100.0, 10.0)
     candidate = SimulatedArm(machine, 100.0 / prefill, 10.0 / decode)
-    latency = PairedLatency(seed=seed, clock=lambda: machine.now, **options)  # type: ignore[arg-type]
+    latency = PairedDecoderLatency(seed=seed, clock=lambda: machine.now, **options)  # type: ignore[arg-type]
     return {m.metric: m for m in latency.evaluate(candidate, base)}
 
 
@@ -141,7 +141,7 @@ def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
         machine = Machine(0)
         arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
         arms[0].load_seconds = load_seconds
-        latency = PairedLatency(half_width=0.0, max_seconds=20.0, clock=lambda: machine.now)
+        latency = PairedDecoderLatency(half_width=0.0, max_seconds=20.0, clock=lambda: machine.now)
         found = latency.evaluate(arms[1], arms[0])
         return found[0].protocol["processes"], arms[0].processes
 
@@ -154,7 +154,7 @@ def test_luck_of_processes_is_within_the_interval() -> None:
     for seed in range(40):
         machine = Machine(seed, noise=0.3, luck=PREFILL_LUCK / math.sqrt(2))
         base, candidate = SimulatedArm(machine, 100.0, 10.0), SimulatedArm(machine, 100.0, 10.0)
-        latency = PairedLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
+        latency = PairedDecoderLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
         runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
     assert sum(run.low <= 1 <= run.high for run in runs) >= 36
 
@@ -172,7 +172,7 @@ def measure_moved(
 
     simulate(monkeypatch, distance)
     base, candidate = SimulatedArm(machine, 100, 10, 0.8), SimulatedArm(machine, 50, 5, 0.8 / 0.7)
-    latency = PairedLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
+    latency = PairedDecoderLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
     return {m.metric: m for m in latency.evaluate(candidate, base)}
 
 
@@ -212,7 +212,7 @@ def test_arms_of_one_thread_do_not_ask_how_far_the_cores_lie_apart(monkeypatch: 
     arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
     for arm in arms:
         arm.threads = 1
-    found = PairedLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    found = PairedDecoderLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
     assert "core_distance" not in found[0].protocol
 
 
@@ -231,7 +231,7 @@ def test_a_slow_model_still_gets_enough_rounds_for_an_interval() -> None:
 def test_both_arms_get_the_same_prompt_and_warm_up() -> None:
     machine = Machine(0)
     arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    found = PairedLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(arms[0], arms[1])
+    found = PairedDecoderLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(arms[0], arms[1])
     assert arms[0].prompts == arms[1].prompts
     assert len(arms[0].prompts[0]) == 7
     assert found[0].protocol["warmup_rounds"] >= 2
@@ -255,7 +255,7 @@ def test_arms_of_one_thread_share_a_core_that_changes_and_are_free_afterwards(mo
     arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
     for arm in arms:
         arm.threads = 1
-    PairedLatency(half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    PairedDecoderLatency(half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
     assert arms[0].kept_on == arms[1].kept_on
     *timed, last = arms[0].kept_on
     assert {frozenset(cores) for cores in timed} == {frozenset({3}), frozenset({5})}
@@ -270,14 +270,14 @@ def test_other_arms_run_where_the_kernel_puts_them(
     machine = Machine(0)
     arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
     arms[0].threads = threads
-    PairedLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    PairedDecoderLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
     assert arms[0].kept_on == arms[1].kept_on == []
 
 
 def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:
     machine = Machine(0)
     arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    found = PairedLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    found = PairedDecoderLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
     assert arms[0].held == arms[1].held == [7] * found[0].protocol["processes"] + [0]
 
 
@@ -286,7 +286,7 @@ def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> No
         machine = Machine(0)
         arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
         arms[1].room = room
-        PairedLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+        PairedDecoderLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
         return {len(prompt) for prompt in arms[0].prompts}
 
     assert prompts(1000) == {8, 20}
@@ -296,7 +296,7 @@ def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> No
 def test_every_process_that_is_started_is_timed() -> None:
     machine = Machine(0)
     arms = [SimulatedArm(machine, 3000, 100), SimulatedArm(machine, 3000, 100)]
-    found = PairedLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    found = PairedDecoderLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
     protocol = found[1].protocol
     assert protocol["processes"] == arms[0].processes == 10
     assert set(protocol["samples"]["process"]) == set(range(10))
@@ -305,7 +305,7 @@ def test_every_process_that_is_started_is_timed() -> None:
 def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
     machine = Machine(0)
     base = SimulatedArm(machine, 100, 10)
-    found = PairedLatency(half_width=0.001, max_seconds=8.0, clock=lambda: machine.now).evaluate(base, base)
+    found = PairedDecoderLatency(half_width=0.001, max_seconds=8.0, clock=lambda: machine.now).evaluate(base, base)
     assert found[0].protocol["ended_by"] == "max_seconds"
     assert found[0].protocol["rounds"] > 2 * MIN_ROUNDS
 
@@ -313,20 +313,20 @@ def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
 def test_the_base_against_itself_is_exactly_one() -> None:
     machine = Machine(3)
     base = SimulatedArm(machine, 100, 10)
-    found = {m.metric: m for m in PairedLatency(clock=lambda: machine.now).evaluate(base, base)}
+    found = {m.metric: m for m in PairedDecoderLatency(clock=lambda: machine.now).evaluate(base, base)}
     for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
         assert found[metric].low == found[metric].value == found[metric].high == 1.0
     assert found["tpot_ms"].low < found["tpot_ms"].value < found["tpot_ms"].high
-    assert set(found) == set(PairedLatency.metrics)
+    assert set(found) == set(PairedDecoderLatency.metrics)
 
 
 def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
-    pool = BasePool(tmp_path / "pool.json")
+    pool = BaselineTimes(tmp_path / "pool.json")
     pool.add([100.0] * 8, [10.0] * 8)
     machine = Machine(0, noise=0.0)
     # The machine is now half as fast as when the pool began; the candidate is twice as fast as the base.
     base, candidate = SimulatedArm(machine, 200, 20), SimulatedArm(machine, 100, 10)
-    found = PairedLatency(base_pool=pool, clock=lambda: machine.now).evaluate(candidate, base)
+    found = PairedDecoderLatency(base_pool=pool, clock=lambda: machine.now).evaluate(candidate, base)
     assert found[0].value == pytest.approx(150 / 2)
-    assert len(BasePool(tmp_path / "pool.json")) == 2
-    assert BasePool(tmp_path / "pool.json").tpot_ms == pytest.approx(15.0)
+    assert len(BaselineTimes(tmp_path / "pool.json")) == 2
+    assert BaselineTimes(tmp_path / "pool.json").tpot_ms == pytest.approx(15.0)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from simulated_cores import simulate
 
-from olivine.evaluators.latency.graph import PairedRuns
+from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.process.messages import Timing
 
 SHAPES = ("short", "long")
 
 
 @dataclass
-class Clock:
+class KernelTimer:
     now: float = 0.0
 
     def __call__(self) -> float:
@@ -28,7 +28,7 @@ class Clock:
 class FakeArm:
     """Takes so many milliseconds a run of each shape, with a few percent of noise; the clock moves with it."""
 
-    clock: Clock
+    clock: KernelTimer
     ms: tuple[float, ...]
     rng: np.random.Generator
     load_seconds: float = 0.1
@@ -72,23 +72,23 @@ def moved_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch, itertools.cycle([1.6] * 10 + [5.0]).__next__)
 
 
-def arms(*ms: tuple[float, ...]) -> tuple[Clock, list[Any]]:
-    clock, rng = Clock(), np.random.default_rng(0)
+def arms(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
+    clock, rng = KernelTimer(), np.random.default_rng(0)
 
-    class Arm(FakeArm):
+    class ModelProcess(FakeArm):
         def run(self, feeds: Path, number: int, times: int) -> Timing:
             for other in made:
                 assert other is self or other.still
             self.still = False
             return super().run(feeds, number, times)
 
-    made = [Arm(clock, one, rng) for one in ms]
+    made = [ModelProcess(clock, one, rng) for one in ms]
     return clock, made
 
 
 def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:
     clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
-    runs = PairedRuns(Path("feeds.npz"), SHAPES, 0.005, 20.0, base_ms=20.0, clock=clock)
+    runs = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.005, 20.0, base_ms=20.0, clock=clock)
     latency, speedup = runs.evaluate(own, base)
     assert speedup.value == pytest.approx(8**0.5, rel=0.02)  # 2x and 4x
     assert speedup.low < 8**0.5 < speedup.high
@@ -102,7 +102,7 @@ def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:
 
 def test_a_visit_runs_until_the_faster_arm_has_been_timed_long_enough() -> None:
     clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
-    latency, _ = PairedRuns(Path("feeds.npz"), SHAPES, 1.0, 1.0, clock=clock).evaluate(own, base)
+    latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 1.0, 1.0, clock=clock).evaluate(own, base)
     assert latency.protocol["cold_runs"] == pytest.approx([3, 2], abs=1)
     assert latency.protocol["runs_per_visit"] == pytest.approx([8, 5], abs=1)
     assert latency.protocol["ended_by"] == "half_width"
@@ -110,14 +110,14 @@ def test_a_visit_runs_until_the_faster_arm_has_been_timed_long_enough() -> None:
 
 def test_the_base_beside_itself_is_one_by_its_own_readings() -> None:
     clock, (base,) = arms((8.0, 32.0))
-    latency, speedup = PairedRuns(Path("feeds.npz"), SHAPES, 0.02, 2.0, clock=clock).evaluate(base, base)
+    latency, speedup = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.02, 2.0, clock=clock).evaluate(base, base)
     assert (speedup.low, speedup.value, speedup.high) == (1, 1, 1)
     assert latency.value == pytest.approx(16, rel=0.03)
 
 
 def test_rounds_in_which_the_cores_were_moved_do_not_count() -> None:
     clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
-    latency, _ = PairedRuns(Path("feeds.npz"), SHAPES, 0.0, 4.0, clock=clock).evaluate(own, base)
+    latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.0, 4.0, clock=clock).evaluate(own, base)
     moved = latency.protocol["core_distance"]["rounds_moved"]
     rounds = len(latency.protocol["samples"]["ms"][0])
     assert rounds == latency.protocol["rounds"] == len(latency.samples)

@@ -16,12 +16,12 @@ from bigram import bigram_folder
 from onnx import TensorProto, helper
 
 from olivine.evaluators.process import memory_limit as memory_watch
-from olivine.evaluators.process.client import Arm, ArmFailed
+from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
 from olivine.evaluators.process.lifecycle import STARTER
 from olivine.passes.errors import Excess
 from olivine.passes.export.export import Export
 
-OpenArm = Callable[..., Arm]
+OpenArm = Callable[..., ModelProcess]
 LIMIT = 500_000_000
 
 
@@ -34,7 +34,7 @@ def gone(pid: int) -> bool:
 
 
 def test_a_spare_arm_starts_before_its_model_exists(base_folder: Path) -> None:
-    with Arm.start() as arm:
+    with ModelProcess.start() as arm:
         loaded = arm.load(base_folder)
     assert loaded.provider == "CPUExecutionProvider"
     assert loaded.threads == 1
@@ -59,8 +59,8 @@ def test_stats_are_those_of_the_child(open_arm: OpenArm, base_folder: Path) -> N
 
 
 def test_a_python_exception_is_an_error_with_the_last_words(tmp_path: Path) -> None:
-    with Arm.start() as arm:
-        with pytest.raises(ArmFailed, match=r"exit code 1 in 'load'.*FileNotFoundError") as caught:
+    with ModelProcess.start() as arm:
+        with pytest.raises(ModelProcessFailed, match=r"exit code 1 in 'load'.*FileNotFoundError") as caught:
             arm.load(tmp_path / "nothing")
         assert caught.value.kind == "error"
         assert gone(arm.pid)
@@ -69,8 +69,8 @@ def test_a_python_exception_is_an_error_with_the_last_words(tmp_path: Path) -> N
 def test_a_broken_graph_is_an_error_that_names_the_folder(base_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "genai_config.json").write_text((base_folder / "genai_config.json").read_text())
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(ArmFailed, match=tmp_path.name) as caught:
-        Arm.open(tmp_path)
+    with pytest.raises(ModelProcessFailed, match=tmp_path.name) as caught:
+        ModelProcess.open(tmp_path)
     assert caught.value.kind == "error"
 
 
@@ -78,7 +78,7 @@ def test_a_broken_graph_is_an_error_that_names_the_folder(base_folder: Path, tmp
 def test_a_crash_names_its_signal(open_arm: OpenArm, base_folder: Path, number: signal.Signals) -> None:
     arm = open_arm(base_folder)
     os.kill(arm.pid, number)
-    with pytest.raises(ArmFailed, match=number.name) as caught:
+    with pytest.raises(ModelProcessFailed, match=number.name) as caught:
         arm.prefill([1])
     assert caught.value.kind == "crash"
     assert gone(arm.pid)
@@ -88,7 +88,7 @@ def test_a_hang_is_a_timeout_and_leaves_no_process(open_arm: OpenArm, base_folde
     arm = open_arm(base_folder, timeout_s=60.0)
     os.kill(arm.pid, signal.SIGSTOP)
     arm._timeout_s = 0.2
-    with pytest.raises(ArmFailed, match=r"did not answer 'prefill' within 0\.2 s") as caught:
+    with pytest.raises(ModelProcessFailed, match=r"did not answer 'prefill' within 0\.2 s") as caught:
         arm.prefill([1])
     assert caught.value.kind == "timeout"
     assert gone(arm.pid)
@@ -97,10 +97,10 @@ def test_a_hang_is_a_timeout_and_leaves_no_process(open_arm: OpenArm, base_folde
 @pytest.mark.parametrize("restarted", [False, True])
 def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path, restarted: bool) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((2000, 15000), dtype=np.float32))
-    with Arm.start(memory_limit_bytes=150_000_000) as arm:
+    with ModelProcess.start(memory_limit_bytes=150_000_000) as arm:
         if restarted:
             arm.restart()
-        with pytest.raises(ArmFailed, match=r"in 'load': it held \d+ MB, its limit is 150 MB") as caught:
+        with pytest.raises(ModelProcessFailed, match=r"in 'load': it held \d+ MB, its limit is 150 MB") as caught:
             arm.load(folder)
             arm.reference([(list(range(2000)), 1999)], tmp_path / "r.npz", 512)
         assert caught.value.kind == "memory"
@@ -133,9 +133,10 @@ def graph_of_zeros(folder: Path) -> Path:
 @pytest.mark.usefixtures("no_group")
 def test_an_allocation_that_onnx_runtime_did_not_get_is_beyond_the_limit(tmp_path: Path) -> None:
     limit, folder = 1_000_000_000, graph_of_zeros(tmp_path / "m")
-    with Arm.open(folder, memory_limit_bytes=limit, loop="graph") as arm:
+    with ModelProcess.open(folder, memory_limit_bytes=limit, loop="graph") as arm:
         with pytest.raises(
-            ArmFailed, match=r"in 'run' for want of memory; its limit is 1000 MB \(children.memory\): .*4000000000"
+            ModelProcessFailed,
+            match=r"in 'run' for want of memory; its limit is 1000 MB \(children.memory\): .*4000000000",
         ) as caught:
             arm.run(folder / "feeds.npz", 0, 1)
         assert caught.value.kind == "memory"
@@ -161,8 +162,8 @@ def test_last_words_of_want_are_an_excess_where_a_limit_is_set_on_that_memory(
     python.write_text(f'#!/bin/sh\nread request\necho "{words}" >&2\nexit 1\n')
     python.chmod(0o755)
     folder = bigram_folder(tmp_path / "m", np.zeros((3, 3), dtype=np.float32), provider_options=options)
-    with pytest.raises(ArmFailed, match="exit code 1 in 'load'") as caught:
-        Arm.open(folder, python=python, memory_limit_bytes=limit)
+    with pytest.raises(ModelProcessFailed, match="exit code 1 in 'load'") as caught:
+        ModelProcess.open(folder, python=python, memory_limit_bytes=limit)
     assert caught.value.kind == "memory"
     assert caught.value.excess == (Excess(LIMIT + 1, LIMIT) if beyond else None)
     assert words in caught.value.tail
@@ -171,9 +172,9 @@ def test_last_words_of_want_are_an_excess_where_a_limit_is_set_on_that_memory(
 def test_a_provider_that_is_not_there_is_an_error_not_a_result(tmp_path: Path) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((3, 3), dtype=np.float32), provider_options=[{"QNN": {}}])
     with pytest.raises(
-        ArmFailed, match=r"asks for QNNExecutionProvider; this ONNX Runtime .*CPUExecutionProvider"
+        ModelProcessFailed, match=r"asks for QNNExecutionProvider; this ONNX Runtime .*CPUExecutionProvider"
     ) as caught:
-        Arm.open(folder)
+        ModelProcess.open(folder)
     assert caught.value.kind == "provider"
 
 
@@ -191,11 +192,11 @@ def test_core_dumps_are_off(open_arm: OpenArm, base_folder: Path) -> None:
 
 
 def test_closing_twice_is_fine_and_a_closed_arm_says_so(base_folder: Path) -> None:
-    arm = Arm.open(base_folder)
+    arm = ModelProcess.open(base_folder)
     arm.close()
     arm.close()
     assert gone(arm.pid)
-    with pytest.raises(ArmFailed, match="is closed"):
+    with pytest.raises(ModelProcessFailed, match="is closed"):
         arm.stats()
 
 
@@ -216,7 +217,7 @@ def test_a_paused_arm_stands_still_and_answers_when_asked(open_arm: OpenArm, bas
 
 
 def test_a_paused_arm_can_be_closed(base_folder: Path) -> None:
-    arm = Arm.open(base_folder)
+    arm = ModelProcess.open(base_folder)
     arm.pause()
     arm.close()
     arm.pause()
@@ -225,10 +226,10 @@ def test_a_paused_arm_can_be_closed(base_folder: Path) -> None:
 
 
 def test_a_paused_arm_ends_with_the_thread_that_started_it(base_folder: Path) -> None:
-    arms: list[Arm] = []
+    arms: list[ModelProcess] = []
 
     def open_and_pause() -> None:
-        arms.append(Arm.open(base_folder))
+        arms.append(ModelProcess.open(base_folder))
         arms[0].pause()
 
     thread = threading.Thread(target=open_and_pause)
@@ -262,7 +263,7 @@ def test_a_restarted_arm_is_a_fresh_process_with_the_same_model(open_arm: OpenAr
 def test_a_process_that_has_lost_its_model_is_of_no_use_until_it_has_it_back(
     open_arm: OpenArm, base_folder: Path
 ) -> None:
-    with Arm.start() as spare:
+    with ModelProcess.start() as spare:
         assert spare.usable
     arm = open_arm(base_folder)
     assert arm.usable
@@ -274,7 +275,7 @@ def test_a_process_that_has_lost_its_model_is_of_no_use_until_it_has_it_back(
 
 
 def test_an_arm_without_a_model_cannot_load_it_again() -> None:
-    with Arm.start() as arm, pytest.raises(ArmFailed, match="never held a model"):
+    with ModelProcess.start() as arm, pytest.raises(ModelProcessFailed, match="never held a model"):
         arm.restart()
         arm.reload()
 
@@ -306,7 +307,7 @@ def test_memory_that_is_held_stays_with_the_process_until_it_is_given_back(
 
 def test_no_more_memory_is_held_than_half_of_what_is_left_to_the_process(open_arm: OpenArm, base_folder: Path) -> None:
     peak = open_arm(base_folder).stats().peak_rss_bytes
-    with Arm.open(base_folder, memory_limit_bytes=peak + 60_000_000) as arm:
+    with ModelProcess.open(base_folder, memory_limit_bytes=peak + 60_000_000) as arm:
         arm.reserve(2_000_000)  # 96 MB, if it could
         assert arm.stats().peak_rss_bytes < peak + 50_000_000
         assert arm.prefill([1, 2]).ms
@@ -334,7 +335,7 @@ def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) 
 
 
 def test_the_child_ends_when_its_parent_is_gone(base_folder: Path) -> None:
-    arm = Arm.open(base_folder)
+    arm = ModelProcess.open(base_folder)
     assert arm._process.stdin is not None
     arm._process.stdin.close()
     for _ in range(200):
@@ -348,7 +349,7 @@ def test_the_child_ends_when_its_parent_is_gone(base_folder: Path) -> None:
 def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> None:
     arm = open_arm(base_folder)
     arm._buffer = b"not json\n"
-    with pytest.raises(ArmFailed, match="no JSON") as caught:
+    with pytest.raises(ModelProcessFailed, match="no JSON") as caught:
         arm.stats()
     assert caught.value.kind == "error"
 
@@ -369,9 +370,9 @@ def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> N
     ],
 )
 def test_an_answer_of_wrong_fields_is_an_error_and_ends_the_process(answer: bytes, what: str) -> None:
-    with Arm.start() as arm:
+    with ModelProcess.start() as arm:
         arm._buffer = answer + b"\n"
-        with pytest.raises(ArmFailed, match=what) as caught:
+        with pytest.raises(ModelProcessFailed, match=what) as caught:
             arm.prefill([1])
         assert caught.value.kind == "error"
         assert gone(arm.pid)
@@ -382,7 +383,7 @@ def test_logits_for_another_vocabulary_than_the_base_s_are_an_error(
 ) -> None:
     open_arm(base_folder).reference([([0, 1, 2], 2)], tmp_path / "r.npz", 3)
     wider = bigram_folder(tmp_path / "wider", np.zeros((3, 4), dtype=np.float32))
-    with pytest.raises(ArmFailed, match="logits for 4 tokens, the base's for 3") as caught:
+    with pytest.raises(ModelProcessFailed, match="logits for 4 tokens, the base's for 3") as caught:
         open_arm(wider).score(tmp_path / "r.npz", 0)
     assert caught.value.kind == "error"
 
@@ -399,7 +400,7 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
     stored = tmp_path / "reference.npz"
 
     def held() -> int:
-        with Arm.open(tmp_path / "onnx") as arm:
+        with ModelProcess.open(tmp_path / "onnx") as arm:
             arm.reference(windows, stored, 512)
             if not arm.reset_peak():
                 pytest.skip("this kernel does not let a peak start anew")

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.gpu import parse
-from olivine.evaluators.process.onnx_session import PlainSession, _session_options
+from olivine.evaluators.process.onnx_session import OnnxSession, _session_options
 
 PROMPT = [5, 17, 42, 99, 7]
 
@@ -32,7 +32,7 @@ def test_prompt_and_steps_are_those_of_genai(tiny_onnx: Path, config: dict[str, 
     generator.append_tokens(np.array(PROMPT, dtype=np.int32))
     expected = np.asarray(generator.get_output("logits"))[0]
 
-    session = PlainSession(ort, tiny_onnx, config)
+    session = OnnxSession(ort, tiny_onnx, config)
     np.testing.assert_allclose(session.start(PROMPT), expected, rtol=1e-4, atol=1e-4)
     tokens = []
     for _ in range(6):
@@ -43,7 +43,7 @@ def test_prompt_and_steps_are_those_of_genai(tiny_onnx: Path, config: dict[str, 
 
 
 def test_a_prompt_starts_on_an_empty_cache(tiny_onnx: Path, config: dict[str, object]) -> None:
-    session = PlainSession(ort, tiny_onnx, config)
+    session = OnnxSession(ort, tiny_onnx, config)
     first = session.start(PROMPT).copy()
     session.step()
     np.testing.assert_array_equal(session.start(PROMPT), first)
@@ -51,7 +51,7 @@ def test_a_prompt_starts_on_an_empty_cache(tiny_onnx: Path, config: dict[str, ob
 
 def test_a_model_process_by_either_loop_scores_alike(tiny_onnx: Path, tmp_path: Path) -> None:
     windows = [([*PROMPT, 11, 12, 13], 4)]
-    with Arm.open(tiny_onnx) as genai, Arm.open(tiny_onnx, loop="session") as plain:
+    with ModelProcess.open(tiny_onnx) as genai, ModelProcess.open(tiny_onnx, loop="session") as plain:
         genai.reference(windows, tmp_path / "ref.npz", 8)
         score = plain.score(tmp_path / "ref.npz", 0)
         assert score.kl == pytest.approx(0, abs=1e-5)
@@ -78,7 +78,7 @@ def test_an_unknown_optimization_level_is_an_error(tiny_onnx: Path, config: dict
     changed = json.loads(json.dumps(config))
     changed["model"]["decoder"]["session_options"]["graph_optimization_level"] = "ORT_ENABLE_MAGIC"
     with pytest.raises(ValueError, match="ORT_ENABLE_MAGIC"):
-        PlainSession(ort, tiny_onnx, changed)
+        OnnxSession(ort, tiny_onnx, changed)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from task_files import CHOICE, PROSE, WRITING, write_tasks
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.lm_eval import LoadedTasks, Tasks, difference
 from olivine.passes.errors import UsageError
 from olivine.passes.graph import save_wiring
@@ -53,8 +53,8 @@ def huggingface(tiny_llama: Path) -> Any:
 
 
 @pytest.fixture(scope="module", params=["genai", "session"])
-def arm(request: pytest.FixtureRequest, tiny_onnx: Path) -> Iterator[Arm]:
-    with Arm.open(tiny_onnx, loop=request.param) as opened:
+def arm(request: pytest.FixtureRequest, tiny_onnx: Path) -> Iterator[ModelProcess]:
+    with ModelProcess.open(tiny_onnx, loop=request.param) as opened:
         yield opened
 
 
@@ -64,13 +64,15 @@ def asked(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
     return [Instance(request_type=kind, doc={}, arguments=one, idx=0) for one in arguments]
 
 
-def model_of(arm: Arm, folder: Path) -> Any:
+def model_of(arm: ModelProcess, folder: Path) -> Any:
     from olivine.evaluators.quality.lm_eval_model import FolderModel
 
     return FolderModel(arm, folder)
 
 
-def test_likelihoods_are_those_of_lm_evals_hugging_face_model(arm: Arm, tiny_onnx: Path, huggingface: Any) -> None:
+def test_likelihoods_are_those_of_lm_evals_hugging_face_model(
+    arm: ModelProcess, tiny_onnx: Path, huggingface: Any
+) -> None:
     found = model_of(arm, tiny_onnx).loglikelihood(asked("loglikelihood", *PAIRS))
     expected = huggingface.loglikelihood(asked("loglikelihood", *PAIRS), disable_tqdm=True)
     assert [logp for logp, _ in found] == pytest.approx([logp for logp, _ in expected], abs=1e-3)
@@ -78,7 +80,7 @@ def test_likelihoods_are_those_of_lm_evals_hugging_face_model(arm: Arm, tiny_onn
 
 
 def test_rolling_likelihoods_are_too_also_of_texts_longer_than_the_context(
-    arm: Arm, tiny_onnx: Path, huggingface: Any
+    arm: ModelProcess, tiny_onnx: Path, huggingface: Any
 ) -> None:
     texts = [("The boat lay there.",), ("The bank of the river was green. " * 40,)]
     found = model_of(arm, tiny_onnx).loglikelihood_rolling(asked("loglikelihood_rolling", *texts))
@@ -86,7 +88,7 @@ def test_rolling_likelihoods_are_too_also_of_texts_longer_than_the_context(
     assert found == pytest.approx(expected, abs=1e-3)
 
 
-def test_written_text_is_too_up_to_the_first_stop(arm: Arm, tiny_onnx: Path, huggingface: Any) -> None:
+def test_written_text_is_too_up_to_the_first_stop(arm: ModelProcess, tiny_onnx: Path, huggingface: Any) -> None:
     model = model_of(arm, tiny_onnx)
     free = {"until": [], "max_gen_toks": 40, "do_sample": False}
     (whole,) = model.generate_until(asked("generate_until", ("The boat", free)))
@@ -98,7 +100,7 @@ def test_written_text_is_too_up_to_the_first_stop(arm: Arm, tiny_onnx: Path, hug
     assert cut == whole.split(stop)[0]
 
 
-def test_endings_of_one_prompt_share_a_run(tiny_onnx: Path, arm: Arm) -> None:
+def test_endings_of_one_prompt_share_a_run(tiny_onnx: Path, arm: ModelProcess) -> None:
     from olivine.evaluators.quality.lm_eval_model import FolderModel
 
     runs: list[int] = []
@@ -107,7 +109,7 @@ def test_endings_of_one_prompt_share_a_run(tiny_onnx: Path, arm: Arm) -> None:
 
 
 def test_tasks_give_what_lm_eval_gives_with_intervals(
-    arm: Arm, tiny_onnx: Path, loaded: LoadedTasks, huggingface: Any
+    arm: ModelProcess, tiny_onnx: Path, loaded: LoadedTasks, huggingface: Any
 ) -> None:
     from lm_eval.evaluator import evaluate
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import compose
@@ -34,7 +34,7 @@ def test_quantized_candidates_load_and_generate(
     built = build(resolve(str(checkpoint)), compose(choice), Cache(tmp_path / "cache"))
     ops = {node.op_type for node in _graph(built.artifact.onnx_path())}
     assert {"MatMulNBits", "MatMulIntegerToFloat", "GatherBlockQuantized"} <= ops
-    with Arm.open(built.artifact.path) as arm:
+    with ModelProcess.open(built.artifact.path) as arm:
         arm.prefill([5, 6, 7, 8], 4)
         assert len(arm.decode(3).ms) == 3
 

@@ -127,7 +127,7 @@ def test_machines_that_share_a_cache_get_weights_of_the_bits_that_their_recipes_
     choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def on(saturates: bool) -> PlainRecipe:
-        for module in ("axes", "pipeline"):
+        for module in ("catalog", "pipeline"):
             monkeypatch.setattr(f"olivine.passes.graphs.{module}.int8_sums_saturate", lambda: saturates)
         return compose(choice)
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.errors import PassRefused
@@ -80,7 +80,7 @@ def test_every_architecture_is_pruned(
 def test_genai_generates_the_same_text(pruned_llama: tuple[ModelArtifact, ModelArtifact]) -> None:
     said = []
     for artifact in pruned_llama:
-        with Arm.open(artifact.path) as arm:
+        with ModelProcess.open(artifact.path) as arm:
             said.append(arm.generate("The bank of the river", 12))
     assert said[0] == said[1]
 

@@ -9,14 +9,14 @@ import pytest
 
 from olivine.passes.errors import OlivineError, PassRefused
 from olivine.passes.quantize.expected_loss import LayerLoss
-from olivine.search.builds.messages import Built, Forecast, Refused, parse
+from olivine.search.builds.messages import BuildRefused, Built, ExpectedLosses, parse
 
 BUILT = Built("/cache/artifacts/k/model", "k", ["onnx"], [{"name": "export", "params": {}}], 1)
 LOSS = LayerLoss("model/layers.0/q", 64, 64, {"32/sym/alone": 0.5}, {"255": 1})
 
 
-@pytest.mark.parametrize("answer", [BUILT, Refused("PassRefused", "no", 1), Forecast([asdict(LOSS)], 1)])
-def test_an_answer_arrives_as_it_was_written(answer: Built | Refused | Forecast) -> None:
+@pytest.mark.parametrize("answer", [BUILT, BuildRefused("PassRefused", "no", 1), ExpectedLosses([asdict(LOSS)], 1)])
+def test_an_answer_arrives_as_it_was_written(answer: Built | BuildRefused | ExpectedLosses) -> None:
     assert parse(json.dumps(asdict(answer)).encode()) == answer
 
 
@@ -41,12 +41,12 @@ def test_what_is_no_answer_says_why(content: bytes, what: str) -> None:
 
 
 def test_a_loss_that_is_no_number_is_no_forecast() -> None:
-    assert Forecast([asdict(LOSS)], 1).by_path() == {LOSS.path: LOSS}
+    assert ExpectedLosses([asdict(LOSS)], 1).by_path() == {LOSS.path: LOSS}
     with pytest.raises(ValueError, match="whose 'blocks' is"):
-        Forecast([{**asdict(LOSS), "blocks": {"32/sym/alone": float("nan")}}], 1).by_path()
+        ExpectedLosses([{**asdict(LOSS), "blocks": {"32/sym/alone": float("nan")}}], 1).by_path()
 
 
 def test_a_refusal_is_raised_as_what_it_was_and_never_as_another_name_of_its_module() -> None:
-    assert type(Refused("PassRefused", "no", 1).exception()) is PassRefused
+    assert type(BuildRefused("PassRefused", "no", 1).exception()) is PassRefused
     for name in ("annotations", "nearest", "Excess", "nothing"):
-        assert type(Refused(name, "no", 1).exception()) is OlivineError
+        assert type(BuildRefused(name, "no", 1).exception()) is OlivineError

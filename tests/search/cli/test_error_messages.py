@@ -21,9 +21,9 @@ import yaml
 from study_folder import write_study
 from tiny_study import tiny_yaml, write_text
 
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.errors import Unwritable, unwritable
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.secrets import masked, without_secrets
@@ -263,9 +263,9 @@ def test_a_base_that_dies_costs_no_trial(
     tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As when the kernel takes it for want of memory: once while trial 1 is timed, once between two trials."""
-    evaluate, base_of = PairedLatency.evaluate, []
+    evaluate, base_of = PairedDecoderLatency.evaluate, []
 
-    def killed(self: PairedLatency, candidate: Arm, reference: Arm) -> list[Measurement]:
+    def killed(self: PairedDecoderLatency, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
         if candidate is not reference:
             base_of.append(reference.pid)
             if len(base_of) == 1:
@@ -275,7 +275,7 @@ def test_a_base_that_dies_costs_no_trial(
             os.kill(reference.pid, signal.SIGKILL)
         return found
 
-    monkeypatch.setattr(PairedLatency, "evaluate", killed)
+    monkeypatch.setattr(PairedDecoderLatency, "evaluate", killed)
     raw = tiny_yaml(tiny_llama, write_text(tmp_path / "text.txt"), stop={"trials": 2}, confirm={"members": 1})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(raw))
     assert main(["run", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "study")]) == 0

@@ -7,8 +7,8 @@ import pytest
 from tiny_graph import tiny_plain_yaml
 
 from olivine.passes.errors import UsageError
-from olivine.search.config.graph import PlainStudyConfig, parse_any, parse_plain
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.graph import GraphStudyConfig, parse_any, parse_plain
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.workloads.graph_run import plan_lines
 from olivine.search.workloads.graph_study import base_choice, candidates_of
 
@@ -22,8 +22,10 @@ def mistakes(**changes: Any) -> str:
 
 
 def test_a_study_is_of_a_plain_graph_by_its_inputs() -> None:
-    assert isinstance(parse_any(tiny_plain_yaml(MODEL), "x.yaml"), PlainStudyConfig)
-    assert isinstance(parse_any({"model": "a/b", "space": {"precision": ["int8", "int4"]}}, "x.yaml"), StudyConfig)
+    assert isinstance(parse_any(tiny_plain_yaml(MODEL), "x.yaml"), GraphStudyConfig)
+    assert isinstance(
+        parse_any({"model": "a/b", "space": {"precision": ["int8", "int4"]}}, "x.yaml"), LanguageStudyConfig
+    )
 
 
 def test_candidates_are_distinct_recipes_without_the_base() -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from olivine.passes.errors import UsageError
 from olivine.search.config.graph import load_any
-from olivine.search.config.language import DatasetConfig, StudyConfig, TextFileConfig, load_config, parse_config
+from olivine.search.config.language import DatasetConfig, LanguageStudyConfig, TextFileConfig, load_config, parse_config
 
 GOLDEN = Path(__file__).parent / "golden"
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -166,7 +166,7 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_defaults_need_no_more_than_model_and_space() -> None:
-    config = StudyConfig(model="org/name", space={"precision": "int4"})
+    config = LanguageStudyConfig(model="org/name", space={"precision": "int4"})
     assert config.objectives == ("tpot_ms", "perplexity_ratio")
     assert config.confirm.windows is None
 

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olivine.evaluators.latency.decoder import PairedLatency
-from olivine.evaluators.latency.graph import PairedRuns
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
+from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
-from olivine.evaluators.quality.text_quality import UNITS, Quality
+from olivine.evaluators.quality.text_quality import UNITS, TextQuality
 from olivine.passes.errors import UsageError
 from olivine.search.config.metrics import METRICS, Constraint, contradictions, parse_constraint
 
@@ -17,7 +17,7 @@ from olivine.search.config.metrics import METRICS, Constraint, contradictions, p
 def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
     measured = {
         name
-        for evaluator in (Memory, Quality, PairedLatency, Fidelity, PairedRuns, TaskScore)
+        for evaluator in (Memory, TextQuality, PairedDecoderLatency, Fidelity, PairedGraphLatency, TaskScore)
         for name in evaluator.metrics
     }
     assert measured == set(METRICS)

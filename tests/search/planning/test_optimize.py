@@ -18,16 +18,16 @@ from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
-from olivine.search.config.language import StudyConfig, load_config, parse_config
+from olivine.search.config.language import LanguageStudyConfig, load_config, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.planning import auto_config as choosing
 from olivine.search.planning import optimize as optimizing
 from olivine.search.planning import pick_provider as device
-from olivine.search.planning.auto_config import Chosen, Effort, choose
+from olivine.search.planning.auto_config import Chosen, MeasurementBudget, choose
 from olivine.search.planning.machine_speed import MachineRates
-from olivine.search.planning.optimize_request import DEVICES, TARGETS, Request, parse_request
+from olivine.search.planning.optimize_request import DEVICES, TARGETS, OptimizeRequest, parse_request
 from olivine.search.planning.pick_provider import pick_provider
-from olivine.search.planning.presets import Means, preset, single
+from olivine.search.planning.presets import SearchScope, preset, single
 from olivine.search.records import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
@@ -38,7 +38,7 @@ PLENTY = 64_000_000_000
 WORDS = {"device": None, "provider": None, "precision": None, "budget": "10m", "max_loss": "5%", "target": "decode"}
 
 
-def parsed(**words: Any) -> Request:
+def parsed(**words: Any) -> OptimizeRequest:
     given: dict[str, Any] = WORDS | {"text": None, "revision": None, "trust_remote_code": False} | words
     return parse_request("some/model", **given)
 
@@ -118,7 +118,13 @@ def test_without_a_device_a_gpu_is_taken_where_its_provider_works(monkeypatch: p
 
 
 INTEGERS = [provider for provider in PROVIDERS if PROVIDERS[provider].refusal("int8") is None]
-MEANS = [Means(wide=True), Means(), Means(fuses=False), Means(mixes=False), Means(learns=False, mixes=False)]
+MEANS = [
+    SearchScope(wide=True),
+    SearchScope(),
+    SearchScope(fuses=False),
+    SearchScope(mixes=False),
+    SearchScope(learns=False, mixes=False),
+]
 
 
 @pytest.mark.parametrize("provider", INTEGERS)
@@ -140,7 +146,7 @@ def test_every_preset_is_a_valid_study_with_a_start_inside_its_space(provider: s
 def test_every_single_build_is_a_valid_choice(provider: str, target: str) -> None:
     for precision in ("fp32", "fp16", "bf16", "int8", "int4", "mixed"):
         if PROVIDERS[provider].refusal(precision) is None:
-            assert choice_mistakes(single(provider, target, precision, Means()), "choice", {}) == []
+            assert choice_mistakes(single(provider, target, precision, SearchScope()), "choice", {}) == []
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +156,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chosen(model: Path | str, text: Path, budget: str = "10m", free: int = PLENTY, **words: Any) -> Chosen:
     request = parsed(budget=budget, text=str(text), **words)
-    request = Request(**{**request.__dict__, "model": str(model)})
+    request = OptimizeRequest(**{**request.__dict__, "model": str(model)})
     return choose(request, resolve(str(model)), CPU, RATES, free)
 
 
@@ -197,7 +203,7 @@ def test_a_larger_budget_goes_on_as_if_the_study_had_been_made_for_it(
     assert first.space == larger.space
     folder.config_path.write_text(first.to_yaml())
 
-    def resumed(budget: str) -> StudyConfig:
+    def resumed(budget: str) -> LanguageStudyConfig:
         request = replace(parsed(budget=budget, text=str(text)), model=str(tiny_llama))
         request.store(tmp_path)
         return optimizing._study(request, source, CPU, folder, out)
@@ -215,7 +221,7 @@ def test_a_graph_brings_no_sensitivities(tiny_onnx: Path, text: Path) -> None:
 @pytest.mark.parametrize("budget", ["10m", "2h"])
 def test_a_graph_keeps_its_fusions(tiny_onnx: Path, text: Path, budget: str) -> None:
     assert "fusion_level" not in chosen(tiny_onnx, text, budget).config.space
-    assert "fusion_level" not in single("cpu", "decode", "int4", Means(fuses=False))
+    assert "fusion_level" not in single("cpu", "decode", "int4", SearchScope(fuses=False))
 
 
 def test_windows_fit_text_and_context(tiny_llama: Path, tmp_path: Path) -> None:
@@ -236,7 +242,7 @@ def test_an_unknown_model_and_a_precision_without_kernels_end_with_2(tmp_path: P
 def test_one_line_searches_exports_verifies_and_goes_on(
     tiny_llama: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(choosing, "EFFORTS", (Effort(3, 24, 8, 3, 0.2, 0.2, 2),))
+    monkeypatch.setattr(choosing, "EFFORTS", (MeasurementBudget(3, 24, 8, 3, 0.2, 0.2, 2),))
     monkeypatch.setattr(optimizing, "probe_machine", lambda folder: RATES)
     to, saved = tmp_path / "best", tmp_path / "saved.yaml"
     command = ["optimize", str(tiny_llama), "--to", str(to), "--text", str(text), "--device", "cpu"]

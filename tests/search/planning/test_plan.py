@@ -16,7 +16,7 @@ from olivine.passes.recipe import canonical
 from olivine.passes.sources.model_shape import Weights, count_weights
 from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
-from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.planning import plan as planning
 from olivine.search.planning.estimate import artifact_bytes
 from olivine.search.planning.plan import Plan, make_plan, plan_table, require_room
@@ -28,7 +28,7 @@ SPACE: dict[str, Any] = {
 }
 
 
-def study(model: Path | str, **more: Any) -> StudyConfig:
+def study(model: Path | str, **more: Any) -> LanguageStudyConfig:
     return parse_config({"model": str(model), "space": SPACE, "kernel_probe": False} | more, "study.yaml")
 
 

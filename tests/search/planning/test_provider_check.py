@@ -8,14 +8,14 @@ from tiny_study import tiny_config
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning import provider_check
 from olivine.search.planning.provider_check import absent_providers, require_providers
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-def study(**space: Any) -> StudyConfig:
+def study(**space: Any) -> LanguageStudyConfig:
     return tiny_config(Path("model"), Path("text.txt"), space={"precision": ["int8", "int4"], **space})
 
 

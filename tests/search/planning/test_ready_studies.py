@@ -14,7 +14,7 @@ from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.language import load_config
 from olivine.search.config.schema import json_schema
-from olivine.search.planning.ready_studies import ReadyRecipe, ready_recipes
+from olivine.search.planning.ready_studies import ReadyStudy, ready_recipes
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ready_recipes()
@@ -28,7 +28,7 @@ def test_every_family_has_a_recipe_for_a_cpu_and_for_a_gpu() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_every_recipe_is_a_valid_study_with_an_honest_header(recipe: ReadyRecipe) -> None:
+def test_every_recipe_is_a_valid_study_with_an_honest_header(recipe: ReadyStudy) -> None:
     config = load_config(recipe.path)
     assert config.name == recipe.name.replace("/", "-")
     assert config.asked_providers() == (recipe.name.partition("/")[2],)

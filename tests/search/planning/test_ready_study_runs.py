@@ -8,7 +8,7 @@ import pytest
 from tiny_recipes import FAMILIES, run_recipe, tiny_study
 
 from olivine.search.config.language import load_config
-from olivine.search.planning.ready_studies import ReadyRecipe, ready_recipes
+from olivine.search.planning.ready_studies import ReadyStudy, ready_recipes
 
 RECIPES = {recipe.name: recipe for recipe in ready_recipes()}
 
@@ -18,7 +18,7 @@ def test_every_family_has_a_tiny_checkpoint() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=str)
-def test_the_tiny_study_is_the_recipe_but_for_its_size(recipe: ReadyRecipe, tmp_path: Path) -> None:
+def test_the_tiny_study_is_the_recipe_but_for_its_size(recipe: ReadyStudy, tmp_path: Path) -> None:
     tiny, real = tiny_study(recipe, tmp_path, tmp_path / "text.txt"), load_config(recipe.path)
     assert set(tiny.space) == set(real.space)
     kept = {axis for axis in real.space if axis not in ("provider", "precision")}

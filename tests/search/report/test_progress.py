@@ -7,7 +7,7 @@ from study_folder import OBJECTIVES, record, records
 
 from olivine.search.pareto import front
 from olivine.search.report.live_view import LiveView
-from olivine.search.report.progress import LineOutput, Watcher, watcher_for
+from olivine.search.report.progress import LineOutput, Progress, watcher_for
 
 
 class FakeClock:
@@ -26,24 +26,24 @@ def pipe() -> Console:
     return Console(file=io.StringIO(), force_terminal=False, width=100, record=True)
 
 
-def run_study(watcher: Watcher, clock: FakeClock, last: int = 15) -> None:
-    watcher.study_started("demo", "demo:smollm2-135m-instruct", 16, 900.0, OBJECTIVES)
-    watcher.phase_started("source")
+def run_study(progress: Progress, clock: FakeClock, last: int = 15) -> None:
+    progress.study_started("demo", "demo:smollm2-135m-instruct", 16, 900.0, OBJECTIVES)
+    progress.phase_started("source")
     for number in range(last + 1):
         trial = record(number)
-        watcher.trial_started(number, trial.params)
+        progress.trial_started(number, trial.params)
         for phase in trial.phases:
-            watcher.phase_started(phase)
+            progress.phase_started(phase)
         clock.now += 20
-        watcher.trial_ended(trial, front(records()[: number + 1], OBJECTIVES))
+        progress.trial_ended(trial, front(records()[: number + 1], OBJECTIVES))
 
 
 def test_lines_are_one_per_ended_trial_with_its_outcome() -> None:
     console, clock = pipe(), FakeClock()
-    watcher = LineOutput(console, clock)
-    run_study(watcher, clock)
-    watcher.note("the front stopped growing [after 5 trials]")
-    watcher.study_ended()
+    progress = LineOutput(console, clock)
+    run_study(progress, clock)
+    progress.note("the front stopped growing [after 5 trials]")
+    progress.study_ended()
     lines = console.export_text().splitlines()
     ended = [line for line in lines if line.startswith("[")]
     assert len(ended) == 16

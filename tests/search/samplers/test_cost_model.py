@@ -14,7 +14,7 @@ from olivine.search.config.space import parse_space
 from olivine.search.samplers.cost_model import (
     FORECAST,
     LEAST_DIVERGENCE,
-    Forecast,
+    CostModel,
     forecastable,
     layer_formats,
     recipe_kernels,
@@ -44,7 +44,7 @@ BASE = {
     "model_bytes": 1e6,
     "peak_rss_bytes": 2e6,
 }
-TINY = Forecast(LOSSES, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
+TINY = CostModel(LOSSES, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
 
 
 def test_what_is_forecast_is_named() -> None:

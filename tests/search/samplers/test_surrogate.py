@@ -14,9 +14,9 @@ from olivine.search.config.space import Space, parse_space
 from olivine.search.pareto import hypervolume
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.proposer import Proposer
-from olivine.search.samplers.random_choices import Lots, chance_choices
-from olivine.search.samplers.surrogate import LATE, Guide, posterior
-from olivine.search.samplers.surrogate_proposer import GuidedProposer
+from olivine.search.samplers.random_choices import RandomSuggester, chance_choices
+from olivine.search.samplers.surrogate import LATE, SurrogateSelector, posterior
+from olivine.search.samplers.surrogate_proposer import SurrogateProposer
 
 OBJECTIVES = ("tpot_ms", "kl_divergence")
 SPACE = parse_space(
@@ -57,8 +57,8 @@ class FakeForecast:
         return {name: 2 * value for name, value in truth(choice).items()}
 
 
-def guide(*constraints: str) -> Guide:
-    return Guide(FakeForecast(), OBJECTIVES, tuple(parse_constraint(text) for text in constraints))
+def guide(*constraints: str) -> SurrogateSelector:
+    return SurrogateSelector(FakeForecast(), OBJECTIVES, tuple(parse_constraint(text) for text in constraints))
 
 
 def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
@@ -73,7 +73,7 @@ def run(trials: int, seed: int = 0) -> list[TrialRecord]:
     study = optuna.create_study(directions=["minimize", "minimize"])
     study.tell(study.ask(), [9.0, 9.0])
     records: list[TrialRecord] = []
-    proposer = GuidedProposer(Proposer(SPACE, "tpe", seed, 8), guide(), records)
+    proposer = SurrogateProposer(Proposer(SPACE, "tpe", seed, 8), guide(), records)
     for number in range(1, trials + 1):
         proposal = proposer.propose(study, number, {r.recipe_key for r in records})
         assert proposal is not None
@@ -170,7 +170,7 @@ def test_without_trials_the_posterior_is_the_prior() -> None:
 def test_lots_keep_to_what_is_wanted_and_possible() -> None:
     import random
 
-    lots = Lots(random.Random(0), {"a": 3, "b": 7})
+    lots = RandomSuggester(random.Random(0), {"a": 3, "b": 7})
     assert lots.suggest_categorical("a", (1, 2, 3)) == 3
     assert lots.suggest_categorical("b", (1, 2)) in (1, 2)
     stepped = {round(lots.suggest_float("c", 0.1, 0.7, step=0.15), 9) for _ in range(100)}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from olivine.evaluators.latency.decoder import PairedLatency
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import ArmFailed
+from olivine.evaluators.process.client import ModelProcessFailed
 from olivine.search.config.language import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection import confirm as module
@@ -29,7 +29,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], Any]:
     """A study of two nearly tied members, with what timing them again brings."""
     records = [TrialRecord(number, "complete", "", {}, [], f"key{number}") for number in (1, 2)]
     found = {1: measured(10.0, 99.0), 2: measured(10.1, 90.0)}
-    monkeypatch.setattr(module, "make_evaluators", lambda *_: SimpleNamespace(latency=PairedLatency()))
+    monkeypatch.setattr(module, "make_evaluators", lambda *_: SimpleNamespace(latency=PairedDecoderLatency()))
     monkeypatch.setattr(module, "to_confirm", lambda *_: records)
 
     def build(again: Measure) -> Any:
@@ -47,7 +47,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], Any]:
             "confirm": {"race": "0.2s"},
         }
         notes: list[str] = []
-        watcher = SimpleNamespace(phase_started=lambda _: None, note=notes.append)
+        progress = SimpleNamespace(phase_started=lambda _: None, note=notes.append)
         times = SimpleNamespace(frozen=lambda: None)
         config = parse_config(raw, "test.yaml")
         return SimpleNamespace(
@@ -56,7 +56,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], Any]:
             records=records,
             folder=None,
             base_times=times,
-            watcher=watcher,
+            progress=progress,
             notes=notes,
         )
 
@@ -73,7 +73,7 @@ def test_a_member_that_breaks_a_limit_once_it_was_raced_leaves_the_front(search:
 
 def test_a_process_that_ends_while_near_ties_are_timed_costs_no_confirmation(search: Callable[[Measure], Any]) -> None:
     def again(number: int) -> list[Measurement]:
-        raise ArmFailed("crash", f"the process of {number} ended")
+        raise ModelProcessFailed("crash", f"the process of {number} ended")
 
     study = search(again)
     confirmation = confirm(study)

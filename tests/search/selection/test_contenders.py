@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection.contenders import to_confirm
 from olivine.search.selection.dominance import contenders
@@ -43,7 +43,7 @@ def recorded(wider: float = 1.0) -> list[TrialRecord]:
     return found
 
 
-def config(count: int, select: dict[str, Any] | None = None, **confirm: Any) -> StudyConfig:
+def config(count: int, select: dict[str, Any] | None = None, **confirm: Any) -> LanguageStudyConfig:
     rule = select or {"where": ["perplexity_ratio <= 1.05"]}
     raw = {"model": "some/model", "space": {"precision": ["int8", "int4"]}, "select": rule}
     return parse_config(raw | {"confirm": {"members": count, **confirm}}, "test.yaml")
@@ -56,11 +56,11 @@ FRONT = [
 ]
 
 
-def numbers(front: list[TrialRecord], asked: StudyConfig) -> list[int]:
+def numbers(front: list[TrialRecord], asked: LanguageStudyConfig) -> list[int]:
     return [member.number for member in to_confirm(front, asked)]
 
 
-def ranked(front: list[TrialRecord], asked: StudyConfig) -> list[int]:
+def ranked(front: list[TrialRecord], asked: LanguageStudyConfig) -> list[int]:
     found = contenders(front, asked.objectives, len(front))
     return [member.number for member in likely_picks(found, asked)]
 

@@ -22,7 +22,7 @@ from olivine.search.records import StudyDir
 from olivine.search.report.report import render
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.selection.lm_eval_tasks import confirm_tasks, require_tasks
-from olivine.search.study.runner import Search
+from olivine.search.study.runner import StudyRunner
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
@@ -77,10 +77,10 @@ def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
         config=SimpleNamespace(evaluation=SimpleNamespace(lm_eval=object())),
         records=folder.trials(),
         folder=folder,
-        watcher=SimpleNamespace(phase_started=lambda phase: None),
+        progress=SimpleNamespace(phase_started=lambda phase: None),
         objective=SimpleNamespace(scored=lambda recipe, name: nullcontext((None, None))),
     )
-    found = confirm_tasks(cast(Search, search), Confirmation((), (3, 5), {}))
+    found = confirm_tasks(cast(StudyRunner, search), Confirmation((), (3, 5), {}))
     assert folder.selection()["trial"] == 7
     assert set(found["measured"]) == {"0", "3", "5", "7"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from olivine.evaluators.measurement import Measurement
-from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.selection.dominance import spread
@@ -19,7 +19,7 @@ from olivine.search.study.finish import front_rows
 UNITS = {"tpot_ms": "ms", "perplexity_ratio": "ratio", "tpot_speedup": "ratio", "ttft_speedup": "ratio"}
 
 
-def config(**changes: Any) -> StudyConfig:
+def config(**changes: Any) -> LanguageStudyConfig:
     raw = {"model": "some/model", "space": {"precision": ["int8", "int4"]}, **changes}
     return parse_config(raw, "test.yaml")
 

@@ -19,7 +19,7 @@ import yaml
 from onnx import helper, numpy_helper
 from tiny_study import tiny_yaml, write_text
 
-from olivine.evaluators.process.client import Arm
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.messages import Loaded, WindowScore
 from olivine.search.builds.messages import BuildAnswer
 from olivine.search.builds.process import BuildProcess
@@ -90,7 +90,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
     patch.setenv("OLIVINE_FAULTS", str(plan))
     patch.setenv("PYTHONPATH", str(FAULTS))
     patch.setenv("SECRET_TOKEN", "hf_neverToBeSeenAnywhere")
-    run, score, load = BuildProcess.run, Arm.score, Arm.load
+    run, score, load = BuildProcess.run, ModelProcess.score, ModelProcess.load
     spoiled: set[int] = set()
 
     def ended() -> int:
@@ -101,11 +101,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
             (plan / "05.model.onnx.data.exit").touch()
         return run(process, request, response, 2.0 if request.name.startswith("0003") else timeout_s)
 
-    def score_window(arm: Arm, path: Path, window: int) -> WindowScore:
+    def score_window(arm: ModelProcess, path: Path, window: int) -> WindowScore:
         scored = score(arm, path, window)
         return scored if ended() != NAN else WindowScore(0.0, scored.tokens, 0.0, 0, False)
 
-    def load_model(arm: Arm, model: Path) -> Loaded:
+    def load_model(arm: ModelProcess, model: Path) -> Loaded:
         number = ended()
         place, fault = PLAN.get(number, ("", ""))
         if place == "reference-*.npz":
@@ -120,18 +120,18 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
             return load(arm, cut_logits(model, root / f"cut-{number}", 1 if number == POSITIONS else 2))
         return load(arm, model)
 
-    class Clock(datetime):
+    class KernelTimer(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) - (BACK if ended() >= REWOUND else timedelta())
 
     now = time.time
     patch.setattr(time, "time", lambda: now() - (BACK.total_seconds() if ended() >= REWOUND else 0.0))
-    patch.setattr(objective, "datetime", Clock)
-    patch.setattr(optuna.storages._rdb.storage, "datetime", Clock)
+    patch.setattr(objective, "datetime", KernelTimer)
+    patch.setattr(optuna.storages._rdb.storage, "datetime", KernelTimer)
     patch.setattr(BuildProcess, "run", run_child)
-    patch.setattr(Arm, "load", load_model)
-    patch.setattr(Arm, "score", score_window)
+    patch.setattr(ModelProcess, "load", load_model)
+    patch.setattr(ModelProcess, "score", score_window)
     raw = tiny_yaml(tiny_llama, write_text(root / "text.txt"), stop={"trials": LAST, "timeout": "3h"})
     raw["space"] = {
         "precision": ["int8", "int4"],

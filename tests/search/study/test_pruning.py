@@ -12,7 +12,7 @@ from olivine.evaluators.quality.text_quality import WindowSums
 from olivine.search.config.metrics import parse_constraint
 from olivine.search.report.section_pruning import ladder as shown
 from olivine.search.report.study_view import StudyView
-from olivine.search.study.pruning import WINDOWS, Ladder, audited, rung
+from olivine.search.study.pruning import WINDOWS, PruningRules, audited, rung
 
 NEVER, ALWAYS = "f" * 12, "0" * 12
 LIMIT = parse_constraint("perplexity_ratio <= 1.2")
@@ -34,23 +34,23 @@ def first(found: WindowSums, n: int) -> WindowSums:
 
 
 def test_a_constraint_that_is_surely_broken_drops_and_says_after_how_many_windows() -> None:
-    reason = Ladder((LIMIT,), OBJECTIVES).gate(NEVER)(sums(1.5))
+    reason = PruningRules((LIMIT,), OBJECTIVES).gate(NEVER)(sums(1.5))
     assert reason is not None
     assert reason.startswith("perplexity_ratio <= 1.2 is surely broken")
     assert "after 6 windows" in reason
 
 
 def test_windows_end_early_where_they_have_no_more_to_tell() -> None:
-    assert Ladder((LIMIT,), OBJECTIVES).gate(NEVER)(sums(1.02)) is None, "perplexity is an objective"
-    gate = Ladder((LIMIT,), BY_SIZE).gate(NEVER)
+    assert PruningRules((LIMIT,), OBJECTIVES).gate(NEVER)(sums(1.02)) is None, "perplexity is an objective"
+    gate = PruningRules((LIMIT,), BY_SIZE).gate(NEVER)
     assert "perplexity_ratio <= 1.2 surely kept" in str(gate(sums(1.02)))
     assert gate.dropped is None
     bits = parse_constraint("bits_per_byte <= 2")
-    assert Ladder((LIMIT, bits), BY_SIZE).gate(NEVER)(sums(1.02)) is None, "bits per byte has no bound to go by"
+    assert PruningRules((LIMIT, bits), BY_SIZE).gate(NEVER)(sums(1.02)) is None, "bits per byte has no bound to go by"
 
 
 def test_the_audited_are_scored_on_and_their_reason_is_kept() -> None:
-    gate = Ladder((LIMIT,), OBJECTIVES, audit=0.1).gate(ALWAYS)
+    gate = PruningRules((LIMIT,), OBJECTIVES, audit=0.1).gate(ALWAYS)
     assert gate(sums(1.5)) is None
     assert gate.dropped is None
     assert "surely broken" in str(gate.broken)
@@ -59,7 +59,7 @@ def test_the_audited_are_scored_on_and_their_reason_is_kept() -> None:
 
 
 def test_the_audited_are_a_share_of_the_recipes() -> None:
-    ladder = Ladder((LIMIT,), OBJECTIVES, audit=0.25)
+    ladder = PruningRules((LIMIT,), OBJECTIVES, audit=0.25)
     drawn = np.random.default_rng(0).integers(0, 16**8, 2000)
     assert 0.2 < np.mean([ladder.gate(f"{key:08x}").audited for key in drawn]) < 0.3
 
@@ -67,7 +67,7 @@ def test_the_audited_are_a_share_of_the_recipes() -> None:
 @pytest.mark.parametrize("truth", [1.19, 1.2])
 def test_wrong_stops_stay_below_the_nominal_rate(truth: float) -> None:
     """A candidate on or inside the limit, looked at after every window of a long text."""
-    ladder = Ladder((LIMIT,), OBJECTIVES)
+    ladder = PruningRules((LIMIT,), OBJECTIVES)
     wrong = 0
     for seed in range(400):
         everything = sums(truth, 40, noise=0.05, seed=seed)

@@ -22,7 +22,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.recipe import compose
 from olivine.passes.sources.source import Source
 from olivine.search.cli.main import parser
-from olivine.search.config.language import StudyConfig
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.export import trial as single
 from olivine.search.export.folder import rebuild_command
 from olivine.search.records import StudyDir
@@ -43,12 +43,12 @@ def hub(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
 
 
 @pytest.fixture
-def configured(tmp_path: Path) -> Callable[..., StudyConfig]:
+def configured(tmp_path: Path) -> Callable[..., LanguageStudyConfig]:
     text = write_text(tmp_path / "text.txt")
     return lambda model, **changes: tiny_config(model, text, **changes)
 
 
-def opened(config: StudyConfig, folder: StudyDir) -> Source:
+def opened(config: LanguageStudyConfig, folder: StudyDir) -> Source:
     with opening._folder_of(config, folder, LineOutput(Console(quiet=True))) as source:
         return source
 
@@ -62,7 +62,7 @@ def measured(folder: StudyDir, *numbers: int) -> None:
 
 
 def test_a_resumed_study_stays_at_the_commit_it_began_with(
-    hub: FakeHub, configured: Callable[..., StudyConfig], tmp_path: Path
+    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path
 ) -> None:
     config, folder = configured(NAME), StudyDir(tmp_path / "study")
     first = opened(config, folder)
@@ -73,7 +73,7 @@ def test_a_resumed_study_stays_at_the_commit_it_began_with(
 
 
 def test_a_study_without_a_measured_base_takes_what_the_branch_has_now(
-    hub: FakeHub, configured: Callable[..., StudyConfig], tmp_path: Path
+    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path
 ) -> None:
     config, folder = configured(NAME), StudyDir(tmp_path / "study")
     opened(config, folder)
@@ -90,7 +90,7 @@ def exported(folder: StudyDir, monkeypatch: pytest.MonkeyPatch) -> tuple[Source,
 
 
 def test_an_export_builds_the_commit_that_was_measured_and_says_so(
-    hub: FakeHub, configured: Callable[..., StudyConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, folder = configured(NAME, trust_remote_code=True), StudyDir(tmp_path / "study")
     opened(config, folder)
@@ -102,7 +102,7 @@ def test_an_export_builds_the_commit_that_was_measured_and_says_so(
 
 
 def test_the_selected_model_names_the_commit_that_was_measured(
-    hub: FakeHub, configured: Callable[..., StudyConfig], tmp_path: Path
+    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path
 ) -> None:
     config, folder = configured(NAME, revision="main"), StudyDir(tmp_path / "study")
     opened(config, folder)
@@ -116,7 +116,7 @@ def test_the_selected_model_names_the_commit_that_was_measured(
 def test_a_checkpoint_that_was_trained_further_is_refused(
     again: str,
     tiny_llama: Path,
-    configured: Callable[..., StudyConfig],
+    configured: Callable[..., LanguageStudyConfig],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_was_trained_further_is_refused(
 
 
 def test_another_trust_in_the_code_of_a_hub_model_is_named(
-    hub: FakeHub, configured: Callable[..., StudyConfig], tmp_path: Path
+    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path
 ) -> None:
     folder = StudyDir(tmp_path / "study")
     opened(configured(NAME), folder)

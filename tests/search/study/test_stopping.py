@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from olivine.search.config.language import StudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.study.stopping import (
     DEFAULT_THREADS_S,
@@ -19,7 +19,7 @@ from olivine.search.study.stopping import (
 )
 
 
-def config(confirm: dict[str, Any] | None = None) -> StudyConfig:
+def config(confirm: dict[str, Any] | None = None) -> LanguageStudyConfig:
     evaluation = {"windows": 8, "latency": {"max_seconds": 5}}
     raw = {"model": "some/model", "space": {"precision": ["int8", "int4"]}, "evaluation": evaluation}
     return parse_config(raw | {"confirm": {"members": 4, "race": None} | (confirm or {})}, "test.yaml")

@@ -14,15 +14,15 @@ import yaml
 from rich.console import Console
 from tiny_graph import tiny_graph, tiny_plain_yaml
 
-from olivine.evaluators.process.client import Arm, ArmFailed
+from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
 from olivine.evaluators.process.messages import OutputScore
 from olivine.passes.errors import BuildFailed, Excess
 from olivine.search.builds.client import BuildOutcome
-from olivine.search.config.graph import PlainStudyConfig, load_any
+from olivine.search.config.graph import GraphStudyConfig, load_any
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import LineOutput
-from olivine.search.workloads.graph_builder import PlainBuilder
-from olivine.search.workloads.graph_objective import PlainObjective
+from olivine.search.workloads.graph_builder import GraphBuilder
+from olivine.search.workloads.graph_objective import GraphObjective
 from olivine.search.workloads.graph_study import base_choice, open_plain
 
 CHOICE = {"precision": "int8", "activations": "dynamic"}
@@ -36,26 +36,26 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def objective(tmp_path_factory: pytest.TempPathFactory, said: Path) -> Iterator[PlainObjective]:
+def objective(tmp_path_factory: pytest.TempPathFactory, said: Path) -> Iterator[GraphObjective]:
     home = tmp_path_factory.mktemp("objective")
     raw = tiny_plain_yaml(tiny_graph(home / "tiny.onnx"), constraints=["cosine_distance <= 0.5"])
     (home / "study.yaml").write_text(yaml.safe_dump(raw))
     config = load_any(home / "study.yaml")
-    assert isinstance(config, PlainStudyConfig)
+    assert isinstance(config, GraphStudyConfig)
     with said.open("w") as stream:
-        watcher = LineOutput(Console(file=stream, width=400))
-        with open_plain(config, StudyDir(home / "out"), watcher) as search:
+        progress = LineOutput(Console(file=stream, width=400))
+        with open_plain(config, StudyDir(home / "out"), progress) as search:
             assert search.objective.measure(0, base_choice(config)).state == "complete"
             yield search.objective
 
 
 def test_a_model_that_outgrows_its_memory_is_infeasible_with_its_peak(
-    objective: PlainObjective, monkeypatch: pytest.MonkeyPatch
+    objective: GraphObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def outgrown(arm: Arm, *_: Any) -> OutputScore:
+    def outgrown(arm: ModelProcess, *_: Any) -> OutputScore:
         raise arm._kill("memory", f"was ended in 'compare': it {EXCESS}", EXCESS)
 
-    monkeypatch.setattr(Arm, "compare", outgrown)
+    monkeypatch.setattr(ModelProcess, "compare", outgrown)
     record = objective.measure(1, CHOICE)
     assert record.state == "infeasible"
     assert "its limit is 1000 MB (children.memory)" in record.reason
@@ -64,12 +64,12 @@ def test_a_model_that_outgrows_its_memory_is_infeasible_with_its_peak(
 
 
 def test_a_build_that_outgrows_its_memory_is_infeasible_with_its_peak(
-    objective: PlainObjective, monkeypatch: pytest.MonkeyPatch
+    objective: GraphObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def outgrown(*_: Any) -> BuildOutcome:
         raise BuildFailed(f"the build was ended: it {EXCESS}", "", EXCESS)
 
-    monkeypatch.setattr(PlainBuilder, "build", outgrown)
+    monkeypatch.setattr(GraphBuilder, "build", outgrown)
     record = objective.measure(2, CHOICE)
     assert record.state == "infeasible"
     assert record.constraints == {"children.memory": pytest.approx(0.2)}
@@ -79,11 +79,11 @@ def test_a_build_that_outgrows_its_memory_is_infeasible_with_its_peak(
 
 @pytest.mark.parametrize("lost", ["base", "files"])
 def test_what_a_candidate_did_not_lose_by_itself_costs_it_nothing(
-    objective: PlainObjective, monkeypatch: pytest.MonkeyPatch, said: Path, lost: str
+    objective: GraphObjective, monkeypatch: pytest.MonkeyPatch, said: Path, lost: str
 ) -> None:
-    compare, times = Arm.compare, [0]
+    compare, times = ModelProcess.compare, [0]
 
-    def spoiled(arm: Arm, *arguments: Any) -> OutputScore:
+    def spoiled(arm: ModelProcess, *arguments: Any) -> OutputScore:
         times[0] += 1
         if times[0] == 1 and lost == "base":
             base = objective.base()
@@ -92,10 +92,10 @@ def test_what_a_candidate_did_not_lose_by_itself_costs_it_nothing(
         if times[0] == 1 and lost == "files":
             assert arm.folder is not None
             shutil.rmtree(arm.folder.parent)
-            raise ArmFailed("error", "its files are gone")
+            raise ModelProcessFailed("error", "its files are gone")
         return compare(arm, *arguments)
 
-    monkeypatch.setattr(Arm, "compare", spoiled)
+    monkeypatch.setattr(ModelProcess, "compare", spoiled)
     record = objective.measure(3, CHOICE)
     assert (record.state, record.reason) == ("complete", "")
     assert times[0] > 1
@@ -104,15 +104,15 @@ def test_what_a_candidate_did_not_lose_by_itself_costs_it_nothing(
 
 
 def test_a_candidate_that_fails_by_itself_is_not_run_again(
-    objective: PlainObjective, monkeypatch: pytest.MonkeyPatch
+    objective: GraphObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = [0]
 
     def refused(*_: Any) -> OutputScore:
         times[0] += 1
-        raise ArmFailed("error", "it gives no such output")
+        raise ModelProcessFailed("error", "it gives no such output")
 
-    monkeypatch.setattr(Arm, "compare", refused)
+    monkeypatch.setattr(ModelProcess, "compare", refused)
     record = objective.measure(4, CHOICE)
     assert (record.state, record.reason, record.constraints) == ("failed", "it gives no such output", {})
     assert times[0] == 1

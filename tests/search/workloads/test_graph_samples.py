@@ -10,7 +10,7 @@ from tiny_graph import tiny_plain_yaml
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import GraphInput
 from olivine.passes.graphs.quantize import read_feeds
-from olivine.search.config.graph import PlainStudyConfig, parse_plain
+from olivine.search.config.graph import GraphStudyConfig, parse_plain
 from olivine.search.workloads.graph_samples import make_samples
 
 IDS = (GraphInput("input_ids", "int64", ("batch", "sequence"), 50),)
@@ -18,7 +18,7 @@ PICTURE = (GraphInput("pixels", "float32", ("batch", 3, 8, 8)),)
 SHAPES = {"one": {"batch": 1, "sequence": 4}}
 
 
-def config(**inputs: Any) -> PlainStudyConfig:
+def config(**inputs: Any) -> GraphStudyConfig:
     return parse_plain(tiny_plain_yaml(Path("x.onnx"), inputs={"shapes": SHAPES, "samples": 3, **inputs}), "x.yaml")
 
 

@@ -17,7 +17,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import GraphInput
 from olivine.passes.graphs.quantize import read_feeds
 from olivine.search.cli.main import main
-from olivine.search.config.graph import PlainStudyConfig, parse_plain
+from olivine.search.config.graph import GraphStudyConfig, parse_plain
 from olivine.search.records import StudyDir
 from olivine.search.workloads.graph_task import PARTS, Task, load_task
 
@@ -25,7 +25,7 @@ IDS = (GraphInput("input_ids", "int64", ("batch", "sequence"), 50),)
 ROWS = [{"text": f"w{i} w{i + 1}", "other": f"w{i}", "label": i % 2, "near": i / 40} for i in range(40)]
 
 
-def config(data: object, changes: Mapping[str, Any] | None = None, **more: Any) -> PlainStudyConfig:
+def config(data: object, changes: Mapping[str, Any] | None = None, **more: Any) -> GraphStudyConfig:
     task = {"data": str(data), "inputs": {"text": "text"}, **(changes or {})}
     raw = tiny_plain_yaml(Path("tiny.onnx"), **more)
     return parse_plain({**raw, "evaluation": {**raw["evaluation"], "task": task}}, "x.yaml")

@@ -15,7 +15,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.sources.safetensors_header import read_header
 from olivine.passes.sources.source import resolve
 from olivine.passes.transforms.finetune import Finetune, Training, last_checkpoint
-from olivine.search.cli.commands.finetune import FILE, Request, finetune
+from olivine.search.cli.commands.finetune import FILE, FinetuneRequest, finetune
 from olivine.search.cli.main import main
 
 pytestmark = [pytest.mark.usefixtures("olivine_cache"), pytest.mark.finetune]
@@ -31,9 +31,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def request(model: Path, data: Path, steps: int = 12, **more: Any) -> Request:
+def request(model: Path, data: Path, steps: int = 12, **more: Any) -> FinetuneRequest:
     training = Training(max_steps=steps, batch_size=4, learning_rate=5e-3, rank=4)
-    return Request(str(model), str(data), "### Question: {instruction}\\n### Answer: {response}", training, **more)
+    return FinetuneRequest(
+        str(model), str(data), "### Question: {instruction}\\n### Answer: {response}", training, **more
+    )
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def test_mistakes_are_told_before_anything_is_trained(
     pytest.importorskip("peft")
     with pytest.raises(UsageError, match="is an ONNX graph"):
         finetune(request(tiny_onnx, data), to, False, QUIET)
-    lacking = Request(str(tiny_llama), str(data), "{question}", Training())
+    lacking = FinetuneRequest(str(tiny_llama), str(data), "{question}", Training())
     with pytest.raises(UsageError, match=r"no column 'question'\..*Available: instruction, response"):
         finetune(lacking, to, False, QUIET)
     (tmp_path / "mine").mkdir()

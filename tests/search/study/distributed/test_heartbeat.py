@@ -6,10 +6,10 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
-from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
 
 
-class Clock:
+class KernelTimer:
     now = 0.0
 
     def __call__(self) -> float:
@@ -29,9 +29,9 @@ def study_id(storage: InMemoryStorage) -> int:
 def test_a_worker_that_beats_stays_and_one_that_does_not_is_gone_after_a_lease(
     storage: InMemoryStorage, study_id: int
 ) -> None:
-    clock = Clock()
-    here = Roster(storage, study_id, "here", lease_s=10, clock=clock)
-    lively, dead = Roster(storage, study_id, "lively"), Roster(storage, study_id, "dead")
+    clock = KernelTimer()
+    here = WorkerRegistry(storage, study_id, "here", lease_s=10, clock=clock)
+    lively, dead = WorkerRegistry(storage, study_id, "lively"), WorkerRegistry(storage, study_id, "dead")
     lively.beat()
     dead.beat()
     assert here.gone(["lively", "dead"]) == set()
@@ -46,16 +46,16 @@ def test_a_worker_that_beats_stays_and_one_that_does_not_is_gone_after_a_lease(
 
 
 def test_a_worker_that_never_showed_itself_gets_a_lease(storage: InMemoryStorage, study_id: int) -> None:
-    clock = Clock()
-    here = Roster(storage, study_id, "here", lease_s=10, clock=clock)
+    clock = KernelTimer()
+    here = WorkerRegistry(storage, study_id, "here", lease_s=10, clock=clock)
     assert here.gone(["unseen"]) == set()
     clock.now = 10.5
     assert here.gone(["unseen"]) == {"unseen"}
 
 
 def test_nobody_takes_himself_for_gone(storage: InMemoryStorage, study_id: int) -> None:
-    clock = Clock()
-    here = Roster(storage, study_id, "here", lease_s=10, clock=clock)
+    clock = KernelTimer()
+    here = WorkerRegistry(storage, study_id, "here", lease_s=10, clock=clock)
     here.beat()
     assert here.gone(["here"]) == set()
     clock.now = 100
@@ -63,8 +63,8 @@ def test_nobody_takes_himself_for_gone(storage: InMemoryStorage, study_id: int) 
 
 
 def test_leaving_is_seen_at_once(storage: InMemoryStorage, study_id: int) -> None:
-    here = Roster(storage, study_id, "here")
-    with Roster(storage, study_id, "guest", about={"leads": True}, beat_s=0.01):
+    here = WorkerRegistry(storage, study_id, "here")
+    with WorkerRegistry(storage, study_id, "guest", about={"leads": True}, beat_s=0.01):
         assert here.alive() == {"guest": {"leads": True}}
     assert here.gone(["guest"]) == {"guest"}
     assert here.alive() == {}

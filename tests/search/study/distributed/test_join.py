@@ -16,23 +16,23 @@ from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import LineOutput
-from olivine.search.study.distributed.hardware import Fingerprint
+from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.join import stages_here
 from olivine.search.study.distributed.machine_defaults import pinned
 from olivine.search.study.distributed.open_shared import digest_of
 from olivine.search.study.storage import shown
 
-HERE = Fingerprint("EPYC", 2, 24, (), ("cpu",), {"onnxruntime": "1.31.1"})
+HERE = HardwareFingerprint("EPYC", 2, 24, (), ("cpu",), {"onnxruntime": "1.31.1"})
 
 
-def stages(roles: list[str], there: Fingerprint) -> tuple[tuple[str, ...], str]:
+def stages(roles: list[str], there: HardwareFingerprint) -> tuple[tuple[str, ...], str]:
     console = Console(record=True, width=200)
     return stages_here(roles, HERE, there, LineOutput(console)), console.export_text()
 
 
 def test_a_worker_of_the_same_hardware_does_everything() -> None:
     assert stages(["all"], HERE) == (("build", "quality", "latency"), "")
-    assert Fingerprint.from_json(HERE.to_json()) == HERE
+    assert HardwareFingerprint.from_json(HERE.to_json()) == HERE
 
 
 def test_other_hardware_builds_and_scores_and_says_why_it_times_nothing() -> None:

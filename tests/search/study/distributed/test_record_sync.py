@@ -8,19 +8,19 @@ import pytest
 
 from olivine.passes.errors import UsageError
 from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.study.distributed.record_sync import Exchange
+from olivine.search.study.distributed.record_sync import RecordSync
 
 
 def record(number: int, key: str = "k") -> TrialRecord:
     return TrialRecord(number, "complete", "", {}, [], key, workers={"build": "a"})
 
 
-def pair(tmp_path: Path, kind: str) -> tuple[Exchange, Exchange]:
+def pair(tmp_path: Path, kind: str) -> tuple[RecordSync, RecordSync]:
     """Two workers of one study."""
     if kind == "folder":
-        return Exchange(StudyDir(tmp_path / "study")), Exchange(StudyDir(tmp_path / "study"))
+        return RecordSync(StudyDir(tmp_path / "study")), RecordSync(StudyDir(tmp_path / "study"))
     url = f"file://{tmp_path / 'bucket'}" if kind == "file" else "memory://bucket/study"
-    return Exchange(StudyDir(tmp_path / "a"), url), Exchange(StudyDir(tmp_path / "b"), url)
+    return RecordSync(StudyDir(tmp_path / "a"), url), RecordSync(StudyDir(tmp_path / "b"), url)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "memory"])
@@ -55,4 +55,4 @@ def test_records_that_were_there_before_are_shared(tmp_path: Path) -> None:
 
 def test_an_unknown_url_says_what_fits(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nonsense://x.*s3://bucket/path"):
-        Exchange(StudyDir(tmp_path), "nonsense://x")
+        RecordSync(StudyDir(tmp_path), "nonsense://x")

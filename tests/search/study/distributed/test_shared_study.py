@@ -8,7 +8,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from olivine.search.config.space import parse_space
-from olivine.search.study.distributed.heartbeat import Roster
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared, join_shared
 from olivine.search.study.distributed.shared_study import SharedStudy, choice_of, counted, keys, lost_choice, worker_of
 from olivine.search.study.distributions import distributions_of
@@ -19,7 +19,7 @@ SPACE = parse_space({"precision": ["int8", "int4"], "block_size": [16, 32], "thr
 
 def worker(storage: InMemoryStorage, name: str) -> SharedStudy:
     made = create_shared(storage, "tiny", OBJECTIVES, {})
-    return SharedStudy(made.study, made.side, made.parts, Roster(storage, made.side, name))
+    return SharedStudy(made.study, made.side, made.parts, WorkerRegistry(storage, made.side, name))
 
 
 def claim(shared: SharedStudy, key: str, precision: str = "int8") -> FrozenTrial:

@@ -11,15 +11,15 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
-from olivine.search.study.distributed.heartbeat import Roster
-from olivine.search.study.distributed.ticket_lock import Turns
+from olivine.search.study.distributed.heartbeat import WorkerRegistry
+from olivine.search.study.distributed.ticket_lock import TicketLock
 
 
-def turns(storage: BaseStorage, study_id: int, name: str, gone: Sequence[str] = ()) -> Turns:
-    roster = Roster(storage, study_id, name)
+def turns(storage: BaseStorage, study_id: int, name: str, gone: Sequence[str] = ()) -> TicketLock:
+    roster = WorkerRegistry(storage, study_id, name)
     for other in gone:
-        Roster(storage, study_id, other).__exit__(None, None, None)
-    return Turns(storage, study_id, roster)
+        WorkerRegistry(storage, study_id, other).__exit__(None, None, None)
+    return TicketLock(storage, study_id, roster)
 
 
 @pytest.fixture
