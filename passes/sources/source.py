@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 from olivine.passes.artifact import GENAI_CONFIG, digest, link_or_copy
 from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
-from olivine.passes.sources import checkpoint, demo, genai_folder, gguf_file, hub
+from olivine.passes.sources import checkpoint, demo, genai_folder, hub
 from olivine.passes.sources.content_hash import content_sha256, files_digest
 from olivine.passes.sources.file_names import refuse_foreign_links
+from olivine.passes.sources.gguf import file as gguf_file
 from olivine.passes.sources.license import license_of_folder
-from olivine.passes.sources.safetensors_header import read_header
+from olivine.passes.sources.weights.safetensors_header import read_header
 from olivine.passes.store.cache import cache_root
 from olivine.passes.transforms.rotate import Rotate
 

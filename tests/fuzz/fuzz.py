@@ -29,8 +29,8 @@ HANGS_S = 60
 INSTRUMENTED = [
     *("olivine.search.config.yaml_file", "yaml", "olivine.search.config.mistakes", "olivine.search.config.quantities"),
     *(
-        "olivine.passes.sources.gguf_header",
-        "olivine.passes.sources.safetensors_header",
+        "olivine.passes.sources.gguf.header",
+        "olivine.passes.sources.weights.safetensors_header",
         "olivine.passes.sources.json_file",
         "json",
     ),

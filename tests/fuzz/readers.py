@@ -21,8 +21,8 @@ import onnx_ir as ir
 from olivine.passes.errors import OlivineError
 from olivine.passes.graph import _mapped
 from olivine.passes.sources.external_data import external_files, tensors
-from olivine.passes.sources.gguf_header import read_architecture
-from olivine.passes.sources.safetensors_header import read_header
+from olivine.passes.sources.gguf.header import read_architecture
+from olivine.passes.sources.weights.safetensors_header import read_header
 from olivine.search.config.language import parse_config
 from olivine.search.config.yaml_file import read_yaml
 

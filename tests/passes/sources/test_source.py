@@ -17,7 +17,8 @@ from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import SourceError
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import Recipe
-from olivine.passes.sources import gguf_file, source
+from olivine.passes.sources import source
+from olivine.passes.sources.gguf import file as gguf_file
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from olivine.passes.errors import UsageError
-from olivine.passes.sources.safetensors_header import read_header
 from olivine.passes.sources.source import resolve
+from olivine.passes.sources.weights.safetensors_header import read_header
 from olivine.passes.transforms.finetune import Finetune, Training, last_checkpoint
 from olivine.search.cli.commands.finetune import FILE, FinetuneRequest, finetune
 from olivine.search.cli.main import main

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from olivine.passes.errors import SourceError, did_you_mean
-from olivine.passes.sources.gguf_header import read_architecture
+from olivine.passes.sources.gguf.header import read_architecture
 
 #: GGUF's word for an architecture -> its class: those that transformers reads and the exporter knows.
 ARCHITECTURES = {

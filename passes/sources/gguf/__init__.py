@@ -1,0 +1,1 @@
+"""GGUF files: read, joined, and converted to checkpoints."""

@@ -1,0 +1,1 @@
+"""Weights of a checkpoint: their files, names and shapes."""
