@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import METRICS
 from olivine.search.records import TrialRecord
 
 Floats = npt.NDArray[np.float64]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from olivine.search.config.constraints import Constraint
 from olivine.search.config.language import ConfirmConfig, SelectConfig
-from olivine.search.config.metrics import Constraint
 
 
 class StudyConfig(Protocol):

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from olivine.evaluators.metric import metrics_of
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.catalog import AXES
+from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.language import (
     CacheConfig,
     ChildConfig,
@@ -24,7 +26,6 @@ from olivine.search.config.language import (
     parse_config,
     stated,
 )
-from olivine.search.config.metrics import PLAIN_METRICS, Constraint, parse_constraint
 from olivine.search.config.mistakes import goal_mistakes, report, structure_mistakes
 from olivine.search.config.quantities import Seconds, Share, Switch, Text, Whole
 from olivine.search.config.space import Space, parse_space
@@ -195,4 +196,4 @@ def _meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
                 for key in keys
                 if given.get(key) not in (None, False)
             ]
-    return found + task_mistakes(raw) + goal_mistakes(raw, USUAL_OBJECTIVES, PLAIN_METRICS)
+    return found + task_mistakes(raw) + goal_mistakes(raw, USUAL_OBJECTIVES, metrics_of("graph"))

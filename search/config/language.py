@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from olivine.evaluators.providers.interpreters import interpreter
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError
-from olivine.search.config.metrics import Constraint, parse_constraint
+from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.mistakes import meaning_mistakes, report, structure_mistakes
 from olivine.search.config.quantities import Bytes, Count, Seconds, Share, Switch, Text, Weight, Whole
 from olivine.search.config.space import Space, parse_space

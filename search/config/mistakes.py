@@ -11,11 +11,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from olivine.evaluators.metric import metrics_of
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError, did_you_mean, nearest
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO, DEMOS
-from olivine.search.config.metrics import LANGUAGE_METRICS, contradictions, parse_constraint
+from olivine.search.config.constraints import contradictions, parse_constraint
 from olivine.search.config.quantities import describe
 from olivine.search.config.space_mistakes import Mistake, choice_mistakes, differing_from_base, no_axis, space_mistakes
 
@@ -155,7 +156,7 @@ def meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
             found += differing_from_base(choice, place, others)
     found += _demo_mistakes(raw)
     found += _provider_mistakes(raw.get("providers"))
-    found += goal_mistakes(raw, ("tpot_ms", "perplexity_ratio"), LANGUAGE_METRICS)
+    found += goal_mistakes(raw, ("tpot_ms", "perplexity_ratio"), metrics_of("language"))
     return found + _gpu_memory_mistakes(raw)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from olivine.evaluators.metric import metrics_of
 from olivine.passes.base import Axis
 from olivine.passes.catalog import AXES
 from olivine.passes.graphs.catalog import AXES as PLAIN_AXES
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.config.metrics import LANGUAGE_METRICS, PLAIN_METRICS
 
 PATH, PLAIN_PATH = Path("configs/schema.json"), Path("configs/plain-schema.json")
 _JSON_TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
@@ -29,7 +29,7 @@ _JSON_TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
 
 def json_schema() -> dict[str, Any]:
     """The schema: pydantic's, with the axes, metrics and constraints that pydantic does not know of."""
-    schema = _completed(LanguageStudyConfig, "olivine study", AXES, LANGUAGE_METRICS)
+    schema = _completed(LanguageStudyConfig, "olivine study", AXES, metrics_of("language"))
     axes = _axes(False, AXES) | {"minProperties": 1}
     schema["properties"]["enqueue"]["items"] = {"anyOf": [axes, _EARLIER_STUDY]}
     return schema
@@ -37,7 +37,7 @@ def json_schema() -> dict[str, Any]:
 
 def plain_schema() -> dict[str, Any]:
     """The schema of a study of a plain graph."""
-    schema = _completed(GraphStudyConfig, "olivine study of a plain graph", PLAIN_AXES, PLAIN_METRICS)
+    schema = _completed(GraphStudyConfig, "olivine study of a plain graph", PLAIN_AXES, metrics_of("graph"))
     schema["properties"]["enqueue"]["items"] = _axes(False, PLAIN_AXES) | {"minProperties": 1}
     return schema
 

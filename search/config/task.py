@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from olivine.evaluators.metric import TASK_METRICS
 from olivine.evaluators.quality.label_scores import OF_CLASSES
 from olivine.passes.errors import UsageError
-from olivine.search.config.metrics import TASK_METRICS, Constraint, parse_constraint
+from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.quantities import Text, Whole, describe
 from olivine.search.config.space_mistakes import Mistake
 

@@ -6,25 +6,14 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from olivine.evaluators.metric import COLUMNS, METRICS
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.recipe import Recipe
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
 
-#: What is told of a measured model, in this order.
-SHOWN = (
-    "tpot_speedup",
-    "ttft_speedup",
-    "perplexity_ratio",
-    "kl_divergence",
-    "top1_agreement",
-    "tpot_ms",
-    "ttft_ms",
-    "perplexity",
-    "model_bytes",
-    "peak_rss_bytes",
-    "load_ms",
-)
+#: Metrics in the order of the card: those that compare with the base come first.
+SHOWN = (*COLUMNS, *(name for name in METRICS if name not in COLUMNS))
 #: Packages that a model needs where its provider has no environment of its own; another flavour may stand for one.
 _RUNTIME = ("onnxruntime", "onnxruntime-genai", "numpy")
 

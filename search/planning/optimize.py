@@ -10,6 +10,7 @@ import psutil
 import yaml
 from rich.console import Console
 
+from olivine.evaluators.metric import HEADLINES
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.errors import UsageError
@@ -38,8 +39,6 @@ from olivine.search.study.run import run_study
 
 #: Copying and checking what was exported.
 DELIVERY_S = 10.0
-#: What is said of the model that was chosen.
-TOLD = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes")
 
 
 def optimize(
@@ -95,7 +94,7 @@ def optimize(
     _deliver(to, out)
     selection = folder.selection()
     confirmed = selection["confirmed"][str(selection["trial"])]
-    told = ", ".join(f"{title(name)} {measured_text(name, confirmed[name])}" for name in TOLD if name in confirmed)
+    told = ", ".join(f"{title(name)} {measured_text(name, confirmed[name])}" for name in HEADLINES if name in confirmed)
     out.print(f"against the float base: {told}", markup=False)
     return 0
 

@@ -19,6 +19,7 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.interleave import MIN_ROUNDS
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
+from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import alike
 from olivine.passes.artifact import GENAI_CONFIG
@@ -27,18 +28,12 @@ from olivine.passes.sources.genai_folder import refuse_native_code
 from olivine.passes.sources.json_file import read_json
 from olivine.passes.transforms.prune_head import is_pruned
 from olivine.passes.transforms.session_options import available_cores
-from olivine.search.config.metrics import METRICS
 from olivine.search.report.folder_warnings import Results, bench_cautions
 from olivine.search.report.formatting import measured_text, title
 from olivine.search.report.verdict import verdict
 
 #: Metrics that get a verdict: ratios of paired samples, and counts. Not ``load_ms``: one load is no sample.
-_JUDGED = (
-    *("ttft_speedup", "tpot_speedup", "e2e_speedup", "model_bytes", "peak_rss_bytes"),
-    *("perplexity_ratio", "kl_divergence", "top1_agreement"),
-)
-#: What the reference has to itself is 1 or 0 by definition, and not shown.
-_RELATIVE = ("_speedup", "_ratio", "_divergence", "_agreement")
+_JUDGED = [name for name, metric in METRICS.items() if metric.relative or metric.unit == "bytes"]
 
 
 def bench_folders(
@@ -186,7 +181,7 @@ def comparison_table(results: Results, base: str | None, warnings: Sequence[str]
     for name, found in results.items():
         table.add_section()
         for m in sorted(found, key=lambda m: list(METRICS).index(m.metric)):
-            if name == base and m.metric.endswith(_RELATIVE):
+            if name == base and METRICS[m.metric].relative:  # 1 or 0 by definition
                 continue
             words = ""
             if base not in (None, name) and m.metric in _JUDGED:

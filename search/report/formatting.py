@@ -6,67 +6,58 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import HEADLINES, METRICS, SPEEDUPS, ModelKind, metrics_of
 from olivine.search.records import TrialRecord
 
-#: What a person calls a metric, where its name is not shown.
-TITLES = {
-    "ttft_ms": "time to first token",
-    "tpot_ms": "time per token",
-    "e2e_ms": "end to end",
-    "prefill_tok_s": "prefill rate",
-    "decode_tok_s": "decode rate",
-    "ttft_speedup": "prefill speedup",
-    "tpot_speedup": "decode speedup",
-    "e2e_speedup": "end-to-end speedup",
-    "perplexity": "perplexity",
-    "perplexity_ratio": "perplexity ratio",
-    "kl_divergence": "KL divergence",
-    "top1_agreement": "top-1 agreement",
-    "bits_per_byte": "bits per byte",
-    "model_bytes": "model size",
-    "peak_rss_bytes": "peak memory",
-    "load_ms": "load time",
-    "latency_ms": "latency",
-    "latency_speedup": "speedup",
-    "cosine_distance": "cosine distance",
-    "task_score": "task score",
-    "task_drop": "task drop",
-}
-
-#: Column headings, where a title is too wide.
-HEADINGS = {
-    "tpot_speedup": "decode",
-    "ttft_speedup": "prefill",
-    "e2e_speedup": "end to end",
-    "perplexity_ratio": "ppl ratio",
-    "kl_divergence": "KL",
-    "top1_agreement": "top-1",
-    "model_bytes": "size",
-    "peak_rss_bytes": "memory",
-    "cosine_distance": "1 - cosine",
-}
+#: State of a trial -> colour in the terminal.
+STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
 
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def title(metric: str) -> str:
     """The words for a metric; its name where there are none."""
-    return TITLES.get(metric, metric)
+    return METRICS[metric].title if metric in METRICS else metric
 
 
 def heading(metric: str) -> str:
     """The shortest words for a metric: a column's heading."""
-    return HEADINGS.get(metric, title(metric))
+    return METRICS[metric].heading if metric in METRICS else metric
+
+
+def headline_metrics(objectives: Sequence[str]) -> list[str]:
+    """Metrics that a line or a narrow table has room for: the objectives, then the headlines of that kind of model.
+
+    A time is shown as its speedup, the form that people compare.
+    """
+    shown = [SPEEDUPS.get(objective, objective) for objective in objectives]
+    kind: ModelKind = "language" if all("language" in METRICS[name].kinds for name in objectives) else "graph"
+    usual = [name for name in metrics_of(kind) if name in HEADLINES and METRICS[name].family in ("latency", "quality")]
+    return list(dict.fromkeys([*shown, *usual]))
+
+
+def outcome_text(record: TrialRecord, objectives: Sequence[str]) -> str:
+    """The speedups and quality of a trial, or the reason why there are none."""
+    if record.state != "complete":
+        return record.reason or record.state
+    return ", ".join(
+        f"{title(metric)} {measured_text(metric, record.metrics[metric])}"
+        for metric in headline_metrics(objectives)
+        if metric in record.metrics
+    )
+
+
+def _format(metric: str) -> str:
+    return METRICS[metric].format if metric in METRICS else "unit"
 
 
 def value_text(metric: str, value: float) -> str:
     """A value in its metric's unit, as short as it may be: ``2.41x``, ``203 MB``, ``12.4 ms``, ``1.052``."""
     if not math.isfinite(value):
         return "∞" if value > 0 else "-"
-    if metric.endswith("_speedup"):
+    if _format(metric) == "factor":
         return f"{value:.2f}x"
-    if metric == "top1_agreement":
+    if _format(metric) == "percent":
         return f"{100 * value:.1f} %"
     unit = METRICS[metric].unit if metric in METRICS else ""
     if unit == "bytes":
@@ -90,9 +81,9 @@ def measured_text(metric: str, entry: Mapping[str, Any] | None) -> str:
         return text
     if not math.isfinite(half):
         return f"{text} ±?"
-    if metric.endswith("_speedup"):
+    if _format(metric) == "factor":
         return f"{text} ±{half:.2f}"
-    if metric == "top1_agreement":
+    if _format(metric) == "percent":
         return f"{text.removesuffix(' %')} ±{100 * half:.1f} %"
     number, _, unit = text.partition(" ")
     scale = value / float(number) if float(number) else 1.0

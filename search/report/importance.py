@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import METRICS
 from olivine.search.records import StudyDir
 
 if TYPE_CHECKING:

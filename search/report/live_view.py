@@ -16,10 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from olivine.search.records import TrialRecord
-from olivine.search.report.formatting import duration_text, heading, measured_text, params_text, varying
-from olivine.search.report.progress import headline_metrics, outcome_text
+from olivine.search.report.formatting import (
+    STATE_STYLE,
+    duration_text,
+    heading,
+    headline_metrics,
+    measured_text,
+    outcome_text,
+    params_text,
+    varying,
+)
 
-STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
 #: Rows of the front and of ended trials that fit a small terminal.
 FRONT_ROWS = 10
 ENDED_ROWS = 4

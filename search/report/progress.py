@@ -9,9 +9,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.markup import escape
 
-from olivine.search.config.metrics import PLAIN_ONLY
 from olivine.search.records import TrialRecord
-from olivine.search.report.formatting import duration_text, measured_text, params_text, title
+from olivine.search.report.formatting import duration_text, outcome_text, params_text, title
 
 
 class Progress(Protocol):
@@ -95,34 +94,6 @@ class LineOutput:
 
     def _say(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
-
-
-def outcome_text(record: TrialRecord, objectives: Sequence[str]) -> str:
-    """What came out of a trial: its speedups and quality, or why there are none."""
-    if record.state != "complete":
-        return record.reason or record.state
-    return ", ".join(
-        f"{title(metric)} {measured_text(metric, record.metrics[metric])}"
-        for metric in headline_metrics(objectives)
-        if metric in record.metrics
-    )
-
-
-def headline_metrics(objectives: Sequence[str]) -> list[str]:
-    """The few metrics that a line or a narrow table has room for: speedups, perplexity ratio, the objectives.
-
-    A time is shown as its speedup, the form that a person compares.
-    """
-    speedups = {
-        "tpot_ms": "tpot_speedup",
-        "ttft_ms": "ttft_speedup",
-        "e2e_ms": "e2e_speedup",
-        "latency_ms": "latency_speedup",
-    }
-    shown = [speedups.get(objective, objective) for objective in objectives]
-    plain = PLAIN_ONLY & set(objectives)
-    usual = ("latency_speedup", "cosine_distance") if plain else ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
-    return list(dict.fromkeys([*shown, *usual]))
 
 
 def watcher_for(console: Console) -> Progress:

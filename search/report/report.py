@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.metric import TASK_METRICS
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
-from olivine.search.config.metrics import TASK_METRICS
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
     heading,
+    headline_metrics,
     interval_text,
     measured_text,
     params_text,
@@ -25,7 +26,6 @@ from olivine.search.report.plots.front_svg import front_picture, front_svg
 from olivine.search.report.plots.history_svg import history_svg
 from olivine.search.report.plots.points import plot_pairs
 from olivine.search.report.plots.svg_axes import PLOT_STYLE
-from olivine.search.report.progress import headline_metrics
 from olivine.search.report.section_pruning import ladder
 from olivine.search.report.section_tasks import tasks
 from olivine.search.report.sections import confirmation

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import METRICS
 from olivine.search.pareto import front
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.tables import front_entry

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from olivine.search.config.metrics import TASK_METRICS
+from olivine.evaluators.metric import HEADLINES, METRICS
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
@@ -23,16 +23,6 @@ from olivine.search.report.study_view import StudyView
 from olivine.search.report.verdict import ratio
 
 _ONE = {"value": 1.0, "low": 1.0, "high": 1.0}
-_TILES = (
-    *("latency_speedup", "cosine_distance", *TASK_METRICS),
-    *("tpot_speedup", "ttft_speedup", "perplexity_ratio", "model_bytes"),
-)
-_BEHIND = {
-    "latency_speedup": "latency_ms",
-    "tpot_speedup": "tpot_ms",
-    "ttft_speedup": "ttft_ms",
-    "perplexity_ratio": "perplexity",
-}
 
 
 def summary(view: StudyView) -> dict[str, Any]:
@@ -75,7 +65,7 @@ def tiles(view: StudyView) -> list[dict[str, str]]:
             "interval": _interval(metric, chosen.metrics[metric]),
             "note": _note(metric, chosen, view.base),
         }
-        for metric in _TILES
+        for metric in HEADLINES
         if metric in chosen.metrics
     ]
 
@@ -92,12 +82,12 @@ def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
             return ""
         own, reference = chosen.value(metric), base.value(metric)
         return f"{reference / own:.1f}x smaller than the base's {value_text(metric, reference)}"
-    behind = _BEHIND.get(metric)
-    if behind is None or behind not in chosen.metrics:
+    behind = METRICS[metric].ratio_of
+    if behind not in chosen.metrics:
         return ""
     own, relation = chosen.value(behind), chosen.value(metric)
     # The base as it was beside this measurement: its record is of another text, and of another minute.
-    reference = own / relation if metric == "perplexity_ratio" else own * relation
+    reference = own / relation if METRICS[metric].direction == "minimize" else own * relation
     return f"{title(behind)} {value_text(behind, own)}, base {value_text(behind, reference)}"
 
 

@@ -13,20 +13,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.search.config.metrics import METRICS, TASK_METRICS
+from olivine.evaluators.metric import COLUMNS, METRICS, TASK_METRICS
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
+    STATE_STYLE,
     duration_text,
     heading,
+    headline_metrics,
     measured_text,
     params_text,
     scalar_text,
     varying,
 )
-from olivine.search.report.progress import headline_metrics
 from olivine.search.report.verdict import compared_metrics, verdict
 
-STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
 _ENDS = ("_low", "_high")
 #: Columns of front.csv that are no axis and no metric.
 _ABOUT = ("trial", "selected", "runtime", "dominated_probability")
@@ -98,7 +98,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("trial", justify="right")
-    metrics = [m for m in (*_SHOWN, "model_bytes") if any(_number(row.get(m)) is not None for row in rows)]
+    metrics = [m for m in COLUMNS if any(_number(row.get(m)) is not None for row in rows)]
     for metric in metrics:
         table.add_column(heading(metric), justify="right", no_wrap=True)
     table.add_column("recipe", overflow="fold", ratio=1)
@@ -114,18 +114,6 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             style="bold" if chosen else "",
         )
     return table
-
-
-_SHOWN = (
-    "latency_speedup",
-    "cosine_distance",
-    *TASK_METRICS,
-    "tpot_speedup",
-    "ttft_speedup",
-    "perplexity_ratio",
-    "kl_divergence",
-    "top1_agreement",
-)
 
 
 def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -6,38 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from olivine.evaluators.metric import METRICS, Metric
 from olivine.evaluators.stats import Interval
-from olivine.search.config.metrics import METRICS, TASK_METRICS
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import value_text
 
 Entry = Mapping[str, Any]
-
-#: metric -> what B does more of when its ratio is above 1, and when it is below.
-_VERBS = {
-    "ttft_speedup": ("prefills {} faster", "prefills {} slower"),
-    "tpot_speedup": ("decodes {} faster", "decodes {} slower"),
-    "e2e_speedup": ("is {} faster end to end", "is {} slower end to end"),
-    "prefill_tok_s": ("prefills {} faster", "prefills {} slower"),
-    "decode_tok_s": ("decodes {} faster", "decodes {} slower"),
-    "ttft_ms": ("takes {} longer to the first token", "takes {} less time to the first token"),
-    "tpot_ms": ("takes {} longer per token", "takes {} less time per token"),
-    "e2e_ms": ("takes {} longer end to end", "takes {} less time end to end"),
-    "model_bytes": ("is {} larger", "is {} smaller"),
-    "peak_rss_bytes": ("needs {} more memory", "needs {} less memory"),
-    "gpu_memory_bytes": ("needs {} more GPU memory", "needs {} less GPU memory"),
-    "load_ms": ("loads {} slower", "loads {} faster"),
-}
-#: Metrics near 0 or 1, of which a difference says more than a ratio.
-_DIFFERENCES = ("kl_divergence", "top1_agreement", "perplexity_ratio", "bits_per_byte", *TASK_METRICS)
 
 #: A factor beyond which an interval has no end.
 _ENDLESS = 1e12
 _NO_INTERVAL = "no difference found: too few samples for an interval"
 #: Factors that differ from 1 by less are shown with a decimal more.
 _NEAR = 0.1
-#: Metrics of a single reading: an interval of no width is then no precision.
-_ONCE = ("load_ms", "peak_rss_bytes", "gpu_memory_bytes")
 
 
 def compared_metrics(a: TrialRecord, b: TrialRecord) -> list[str]:
@@ -77,14 +57,15 @@ def verdict(metric: str, a: Entry | None, b: Entry | None) -> str:
     """What the two values say, such as ``B decodes 1.42x faster, 1.39 to 1.45``."""
     if a is None or b is None:
         return "not measured in both"
-    if metric in _DIFFERENCES or min(float(a["value"]), float(b["value"])) <= 0:
+    known = METRICS.get(metric)
+    if (known is not None and known.by_difference) or min(float(a["value"]), float(b["value"])) <= 0:
         return _difference_verdict(metric, difference(a, b))
     found = ratio(a, b)
     if found.low <= 0 or found.high > _ENDLESS:
         return _NO_INTERVAL
     if found.low <= 1 <= found.high:
         return "equal" if found.low == found.high else f"no difference found ({_span(found)})"
-    more, less = _VERBS.get(metric, ("is {} higher", "is {} lower"))
+    more, less = Metric.verbs if known is None else known.verbs
     if found.value > 1:
         return f"B {more.format(f'{_times(found.value, found)}x')}{_tail(metric, found)}"
     turned = Interval(1 / found.value, 1 / found.high, 1 / found.low)
@@ -110,7 +91,8 @@ def _size(metric: str, amount: float) -> str:
 
 def _tail(metric: str, found: Interval) -> str:
     if found.low == found.high:
-        return ", measured once" if metric in _ONCE else ""
+        # Of a single reading an interval of no width is no precision.
+        return ", measured once" if metric in METRICS and METRICS[metric].family == "process" else ""
     return f", {_span(found)}"
 
 
@@ -125,4 +107,6 @@ def _times(factor: float, found: Interval) -> str:
 
 
 def _signed(metric: str, amount: float) -> str:
-    return f"{100 * amount:+.1f} points" if metric == "top1_agreement" else f"{amount:+.2g}"
+    return (
+        f"{100 * amount:+.1f} points" if metric in METRICS and METRICS[metric].format == "percent" else f"{amount:+.2g}"
+    )

@@ -16,9 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
+from olivine.evaluators.metric import directed
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe, canonical, compose
-from olivine.search.config.metrics import Constraint, directed
+from olivine.search.config.constraints import Constraint
 from olivine.search.pareto import Floats, hypervolume, nondominated
 from olivine.search.records import TrialRecord
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from olivine.evaluators.metric import COLUMNS
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import OlivineError
@@ -14,9 +15,6 @@ from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmed
 from olivine.search.study.runner import StudyRunner, base_choice
 from olivine.search.workloads.language import make_evaluators
-
-#: What the report compares.
-METRICS = ("tpot_speedup", "ttft_speedup", "perplexity_ratio", "kl_divergence", "model_bytes")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class LeftOut:
 
     def to_json(self) -> dict[str, Any]:
         """JSON form for selection.json."""
-        metrics = {name: {**asdict(self.metrics[name]), "samples": []} for name in METRICS if name in self.metrics}
+        metrics = {name: {**asdict(self.metrics[name]), "samples": []} for name in COLUMNS if name in self.metrics}
         return {"axis": self.axis, "value": self.value, "plain": self.plain, "metrics": metrics, "reason": self.reason}
 
 

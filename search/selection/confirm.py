@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import HEADLINES, METRICS
 from olivine.passes.base import Scalar
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
-from olivine.search.config.metrics import METRICS, Constraint
+from olivine.search.config.constraints import Constraint
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.selection.contenders import to_confirm
@@ -142,4 +143,4 @@ def _default_threads(search: StudyRunner) -> Confirmed:
         return {}
     search.progress.phase_started("confirm: GenAI's default of one thread")
     found = unless_lost(search.progress, lambda: search.objective.time_choice({**choice, "threads": 1}))
-    return {m.metric: m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")}
+    return {m.metric: m for m in found if m.metric in HEADLINES}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from olivine.evaluators.metric import directed
+from olivine.search.config.constraints import parse_constraint
 from olivine.search.config.goal import StudyConfig
-from olivine.search.config.metrics import directed, parse_constraint
 from olivine.search.records import TrialRecord
 from olivine.search.selection.dominance import contenders
 from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks

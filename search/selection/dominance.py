@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import directed
 from olivine.evaluators.stats import LEVEL
-from olivine.search.config.metrics import directed
 from olivine.search.pareto import Floats, Mask, front, nondominated
 from olivine.search.records import TrialRecord
 

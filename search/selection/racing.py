@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from olivine.evaluators.latency.decoder import PairedDecoderLatency
-from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.latency.speedup import narrowed, widened
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS
 from olivine.evaluators.stats import Interval, pooled
 from olivine.search.selection.dominance import SURE, dominated_among, entries
 
@@ -58,7 +57,7 @@ def race(
         How often each member was measured, 1 for those that were not raced.
     """
     measured = [1] * len(members)
-    if not set(objectives) & {*PairedDecoderLatency.metrics, *PairedGraphLatency.metrics}:
+    if all(METRICS[name].family != "latency" for name in objectives):
         return measured
     started, lost = clock(), set[int]()
     while clock() - started < seconds and (racing := [i for i in tied(members, objectives) if i not in lost]):

@@ -9,10 +9,11 @@ import numpy as np
 
 from olivine.evaluators.latency.warnings import oversubscribed
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS, TASK_METRICS
 from olivine.passes.errors import OlivineError
 from olivine.passes.transforms.session_options import available_cores
+from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.goal import StudyConfig
-from olivine.search.config.metrics import METRICS, TASK_METRICS, Constraint, parse_constraint
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation, Confirmed

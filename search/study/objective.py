@@ -29,7 +29,7 @@ from olivine.passes.recipe import Recipe, compose
 from olivine.passes.store.secrets import masked
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.client import BuildOutcome
-from olivine.search.config.metrics import Constraint
+from olivine.search.config.constraints import Constraint
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.study.attempt import attempt, lost

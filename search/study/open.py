@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process import cgroup
 from olivine.evaluators.providers.interpreters import loop_of
 from olivine.passes.artifact import write_atomic
@@ -27,7 +28,6 @@ from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
 from olivine.search.cli.error_messages import LOCK_WAIT_S
 from olivine.search.config.language import LanguageStudyConfig, load_config
-from olivine.search.config.metrics import METRICS
 from olivine.search.environment import describe_environment
 from olivine.search.records import BASE, StudyDir, TrialRecord
 from olivine.search.report.progress import Progress

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from olivine.evaluators.quality.text_quality import WindowSums
+from olivine.evaluators.quality.text_quality import TextQuality, WindowSums
 from olivine.evaluators.stats import Interval
-from olivine.search.config.metrics import Constraint
+from olivine.search.config.constraints import Constraint
 from olivine.search.records import TrialRecord
 
-#: Metrics that the windows of a text tell.
-BY_WINDOWS = ("perplexity", "perplexity_ratio", "kl_divergence", "top1_agreement", "bits_per_byte")
 SIZE, WINDOWS, TEXT = "size", "first windows", "memory and full text"
 
 
@@ -55,9 +53,13 @@ class PruningRules:
 
     def kept(self, sums: WindowSums) -> str | None:
         """Whether more windows have nothing to tell: no objective, and all constraints on them surely kept."""
-        watched = [c for c in self.constraints if c.metric in BY_WINDOWS]
+        watched = [c for c in self.constraints if c.metric in TextQuality.metrics]
         bounds = sums.bounds()
-        if not watched or set(self.objectives) & set(BY_WINDOWS) or any(c.metric not in bounds for c in watched):
+        if (
+            not watched
+            or set(self.objectives) & set(TextQuality.metrics)
+            or any(c.metric not in bounds for c in watched)
+        ):
             return None
         if not all(c.holds(_worst(c, bounds[c.metric])) for c in watched):
             return None
@@ -100,7 +102,8 @@ def rung(step: str, reason: str, audited: bool = False) -> dict[str, Any]:
 def audited(records: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
     """Whom the first windows would have dropped and the full text was scored of; those with whom they were wrong.
 
-    They judge the constraints on ``BY_WINDOWS`` alone: one that keeps those was no loser, whatever else it breaks.
+    Windows judge the constraints on the metrics of ``TextQuality`` alone: one that keeps those was no loser, whatever
+    else it breaks.
     """
     checked = [r for r in records if r.ladder.get("audited") and r.state != "failed"]
     return checked, [record for record in checked if _kept_by_text(record)]
@@ -108,7 +111,7 @@ def audited(records: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[Tri
 
 def _kept_by_text(record: TrialRecord) -> bool:
     """Whether a record keeps every constraint that windows judge."""
-    return all(excess <= 0 for text, excess in record.constraints.items() if text.split()[0] in BY_WINDOWS)
+    return all(excess <= 0 for text, excess in record.constraints.items() if text.split()[0] in TextQuality.metrics)
 
 
 def _best(constraint: Constraint, found: Interval) -> float:

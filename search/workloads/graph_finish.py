@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import TASK_METRICS
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.graphs.catalog import PlainRecipe
-from olivine.search.config.metrics import TASK_METRICS
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.graph_folder import export_plain
 from olivine.search.records import TrialRecord

@@ -26,7 +26,7 @@ from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.text_quality import MIN_WINDOWS, TextQuality, WindowSums
-from olivine.search.config.metrics import parse_constraint
+from olivine.search.config.constraints import parse_constraint
 from olivine.search.study.pruning import PruningRules
 
 #: Recorded sums of tokens' losses: tests replay them too, so they are tracked.

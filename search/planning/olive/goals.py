@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from olivine.evaluators.metric import SPEEDUPS
 from olivine.search.planning.auto_config import WIKITEXT
 from olivine.search.planning.olive.model import Notes
 from olivine.search.planning.olive.workflow import Workflow, mapping, sequence
 
 #: How much perplexity may grow where a workflow says nothing about quality.
 USUAL_LOSS = "perplexity_ratio <= 1.05"
-_SPEEDUPS = {"tpot_ms": "tpot_speedup", "ttft_ms": "ttft_speedup", "e2e_ms": "e2e_speedup"}
 _WIKITEXT = "wikitext"
 
 
@@ -112,15 +112,15 @@ def _condition(ours: str, goal: Mapping[str, Any], place: str, kept: Notes, lost
     if not isinstance(value, int | float) or isinstance(value, bool):
         lost.append((place, f"{kind} {value}: no number"))
         return []
-    if kind == "percent-min-improvement" and ours in _SPEEDUPS and 0 <= share < 1:
-        text = f"{_SPEEDUPS[ours]} >= {1 / (1 - share):.4g}"
-    elif kind == "percent-max-degradation" and ours in _SPEEDUPS and share >= 0:
-        text = f"{_SPEEDUPS[ours]} >= {1 / (1 + share):.4g}"
+    if kind == "percent-min-improvement" and ours in SPEEDUPS and 0 <= share < 1:
+        text = f"{SPEEDUPS[ours]} >= {1 / (1 - share):.4g}"
+    elif kind == "percent-max-degradation" and ours in SPEEDUPS and share >= 0:
+        text = f"{SPEEDUPS[ours]} >= {1 / (1 + share):.4g}"
     elif kind == "percent-min-improvement" and ours in ("decode_tok_s", "prefill_tok_s") and share >= 0:
         text = f"{'tpot' if ours == 'decode_tok_s' else 'ttft'}_speedup >= {1 + share:.4g}"
     elif kind == "percent-max-degradation" and ours == "perplexity_ratio" and share > 0:
         text = f"perplexity_ratio <= {1 + share:.4g}"
-    elif kind == "threshold" and (ours in _SPEEDUPS or ours == "model_bytes") and value > 0:
+    elif kind == "threshold" and (ours in SPEEDUPS or ours == "model_bytes") and value > 0:
         text = f"{ours} <= {value:g}"
     if not text:
         lost.append((place, f"{kind} {value:g} of {ours}: write a condition of your own into select.where"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import METRICS
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import duration_text, interval_text, scalar_text, title
 from olivine.search.report.study_view import StudyView

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import METRICS
 from olivine.search.report.formatting import title
 from olivine.search.report.plots.points import PlotPoint, marks
 from olivine.search.report.study_view import StudyView

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from olivine.search.config.metrics import METRICS, parse_constraint
+from olivine.evaluators.metric import METRICS
+from olivine.search.config.constraints import parse_constraint
 from olivine.search.pareto import nondominated
 from olivine.search.records import StudyDir
 from olivine.search.report.formatting import title

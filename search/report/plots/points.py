@@ -5,23 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from olivine.evaluators.metric import HEADLINES, METRICS
 from olivine.passes.quantize.precisions import is_uniform
-from olivine.search.config.metrics import TASK_METRICS
 from olivine.search.records import TrialRecord
-from olivine.search.report.formatting import interval_text, params_text, title, varying
-from olivine.search.report.progress import headline_metrics
+from olivine.search.report.formatting import headline_metrics, interval_text, params_text, title, varying
 from olivine.search.report.study_view import StudyView
-
-#: The metric that goes up the y axis, where an objective is one of these.
-_QUALITY = (
-    "perplexity_ratio",
-    "kl_divergence",
-    "perplexity",
-    "bits_per_byte",
-    "cosine_distance",
-    "top1_agreement",
-    *TASK_METRICS,
-)
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class PlotPoint:
 def plot_pairs(objectives: tuple[str, ...]) -> list[tuple[str, str]]:
     """The (x, y) metrics of each picture: quality upwards, the others to the right, times as speedups."""
     shown = headline_metrics(objectives)[: len(objectives)]
-    up = next((name for name in shown if name in _QUALITY), shown[-1])
+    up = next((name for name in shown if METRICS[name].family in ("quality", "task")), shown[-1])
     return [(name, up) for name in shown if name != up]
 
 
@@ -78,6 +66,6 @@ def _triple(record: TrialRecord, metric: str) -> tuple[float, float, float]:
 def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) -> str:
     words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(kind, record.state)
     lines = [f"trial {record.number}, {words}", params_text(record.params, axes)]
-    shown = [m for m in dict.fromkeys([x, y, "ttft_speedup", "model_bytes"]) if m in record.metrics]
+    shown = [m for m in dict.fromkeys([x, y, *HEADLINES]) if m in record.metrics]
     lines += [f"{title(metric)} {interval_text(metric, record.metrics[metric])}" for metric in shown]
     return "\n".join(line for line in [*lines, record.reason] if line)

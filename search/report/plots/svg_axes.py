@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from olivine.search.config.metrics import METRICS
+from olivine.evaluators.metric import METRICS
 
 #: What a picture outside of the report needs: the report's page brings the same names itself.
 STANDALONE_STYLE = """
@@ -79,11 +79,10 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 def tick_text(metric: str, value: float, step: float) -> str:
     """A tick's label, with the decimals that its neighbours need."""
-    unit = METRICS[metric].unit if metric in METRICS else ""
-    if unit == "bytes":
+    if METRICS[metric].unit == "bytes":
         return f"{value / 1e6:.0f} MB" if step >= 1e6 else f"{value / 1e3:.0f} kB"
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:.{decimals}f}{'x' if metric.endswith('_speedup') else ''}"
+    return f"{value:.{decimals}f}{'x' if METRICS[metric].format == 'factor' else ''}"
 
 
 def axes_svg(x: Scale, y: Scale, names: tuple[str, str], titles: tuple[str, str]) -> str:

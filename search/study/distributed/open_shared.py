@@ -11,10 +11,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from olivine.evaluators.metric import METRICS
 from olivine.passes.artifact import digest
 from olivine.passes.errors import UsageError
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.config.metrics import METRICS
 from olivine.search.records import StudyDir
 from olivine.search.study.distributed.heartbeat import BEAT_S, WorkerRegistry
 from olivine.search.study.distributed.shared_study import SharedStudy

@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 import yaml
 
+from olivine.evaluators.metric import metrics_of
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import UsageError
 from olivine.search.config.graph import is_plain
 from olivine.search.config.language import parse_config
-from olivine.search.config.metrics import LANGUAGE_METRICS
 from olivine.search.config.schema import json_schema, plain_schema, plain_text, to_text
 
 ROOT = Path(__file__).parents[3]
@@ -70,7 +70,7 @@ def test_every_axis_completes_with_its_values(name: str) -> None:
         assert not VALIDATOR.is_valid(sound(enqueue=[{name: [value]}]))
 
 
-@pytest.mark.parametrize("metric", LANGUAGE_METRICS)
+@pytest.mark.parametrize("metric", metrics_of("language"))
 def test_every_metric_can_be_objective_and_constraint(metric: str) -> None:
     other = "tpot_ms" if metric != "tpot_ms" else "ttft_ms"
     assert VALIDATOR.is_valid(sound(objectives=[metric, other], constraints=[f"{metric} >= 1.5e-3"]))

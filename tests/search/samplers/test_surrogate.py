@@ -9,7 +9,7 @@ import pytest
 
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe, compose
-from olivine.search.config.metrics import parse_constraint
+from olivine.search.config.constraints import parse_constraint
 from olivine.search.config.space import Space, parse_space
 from olivine.search.pareto import hypervolume
 from olivine.search.records import TrialRecord

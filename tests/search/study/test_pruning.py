@@ -9,7 +9,7 @@ import pytest
 from study_folder import OBJECTIVES, records
 
 from olivine.evaluators.quality.text_quality import WindowSums
-from olivine.search.config.metrics import parse_constraint
+from olivine.search.config.constraints import parse_constraint
 from olivine.search.report.section_pruning import ladder as shown
 from olivine.search.report.study_view import StudyView
 from olivine.search.study.pruning import WINDOWS, PruningRules, audited, rung

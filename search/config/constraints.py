@@ -1,92 +1,15 @@
-"""Every metric that a study knows: its unit, its direction, and the constraints written over it."""
+"""Constraints over metrics, such as ``model_bytes <= 250MB``: read, checked against a value, printed."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from olivine.evaluators.metric import METRICS, Metric
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.search.config.quantities import unit_bytes
-
-Direction = Literal["minimize", "maximize"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric.
-
-    Attributes:
-        unit: of its values.
-        direction: what is better.
-        doc: one line for the JSON schema and the report.
-        low: the least value that it can take.
-        high: the greatest value that it can take.
-    """
-
-    unit: str
-    direction: Direction
-    doc: str
-    low: float = 0.0
-    high: float = math.inf
-
-
-METRICS: dict[str, Metric] = {
-    "ttft_ms": Metric("ms", "minimize", "time to first token: prefill of the prompt"),
-    "tpot_ms": Metric("ms", "minimize", "time per output token: decode"),
-    "e2e_ms": Metric("ms", "minimize", "prompt in, last token out"),
-    "prefill_tok_s": Metric("tok/s", "maximize", "prompt tokens a second"),
-    "decode_tok_s": Metric("tok/s", "maximize", "output tokens a second"),
-    "ttft_speedup": Metric("ratio", "maximize", "ttft_ms of the base / of the candidate"),
-    "tpot_speedup": Metric("ratio", "maximize", "tpot_ms of the base / of the candidate"),
-    "e2e_speedup": Metric("ratio", "maximize", "e2e_ms of the base / of the candidate"),
-    "perplexity": Metric("1", "minimize", "exp of the mean negative log-likelihood per token", low=1.0),
-    "perplexity_ratio": Metric("ratio", "minimize", "perplexity of the candidate / of the base, same tokens"),
-    "kl_divergence": Metric("nats", "minimize", "KL of the base's next-token distribution to the candidate's"),
-    "top1_agreement": Metric(
-        "ratio", "maximize", "share of tokens at which both predict the same next token", high=1.0
-    ),
-    "bits_per_byte": Metric("bits/byte", "minimize", "negative log-likelihood in bits per byte of text"),
-    "model_bytes": Metric("bytes", "minimize", "size of the graph and its weights"),
-    "peak_rss_bytes": Metric("bytes", "minimize", "peak resident memory of the process that runs the model"),
-    "gpu_memory_bytes": Metric(
-        "bytes", "minimize", "what the GPU holds for the loaded model and its cache; measured on CUDA only"
-    ),
-    "latency_ms": Metric("ms", "minimize", "time of a run of a plain graph, geometric mean over the named shapes"),
-    "latency_speedup": Metric("ratio", "maximize", "latency_ms of the base / of the candidate"),
-    "cosine_distance": Metric("1", "minimize", "1 - cosine of a plain graph's output and the base's", high=2.0),
-    "task_score": Metric(
-        "ratio",
-        "maximize",
-        "metric of evaluation.task over labelled rows, of a plain graph",
-        low=-1.0,
-        high=1.0,
-    ),
-    "task_drop": Metric(
-        "ratio", "minimize", "task_score of the base - of the candidate, same rows", low=-2.0, high=2.0
-    ),
-    "load_ms": Metric("ms", "minimize", "time to load the model"),
-}
-
-#: What is measured on a user's own labelled rows, where a study names some.
-TASK_METRICS = ("task_score", "task_drop")
-#: What is measured of a plain graph: one that is no decoder.
-PLAIN_METRICS = (
-    "latency_ms",
-    "latency_speedup",
-    "cosine_distance",
-    "kl_divergence",
-    "top1_agreement",
-    *TASK_METRICS,
-    "model_bytes",
-    "peak_rss_bytes",
-    "load_ms",
-)
-#: What is measured of plain graphs alone; and what of language models.
-PLAIN_ONLY = frozenset({"latency_ms", "latency_speedup", "cosine_distance", *TASK_METRICS})
-LANGUAGE_METRICS = tuple(name for name in METRICS if name not in PLAIN_ONLY)
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CONSTRAINT = re.compile(rf"\s*(\w+)\s*([<>=!≤≥]+)\s*({_NUMBER})\s*([A-Za-z%]*)\s*")
@@ -166,8 +89,3 @@ def contradictions(constraints: Sequence[Constraint]) -> list[str]:
         for most in constraints
         if least.metric == most.metric and (least.relation, most.relation) == (">=", "<=") and least.bound > most.bound
     ]
-
-
-def directed(metric: str, value: float) -> float:
-    """``value`` as a number to be minimized."""
-    return value if METRICS[metric].direction == "minimize" else -value

@@ -4,27 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olivine.evaluators.latency.decoder import PairedDecoderLatency
-from olivine.evaluators.latency.graph import PairedGraphLatency
-from olivine.evaluators.memory import Memory
-from olivine.evaluators.quality.output_fidelity import Fidelity
-from olivine.evaluators.quality.task_score import TaskScore
-from olivine.evaluators.quality.text_quality import UNITS, TextQuality
+from olivine.evaluators.metric import METRICS
 from olivine.passes.errors import UsageError
-from olivine.search.config.metrics import METRICS, Constraint, contradictions, parse_constraint
-
-
-def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
-    measured = {
-        name
-        for evaluator in (Memory, TextQuality, PairedDecoderLatency, Fidelity, PairedGraphLatency, TaskScore)
-        for name in evaluator.metrics
-    }
-    assert measured == set(METRICS)
-
-
-def test_quality_metrics_carry_the_units_of_their_measurements() -> None:
-    assert {name: METRICS[name].unit for name in UNITS} == UNITS
+from olivine.search.config.constraints import Constraint, contradictions, parse_constraint
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,284 @@
+"""Metric: one row for each quantity that olivine measures; names, units and words for people come from here alone.
+
+``METRICS`` is in the order in which tables show them: latency, quality, a user's own task, size, the process.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["minimize", "maximize"]
+Family = Literal["latency", "quality", "task", "size", "process"]
+ModelKind = Literal["language", "graph"]
+
+_BOTH: tuple[ModelKind, ...] = ("language", "graph")
+_LANGUAGE: tuple[ModelKind, ...] = ("language",)
+_GRAPH: tuple[ModelKind, ...] = ("graph",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: as in configs, records and front.csv; carries the unit where it has one.
+        unit: of its values.
+        direction: the better one.
+        family: ``latency`` of paired runs, ``quality`` against the base's outputs, ``task`` on a user's labelled rows,
+            ``size`` of the files, ``process`` for what one process reads once.
+        doc: one line for the JSON schema and the documentation.
+        title: what a person calls it, where its name is not shown.
+        short: column heading, where the title is too wide.
+        kinds: the kinds of model that it is measured of.
+        low: least value that it can take.
+        high: greatest value that it can take.
+        format: ``factor`` prints 2.41x, ``percent`` prints 97.1 %, ``unit`` prints the number with its unit.
+        ratio_of: the metric of which it is the ratio between candidate and base.
+        relative: compares a candidate with the base, so that the base itself has 1 or 0.
+        shown: ``headline`` among the few numbers that sum up a candidate, ``column`` in the table of the front too,
+            ``detail`` elsewhere.
+        by_difference: two of its values are compared by their difference, since both are near 0 or 1.
+        verbs: what a model does whose value is higher by a factor ``{}``, and one whose value is lower.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    family: Family
+    doc: str
+    title: str
+    short: str = ""
+    kinds: tuple[ModelKind, ...] = _LANGUAGE
+    low: float = 0.0
+    high: float = math.inf
+    format: Literal["factor", "percent", "unit"] = "unit"
+    ratio_of: str = ""
+    relative: bool = False
+    shown: Literal["headline", "column", "detail"] = "detail"
+    by_difference: bool = False
+    verbs: tuple[str, str] = ("is {} higher", "is {} lower")
+
+    @property
+    def heading(self) -> str:
+        """Its column heading."""
+        return self.short or self.title
+
+
+def _time(name: str, title: str, doc: str, what: str, kinds: tuple[ModelKind, ...] = _LANGUAGE) -> Metric:
+    return Metric(
+        name=name,
+        unit="ms",
+        direction="minimize",
+        family="latency",
+        doc=doc,
+        title=title,
+        kinds=kinds,
+        verbs=(f"takes {{}} longer{what}", f"takes {{}} less time{what}"),
+    )
+
+
+def _rate(name: str, title: str, doc: str, verb: str) -> Metric:
+    return Metric(
+        name=name, unit="tok/s", direction="maximize", family="latency", doc=doc, title=title, verbs=_faster(verb)
+    )
+
+
+def _faster(verb: str, what: str = "") -> tuple[str, str]:
+    return f"{verb} {{}} faster{what}", f"{verb} {{}} slower{what}"
+
+
+def _speedup(of: str, title: str, short: str, verbs: tuple[str, str], kind: ModelKind = "language") -> Metric:
+    return Metric(
+        name=of.replace("_ms", "_speedup"),
+        unit="ratio",
+        direction="maximize",
+        family="latency",
+        doc=f"{of} of the base / of the candidate",
+        title=title,
+        short=short,
+        kinds=(kind,),
+        format="factor",
+        ratio_of=of,
+        relative=True,
+        shown="detail" if of == "e2e_ms" else "headline",
+        verbs=verbs,
+    )
+
+
+_ROWS = (
+    _time("tpot_ms", "time per token", "time per output token: decode", " per token"),
+    _time("ttft_ms", "time to first token", "time to first token: prefill of the prompt", " to the first token"),
+    _time("e2e_ms", "end to end", "prompt in, last token out", " end to end"),
+    _rate("decode_tok_s", "decode rate", "output tokens a second", "decodes"),
+    _rate("prefill_tok_s", "prefill rate", "prompt tokens a second", "prefills"),
+    _speedup("tpot_ms", "decode speedup", "decode", _faster("decodes")),
+    _speedup("ttft_ms", "prefill speedup", "prefill", _faster("prefills")),
+    _speedup("e2e_ms", "end-to-end speedup", "end to end", _faster("is", " end to end")),
+    _time("latency_ms", "latency", "time of a run of a plain graph, geometric mean over the named shapes", "", _GRAPH),
+    _speedup("latency_ms", "speedup", "", _faster("is"), "graph"),
+    Metric(
+        name="cosine_distance",
+        unit="1",
+        direction="minimize",
+        family="quality",
+        doc="1 - cosine of a plain graph's output and the base's",
+        title="cosine distance",
+        short="1 - cosine",
+        kinds=_GRAPH,
+        high=2.0,
+        relative=True,
+        shown="headline",
+    ),
+    Metric(
+        name="task_score",
+        unit="ratio",
+        direction="maximize",
+        family="task",
+        doc="metric of evaluation.task over labelled rows, of a plain graph",
+        title="task score",
+        kinds=_GRAPH,
+        low=-1.0,
+        high=1.0,
+        shown="headline",
+        by_difference=True,
+    ),
+    Metric(
+        name="task_drop",
+        unit="ratio",
+        direction="minimize",
+        family="task",
+        doc="task_score of the base - of the candidate, same rows",
+        title="task drop",
+        kinds=_GRAPH,
+        low=-2.0,
+        high=2.0,
+        relative=True,
+        shown="headline",
+        by_difference=True,
+    ),
+    Metric(
+        name="perplexity",
+        unit="1",
+        direction="minimize",
+        family="quality",
+        doc="exp of the mean negative log-likelihood per token",
+        title="perplexity",
+        low=1.0,
+    ),
+    Metric(
+        name="perplexity_ratio",
+        unit="ratio",
+        direction="minimize",
+        family="quality",
+        doc="perplexity of the candidate / of the base, same tokens",
+        title="perplexity ratio",
+        short="ppl ratio",
+        ratio_of="perplexity",
+        relative=True,
+        shown="headline",
+        by_difference=True,
+    ),
+    Metric(
+        name="kl_divergence",
+        unit="nats",
+        direction="minimize",
+        family="quality",
+        doc="KL of the base's next-token distribution to the candidate's",
+        title="KL divergence",
+        short="KL",
+        kinds=_BOTH,
+        relative=True,
+        shown="column",
+        by_difference=True,
+    ),
+    Metric(
+        name="top1_agreement",
+        unit="ratio",
+        direction="maximize",
+        family="quality",
+        doc="share of tokens at which both predict the same next token",
+        title="top-1 agreement",
+        short="top-1",
+        kinds=_BOTH,
+        high=1.0,
+        format="percent",
+        relative=True,
+        shown="column",
+        by_difference=True,
+    ),
+    Metric(
+        name="bits_per_byte",
+        unit="bits/byte",
+        direction="minimize",
+        family="quality",
+        doc="negative log-likelihood in bits per byte of text",
+        title="bits per byte",
+        by_difference=True,
+    ),
+    Metric(
+        name="model_bytes",
+        unit="bytes",
+        direction="minimize",
+        family="size",
+        doc="size of the graph and its weights",
+        title="model size",
+        short="size",
+        kinds=_BOTH,
+        shown="headline",
+        verbs=("is {} larger", "is {} smaller"),
+    ),
+    Metric(
+        name="peak_rss_bytes",
+        unit="bytes",
+        direction="minimize",
+        family="process",
+        doc="peak resident memory of the process that runs the model",
+        title="peak memory",
+        short="memory",
+        kinds=_BOTH,
+        verbs=("needs {} more memory", "needs {} less memory"),
+    ),
+    Metric(
+        name="gpu_memory_bytes",
+        unit="bytes",
+        direction="minimize",
+        family="process",
+        doc="what the GPU holds for the loaded model and its cache; measured on CUDA only",
+        title="GPU memory",
+        verbs=("needs {} more GPU memory", "needs {} less GPU memory"),
+    ),
+    Metric(
+        name="load_ms",
+        unit="ms",
+        direction="minimize",
+        family="process",
+        doc="time to load the model",
+        title="load time",
+        kinds=_BOTH,
+        verbs=("loads {} slower", "loads {} faster"),
+    ),
+)
+
+#: Name -> metric.
+METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+
+#: Metrics that sum up a candidate: tiles of the report, the last lines of a command.
+HEADLINES = tuple(name for name, metric in METRICS.items() if metric.shown == "headline")
+#: Columns of the table of the front.
+COLUMNS = tuple(name for name, metric in METRICS.items() if metric.shown != "detail")
+#: Metrics of a user's own labelled rows, where a study names some.
+TASK_METRICS = tuple(name for name, metric in METRICS.items() if metric.family == "task")
+#: Time -> its speedup, the form in which people compare times.
+SPEEDUPS = {metric.ratio_of: name for name, metric in METRICS.items() if metric.format == "factor"}
+
+
+def metrics_of(kind: ModelKind) -> tuple[str, ...]:
+    """Names of the metrics that are measured of one kind of model."""
+    return tuple(name for name, metric in METRICS.items() if kind in metric.kinds)
+
+
+def directed(metric: str, value: float) -> float:
+    """``value`` as a number to be minimized."""
+    return value if METRICS[metric].direction == "minimize" else -value
