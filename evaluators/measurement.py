@@ -52,6 +52,6 @@ class Evaluator(Protocol):
         """Measure ``candidate`` against ``reference``; both are loaded models in processes of their own.
 
         Raises:
-            ArmFailed: when a process died, hung or answered garbage.
+            ModelProcessFailed: when a process died, hung or answered garbage.
         """
         ...

@@ -19,9 +19,9 @@ class Memory:
     """``model_bytes``, ``peak_rss_bytes`` and ``load_ms`` of a candidate.
 
     The peak is that of the model's own process over loading, one prompt and a few new tokens, as a user would
-    run it; Python and the libraries are part of it (some 50 MB). Run it on an arm that has just been loaded,
+    run it; Python and the libraries are part of it (some 50 MB). Run it on a process that has just been loaded,
     before
-    quality: scoring holds the logits of a whole window, which no deployment does. On an arm that has scored
+    quality: scoring holds the logits of a whole window, which no deployment does. On a process that has scored
     already, the peak starts anew from what is resident, and the protocol says ``"fresh": false``.
 
     Attributes:
@@ -42,7 +42,7 @@ class Memory:
             ValueError: when ``candidate`` has no model yet.
         """
         if candidate.loaded is None or candidate.folder is None:
-            raise ValueError("load a model into the arm before measuring its memory")
+            raise ValueError("load a model into the process before measuring its memory")
         fresh = not candidate.stats().scored
         protocol = {"prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens, "fresh": fresh}
         if not fresh:

@@ -1,4 +1,4 @@
-"""Simulated times of two arms that are equally fast, as a shared machine gives them."""
+"""Simulated times of two processes that are equally fast, as a shared machine gives them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from olivine.evaluators.stats import Floats
 
 
 def times(rng: np.random.Generator, rounds: int, processes: int, luck: float) -> Floats:
-    """[2, rounds] times of two arms that are equally fast: moods that they share, hits, luck by process."""
+    """[2, rounds] times of two processes that are equally fast: moods that they share, hits, luck by process."""
     moods = np.exp(0.15 * np.cumsum(rng.normal(0, 0.3, rounds)))
     hits = 1 + rng.exponential(0.3, (2, rounds)) * (rng.random((2, rounds)) < 0.3)
     owner = np.arange(rounds) * processes // rounds

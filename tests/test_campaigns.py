@@ -72,8 +72,8 @@ def test_estimators_are_compared_on_recorded_runs() -> None:
 
     def run() -> campaign.Row:
         process = [0] * 6 + [1] * 6
-        times = {f"{arm}ttft_ms": (100 * np.exp(0.01 * rng.normal(size=12))).tolist() for arm in ("base_", "")}
-        steps = {f"{arm}step_ms": (10 * np.exp(0.01 * rng.normal(size=(24, 3)))).tolist() for arm in ("base_", "")}
+        times = {f"{side}ttft_ms": (100 * np.exp(0.01 * rng.normal(size=12))).tolist() for side in ("base_", "")}
+        steps = {f"{side}step_ms": (10 * np.exp(0.01 * rng.normal(size=(24, 3)))).tolist() for side in ("base_", "")}
         about = {"threads": 1, "seconds": 10.0, "cold_steps": 1, "processes": 2}
         return {**about, "samples": {"process": process, **times, **steps}}
 

@@ -17,7 +17,7 @@ from tiny_study import tiny_yaml, write_text
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.process.client import ModelProcess
-from olivine.evaluators.providers.interpreters import arm_options
+from olivine.evaluators.providers.interpreters import process_options
 from olivine.evaluators.providers.state import provider_state
 from olivine.passes.base import Scalar
 from olivine.passes.pipeline import build
@@ -67,12 +67,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return make
 
 
-def arm(folder: Path) -> ModelProcess:
-    return ModelProcess.open(folder, **arm_options("cuda"))
+def process(folder: Path) -> ModelProcess:
+    return ModelProcess.open(folder, **process_options("cuda"))
 
 
 def test_the_provider_works_with_every_kernel(figures: list[str]) -> None:
-    options = arm_options("cuda")
+    options = process_options("cuda")
     state = provider_state("cuda", options["python"])
     figures.append(f"ONNX Runtime {state.runtime}: {state.state} {state.detail}; kernels {dict(state.kernels or {})}")
     assert state.state == "works", state.detail
@@ -83,7 +83,7 @@ def test_each_form_runs_on_the_gpu_near_the_float_model(
     form: str, built: Built, figures: list[str], tmp_path: Path
 ) -> None:
     windows = [(list(range(3, 131)), 100)]
-    with arm(built("fp16")) as base, arm(built(form)) as candidate:
+    with process(built("fp16")) as base, process(built(form)) as candidate:
         assert candidate.loaded is not None
         assert candidate.loaded.provider == "CUDAExecutionProvider"
         base.reference(windows, tmp_path / "ref.npz", 512)
@@ -97,7 +97,7 @@ def test_each_form_runs_on_the_gpu_near_the_float_model(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_is_timed_beside_fp16_and_its_gpu_memory_is_read(form: str, built: Built, figures: list[str]) -> None:
-    with arm(built("fp16")) as base, arm(built(form)) as candidate:
+    with process(built("fp16")) as base, process(built(form)) as candidate:
         memory = {m.metric: m for m in Memory(128).evaluate(candidate, base)}
         latency = {m.metric: m for m in PairedDecoderLatency(128, 64, max_seconds=10).evaluate(candidate, base)}
     decode, prefill = latency["tpot_speedup"], latency["ttft_speedup"]
@@ -111,7 +111,7 @@ def test_each_form_is_timed_beside_fp16_and_its_gpu_memory_is_read(form: str, bu
 
 def test_decode_is_timed_with_the_device_synchronised(built: Built) -> None:
     """Sixteen times the tokens take several times as long: calls that only queue work would take no time."""
-    with arm(built("fp16")) as one:
+    with process(built("fp16")) as one:
         one.prefill(PROMPT, 300)
         one.decode(8)
         few, many = sum(one.decode(8).ms), sum(one.decode(128).ms)

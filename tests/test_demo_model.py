@@ -32,8 +32,8 @@ def test_perplexity_of_the_float_base_agrees_with_transformers(tmp_path: Path) -
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:12]), base.path)
     windows = draw(text, TextProtocol(256, 256), 3)
 
-    with ModelProcess.open(base.path) as arm:
-        arm.reference([(w.tokens, w.scored) for w in windows], tmp_path / "base.npz", 1)
+    with ModelProcess.open(base.path) as process:
+        process.reference([(w.tokens, w.scored) for w in windows], tmp_path / "base.npz", 1)
     with np.load(tmp_path / "base.npz") as stored:
         ours = sum(stored[f"nll_{n}"].sum(dtype=np.float64) for n in range(len(windows)))
 

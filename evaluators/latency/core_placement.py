@@ -2,7 +2,7 @@
 
 Where a host moves virtual cores apart and back (:mod:`olivine.evaluators.latency.core_distance`), a speedup depends on
 when it was measured. Cores that have rested for some milliseconds wake up side by side, as they do in a program that
-waits for its next prompt; so the arms rest until that is so, and rounds in which the cores were elsewhere are left out.
+waits for its next prompt; so the models rest until that is so. Rounds in which the cores were elsewhere are left out.
 """
 
 from __future__ import annotations

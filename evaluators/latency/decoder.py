@@ -1,8 +1,8 @@
 """Paired latency: the candidate and the resident base take turns, so that the machine's drift cancels.
 
-A round is one prefill of each arm, then a few short visits of decode to each; in every pair of visits a coin says
-who is first. While one arm runs the other one stands still. The first steps of a visit fill the caches and wake
-the threads, and do not count. After some seconds both arms go on in fresh processes: each process has luck of its
+A round is one prefill of each process, then a few short visits of decode to each; in every pair of visits a coin says
+who is first. While one process runs the other one stands still. The first steps of a visit fill the caches and wake
+the threads, and do not count. After some seconds both models go on in fresh processes: each process has luck of its
 own. :mod:`olivine.evaluators.latency.speedup` makes speedups and intervals of the readings.
 """
 
@@ -101,18 +101,18 @@ class PairedDecoderLatency:
         """
         rng = np.random.default_rng(self.seed)
         turns = Interleaver([reference] if candidate is reference else [reference, candidate])
-        vocab_size = min(arm.vocab_size for arm in turns.arms)
+        vocab_size = min(process.vocab_size for process in turns.processes)
         prompt = [int(token) for token in rng.integers(0, vocab_size, self.prompt_tokens)]
-        processes = self._processes(turns.arms)
+        process_count = self._process_count(turns.processes)
         stolen, begun = stolen_s(), time.monotonic()
         with turns.ahead_of_others(self.max_seconds):
             started = self.clock()
             visits, warmup, steady = self._warm_up(turns, prompt)
-            readings = [Readings(visits) for _ in turns.arms]
-            ended_by = self._rounds(turns, prompt, readings, rng, started, processes)
+            readings = [Readings(visits) for _ in turns.processes]
+            ended_by = self._rounds(turns, prompt, readings, rng, started, process_count)
         distances = readings[0].core_distance
         counted = turns.counted(distances)
-        readings, moved = ([arm.of_rounds(kept) for arm in readings] for kept in (counted, ~counted))
+        readings, moved = ([process.of_rounds(kept) for process in readings] for kept in (counted, ~counted))
         stolen_share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         if self.base_pool is not None:
             self.base_pool.add(readings[0].ttft_ms, readings[0].tpot_ms().tolist())
@@ -130,23 +130,23 @@ class PairedDecoderLatency:
             "ended_by": ended_by,
             "asked_half_width": self.half_width,
             "estimator": ESTIMATOR,
-            "milliseconds": "own readings" if len(turns.arms) == 1 else "base's pooled median / speedup",
+            "milliseconds": "own readings" if len(turns.processes) == 1 else "base's pooled median / speedup",
             "priority": "raised" if turns.hurried else "usual",
             "cautions": [
-                *timing_cautions(stolen_share, frequency_governor(), steady, [arm.ttft_ms for arm in readings]),
+                *timing_cautions(stolen_share, frequency_governor(), steady, [process.ttft_ms for process in readings]),
                 *core_cautions(facts.get("core_distance", {}), len(distances)),
             ],
             "stolen_share": round(stolen_share, 4),
-            "foreign_cores": round(float(np.mean([arm.foreign_cores for arm in readings])), 3),
+            "foreign_cores": round(float(np.mean([process.foreign_cores for process in readings])), 3),
             **facts,
         }
         return self._summarise(readings, moved, protocol)
 
-    def _processes(self, arms: Sequence[TimedProcess]) -> int:
-        """How many processes each arm gets: new ones every few seconds, unless the models take long to load."""
-        if len(arms) == 1:
+    def _process_count(self, processes: Sequence[TimedProcess]) -> int:
+        """How many processes each model gets: new ones every few seconds, unless the models take long to load."""
+        if len(processes) == 1:
             return 1
-        seconds = max(PROCESS_SECONDS, PER_LOAD * sum(arm.load_seconds for arm in arms))
+        seconds = max(PROCESS_SECONDS, PER_LOAD * sum(process.load_seconds for process in processes))
         return max(1, min(round(self.max_seconds / seconds), MAX_PROCESSES))
 
     def _rounds(
@@ -156,25 +156,25 @@ class PairedDecoderLatency:
         readings: Sequence[Readings],
         rng: np.random.Generator,
         started: float,
-        processes: int,
+        process_count: int,
     ) -> str:
         """Rounds until the half-width is reached or time or rounds are spent; returns which it was."""
         spent = 0.0
-        for process in range(processes):
-            if process:
+        for start in range(process_count):
+            if start:
                 turns.restart(rng)
                 held = turns.reserve(self.prompt_tokens)
                 started = self.clock()
                 self._wake(turns, prompt[:WAKING_TOKENS] if held else prompt, readings[0].visits)
-            share = (process + 1) / processes
+            share = (start + 1) / process_count
             distances = readings[0].core_distance
             needed, rounds, kept = share * MIN_ROUNDS, len(distances), turns.kept(distances)
             while (
                 spent + self.clock() - started < share * self.max_seconds
                 or (kept < needed and rounds < MOST_TRIES * needed)
-                or process not in readings[0].process
+                or start not in readings[0].process
             ):
-                self._round(turns, prompt, readings, rng, process)
+                self._round(turns, prompt, readings, rng, start)
                 rounds, kept = rounds + 1, turns.kept(distances)
                 if kept >= MIN_ROUNDS and kept % CHECK_EVERY == 0 and self._precise(readings, turns):
                     return "half_width"
@@ -191,7 +191,7 @@ class PairedDecoderLatency:
         rng: np.random.Generator,
         process: int,
     ) -> None:
-        """A prefill of each arm, then visits of decode, the order of each pair left to chance."""
+        """A prefill of each process, then visits of decode, the order of each pair left to chance."""
         turns.change_core(rng)
         _, start = turns.settle()
         distances = [start]
@@ -206,20 +206,20 @@ class PairedDecoderLatency:
             for index in rng.permutation(len(readings)):
                 readings[index].step_ms.append(turns.decode(index, visits.steps).ms)
         distance = oddest([*distances, turns.look()])
-        for arm in readings:
-            arm.core_distance.append(distance)
+        for each in readings:
+            each.core_distance.append(distance)
 
     def _wake(self, turns: Interleaver, prompt: Sequence[int], visits: Visits) -> None:
         """Let fresh processes run once."""
-        for index in range(len(turns.arms)):
+        for index in range(len(turns.processes)):
             turns.prefill(index, prompt, self.new_tokens)
             turns.decode(index, visits.steps)
 
     def _warm_up(self, turns: Interleaver, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
-        """Run rounds that do not count until no arm is still getting faster, by its own times.
+        """Run rounds that do not count until no process is still getting faster, by its own times.
 
         Returns:
-            How rounds visit the arms, the number of rounds run, and whether the arms had become steady.
+            How rounds visit the processes, the number of rounds run, and whether the processes had become steady.
         """
         turns.reserve(self.prompt_tokens)
         started = self.clock()
@@ -230,7 +230,7 @@ class PairedDecoderLatency:
         while rounds < MAX_WARMUP_ROUNDS:
             rounds += 1
             prefills, decodes = [], []
-            for index in range(len(turns.arms)):
+            for index in range(len(turns.processes)):
                 prefills += turns.prefill(index, prompt, self.new_tokens).ms
                 decodes.append(turns.decode(index, steps).ms)
             now = [prefill + sum(decode) for prefill, decode in zip(prefills, decodes, strict=True)]
@@ -244,7 +244,7 @@ class PairedDecoderLatency:
 
     def _precise(self, readings: Sequence[Readings], turns: Interleaver) -> bool:
         counted = turns.counted(readings[0].core_distance)
-        return _half_width([arm.of_rounds(counted) for arm in readings]) <= self.half_width
+        return _half_width([process.of_rounds(counted) for process in readings]) <= self.half_width
 
     def _summarise(
         self, readings: Sequence[Readings], moved: Sequence[Readings], protocol: dict[str, Any]

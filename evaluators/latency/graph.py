@@ -1,6 +1,6 @@
 """Paired latency of graphs that are no decoders: candidate and resident base take turns on each named shape.
 
-As in :mod:`olivine.evaluators.latency.decoder`: one arm runs while the other stands still, a coin says who is first,
+As in :mod:`olivine.evaluators.latency.decoder`: one model runs while the other stands still, a coin says who is first,
 the first runs of a visit do not count, and both go on in fresh processes every few seconds.
 """
 
@@ -33,7 +33,7 @@ from olivine.evaluators.process.messages import Timing
 from olivine.evaluators.process.procfs import frequency_governor, stolen_s
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 
-#: Milliseconds of a visit's first runs, which don't count, and of those that do, for the faster arm.
+#: Milliseconds of a visit's first runs, which don't count, and of those that do, for the faster process.
 COLD_MS, COUNTED_MS = 10.0, 20.0
 MAX_RUNS = 64
 #: Runs of each shape before anything counts.
@@ -41,7 +41,7 @@ WARM_RUNS = 3
 
 
 class GraphProcess(TimedProcess, Protocol):
-    """An arm whose graph runs on feeds."""
+    """A process whose graph runs on feeds."""
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
         """Time runs on one feed."""
@@ -53,8 +53,8 @@ class Rounds:
     """What rounds gave.
 
     Attributes:
-        ms: [arms][shapes][rounds] milliseconds.
-        process: [rounds] which of the arms' processes it was, from 0.
+        ms: [processes][shapes][rounds] milliseconds.
+        process: [rounds] number of the model's process, from 0.
         core_distance: [rounds] how far the cores lay from each other at the oddest moment; nan where unknown.
     """
 
@@ -63,12 +63,12 @@ class Rounds:
     core_distance: list[float] = field(default_factory=list)
 
     def counted(self, turns: Interleaver) -> tuple[Floats, list[int]]:
-        """[arms, shapes, rounds] milliseconds of the rounds that count, and their processes."""
+        """[processes, shapes, rounds] milliseconds of the rounds that count, and their processes."""
         kept = turns.counted(self.core_distance)
         return np.array(self.ms)[:, :, kept], np.array(self.process)[kept].tolist()
 
     def moved(self, turns: Interleaver) -> Floats:
-        """[arms, shapes, rounds] milliseconds of the rounds that do not count."""
+        """[processes, shapes, rounds] milliseconds of the rounds that do not count."""
         found: Floats = np.array(self.ms)[:, :, ~turns.counted(self.core_distance)]
         return found
 
@@ -105,21 +105,21 @@ class PairedGraphLatency:
     def evaluate(self, candidate: GraphProcess, reference: GraphProcess) -> list[Measurement]:
         """Measure until the half-width is reached or the time is spent; ``candidate is reference`` is allowed."""
         rng = np.random.default_rng(self.seed)
-        arms = [reference] if candidate is reference else [reference, candidate]
-        turns = Interleaver(arms)
-        processes = self._processes(arms)
+        processes = [reference] if candidate is reference else [reference, candidate]
+        turns = Interleaver(processes)
+        process_count = self._process_count(processes)
         stolen, begun = stolen_s(), time.monotonic()
         with turns.ahead_of_others(self.max_seconds):
-            runs = self._warm_up(turns, arms)
-            rounds = Rounds([[[] for _ in self.shapes] for _ in arms])
-            ended_by = self._rounds(turns, arms, runs, rounds, rng, processes)
+            runs = self._warm_up(turns, processes)
+            rounds = Rounds([[[] for _ in self.shapes] for _ in processes])
+            ended_by = self._rounds(turns, processes, runs, rounds, rng, process_count)
         readings, process = rounds.counted(turns)
         moved = rounds.moved(turns)
         facts = turns.core_facts(rounds.core_distance)
         used = effective(process)
         share = (stolen_s() - stolen) / max(1e-9, (time.monotonic() - begun) * (os.cpu_count() or 1))
         base, own = readings[0], readings[-1]
-        firsts = [list(np.exp(np.log(arm).mean(axis=0))) for arm in (base, own)]
+        firsts = [list(np.exp(np.log(process).mean(axis=0))) for process in (base, own)]
         protocol = {
             "shapes": {name: self._of_shape(base[i], own[i], used) for i, name in enumerate(self.shapes)},
             "over_shapes": "geometric mean",
@@ -140,20 +140,20 @@ class PairedGraphLatency:
         }
         return self._summarise(base, own, moved, used, protocol)
 
-    def _processes(self, arms: Sequence[GraphProcess]) -> int:
-        if len(arms) == 1:
+    def _process_count(self, processes: Sequence[GraphProcess]) -> int:
+        if len(processes) == 1:
             return 1
-        seconds = max(PROCESS_SECONDS, PER_LOAD * sum(arm.load_seconds for arm in arms))
+        seconds = max(PROCESS_SECONDS, PER_LOAD * sum(process.load_seconds for process in processes))
         return max(1, min(round(self.max_seconds / seconds), MAX_PROCESSES))
 
-    def _warm_up(self, turns: Interleaver, arms: Sequence[GraphProcess]) -> list[tuple[int, int]]:
-        """Run every shape; returns (cold, counted) runs of a visit for each, by the faster arm's time."""
+    def _warm_up(self, turns: Interleaver, processes: Sequence[GraphProcess]) -> list[tuple[int, int]]:
+        """Run every shape; returns (cold, counted) runs of a visit for each, by the faster process's time."""
         found = []
         for number in range(len(self.shapes)):
             fastest = math.inf
-            for index, arm in enumerate(arms):
+            for index, process in enumerate(processes):
                 turns.alone(index)
-                fastest = min(fastest, *arm.run(self.feeds, number, WARM_RUNS).ms)
+                fastest = min(fastest, *process.run(self.feeds, number, WARM_RUNS).ms)
             cold = min(math.ceil(COLD_MS / fastest), MAX_RUNS // 2)
             found.append((cold, min(math.ceil(COUNTED_MS / fastest), MAX_RUNS // 2)))
         return found
@@ -161,29 +161,29 @@ class PairedGraphLatency:
     def _rounds(
         self,
         turns: Interleaver,
-        arms: Sequence[GraphProcess],
+        processes: Sequence[GraphProcess],
         runs: Sequence[tuple[int, int]],
         rounds: Rounds,
         rng: np.random.Generator,
-        processes: int,
+        process_count: int,
     ) -> str:
         """Rounds until the half-width is reached or time is spent; which it was."""
         spent = 0.0
-        for process in range(processes):
+        for start in range(process_count):
             started = self.clock()
-            if process:
+            if start:
                 turns.restart(rng)
                 started = self.clock()
-                self._warm_up(turns, arms)
-            share = (process + 1) / processes
+                self._warm_up(turns, processes)
+            share = (start + 1) / process_count
             needed, taken, kept = share * MIN_ROUNDS, len(rounds.process), turns.kept(rounds.core_distance)
             while (
                 spent + self.clock() - started < share * self.max_seconds
                 or (kept < needed and taken < MOST_TRIES * needed)
-                or process not in rounds.process
+                or start not in rounds.process
             ):
-                self._round(turns, arms, runs, rounds, rng)
-                rounds.process.append(process)
+                self._round(turns, processes, runs, rounds, rng)
+                rounds.process.append(start)
                 taken, kept = taken + 1, turns.kept(rounds.core_distance)
                 if kept >= MIN_ROUNDS and kept % CHECK_EVERY == 0 and self._precise(*rounds.counted(turns)):
                     return "half_width"
@@ -198,21 +198,21 @@ class PairedGraphLatency:
     def _round(
         self,
         turns: Interleaver,
-        arms: Sequence[GraphProcess],
+        processes: Sequence[GraphProcess],
         runs: Sequence[tuple[int, int]],
         rounds: Rounds,
         rng: np.random.Generator,
     ) -> None:
-        """A visit to each arm for every shape, in random order."""
+        """A visit to each process for every shape, in random order."""
         turns.change_core(rng)
         distances = list[float]()
         for number in rng.permutation(len(self.shapes)):
             arrival, start = turns.settle()
             distances += [arrival, start] if distances else [start]
             cold, counted = runs[number]
-            for index in rng.permutation(len(arms)):
+            for index in rng.permutation(len(processes)):
                 turns.alone(int(index))
-                ms = arms[index].run(self.feeds, int(number), cold + counted).ms
+                ms = processes[index].run(self.feeds, int(number), cold + counted).ms
                 rounds.ms[index][number].append(float(lower_half_mean(np.array(ms[cold:]))))
         rounds.core_distance.append(oddest([*distances, turns.look()]))
 

@@ -1,4 +1,4 @@
-"""Turns: one arm runs, the others stand still; and how a round of paired timing visits each."""
+"""Turns: one process runs, the others stand still; and how a round of paired timing visits each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Value = TypeVar("_Value")
 MIN_ROUNDS = 8
 #: Rounds below this give no 95 % interval at all.
 LEAST_ROUNDS = 6
-#: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster arm.
+#: Milliseconds of a visit's first steps, which don't count, and of those that do, for the faster process.
 COLD_MS, COUNTED_MS = 10.0, 15.0
 MIN_COUNTED = 2
 #: Time that a round spends in decode, relative to its prefills: pairs of prefills are the scarce ones.
@@ -84,7 +84,7 @@ class TimedProcess(Protocol):
         ...
 
     def pause(self) -> None:
-        """Let the arm stand still until it is asked something, or resumed."""
+        """Let the process stand still until it is asked something, or resumed."""
         ...
 
     def resume(self) -> None:
@@ -92,33 +92,33 @@ class TimedProcess(Protocol):
         ...
 
     def hurry(self, first: bool) -> bool:
-        """Let the arm go before other programs, or no longer; whether the system let us."""
+        """Let the process go before other programs, or no longer; whether the system let us."""
         ...
 
 
 @dataclass
 class Interleaver:
-    """Arms of which one runs at a time.
+    """Processes of which one runs at a time.
 
     Attributes:
-        arms: the reference first.
-        hurried: whether the system let all arms go before other programs.
-        placement: of the cores, while arms of several threads are timed; None where it makes no difference.
+        processes: the reference first.
+        hurried: whether the system let all processes go before other programs.
+        placement: of the cores, while processes of several threads are timed; None where it makes no difference.
     """
 
-    arms: Sequence[TimedProcess]
+    processes: Sequence[TimedProcess]
     hurried: bool = False
     placement: Placement | None = None
     _cores: Sequence[int] = field(default_factory=own_cores)
 
     @property
     def one_core(self) -> bool:
-        """Whether both arms of a round run on one core: each needs one, and there are several."""
-        return len(self._cores) > 1 and all(arm.threads == 1 for arm in self.arms)
+        """Whether both processes of a round run on one core: each needs one, and there are several."""
+        return len(self._cores) > 1 and all(process.threads == 1 for process in self.processes)
 
     @contextmanager
     def ahead_of_others(self, max_seconds: float) -> Iterator[None]:
-        """Meanwhile the arms go before other programs, where the system lets us; afterwards they are as before.
+        """Meanwhile the processes go before other programs, where the system lets us; afterwards they are as before.
 
         Args:
             max_seconds: that will be measured.
@@ -128,18 +128,18 @@ class Interleaver:
             with prompt_thread(), self._watched_cores(RESTING_SHARE * max_seconds):
                 yield
         finally:
-            for arm in self.arms:
-                arm.resume()
-                if arm.usable:
+            for process in self.processes:
+                process.resume()
+                if process.usable:
                     with suppress(ModelProcessFailed):  # who asks it next is told; what was measured is not lost
-                        arm.reserve(0)
-                arm.hurry(False)
+                        process.reserve(0)
+                process.hurry(False)
                 if self.one_core:
-                    arm.keep_on(self._cores)
+                    process.keep_on(self._cores)
 
     @contextmanager
     def _watched_cores(self, allowance_s: float) -> Iterator[None]:
-        """Know how far the cores lie from each other meanwhile, where arms have threads on several."""
+        """Know how far the cores lie from each other meanwhile, where processes have threads on several."""
         started = None if self.one_core else CoreDistance.start(self._cores)
         if started is None:
             yield
@@ -153,14 +153,14 @@ class Interleaver:
                 _NEAREST[tuple(self._cores)] = self.placement.nearest
 
     def settle(self) -> tuple[float, float]:
-        """While all arms stand still, let the cores come to lie side by side; their distance before and after."""
+        """While all processes stand still, let the cores come to lie side by side; their distance before and after."""
         if self.placement is None:
             return math.nan, math.nan
         self._pause()
         return self.placement.settle()
 
     def look(self) -> float:
-        """While all arms stand still, how far the cores lie from each other; nan where unknown."""
+        """While all processes stand still, how far the cores lie from each other; nan where unknown."""
         if self.placement is None:
             return math.nan
         self._pause()
@@ -198,50 +198,50 @@ class Interleaver:
         }
 
     def _pause(self) -> None:
-        for arm in self.arms:
-            arm.pause()
+        for process in self.processes:
+            process.pause()
 
     def restart(self, rng: np.random.Generator) -> None:
-        """Every arm goes on in a fresh process; their libraries load at the same time, their models in random order."""
-        for arm in self.arms:
-            arm.restart()
-        for index in rng.permutation(len(self.arms)):
-            self.arms[index].reload()
+        """Every model goes on in a fresh process; libraries load at the same time, models in random order."""
+        for process in self.processes:
+            process.restart()
+        for index in rng.permutation(len(self.processes)):
+            self.processes[index].reload()
         self._hurry()
 
     def change_core(self, rng: np.random.Generator) -> None:
-        """Arms of one thread go on together, on a core drawn at random."""
+        """Processes of one thread go on together, on a core drawn at random."""
         if self.one_core:
             core = int(rng.choice(self._cores))
-            for arm in self.arms:
-                arm.keep_on({core})
+            for process in self.processes:
+                process.keep_on({core})
 
     def reserve(self, tokens: int) -> bool:
-        """Every arm holds memory for prompts of so many tokens; whether each holds all of it."""
-        return all([self.alone(index).reserve(tokens) for index in range(len(self.arms))])
+        """Every process holds memory for prompts of so many tokens; whether each holds all of it."""
+        return all([self.alone(index).reserve(tokens) for index in range(len(self.processes))])
 
     def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
-        """A prompt on the arm of this index."""
+        """A prompt on the process of this index."""
         return self.alone(index).prefill(tokens, room)
 
     def decode(self, index: int, steps: int) -> Timing:
-        """Further tokens on the arm of this index."""
+        """Further tokens on the process of this index."""
         return self.alone(index).decode(steps)
 
     def _hurry(self) -> None:
-        self.hurried = all([arm.hurry(True) for arm in self.arms])
+        self.hurried = all([process.hurry(True) for process in self.processes])
 
     def alone(self, index: int) -> TimedProcess:
-        """The arm of this index, which alone may run now."""
-        for other, arm in enumerate(self.arms):
+        """The process of this index, which alone may run now."""
+        for other, process in enumerate(self.processes):
             if other != index:
-                arm.pause()
-        return self.arms[index]
+                process.pause()
+        return self.processes[index]
 
 
 @dataclass(frozen=True)
 class Visits:
-    """How a round visits an arm for decode.
+    """How a round visits a process for decode.
 
     Attributes:
         count: visits after each prefill.
@@ -260,7 +260,7 @@ class Visits:
 
     @classmethod
     def fit(cls, prefill_ms: float, step_ms: Sequence[float], room: int) -> Visits:
-        """Visits for arms of these times, in which no arm generates more than ``room`` tokens after a prefill."""
+        """Visits for models of these times, in which none generates more than ``room`` tokens after a prefill."""
         fastest = min(step_ms)
         cold = min(math.ceil(COLD_MS / fastest), room // 3)
         counted = min(max(MIN_COUNTED, math.ceil(COUNTED_MS / fastest)), room - cold)
@@ -270,14 +270,14 @@ class Visits:
 
 @dataclass
 class Readings:
-    """Every sample of one arm, in milliseconds.
+    """Every sample of one process, in milliseconds.
 
     Attributes:
-        visits: how a round visits the arm.
+        visits: how a round visits the process.
         ttft_ms: [rounds].
         step_ms: [rounds * visits][steps], cold steps included.
         foreign_cores: [rounds] cores that other programs kept busy during prefill.
-        process: [rounds] which of the arm's processes it was, from 0.
+        process: [rounds] number of the process, from 0.
         core_distance: [rounds] how far the cores lay from each other at the oddest moment; nan where unknown.
     """
 

@@ -84,7 +84,7 @@ def narrowed(interval: Interval, deviation: float) -> Interval:
 def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: int = 0) -> Interval:
     """Log of how much faster the candidate is, from times taken side by side, with a randomisation interval.
 
-    The statistic is the difference of the arms' :func:`lower_half_mean` of log times. Other programs only
+    The statistic is the difference of the processes' :func:`lower_half_mean` of log times. Other programs only
     ever add time, so the faster half of the rounds tells more than their middle. The interval holds every
     shift d for which base and candidate + d can't be told apart when the two are swapped at random within
     rounds: exact for any number of rounds and any noise, as the order within a round is drawn at random and

@@ -30,7 +30,7 @@ def timing_cautions(
         stolen_share: of the machine's time, kept by its host meanwhile.
         governor: how the kernel sets the frequency; None where it does not.
         warmed_up: whether warm-up ended because readings were steady.
-        readings_ms: [arms][rounds] times, in the order taken.
+        readings_ms: [processes][rounds] times, in the order taken.
         reading: what each of them is of.
     """
     if stolen_share > STOLEN:

@@ -1,4 +1,4 @@
-"""Arm: a loaded model in a process of its own, and the pipe to it.
+"""Process: a loaded model in a process of its own, and the pipe to it.
 
 The study process loads no model. Whatever a model does to its process (crash, hang, eat the memory) costs
 that process alone, and arrives here as one error that says what happened.
@@ -42,7 +42,7 @@ from olivine.passes.store.secrets import masked, without_secrets
 
 #: What runs a model; see :meth:`ModelProcess.start`.
 Loop = Literal["genai", "session", "graph"]
-ArmFailure = Literal["crash", "timeout", "memory", "error", "provider"]
+FailureKind = Literal["crash", "timeout", "memory", "error", "provider"]
 _Answer = TypeVar("_Answer")
 
 #: Exit code of the child when the asked provider is not the one that would run; see arm_server.
@@ -60,10 +60,10 @@ class ModelProcessFailed(OlivineError):
         excess: the memory for which it was ended, if that is why.
     """
 
-    def __init__(self, kind: ArmFailure, message: str, tail: str = "", excess: Excess | None = None) -> None:
+    def __init__(self, kind: FailureKind, message: str, tail: str = "", excess: Excess | None = None) -> None:
         last = last_words(tail)
         super().__init__(f"{message}: {last}" if last else message)
-        self.kind: ArmFailure = kind
+        self.kind: FailureKind = kind
         self.tail = tail
         self.excess = excess
 
@@ -105,8 +105,8 @@ class ModelProcess:
             loop: what runs the model: ONNX Runtime GenAI, or the same loop in a plain session where the interpreter
                 can't hold GenAI beside its ONNX Runtime; ``graph`` for a graph that is no decoder.
         """
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the arm; closed in close()
-        process = subprocess.Popen(
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; closed in close()
+        child = subprocess.Popen(
             child_command(python, "process.server", *([] if loop == "genai" else [loop])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -114,25 +114,25 @@ class ModelProcess:
             start_new_session=True,
             env={**without_secrets(os.environ), **scheduling.STEADY_MEMORY, **told_starter()},
         )
-        arm = cls(process, stderr, timeout_s, memory_limit_bytes)
-        arm._options = {
+        process = cls(child, stderr, timeout_s, memory_limit_bytes)
+        process._options = {
             "python": python,
             "timeout_s": timeout_s,
             "memory_limit_bytes": memory_limit_bytes,
             "loop": loop,
         }
-        return arm
+        return process
 
     @classmethod
     def open(cls, folder: Path, **options: Any) -> ModelProcess:
         """Start a process and load ``folder``; the options are those of :meth:`start`."""
-        arm = cls.start(**options)
+        process = cls.start(**options)
         try:
-            arm.load(folder)
+            process.load(folder)
         except BaseException:
-            arm.close()
+            process.close()
             raise
-        return arm
+        return process
 
     @property
     def pid(self) -> int:
@@ -157,10 +157,10 @@ class ModelProcess:
         return self.loaded.vocab_size
 
     def load(self, folder: Path) -> Loaded:
-        """Load the ONNX Runtime GenAI model in ``folder``; an arm holds one model in its life.
+        """Load the ONNX Runtime GenAI model in ``folder``; a process holds one model in its life.
 
         Raises:
-            ArmFailed: of kind ``provider`` when the provider that genai_config.json asks for would not run.
+            ModelProcessFailed: of kind ``provider`` when the provider that genai_config.json asks for would not run.
         """
         self.folder = Path(folder)
         started = time.monotonic()
@@ -183,7 +183,7 @@ class ModelProcess:
         """Load the folder of the process before :meth:`restart`.
 
         Raises:
-            ArmFailed: as :meth:`load`; also when there was no folder.
+            ModelProcessFailed: as :meth:`load`; also when there was no folder.
         """
         if self.folder is None:
             raise ModelProcessFailed("error", "A model process that never held a model can't load it again")
@@ -277,7 +277,7 @@ class ModelProcess:
             endings: token ids of endings that differ in their last token at most, but may start at different places.
 
         Raises:
-            ArmFailed: of kind ``error`` when a logit is not finite.
+            ModelProcessFailed: of kind ``error`` when a logit is not finite.
         """
         plain = [[int(t) for t in ending] for ending in endings]
         found = self._told(Endings, "endings", tokens=[int(t) for t in tokens], endings=plain)
@@ -294,7 +294,7 @@ class ModelProcess:
             top_k: how many of the likeliest tokens are kept per position.
 
         Raises:
-            ArmFailed: of kind ``error`` when a logit is not finite: such a model can't be a reference.
+            ModelProcessFailed: of kind ``error`` when a logit is not finite: such a model can't be a reference.
         """
         plain = [[list(tokens), scored] for tokens, scored in windows]
         seconds = self._timeout_s * max(1, len(plain))
@@ -319,7 +319,7 @@ class ModelProcess:
         """Store a graph's output for the first ``count`` feeds, to compare with, in ``path`` (.npz; whole or absent).
 
         Raises:
-            ArmFailed: of kind ``error`` when the graph has no such output, or it is not finite.
+            ModelProcessFailed: of kind ``error`` when the graph has no such output, or it is not finite.
         """
         with aside(path) as temporary:
             self._ask("outputs", feeds=str(feeds), count=count, path=str(temporary), output=output)
@@ -416,7 +416,7 @@ class ModelProcess:
         if (excess := self._memory.excess()) is not None:
             raise self._kill("memory", f"was ended in '{command}': it {excess}", excess)
 
-    def _kill(self, kind: ArmFailure, what: str, excess: Excess | None = None) -> ModelProcessFailed:
+    def _kill(self, kind: FailureKind, what: str, excess: Excess | None = None) -> ModelProcessFailed:
         """End the process and say why."""
         tail = self._tail()
         self.close()

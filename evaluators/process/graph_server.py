@@ -1,4 +1,4 @@
-"""The child side of an arm whose graph is no decoder: named inputs in, outputs out.
+"""The child side of a process whose graph is no decoder: named inputs in, outputs out.
 
 Like :mod:`olivine.evaluators.process.server`, which starts it: the standard library, numpy and onnxruntime alone.
 """

@@ -54,7 +54,7 @@ class ProcessStats:
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one visit to an arm.
+    """Times of one visit to a process.
 
     Attributes:
         ms: milliseconds: the one of a prefill, or one per token of a decode.

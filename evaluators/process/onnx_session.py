@@ -1,7 +1,7 @@
 """A decoder in a plain ONNX Runtime session: the loop that GenAI has, for providers whose environment can't hold it.
 
 Greedy, batch 1: a prompt on an empty cache, then one token after the other, each step's ``present`` the next one's
-``past``. Both arms of a comparison run it, so that like is compared with like. Imports only the standard library,
+``past``. Both processes of a comparison run it, so that like is compared with like. Imports only the standard library,
 numpy and onnxruntime.
 """
 

@@ -9,7 +9,7 @@ from olivine.evaluators.process.messages import Endings
 
 
 class GeneratingProcess(Protocol):
-    """What tasks need of an arm; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
+    """What tasks need of a process; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
 
     def endings(self, tokens: Sequence[int], endings: Sequence[Sequence[int]]) -> Endings:
         """How likely endings of a prompt are."""

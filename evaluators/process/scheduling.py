@@ -51,7 +51,7 @@ def go_on(pid: int) -> None:
 
 @contextmanager
 def prompt_thread() -> Iterator[None]:
-    """Meanwhile the calling thread, which only asks and waits, goes first, where we may: no arm waits for it."""
+    """Meanwhile the calling thread, which only asks and waits, goes first, where we may: no process waits for it."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
     try:
         os.setpriority(os.PRIO_PROCESS, 0, FIRST)

@@ -1,4 +1,4 @@
-"""The child side of an arm: one model, one request at a time, JSON lines on stdin and stdout.
+"""The child side of a process: one model, one request at a time, JSON lines on stdin and stdout.
 
 Started by :mod:`olivine.evaluators.process.client`, maybe under an interpreter that has no olivine: imports only the
 standard library, numpy, onnxruntime and onnxruntime_genai, and neighbours that do the same. Nothing
@@ -34,7 +34,7 @@ EXIT_PROVIDER = 3
 SESSION = "session"
 GRAPH = "graph"
 PARENT_CHECK_S = 2.0
-#: Prompts' logits that an arm keeps room for, so that no prompt waits for memory, and the most bytes of it.
+#: Prompts' logits that a process keeps room for, so that no prompt waits for memory, and the most bytes of it.
 RESERVED_LOGITS, MOST_RESERVED = 4, 256 << 20
 
 

@@ -30,28 +30,28 @@ class UnprunedModel:
     """
 
     folder: Path
-    arm_options: Mapping[str, Any]
+    process_options: Mapping[str, Any]
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
         """As :meth:`ModelProcess.reference`."""
-        with open_scored(self.folder, **self.arm_options) as arm:
-            arm.reference(windows, path, top_k)
+        with open_scored(self.folder, **self.process_options) as process:
+            process.reference(windows, path, top_k)
 
     def score(self, path: Path, window: int) -> WindowScore:
         """As :meth:`ModelProcess.score`."""
-        with open_scored(self.folder, **self.arm_options) as arm:
-            return arm.score(path, window)
+        with open_scored(self.folder, **self.process_options) as process:
+            return process.score(path, window)
 
 
 @contextmanager
-def open_scored(folder: Path, **arm_options: Any) -> Iterator[ModelProcess]:
-    """An arm that scores the model in ``folder``: of its unpruned twin where it is pruned."""
-    with unpruned(folder) as twin, ModelProcess.open(twin, **arm_options) as arm:
-        yield arm
+def open_scored(folder: Path, **process_options: Any) -> Iterator[ModelProcess]:
+    """A process that scores the model in ``folder``: of its unpruned twin where it is pruned."""
+    with unpruned(folder) as twin, ModelProcess.open(twin, **process_options) as process:
+        yield process
 
 
 def run_quality(
-    quality: TextQuality, candidate: ModelProcess, base: ModelProcess, arm_options: Mapping[str, Any]
+    quality: TextQuality, candidate: ModelProcess, base: ModelProcess, process_options: Mapping[str, Any]
 ) -> QualityResult:
     """:meth:`TextQuality.run` of two loaded models, each scored by its twin where it is pruned.
 
@@ -59,13 +59,13 @@ def run_quality(
     """
     assert candidate.folder is not None
     assert base.folder is not None
-    reference = UnprunedModel(base.folder, arm_options) if is_pruned(base.folder) else base
+    reference = UnprunedModel(base.folder, process_options) if is_pruned(base.folder) else base
     if not is_pruned(candidate.folder):
         return quality.run(candidate, reference)
     if candidate is base:
         result = quality.run(reference, reference)
     else:
-        with open_scored(candidate.folder, **arm_options) as twin:
+        with open_scored(candidate.folder, **process_options) as twin:
             result = quality.run(twin, reference)
     stamped = [replace(m, protocol={**m.protocol, "graph": GRAPH}) for m in result.measurements]
     return QualityResult(stamped, result.stopped)

@@ -47,7 +47,7 @@ def loop_of(providers: Iterable[str]) -> Loop:
 def options_for(folder: Path) -> dict[str, Any]:
     """How the model in an ONNX Runtime GenAI folder is run: as the provider that it names asks for."""
     name, _ = asked_provider(json.loads((folder / GENAI_CONFIG).read_text(encoding="utf-8")))
-    return arm_options(next((provider for provider in PROVIDERS if ort_name(provider) == name), "cpu"))
+    return process_options(next((provider for provider in PROVIDERS if ort_name(provider) == name), "cpu"))
 
 
 def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
@@ -57,6 +57,6 @@ def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
     return {folder: each | ({"loop": "session"} if plain else {}) for folder, each in options.items()}
 
 
-def arm_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:
+def process_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:
     """How a model of a provider is run by itself, outside of a study: as :meth:`ModelProcess.start` takes it."""
     return {"python": interpreter(provider, named or {}), "loop": loop_of((provider,))}

@@ -95,12 +95,12 @@ class LoadedTasks:
     found: Mapping[str, Any]
 
     def evaluate(
-        self, arm: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
+        self, process: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
     ) -> list[Measurement]:
-        """Ask the model that is loaded in an arm.
+        """Ask the model that is loaded in a process.
 
         Args:
-            arm: a model's process; of the unpruned twin where the head is pruned.
+            process: a model's process; of the unpruned twin where the head is pruned.
             folder: what it was loaded from.
             told: called with the number of requests that were answered, as they are.
 
@@ -108,7 +108,7 @@ class LoadedTasks:
             A measurement per task and metric, named ``task.metric``; a group stands for its tasks.
 
         Raises:
-            ArmFailed: when the model does not run.
+            ModelProcessFailed: when the model does not run.
             TaskFailed: when the task itself fails.
         """
         with _quiet(), _seeded():
@@ -122,7 +122,7 @@ class LoadedTasks:
                     task.set_config(key="num_fewshot", value=0)
                 task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
             try:
-                model = FolderModel(arm, folder, told)
+                model = FolderModel(process, folder, told)
                 results = evaluate(lm=model, task_dict=dict(self.found), limit=self.asked.limit, bootstrap_iters=_DRAWS)
             except OlivineError:
                 raise

@@ -1,7 +1,7 @@
 """A model folder as lm-eval's model interface sees it; lm-eval has to be installed to import this.
 
 What lm-eval's own Hugging Face model does with text is done here alike (special tokens, truncation, stop sequences),
-so that a float export has the scores of its checkpoint; the model itself runs in an arm. See
+so that a float export has the scores of its checkpoint; the model itself runs in a process. See
 ``lm_eval/models/huggingface.py`` of lm-eval 0.4.13.
 """
 
@@ -26,19 +26,19 @@ TokenRequest = tuple[tuple[str, str] | None, list[int], list[int]]
 
 
 class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
-    """An ONNX Runtime GenAI folder whose model is loaded in an arm.
+    """An ONNX Runtime GenAI folder whose model is loaded in a process.
 
     Args:
-        arm: the loaded model; of its unpruned twin where its head is pruned.
+        process: the loaded model; of its unpruned twin where its head is pruned.
         folder: what it was loaded from: brings the tokenizer and the length of the context.
         told: called with the number of answered requests, after each run of the model.
     """
 
     def __init__(
-        self, arm: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
+        self, process: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
     ) -> None:
         super().__init__()
-        self._arm, self._told = arm, told
+        self._process, self._told = process, told
         self.tokenizer = tokenizer_of(folder)
         about = read_json(folder / GENAI_CONFIG)["model"]
         self.max_length = int(about["context_length"])
@@ -100,7 +100,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
                 tokens = tuple((context + continuation)[-(self.max_length + 1) : -1])
                 shared.setdefault(tokens, []).append(number)
         for tokens, numbers in shared.items():
-            found = self._arm.endings(tokens, [requests[number][2] for number in numbers])
+            found = self._process.endings(tokens, [requests[number][2] for number in numbers])
             for number, logp, greedy in zip(numbers, found.logp, found.greedy, strict=True):
                 answers[number] = (logp, greedy)
                 if (text := requests[number][0]) is not None:
@@ -147,7 +147,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             end = self.tokenizer.decode(self.eot_token_id)
             stops = handle_stop_sequences(list(wanted.get("until") or []), eos=end)
             tokens = self.tok_encode(context)[-(self.max_length - room) :]
-            written = self._arm.write(tokens, room, partial(self._stopped, stops))
+            written = self._process.write(tokens, room, partial(self._stopped, stops))
             text = postprocess_generated_text(self._decoded(written), stop=stops, think_end_token=None)
             answers.append(str(text))
             self.cache_hook.add_partial("generate_until", (context, given), answers[-1])

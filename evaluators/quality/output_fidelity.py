@@ -45,7 +45,7 @@ class Fidelity:
         """Run all samples; the base's outputs are stored once.
 
         Raises:
-            ArmFailed: when an output is not finite, or of another shape than the base's.
+            ModelProcessFailed: when an output is not finite, or of another shape than the base's.
         """
         key = digest([self.reference_key, self.feeds.name, self.count, self.output], length=12)
         stored = self.store / f"outputs-{key}.npz"

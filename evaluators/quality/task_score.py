@@ -21,7 +21,7 @@ Prediction = Literal["argmax", "cosine"]
 
 
 class OutputProcess(Protocol):
-    """What a task needs of an arm; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
+    """What a task needs of a process; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
 
     def outputs(self, feeds: Path, count: int, path: Path, output: str | None) -> None:
         """Write what the graph gives for the first feeds."""
@@ -60,7 +60,7 @@ class TaskScore:
 
         Raises:
             UsageError: when the output holds no logits or embeddings, or a label is none of its classes.
-            ArmFailed: when an output is not finite.
+            ModelProcessFailed: when an output is not finite.
             OlivineError: when the metric fails.
         """
         key = digest([self.reference_key, self.prediction, self.output], length=12)
@@ -80,7 +80,7 @@ class TaskScore:
         }
         return [self._score(own, protocol), self._drop(base, own, protocol)]
 
-    def predictions(self, arm: OutputProcess) -> Numbers:
+    def predictions(self, process: OutputProcess) -> Numbers:
         """[rows] what a graph predicts.
 
         Raises:
@@ -90,7 +90,7 @@ class TaskScore:
         with tempfile.TemporaryDirectory() as folder:
             for feeds, count in self.feeds:
                 path = Path(folder) / "outputs.npz"
-                arm.outputs(feeds, count, path, self.output)
+                process.outputs(feeds, count, path, self.output)
                 with np.load(path) as written:
                     found += [self._vector(written[str(number)]) for number in range(count)]
         vectors = np.stack(found)

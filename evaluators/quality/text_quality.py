@@ -38,7 +38,7 @@ class QualityGateFailed(OlivineError):
 
 
 class ScoringProcess(Protocol):
-    """What quality needs of an arm; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
+    """What quality needs of a process; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
 
     def reference(self, windows: list[tuple[tuple[int, ...], int]], path: Path, top_k: int) -> None:
         """Run the windows as the base and store what candidates are compared with."""
@@ -150,7 +150,7 @@ class TextQuality:
 
         Raises:
             QualityGateFailed: when the candidate's logits are not finite.
-            ArmFailed: when a process died or hung.
+            ModelProcessFailed: when a process died or hung.
         """
         path = self.reference_path()
         if not path.exists():

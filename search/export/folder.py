@@ -73,7 +73,7 @@ def export_model(
     to: Path,
     about: Mapping[str, Any],
     force: bool = False,
-    arm: Mapping[str, Any] | None = None,
+    process: Mapping[str, Any] | None = None,
     picture: str = "",
 ) -> Path:
     """Copy an artifact, load it in a fresh process, write its manifest and its card, and rename it into place.
@@ -83,12 +83,12 @@ def export_model(
         to: the folder to make.
         about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
         force: whether an existing folder is replaced.
-        arm: how its model is run, as :meth:`ModelProcess.start` takes it; by default as its provider asks for.
+        process: how its model is run, as :meth:`ModelProcess.start` takes it; by default as its provider asks for.
         picture: the front that it was chosen from, as SVG.
 
     Raises:
         UsageError: when ``to`` exists and ``force`` is not given.
-        ArmFailed: when the copy does not run.
+        ModelProcessFailed: when the copy does not run.
     """
     check_target(to, force)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def export_model(
         manifest = {
             "format": FORMAT,
             **about,
-            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens, arm)},
+            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens, process)},
             "files": file_table(aside),
             "card": card_table(aside),
         }
@@ -157,12 +157,12 @@ def check_tokens(folder: Path) -> list[int]:
     return [*text.bos, *text.ids][:CHECK_TOKENS]
 
 
-def negative_log_likelihood(folder: Path, tokens: list[int], arm: Mapping[str, Any] | None = None) -> float:
+def negative_log_likelihood(folder: Path, tokens: list[int], process: Mapping[str, Any] | None = None) -> float:
     """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process.
 
     A model with a pruned head runs the prompt itself, and is scored by its unpruned twin.
     """
-    options = options_for(folder) if arm is None else arm
+    options = options_for(folder) if process is None else process
     if is_pruned(folder):
         with ModelProcess.open(folder, **options) as own:
             own.prefill(tokens, 1)

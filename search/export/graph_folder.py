@@ -23,7 +23,7 @@ KIND = "plain"
 
 
 def export_plain(
-    folder: Path, to: Path, about: Mapping[str, Any], feeds: Path, force: bool, arm: Mapping[str, Any]
+    folder: Path, to: Path, about: Mapping[str, Any], feeds: Path, force: bool, process: Mapping[str, Any]
 ) -> Path:
     """Copy a graph's folder, run it in a fresh process, write its manifest, and rename it into place.
 
@@ -33,11 +33,11 @@ def export_plain(
         about: what the manifest says beside the files.
         feeds: file whose first feed is the check.
         force: whether an existing folder is replaced.
-        arm: how the graph is run, as :meth:`ModelProcess.start` takes it.
+        process: how the graph is run, as :meth:`ModelProcess.start` takes it.
 
     Raises:
         UsageError: when ``to`` exists and ``force`` is not given, or is no folder of a model.
-        ArmFailed: when the copy does not run.
+        ModelProcessFailed: when the copy does not run.
     """
     if to.exists() and not force:
         raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
@@ -47,7 +47,7 @@ def export_plain(
     with scratch(to.parent, to.name) as aside:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
         shutil.copyfile(feeds, aside / FEEDS)
-        with ModelProcess.open(aside, **arm) as loaded:
+        with ModelProcess.open(aside, **process) as loaded:
             loaded.outputs(aside / FEEDS, 1, aside / OUTPUTS, None)
         manifest = {"format": FORMAT, **about, "files": file_table(aside)}
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -72,7 +72,7 @@ def distance_now(folder: Path) -> float:
     """How far the graph's output is from the one at export, run in a fresh process.
 
     Raises:
-        ArmFailed: when it does not run.
+        ModelProcessFailed: when it does not run.
     """
     with ModelProcess.open(folder, loop="graph") as loaded:
         return 1 - loaded.compare(folder / FEEDS, 0, folder / OUTPUTS, None, False).cosine

@@ -39,7 +39,7 @@ def verify_folder(folder: Path) -> Verified | VerifiedGraph:
     Raises:
         UsageError: when the folder has no manifest.
         VerifyFailed: when a file changed, is missing or was added, or the model predicts differently.
-        ArmFailed: when the model does not run.
+        ModelProcessFailed: when the model does not run.
     """
     path = folder / MANIFEST
     if not path.is_file():

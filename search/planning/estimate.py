@@ -27,7 +27,7 @@ _BITS = {"int8": 8, "int4": 4}
 #: Prefill's share of the rate of one large product, and that of a GPU, which is not probed.
 PREFILL_SHARE, GPU_FLOPS = 0.8, 10e12
 #: Memory without any model: the study, the process that builds, a build, a process that runs a model.
-STUDY_BYTES, RESIDENT_BYTES, BUILD_BYTES, ARM_BYTES = 160e6, 170e6, 250e6, 70e6
+STUDY_BYTES, RESIDENT_BYTES, BUILD_BYTES, PROCESS_BYTES = 160e6, 170e6, 250e6, 70e6
 #: Copies of the largest weight in float32 that exporting and quantizing it hold.
 COPIES = 2.2
 #: Seconds a weight of quantizing and writing, on a machine of this rate.
@@ -105,7 +105,7 @@ def memory_bytes(config: LanguageStudyConfig, source: Source, choices: Sequence[
         learning = 0.0
     else:  # codes of all layers, one byte a weight, or the activations of a backward pass
         learning = max(weights.total, 1.5e3 * weights.total**0.5 * config.calibration.window_tokens**0.5)
-    base, candidate = float_bytes + ARM_BYTES, largest + ARM_BYTES
+    base, candidate = float_bytes + PROCESS_BYTES, largest + PROCESS_BYTES
     logits = 2 * 4 * config.evaluation.window_tokens * weights.vocabulary
     return STUDY_BYTES + building + learning + base + candidate * (1 + twin) + logits
 

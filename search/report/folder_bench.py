@@ -62,7 +62,7 @@ def bench_folders(
 
     Raises:
         UsageError: for a folder without a model, or numbers that make no measurement; before any model loads.
-        ArmFailed: when a model does not load or run, naming its folder.
+        ModelProcessFailed: when a model does not load or run, naming its folder.
     """
     base, others = in_order(folders, reference)
     _check_numbers(prompt_tokens, new_tokens, half_width, max_seconds, rounds)
@@ -73,18 +73,18 @@ def bench_folders(
     )
     memory = Memory(prompt_tokens)
 
-    def measure(arm: ModelProcess, beside: ModelProcess) -> list[Measurement]:
-        found = memory.evaluate(arm, beside)
-        found += latency.evaluate(arm, beside)
-        assert arm.folder is not None
-        return [stamped(measurement, arm, pruned_head=is_pruned(arm.folder)) for measurement in found]
+    def measure(process: ModelProcess, beside: ModelProcess) -> list[Measurement]:
+        found = memory.evaluate(process, beside)
+        found += latency.evaluate(process, beside)
+        assert process.folder is not None
+        return [stamped(measurement, process, pruned_head=is_pruned(process.folder)) for measurement in found]
 
     options = alike([base, *others])
     with ModelProcess.open(base, **options[base]) as resident:
         results = {str(base): measure(resident, resident)}
         for folder in others:
-            with ModelProcess.open(folder, **options[folder]) as arm:
-                results[str(folder)] = measure(arm, resident)
+            with ModelProcess.open(folder, **options[folder]) as process:
+                results[str(folder)] = measure(process, resident)
     return results
 
 
@@ -135,9 +135,9 @@ def read_genai_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def stamped(measurement: Measurement, arm: ModelProcess, **more: Any) -> Measurement:
+def stamped(measurement: Measurement, process: ModelProcess, **more: Any) -> Measurement:
     """The measurement with what truly ran in its protocol: provider, threads, versions."""
-    loaded = arm.loaded
+    loaded = process.loaded
     assert loaded is not None
     threads = available_cores() if loaded.threads == 0 else loaded.threads or 1
     ran = {"provider": loaded.provider, "threads": threads, "versions": loaded.versions}

@@ -66,7 +66,7 @@ def evaluate_folders(
         UsageError: before any model loads: an unknown text or protocol, a text that is too short, a folder
             without a model, or a reference with another tokenizer.
         QualityGateFailed: when a model's logits are not finite.
-        ArmFailed: when a model does not load or run, naming its folder.
+        ModelProcessFailed: when a model does not load or run, naming its folder.
     """
     protocol = _protocol(window_tokens, protocol_name)
     source = TextSource.parse(text_spec)
@@ -144,9 +144,11 @@ def _vocabulary(folder: Path) -> Any:
 
 def _alone(folder: Path, windows: tuple[Window, ...], about: Mapping[str, Any]) -> list[Measurement]:
     """Perplexity and bits per byte: the model is its own reference, of which next to nothing is kept."""
-    with scratch_folder("eval") as store, open_scored(folder, **options_for(folder)) as arm:
+    with scratch_folder("eval") as store, open_scored(folder, **options_for(folder)) as process:
         quality = TextQuality(windows, store, str(folder), top_k=1, protocol=about)
-        return [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, arm) if m.metric in ALONE]
+        return [
+            stamped(m, process, graph=_graph(folder)) for m in quality.evaluate(process, process) if m.metric in ALONE
+        ]
 
 
 def _beside(
@@ -160,8 +162,10 @@ def _beside(
             results = {str(reference): [stamped(m, base, graph=graph) for m in quality.evaluate(base, base)]}
         # What the reference predicts is stored by now: its process has ended and is asked nothing more.
         for folder in others:
-            with open_scored(folder, **options_for(folder)) as arm:
-                results[str(folder)] = [stamped(m, arm, graph=_graph(folder)) for m in quality.evaluate(arm, base)]
+            with open_scored(folder, **options_for(folder)) as process:
+                results[str(folder)] = [
+                    stamped(m, process, graph=_graph(folder)) for m in quality.evaluate(process, base)
+                ]
     return results
 
 

@@ -40,7 +40,7 @@ def evaluate_tasks(
     Raises:
         UsageError: before any model loads: a folder without a model, an unknown task, or lm-eval is not installed.
         TaskFailed: when a task fails.
-        ArmFailed: when a model does not load or run, naming its folder.
+        ModelProcessFailed: when a model does not load or run, naming its folder.
     """
     require_package()
     first, others = in_order(folders, reference)
@@ -56,8 +56,8 @@ def evaluate_tasks(
             answered += more
             told(folder, answered)
 
-        with open_scored(folder, **options_for(folder)) as arm:
-            results[str(folder)] = [stamped(m, arm) for m in loaded.evaluate(arm, folder, count)]
+        with open_scored(folder, **options_for(folder)) as process:
+            results[str(folder)] = [stamped(m, process) for m in loaded.evaluate(process, folder, count)]
     return results
 
 

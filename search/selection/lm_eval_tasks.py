@@ -52,8 +52,8 @@ def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> dict[str, 
         search.progress.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
         try:
             recipe = Recipe.from_json(record.recipe)
-            with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (arm, folder):
-                found = [stamped(m, arm) for m in loaded.evaluate(arm, folder)]
+            with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (process, folder):
+                found = [stamped(m, process) for m in loaded.evaluate(process, folder)]
         except (Unwritable, SourceError):
             raise
         except OlivineError as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from olivine.evaluators.providers.interpreters import arm_options
+from olivine.evaluators.providers.interpreters import process_options
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.recipe import Recipe
@@ -70,10 +70,10 @@ def finish(search: StudyRunner) -> Selection:
         write_atomic(search.folder.selection_path, json.dumps(search.folder.selection() | {"tasks": tasks}, indent=1))
     search.progress.phase_started("export")
     artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
-    options = arm_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
+    options = process_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
     picture = front_picture(search.folder)
     about = manifest(search, chosen, tasks)
-    export_model(artifact, search.folder.best_path, about, force=True, arm=options, picture=picture)
+    export_model(artifact, search.folder.best_path, about, force=True, process=options, picture=picture)
     if search.config.confirm.ablation:
         said = search.folder.selection() | {"ablation": [one.to_json() for one in ablate(search, chosen.record)]}
         write_atomic(search.folder.selection_path, json.dumps(said, indent=1))

@@ -73,7 +73,7 @@ class Objective:
         evaluators: Callable[[ModelArtifact], Evaluators],
         constraints: tuple[Constraint, ...],
         progress: Progress,
-        arm_options: Mapping[str, Any],
+        process_options: Mapping[str, Any],
         stages: Sequence[str] = STAGES,
         pythons: Mapping[str, str] | None = None,
         ladder: PruningRules | None = None,
@@ -83,7 +83,7 @@ class Objective:
         self.stages = tuple(stages)
         self._builder, self._make_evaluators, self._constraints = builder, evaluators, constraints
         self._evaluators: Evaluators | None = None
-        self._progress, self._arm_options = progress, dict(arm_options)
+        self._progress, self._process_options = progress, dict(process_options)
         self.base: ModelProcess | None = None
         self._base_artifact: ModelArtifact | None = None
         self._base_recipe: Recipe | None = None
@@ -142,10 +142,10 @@ class Objective:
         """
         recipe = Recipe.from_json(record.recipe)
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
-        with ModelProcess.open(artifact.path, **self._options(recipe)) as arm:
-            found = evaluators.memory.evaluate(arm, self._base())
-            found += run_quality(evaluators.quality, arm, self._base(), self._options(recipe)).measurements
-            found += evaluators.latency.evaluate(arm, self._base())
+        with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
+            found = evaluators.memory.evaluate(process, self._base())
+            found += run_quality(evaluators.quality, process, self._base(), self._options(recipe)).measurements
+            found += evaluators.latency.evaluate(process, self._base())
         return {m.metric: m for m in found}
 
     @contextmanager
@@ -156,8 +156,8 @@ class Objective:
             OlivineError: when it no longer builds or loads.
         """
         artifact = self.build(recipe, name)
-        with open_scored(artifact.path, **self._options(recipe)) as arm:
-            yield arm, artifact.path
+        with open_scored(artifact.path, **self._options(recipe)) as process:
+            yield process, artifact.path
 
     def retime(self, record: TrialRecord, latency: PairedDecoderLatency) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process.
@@ -167,15 +167,15 @@ class Objective:
         """
         recipe = Recipe.from_json(record.recipe)
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
-        with ModelProcess.open(artifact.path, **self._options(recipe)) as arm:
-            return latency.evaluate(arm, self._base())
+        with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
+            return latency.evaluate(process, self._base())
 
     def time_choice(self, choice: Mapping[str, Scalar]) -> list[Measurement]:
         """Latency alone of a choice, beside the base."""
         recipe = compose(choice)
         artifact = self.build(recipe, "timing")
-        with ModelProcess.open(artifact.path, **self._options(recipe)) as arm:
-            return self.evaluators.latency.evaluate(arm, self._base())
+        with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
+            return self.evaluators.latency.evaluate(process, self._base())
 
     @property
     def _runs_models(self) -> bool:
@@ -255,25 +255,25 @@ class Objective:
             return
         with ExitStack() as stack:
             with self._phase("load", draft):
-                arm = self._take_arm(recipe)
+                process = self._take_process(recipe)
                 if number:
-                    stack.callback(arm.close)
+                    stack.callback(process.close)
                 else:
                     self.close()
-                    self.base = arm
-                loaded = arm.load(artifact.path)
+                    self.base = process
+                loaded = process.load(artifact.path)
                 draft.provider, draft.runtime = loaded.provider, self._runtime(loaded)
                 if "latency" in stages:  # memory, as time, is that of the hardware that the study compares
-                    draft.add(self.evaluators.memory.evaluate(arm, self._base()))
+                    draft.add(self.evaluators.memory.evaluate(process, self._base()))
             if (following := ahead()) is not None:
                 self._build_ahead(compose(following), f"{number + 1:04d}")
             if "quality" in stages:
                 with self._phase("quality", draft):
-                    self._score(number, recipe, draft, arm)
+                    self._score(number, recipe, draft, process)
             if "latency" not in stages or (number and (draft.stopped or self._broken(draft.metrics))):
                 return
             with self._phase("latency", draft), self._builder.standing_still():
-                draft.add(self.evaluators.latency.evaluate(arm, self._base()))
+                draft.add(self.evaluators.latency.evaluate(process, self._base()))
             # The next candidate's process imports its libraries only now: nothing disturbs the timing.
             self.prepare()
 
@@ -296,11 +296,11 @@ class Objective:
             self._following = None
             self._builder.abandon()
 
-    def _score(self, number: int, recipe: Recipe, draft: TrialInProgress, arm: ModelProcess) -> None:
+    def _score(self, number: int, recipe: Recipe, draft: TrialInProgress, process: ModelProcess) -> None:
         """Quality, window by window, until the ladder has seen enough; the base is scored whole."""
         gate = self._ladder.gate(recipe.key)
         quality = replace(self.evaluators.quality, stop=gate if number else None)
-        draft.add(run_quality(quality, arm, self._base(), self._options(recipe)).measurements)
+        draft.add(run_quality(quality, process, self._base(), self._options(recipe)).measurements)
         draft.stopped = gate.dropped
         if gate.broken is not None:
             draft.ladder = rung(WINDOWS, gate.broken, gate.audited)
@@ -311,26 +311,26 @@ class Objective:
         """Start the processes of the next candidate."""
         self._builder.prepare()
         if self._spare is None and self._runs_models:
-            self._spare = ModelProcess.start(**self._arm_options)
+            self._spare = ModelProcess.start(**self._process_options)
 
-    def _take_arm(self, recipe: Recipe) -> ModelProcess:
+    def _take_process(self, recipe: Recipe) -> ModelProcess:
         """A process for a recipe's model: the spare one, unless its provider has an interpreter of its own."""
         if recipe.provider in self._pythons:
             return ModelProcess.start(**self._options(recipe))
-        arm, self._spare = self._spare, None
-        if arm is not None and arm.usable:
-            return arm
-        if arm is not None:
-            arm.close()
-        return ModelProcess.start(**self._arm_options)
+        process, self._spare = self._spare, None
+        if process is not None and process.usable:
+            return process
+        if process is not None:
+            process.close()
+        return ModelProcess.start(**self._process_options)
 
     def _runtime(self, loaded: Loaded) -> str:
-        plain = self._arm_options.get("loop") == "session"
+        plain = self._process_options.get("loop") == "session"
         return loaded.runtime + (", in a plain session" if plain else "")
 
     def _options(self, recipe: Recipe) -> dict[str, Any]:
         own = self._pythons.get(recipe.provider)
-        return self._arm_options if own is None else {**self._arm_options, "python": own}
+        return self._process_options if own is None else {**self._process_options, "python": own}
 
     def _base(self) -> ModelProcess:
         if self.base is None:
@@ -357,7 +357,7 @@ class Objective:
 
     def close(self) -> None:
         """End the base's process and the spare ones."""
-        for arm in (self.base, self._spare):
-            if arm is not None:
-                arm.close()
+        for process in (self.base, self._spare):
+            if process is not None:
+                process.close()
         self.base = self._spare = None

@@ -76,7 +76,7 @@ def finish(search: GraphStudyRunner) -> Selection:
     measurements = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
     about = manifest(search.config.name, search.source.about(), search.config.model, chosen.record, measurements)
     samples = search.objective.samples
-    export_plain(artifact.path, search.folder.best_path, about, samples.timed, True, search.objective.arm_options())
+    export_plain(artifact.path, search.folder.best_path, about, samples.timed, True, search.objective.process_options())
     return chosen
 
 

@@ -144,36 +144,36 @@ class GraphObjective:
         if number and self._broken(draft.metrics):
             return
         with self._phase("load", draft):
-            arm = ModelProcess.open(path, **self._options) if number else self.base()
+            process = ModelProcess.open(path, **self._options) if number else self.base()
         try:
-            draft.add(self._memory(arm))
-            assert arm.loaded is not None
-            draft.provider, draft.runtime = "cpu", arm.loaded.runtime
+            draft.add(self._memory(process))
+            assert process.loaded is not None
+            draft.provider, draft.runtime = "cpu", process.loaded.runtime
             with self._phase("fidelity", draft):
-                draft.add(self.fidelity("select").evaluate(arm, self.base()))
+                draft.add(self.fidelity("select").evaluate(process, self.base()))
             if number and self._broken(draft.metrics):
                 return
             if self._task is not None:
                 with self._phase("task", draft):
-                    draft.add(self.task("select").evaluate(arm, self.base()))
+                    draft.add(self.task("select").evaluate(process, self.base()))
                 if number and self._broken(draft.metrics):
                     return
             with self._phase("latency", draft):
-                draft.add(self.latency().evaluate(arm, self.base()))
+                draft.add(self.latency().evaluate(process, self.base()))
         finally:
             if number:
-                arm.close()
+                process.close()
         if number == 0:
             self.base_ms = draft.metrics["latency_ms"].value
 
-    def _memory(self, arm: ModelProcess) -> list[Measurement]:
+    def _memory(self, process: ModelProcess) -> list[Measurement]:
         """Peak memory after a run of every shape, and the time that loading took."""
         for number in range(len(self.samples.shapes)):
-            arm.run(self.samples.timed, number, 1)
-        assert arm.loaded is not None
+            process.run(self.samples.timed, number, 1)
+        assert process.loaded is not None
         return [
-            Measurement.exact("peak_rss_bytes", "bytes", arm.stats().peak_rss_bytes, after="a run of every shape"),
-            Measurement.exact("load_ms", "ms", arm.loaded.load_ms, samples="one load; files may be cached"),
+            Measurement.exact("peak_rss_bytes", "bytes", process.stats().peak_rss_bytes, after="a run of every shape"),
+            Measurement.exact("load_ms", "ms", process.loaded.load_ms, samples="one load; files may be cached"),
         ]
 
     def fidelity(self, split: str) -> Fidelity:
@@ -218,19 +218,19 @@ class GraphObjective:
         """
         artifact = self.build(PlainRecipe.from_json(record.recipe), f"{record.number:04d}-confirm")
         found = [Measurement.exact("model_bytes", "bytes", graph_bytes(artifact.path))]
-        with ModelProcess.open(artifact.path, **self._options) as arm:
-            found += self._memory(arm)
-            found += self.fidelity("confirm").evaluate(arm, self.base())
+        with ModelProcess.open(artifact.path, **self._options) as process:
+            found += self._memory(process)
+            found += self.fidelity("confirm").evaluate(process, self.base())
             if self._task is not None:
-                found += self.task("confirm").evaluate(arm, self.base())
-            found += latency.evaluate(arm, self.base())
+                found += self.task("confirm").evaluate(process, self.base())
+            found += latency.evaluate(process, self.base())
         return {m.metric: m for m in found}
 
     def retime(self, record: TrialRecord, latency: PairedGraphLatency, seed: int) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process."""
         artifact = self.build(PlainRecipe.from_json(record.recipe), f"{record.number:04d}-confirm")
-        with ModelProcess.open(artifact.path, **self._options) as arm:
-            return replace(latency, seed=latency.seed + seed).evaluate(arm, self.base())
+        with ModelProcess.open(artifact.path, **self._options) as process:
+            return replace(latency, seed=latency.seed + seed).evaluate(process, self.base())
 
     def base(self) -> ModelProcess:
         """The loaded base; loaded again where its process has died."""
@@ -253,7 +253,7 @@ class GraphObjective:
         self._progress.phase_started(name)
         return Phase(name, draft)
 
-    def arm_options(self) -> dict[str, Any]:
+    def process_options(self) -> dict[str, Any]:
         """How models of this study are run, as :meth:`ModelProcess.start` takes it."""
         return dict(self._options)
 

@@ -229,14 +229,14 @@ def scoring(repeat: int) -> list[str]:
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:40]), base.path)
     windows = draw(text, TextProtocol(512, 512), 6)
     ratios, rates = [], []
-    with ModelProcess.open(base.path) as arm, tempfile.TemporaryDirectory() as scratch:
+    with ModelProcess.open(base.path) as process, tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "reference.npz"
-        arm.reference([(w.tokens, w.scored) for w in windows], stored, 512)
+        process.reference([(w.tokens, w.scored) for w in windows], stored, 512)
         for _ in range(repeat):
-            bare = sum(arm.prefill(w.tokens, 1).ms[0] for w in windows) / 1e3
+            bare = sum(process.prefill(w.tokens, 1).ms[0] for w in windows) / 1e3
             start = time.perf_counter()
             for number in range(len(windows)):
-                arm.score(stored, number)
+                process.score(stored, number)
             scored = time.perf_counter() - start
             ratios.append(bare / scored)
             rates.append(sum(len(w.tokens) for w in windows) / scored)

@@ -133,14 +133,14 @@ def record(base: Path, candidates: Sequence[Path]) -> None:
     windows = draw(tokenize(text, base), TextProtocol(WINDOW_TOKENS, WINDOW_TOKENS), WINDOWS, 0, "demo:news")
     quality = TextQuality(windows, campaign.FOLDER / "reference", "base")
     if not quality.reference_path().exists():
-        with ModelProcess.open(base) as arm:
-            quality.run(arm, arm)
+        with ModelProcess.open(base) as process:
+            quality.run(process, process)
     nll = quality.base_nll()
     for folder in candidates:
         if RECORDED.exists() and folder.name in recorded():
             continue
-        with ModelProcess.open(folder) as arm:
-            scores = [arm.score(quality.reference_path(), number) for number in range(len(windows))]
+        with ModelProcess.open(folder) as process:
+            scores = [process.score(quality.reference_path(), number) for number in range(len(windows))]
         row = {
             "candidate": folder.name,
             "nll": [round(s.nll, 3) for s in scores],

@@ -40,8 +40,8 @@ def readings(row: campaign.Row, metric: str) -> tuple[Floats, Floats, list[int]]
     if metric == "prefill":
         return np.array(samples["base_ttft_ms"]), np.array(samples["ttft_ms"]), process
     base, own = (
-        np.array([float(lower_half_mean(np.array(steps[cold:]))) for steps in samples[f"{arm}step_ms"]])
-        for arm in ("base_", "")
+        np.array([float(lower_half_mean(np.array(steps[cold:]))) for steps in samples[f"{side}step_ms"]])
+        for side in ("base_", "")
     )
     return base, own, [number for number in process for _ in range(len(base) // len(process))]
 

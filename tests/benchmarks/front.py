@@ -105,8 +105,8 @@ class Subject:
 
     def divergence_of(self, folder: Path, split: str) -> list[float]:
         """The same of any GenAI folder."""
-        with ModelProcess.open(folder) as arm:
-            found = self._quality(split).evaluate(arm, UnprunedModel(self.base.path, {}))
+        with ModelProcess.open(folder) as process:
+            found = self._quality(split).evaluate(process, UnprunedModel(self.base.path, {}))
         return list(next(m for m in found if m.metric == "kl_divergence").samples)
 
     def speed(self, mixed: Choice, uniform: Choice, seconds: float) -> list[float]:

@@ -1,6 +1,6 @@
 """``make bench-coverage``: how often each interval holds the truth, at the sizes it is used at. Nothing is timed.
 
-The truth is known because it was put in: times of two arms that share moods of the machine, are hit by other programs,
+The truth is known, since it was put in: times of two models that share moods of the machine, are hit by other programs,
 and whose processes have luck of the size that the intervals assume; windows of the demo text as real candidates were
 scored on them (``early_stop.py --record``), drawn anew from all of them; normal and heavy-tailed samples. Hits are
 added to those of earlier slices.

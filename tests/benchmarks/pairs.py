@@ -103,10 +103,10 @@ def _layer(name: str) -> int:
 def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
     """One measurement in fresh processes: its speedups (:func:`speedups`) and every sample."""
     started, load = time.time(), os.getloadavg()[0]
-    with ModelProcess.open(base) as reference, ModelProcess.open(candidate) as arm:
+    with ModelProcess.open(base) as reference, ModelProcess.open(candidate) as process:
         latency = PairedDecoderLatency(half_width=NEVER, max_seconds=seconds, seed=seed)
-        protocol = {m.metric: m for m in latency.evaluate(arm, reference)}["tpot_ms"].protocol
-        threads = arm.threads
+        protocol = {m.metric: m for m in latency.evaluate(process, reference)}["tpot_ms"].protocol
+        threads = process.threads
     told = ("foreign_cores", "stolen_share", "priority", "rounds", "processes", "cold_steps", "samples")
     row = {
         "started": round(started),
@@ -130,8 +130,8 @@ def log_speedups(row: Row) -> dict[str, Interval]:
     """Name -> log speedup by the present estimator from a row's samples, without what neighbours do."""
     samples, processes = row["samples"], effective(row["samples"]["process"])
     base, own = (
-        Readings(Visits(1, row["cold_steps"], 0), ttft_ms=samples[f"{arm}ttft_ms"], step_ms=samples[f"{arm}step_ms"])
-        for arm in ("base_", "")
+        Readings(Visits(1, row["cold_steps"], 0), ttft_ms=samples[f"{side}ttft_ms"], step_ms=samples[f"{side}step_ms"])
+        for side in ("base_", "")
     )
     return {
         "tpot_speedup": decode_speedup(base.tpot_ms(), own.tpot_ms(), processes),

@@ -43,14 +43,14 @@ def nan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_arm() -> Iterator[Callable[..., ModelProcess]]:
-    """Opens arms and closes them when the test ends."""
-    arms: list[ModelProcess] = []
+def open_process() -> Iterator[Callable[..., ModelProcess]]:
+    """Opens processes and closes them when the test ends."""
+    processes: list[ModelProcess] = []
 
     def open_one(folder: Path, **options: Any) -> ModelProcess:
-        arms.append(ModelProcess.open(folder, **options))
-        return arms[-1]
+        processes.append(ModelProcess.open(folder, **options))
+        return processes[-1]
 
     yield open_one
-    for arm in arms:
-        arm.close()
+    for process in processes:
+        process.close()

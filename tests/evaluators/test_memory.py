@@ -10,13 +10,13 @@ from bigram import bigram_folder
 from olivine.evaluators.memory import Memory, model_bytes
 from olivine.evaluators.process.client import ModelProcess
 
-OpenArm = Callable[..., ModelProcess]
+OpenProcess = Callable[..., ModelProcess]
 
 
-def test_memory_is_that_of_the_models_own_process(open_arm: OpenArm, tmp_path: Path) -> None:
-    small = open_arm(bigram_folder(tmp_path / "small", np.zeros((10, 10), dtype=np.float32)))
-    large = open_arm(bigram_folder(tmp_path / "large", np.zeros((5000, 5000), dtype=np.float32)))
-    found = [{m.metric: m for m in Memory(4, 2).evaluate(arm, arm)} for arm in (small, large)]
+def test_memory_is_that_of_the_models_own_process(open_process: OpenProcess, tmp_path: Path) -> None:
+    small = open_process(bigram_folder(tmp_path / "small", np.zeros((10, 10), dtype=np.float32)))
+    large = open_process(bigram_folder(tmp_path / "large", np.zeros((5000, 5000), dtype=np.float32)))
+    found = [{m.metric: m for m in Memory(4, 2).evaluate(process, process)} for process in (small, large)]
     table = 5000 * 5000 * 4
     assert found[1]["peak_rss_bytes"].value - found[0]["peak_rss_bytes"].value > table
     assert found[1]["model_bytes"].value - found[0]["model_bytes"].value == pytest.approx(table, abs=2000)
@@ -33,14 +33,14 @@ def test_model_bytes_count_external_data_and_no_tokenizer(base_folder: Path, tmp
     assert model_bytes(tmp_path) == (base_folder / "model.onnx").stat().st_size + 1000
 
 
-def test_a_peak_read_after_scoring_says_so(open_arm: OpenArm, base_folder: Path, tmp_path: Path) -> None:
-    arm = open_arm(base_folder)
-    arm.reference([((0, 1, 2), 2)], tmp_path / "r.npz", 2)
-    peak = Memory(4, 2).evaluate(arm, arm)[1]
+def test_a_peak_read_after_scoring_says_so(open_process: OpenProcess, base_folder: Path, tmp_path: Path) -> None:
+    process = open_process(base_folder)
+    process.reference([((0, 1, 2), 2)], tmp_path / "r.npz", 2)
+    peak = Memory(4, 2).evaluate(process, process)[1]
     assert peak.metric == "peak_rss_bytes"
     assert peak.protocol["fresh"] is False
 
 
-def test_an_empty_arm_has_no_memory_to_measure() -> None:
-    with ModelProcess.start() as arm, pytest.raises(ValueError, match="load a model"):
-        Memory().evaluate(arm, arm)
+def test_an_empty_process_has_no_memory_to_measure() -> None:
+    with ModelProcess.start() as process, pytest.raises(ValueError, match="load a model"):
+        Memory().evaluate(process, process)

@@ -54,10 +54,10 @@ def once(plan: Path, fault: str, groups: bool) -> dict[str, Any]:
     try:
         with without_groups(not groups), tempfile.TemporaryDirectory() as empty:
             (Path(empty) / "genai_config.json").write_text("{}")
-            with ModelProcess.start(memory_limit_bytes=LIMIT_BYTES) as arm:
-                kind = "watch" if arm._memory.group is None else "control group"
+            with ModelProcess.start(memory_limit_bytes=LIMIT_BYTES) as process:
+                kind = "watch" if process._memory.group is None else "control group"
                 try:
-                    arm.load(Path(empty))
+                    process.load(Path(empty))
                 except ModelProcessFailed as error:
                     gone = time.monotonic()
                     assert error.excess is not None, error

@@ -1,4 +1,4 @@
-"""Paired latency on simulated arms: a machine whose speed drifts and jumps, and programs that interfere."""
+"""Paired latency on simulated processes: a machine whose speed drifts and jumps, and programs that interfere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def still_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch, lambda: 1.6)
 
 
-class SimulatedArm:
+class SimulatedProcess:
     vocab_size = 100
     usable = True
 
@@ -101,8 +101,8 @@ class SimulatedArm:
 def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
     """Measure a candidate that is ``prefill`` and ``decode`` times as fast as the base."""
     machine = Machine(seed, noise)
-    base = SimulatedArm(machine, 100.0, 10.0)
-    candidate = SimulatedArm(machine, 100.0 / prefill, 10.0 / decode)
+    base = SimulatedProcess(machine, 100.0, 10.0)
+    candidate = SimulatedProcess(machine, 100.0 / prefill, 10.0 / decode)
     latency = PairedDecoderLatency(seed=seed, clock=lambda: machine.now, **options)  # type: ignore[arg-type]
     return {m.metric: m for m in latency.evaluate(candidate, base)}
 
@@ -139,11 +139,11 @@ def test_a_planted_difference_of_5_percent_is_found_on_its_side() -> None:
 def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
     def processes(load_seconds: float) -> tuple[int, int]:
         machine = Machine(0)
-        arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-        arms[0].load_seconds = load_seconds
+        processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+        processes[0].load_seconds = load_seconds
         latency = PairedDecoderLatency(half_width=0.0, max_seconds=20.0, clock=lambda: machine.now)
-        found = latency.evaluate(arms[1], arms[0])
-        return found[0].protocol["processes"], arms[0].processes
+        found = latency.evaluate(processes[1], processes[0])
+        return found[0].protocol["processes"], processes[0].processes
 
     assert processes(0.5) == (8, 8)
     assert processes(60.0) == (1, 1)
@@ -153,7 +153,7 @@ def test_luck_of_processes_is_within_the_interval() -> None:
     runs = []
     for seed in range(40):
         machine = Machine(seed, noise=0.3, luck=PREFILL_LUCK / math.sqrt(2))
-        base, candidate = SimulatedArm(machine, 100.0, 10.0), SimulatedArm(machine, 100.0, 10.0)
+        base, candidate = SimulatedProcess(machine, 100.0, 10.0), SimulatedProcess(machine, 100.0, 10.0)
         latency = PairedDecoderLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
         runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
     assert sum(run.low <= 1 <= run.high for run in runs) >= 36
@@ -171,7 +171,7 @@ def measure_moved(
         return float((5.0 if machine.apart else 1.6) * machine.rng.uniform(0.9, 1.1))
 
     simulate(monkeypatch, distance)
-    base, candidate = SimulatedArm(machine, 100, 10, 0.8), SimulatedArm(machine, 50, 5, 0.8 / 0.7)
+    base, candidate = SimulatedProcess(machine, 100, 10, 0.8), SimulatedProcess(machine, 50, 5, 0.8 / 0.7)
     latency = PairedDecoderLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
     return {m.metric: m for m in latency.evaluate(candidate, base)}
 
@@ -205,14 +205,14 @@ def test_where_the_cores_hardly_ever_lie_side_by_side_all_rounds_count_and_it_sa
     assert any("moved the cores" in caution for caution in protocol["cautions"])
 
 
-def test_arms_of_one_thread_do_not_ask_how_far_the_cores_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_one_thread_do_not_ask_how_far_the_cores_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     monkeypatch.setattr("olivine.evaluators.latency.interleave.CoreDistance", None)
     machine = Machine(0)
-    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    for arm in arms:
-        arm.threads = 1
-    found = PairedDecoderLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+    for process in processes:
+        process.threads = 1
+    found = PairedDecoderLatency(clock=lambda: machine.now).evaluate(processes[1], processes[0])
     assert "core_distance" not in found[0].protocol
 
 
@@ -228,12 +228,12 @@ def test_a_slow_model_still_gets_enough_rounds_for_an_interval() -> None:
     assert np.isfinite(found["tpot_speedup"].high)
 
 
-def test_both_arms_get_the_same_prompt_and_warm_up() -> None:
+def test_both_processes_get_the_same_prompt_and_warm_up() -> None:
     machine = Machine(0)
-    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    found = PairedDecoderLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(arms[0], arms[1])
-    assert arms[0].prompts == arms[1].prompts
-    assert len(arms[0].prompts[0]) == 7
+    processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+    found = PairedDecoderLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(processes[0], processes[1])
+    assert processes[0].prompts == processes[1].prompts
+    assert len(processes[0].prompts[0]) == 7
     assert found[0].protocol["warmup_rounds"] >= 2
 
 
@@ -249,45 +249,51 @@ def test_every_sample_is_kept() -> None:
     json.dumps([m.to_dict() for m in found.values()])
 
 
-def test_arms_of_one_thread_share_a_core_that_changes_and_are_free_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_one_thread_share_a_core_that_changes_and_are_free_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5})
     machine = Machine(0)
-    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    for arm in arms:
-        arm.threads = 1
-    PairedDecoderLatency(half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
-    assert arms[0].kept_on == arms[1].kept_on
-    *timed, last = arms[0].kept_on
+    processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+    for process in processes:
+        process.threads = 1
+    PairedDecoderLatency(half_width=0.0, clock=lambda: machine.now).evaluate(processes[1], processes[0])
+    assert processes[0].kept_on == processes[1].kept_on
+    *timed, last = processes[0].kept_on
     assert {frozenset(cores) for cores in timed} == {frozenset({3}), frozenset({5})}
     assert last == {3, 5}
 
 
 @pytest.mark.parametrize(("threads", "cores"), [(2, {0, 1}), (0, {0, 1}), (1, {0})])
-def test_other_arms_run_where_the_kernel_puts_them(
+def test_other_processes_run_where_the_kernel_puts_them(
     threads: int, cores: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
     machine = Machine(0)
-    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    arms[0].threads = threads
-    PairedDecoderLatency(clock=lambda: machine.now).evaluate(arms[1], arms[0])
-    assert arms[0].kept_on == arms[1].kept_on == []
+    processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+    processes[0].threads = threads
+    PairedDecoderLatency(clock=lambda: machine.now).evaluate(processes[1], processes[0])
+    assert processes[0].kept_on == processes[1].kept_on == []
 
 
 def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:
     machine = Machine(0)
-    arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-    found = PairedDecoderLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
-    assert arms[0].held == arms[1].held == [7] * found[0].protocol["processes"] + [0]
+    processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+    found = PairedDecoderLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(
+        processes[1], processes[0]
+    )
+    assert processes[0].held == processes[1].held == [7] * found[0].protocol["processes"] + [0]
 
 
 def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> None:
     def prompts(room: int) -> set[int]:
         machine = Machine(0)
-        arms = [SimulatedArm(machine, 100, 10), SimulatedArm(machine, 100, 10)]
-        arms[1].room = room
-        PairedDecoderLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
-        return {len(prompt) for prompt in arms[0].prompts}
+        processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
+        processes[1].room = room
+        PairedDecoderLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(
+            processes[1], processes[0]
+        )
+        return {len(prompt) for prompt in processes[0].prompts}
 
     assert prompts(1000) == {8, 20}
     assert prompts(10) == {20}
@@ -295,16 +301,18 @@ def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> No
 
 def test_every_process_that_is_started_is_timed() -> None:
     machine = Machine(0)
-    arms = [SimulatedArm(machine, 3000, 100), SimulatedArm(machine, 3000, 100)]
-    found = PairedDecoderLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(arms[1], arms[0])
+    processes = [SimulatedProcess(machine, 3000, 100), SimulatedProcess(machine, 3000, 100)]
+    found = PairedDecoderLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(
+        processes[1], processes[0]
+    )
     protocol = found[1].protocol
-    assert protocol["processes"] == arms[0].processes == 10
+    assert protocol["processes"] == processes[0].processes == 10
     assert set(protocol["samples"]["process"]) == set(range(10))
 
 
 def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
     machine = Machine(0)
-    base = SimulatedArm(machine, 100, 10)
+    base = SimulatedProcess(machine, 100, 10)
     found = PairedDecoderLatency(half_width=0.001, max_seconds=8.0, clock=lambda: machine.now).evaluate(base, base)
     assert found[0].protocol["ended_by"] == "max_seconds"
     assert found[0].protocol["rounds"] > 2 * MIN_ROUNDS
@@ -312,7 +320,7 @@ def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
 
 def test_the_base_against_itself_is_exactly_one() -> None:
     machine = Machine(3)
-    base = SimulatedArm(machine, 100, 10)
+    base = SimulatedProcess(machine, 100, 10)
     found = {m.metric: m for m in PairedDecoderLatency(clock=lambda: machine.now).evaluate(base, base)}
     for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
         assert found[metric].low == found[metric].value == found[metric].high == 1.0
@@ -325,7 +333,7 @@ def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
     pool.add([100.0] * 8, [10.0] * 8)
     machine = Machine(0, noise=0.0)
     # The machine is now half as fast as when the pool began; the candidate is twice as fast as the base.
-    base, candidate = SimulatedArm(machine, 200, 20), SimulatedArm(machine, 100, 10)
+    base, candidate = SimulatedProcess(machine, 200, 20), SimulatedProcess(machine, 100, 10)
     found = PairedDecoderLatency(base_pool=pool, clock=lambda: machine.now).evaluate(candidate, base)
     assert found[0].value == pytest.approx(150 / 2)
     assert len(BaselineTimes(tmp_path / "pool.json")) == 2

@@ -25,7 +25,7 @@ class KernelTimer:
 
 
 @dataclass
-class FakeArm:
+class FakeProcess:
     """Takes so many milliseconds a run of each shape, with a few percent of noise; the clock moves with it."""
 
     clock: KernelTimer
@@ -48,7 +48,7 @@ class FakeArm:
         return tokens == 0
 
     def keep_on(self, cores: Collection[int]) -> None:
-        raise AssertionError("an arm of two threads runs where the kernel puts it")
+        raise AssertionError("a process of two threads runs where the kernel puts it")
 
     def pause(self) -> None:
         self.still = True
@@ -72,10 +72,10 @@ def moved_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch, itertools.cycle([1.6] * 10 + [5.0]).__next__)
 
 
-def arms(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
+def processes(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
     clock, rng = KernelTimer(), np.random.default_rng(0)
 
-    class ModelProcess(FakeArm):
+    class ModelProcess(FakeProcess):
         def run(self, feeds: Path, number: int, times: int) -> Timing:
             for other in made:
                 assert other is self or other.still
@@ -87,7 +87,7 @@ def arms(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
 
 
 def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:
-    clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
+    clock, (base, own) = processes((8.0, 32.0), (4.0, 8.0))
     runs = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.005, 20.0, base_ms=20.0, clock=clock)
     latency, speedup = runs.evaluate(own, base)
     assert speedup.value == pytest.approx(8**0.5, rel=0.02)  # 2x and 4x
@@ -100,8 +100,8 @@ def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:
     assert latency.protocol["processes"] == base.log.count("restart") + 1 == own.log.count("restart") + 1 > 1
 
 
-def test_a_visit_runs_until_the_faster_arm_has_been_timed_long_enough() -> None:
-    clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
+def test_a_visit_runs_until_the_faster_process_has_been_timed_long_enough() -> None:
+    clock, (base, own) = processes((8.0, 32.0), (4.0, 8.0))
     latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 1.0, 1.0, clock=clock).evaluate(own, base)
     assert latency.protocol["cold_runs"] == pytest.approx([3, 2], abs=1)
     assert latency.protocol["runs_per_visit"] == pytest.approx([8, 5], abs=1)
@@ -109,14 +109,14 @@ def test_a_visit_runs_until_the_faster_arm_has_been_timed_long_enough() -> None:
 
 
 def test_the_base_beside_itself_is_one_by_its_own_readings() -> None:
-    clock, (base,) = arms((8.0, 32.0))
+    clock, (base,) = processes((8.0, 32.0))
     latency, speedup = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.02, 2.0, clock=clock).evaluate(base, base)
     assert (speedup.low, speedup.value, speedup.high) == (1, 1, 1)
     assert latency.value == pytest.approx(16, rel=0.03)
 
 
 def test_rounds_in_which_the_cores_were_moved_do_not_count() -> None:
-    clock, (base, own) = arms((8.0, 32.0), (4.0, 8.0))
+    clock, (base, own) = processes((8.0, 32.0), (4.0, 8.0))
     latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.0, 4.0, clock=clock).evaluate(own, base)
     moved = latency.protocol["core_distance"]["rounds_moved"]
     rounds = len(latency.protocol["samples"]["ms"][0])

@@ -21,7 +21,7 @@ from olivine.evaluators.process.lifecycle import STARTER
 from olivine.passes.errors import Excess
 from olivine.passes.export.export import Export
 
-OpenArm = Callable[..., ModelProcess]
+OpenProcess = Callable[..., ModelProcess]
 LIMIT = 500_000_000
 
 
@@ -33,9 +33,9 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_spare_arm_starts_before_its_model_exists(base_folder: Path) -> None:
-    with ModelProcess.start() as arm:
-        loaded = arm.load(base_folder)
+def test_a_spare_process_starts_before_its_model_exists(base_folder: Path) -> None:
+    with ModelProcess.start() as process:
+        loaded = process.load(base_folder)
     assert loaded.provider == "CPUExecutionProvider"
     assert loaded.threads == 1
     assert loaded.vocab_size == 3
@@ -43,27 +43,27 @@ def test_a_spare_arm_starts_before_its_model_exists(base_folder: Path) -> None:
     assert {"python", "onnxruntime", "onnxruntime-genai"} <= set(loaded.versions)
 
 
-def test_prefill_and_decode_time_every_token(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder)
-    prefill, decode = arm.prefill([1, 2, 1]), arm.decode(5)
+def test_prefill_and_decode_time_every_token(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder)
+    prefill, decode = process.prefill([1, 2, 1]), process.decode(5)
     assert len(prefill.ms) == 1
     assert len(decode.ms) == 5
     assert min(prefill.ms + decode.ms) > 0
     assert prefill.foreign_cores >= 0
 
 
-def test_stats_are_those_of_the_child(open_arm: OpenArm, base_folder: Path) -> None:
-    stats = open_arm(base_folder).stats()
+def test_stats_are_those_of_the_child(open_process: OpenProcess, base_folder: Path) -> None:
+    stats = open_process(base_folder).stats()
     assert 10e6 < stats.rss_bytes <= stats.peak_rss_bytes
     assert not stats.scored
 
 
 def test_a_python_exception_is_an_error_with_the_last_words(tmp_path: Path) -> None:
-    with ModelProcess.start() as arm:
+    with ModelProcess.start() as process:
         with pytest.raises(ModelProcessFailed, match=r"exit code 1 in 'load'.*FileNotFoundError") as caught:
-            arm.load(tmp_path / "nothing")
+            process.load(tmp_path / "nothing")
         assert caught.value.kind == "error"
-        assert gone(arm.pid)
+        assert gone(process.pid)
 
 
 def test_a_broken_graph_is_an_error_that_names_the_folder(base_folder: Path, tmp_path: Path) -> None:
@@ -75,36 +75,36 @@ def test_a_broken_graph_is_an_error_that_names_the_folder(base_folder: Path, tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
-def test_a_crash_names_its_signal(open_arm: OpenArm, base_folder: Path, number: signal.Signals) -> None:
-    arm = open_arm(base_folder)
-    os.kill(arm.pid, number)
+def test_a_crash_names_its_signal(open_process: OpenProcess, base_folder: Path, number: signal.Signals) -> None:
+    process = open_process(base_folder)
+    os.kill(process.pid, number)
     with pytest.raises(ModelProcessFailed, match=number.name) as caught:
-        arm.prefill([1])
+        process.prefill([1])
     assert caught.value.kind == "crash"
-    assert gone(arm.pid)
+    assert gone(process.pid)
 
 
-def test_a_hang_is_a_timeout_and_leaves_no_process(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder, timeout_s=60.0)
-    os.kill(arm.pid, signal.SIGSTOP)
-    arm._timeout_s = 0.2
+def test_a_hang_is_a_timeout_and_leaves_no_process(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder, timeout_s=60.0)
+    os.kill(process.pid, signal.SIGSTOP)
+    process._timeout_s = 0.2
     with pytest.raises(ModelProcessFailed, match=r"did not answer 'prefill' within 0\.2 s") as caught:
-        arm.prefill([1])
+        process.prefill([1])
     assert caught.value.kind == "timeout"
-    assert gone(arm.pid)
+    assert gone(process.pid)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path, restarted: bool) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((2000, 15000), dtype=np.float32))
-    with ModelProcess.start(memory_limit_bytes=150_000_000) as arm:
+    with ModelProcess.start(memory_limit_bytes=150_000_000) as process:
         if restarted:
-            arm.restart()
+            process.restart()
         with pytest.raises(ModelProcessFailed, match=r"in 'load': it held \d+ MB, its limit is 150 MB") as caught:
-            arm.load(folder)
-            arm.reference([(list(range(2000)), 1999)], tmp_path / "r.npz", 512)
+            process.load(folder)
+            process.reference([(list(range(2000)), 1999)], tmp_path / "r.npz", 512)
         assert caught.value.kind == "memory"
-        assert gone(arm.pid)
+        assert gone(process.pid)
     assert not list(tmp_path.glob("*.npz"))
 
 
@@ -133,15 +133,15 @@ def graph_of_zeros(folder: Path) -> Path:
 @pytest.mark.usefixtures("no_group")
 def test_an_allocation_that_onnx_runtime_did_not_get_is_beyond_the_limit(tmp_path: Path) -> None:
     limit, folder = 1_000_000_000, graph_of_zeros(tmp_path / "m")
-    with ModelProcess.open(folder, memory_limit_bytes=limit, loop="graph") as arm:
+    with ModelProcess.open(folder, memory_limit_bytes=limit, loop="graph") as process:
         with pytest.raises(
             ModelProcessFailed,
             match=r"in 'run' for want of memory; its limit is 1000 MB \(children.memory\): .*4000000000",
         ) as caught:
-            arm.run(folder / "feeds.npz", 0, 1)
+            process.run(folder / "feeds.npz", 0, 1)
         assert caught.value.kind == "memory"
         assert caught.value.excess == Excess(limit + 1, limit)
-        assert gone(arm.pid)
+        assert gone(process.pid)
 
 
 @pytest.mark.parametrize(
@@ -178,155 +178,162 @@ def test_a_provider_that_is_not_there_is_an_error_not_a_result(tmp_path: Path) -
     assert caught.value.kind == "provider"
 
 
-def test_prints_of_native_libraries_do_not_reach_the_protocol(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder)
+def test_prints_of_native_libraries_do_not_reach_the_protocol(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder)
     # What anything in the child prints goes to fd 1, which is its stderr; answers have a descriptor of their
     # own.
-    assert os.readlink(f"/proc/{arm.pid}/fd/1") == os.readlink(f"/proc/{arm.pid}/fd/2")
+    assert os.readlink(f"/proc/{process.pid}/fd/1") == os.readlink(f"/proc/{process.pid}/fd/2")
 
 
-def test_core_dumps_are_off(open_arm: OpenArm, base_folder: Path) -> None:
-    limits = Path(f"/proc/{open_arm(base_folder).pid}/limits").read_text()
+def test_core_dumps_are_off(open_process: OpenProcess, base_folder: Path) -> None:
+    limits = Path(f"/proc/{open_process(base_folder).pid}/limits").read_text()
     line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["0", "0"]
 
 
-def test_closing_twice_is_fine_and_a_closed_arm_says_so(base_folder: Path) -> None:
-    arm = ModelProcess.open(base_folder)
-    arm.close()
-    arm.close()
-    assert gone(arm.pid)
+def test_closing_twice_is_fine_and_a_closed_process_says_so(base_folder: Path) -> None:
+    process = ModelProcess.open(base_folder)
+    process.close()
+    process.close()
+    assert gone(process.pid)
     with pytest.raises(ModelProcessFailed, match="is closed"):
-        arm.stats()
+        process.stats()
 
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
-def test_a_paused_arm_stands_still_and_answers_when_asked(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder)
-    arm.pause()
-    while state(arm.pid) != "T":
+def test_a_paused_process_stands_still_and_answers_when_asked(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder)
+    process.pause()
+    while state(process.pid) != "T":
         time.sleep(0.001)
-    assert len(arm.prefill([1, 2]).ms) == 1
-    assert state(arm.pid) != "T"
-    arm.pause()
-    arm.resume()
-    assert state(arm.pid) != "T"
+    assert len(process.prefill([1, 2]).ms) == 1
+    assert state(process.pid) != "T"
+    process.pause()
+    process.resume()
+    assert state(process.pid) != "T"
 
 
-def test_a_paused_arm_can_be_closed(base_folder: Path) -> None:
-    arm = ModelProcess.open(base_folder)
-    arm.pause()
-    arm.close()
-    arm.pause()
-    arm.resume()
-    assert gone(arm.pid)
+def test_a_paused_process_can_be_closed(base_folder: Path) -> None:
+    process = ModelProcess.open(base_folder)
+    process.pause()
+    process.close()
+    process.pause()
+    process.resume()
+    assert gone(process.pid)
 
 
-def test_a_paused_arm_ends_with_the_thread_that_started_it(base_folder: Path) -> None:
-    arms: list[ModelProcess] = []
+def test_a_paused_process_ends_with_the_thread_that_started_it(base_folder: Path) -> None:
+    processes: list[ModelProcess] = []
 
     def open_and_pause() -> None:
-        arms.append(ModelProcess.open(base_folder))
-        arms[0].pause()
+        processes.append(ModelProcess.open(base_folder))
+        processes[0].pause()
 
     thread = threading.Thread(target=open_and_pause)
     thread.start()
     thread.join()
-    arms[0]._process.wait(timeout=20)
-    arms[0].close()
+    processes[0]._process.wait(timeout=20)
+    processes[0].close()
 
 
-def test_a_hurried_arm_has_all_its_threads_ahead_where_we_may(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder)
+def test_a_hurried_process_has_all_its_threads_ahead_where_we_may(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder)
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    first = -19 if arm.hurry(True) else usual
-    assert {os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{arm.pid}/task")} == {first}
-    arm.hurry(False)
-    assert os.getpriority(os.PRIO_PROCESS, arm.pid) == usual
+    first = -19 if process.hurry(True) else usual
+    assert {os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{process.pid}/task")} == {first}
+    process.hurry(False)
+    assert os.getpriority(os.PRIO_PROCESS, process.pid) == usual
 
 
-def test_a_restarted_arm_is_a_fresh_process_with_the_same_model(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder, timeout_s=99.0)
-    before = arm.pid
-    arm.restart()
+def test_a_restarted_process_is_a_fresh_process_with_the_same_model(
+    open_process: OpenProcess, base_folder: Path
+) -> None:
+    process = open_process(base_folder, timeout_s=99.0)
+    before = process.pid
+    process.restart()
     assert gone(before)
-    assert arm.pid != before
-    arm.reload()
-    assert len(arm.prefill([1, 2]).ms) == 1
-    assert arm.folder == base_folder
-    assert arm._timeout_s == 99.0
+    assert process.pid != before
+    process.reload()
+    assert len(process.prefill([1, 2]).ms) == 1
+    assert process.folder == base_folder
+    assert process._timeout_s == 99.0
 
 
 def test_a_process_that_has_lost_its_model_is_of_no_use_until_it_has_it_back(
-    open_arm: OpenArm, base_folder: Path
+    open_process: OpenProcess, base_folder: Path
 ) -> None:
     with ModelProcess.start() as spare:
         assert spare.usable
-    arm = open_arm(base_folder)
-    assert arm.usable
-    arm.restart()
-    assert arm.alive
-    assert not arm.usable
-    arm.reload()
-    assert arm.usable
+    process = open_process(base_folder)
+    assert process.usable
+    process.restart()
+    assert process.alive
+    assert not process.usable
+    process.reload()
+    assert process.usable
 
 
-def test_an_arm_without_a_model_cannot_load_it_again() -> None:
-    with ModelProcess.start() as arm, pytest.raises(ModelProcessFailed, match="never held a model"):
-        arm.restart()
-        arm.reload()
+def test_a_process_without_a_model_cannot_load_it_again() -> None:
+    with ModelProcess.start() as process, pytest.raises(ModelProcessFailed, match="never held a model"):
+        process.restart()
+        process.reload()
 
 
-def test_the_peak_can_start_anew(open_arm: OpenArm, tmp_path: Path) -> None:
+def test_the_peak_can_start_anew(open_process: OpenProcess, tmp_path: Path) -> None:
     folder = bigram_folder(tmp_path / "m", np.zeros((1000, 8000), dtype=np.float32))
-    arm = open_arm(folder)
-    arm.reference([(list(range(1000)), 999)], tmp_path / "r.npz", 8)
-    before = arm.stats()
-    if not arm.reset_peak():
+    process = open_process(folder)
+    process.reference([(list(range(1000)), 999)], tmp_path / "r.npz", 8)
+    before = process.stats()
+    if not process.reset_peak():
         pytest.skip("this kernel does not let a process reset its peak")
-    after = arm.stats()
+    after = process.stats()
     assert before.scored
     assert after.peak_rss_bytes <= before.peak_rss_bytes
 
 
 def test_memory_that_is_held_stays_with_the_process_until_it_is_given_back(
-    open_arm: OpenArm, base_folder: Path
+    open_process: OpenProcess, base_folder: Path
 ) -> None:
-    arm = open_arm(base_folder)
-    before = arm.stats().rss_bytes
-    arm.reserve(2_000_000)  # four prompts of logits for 3 tokens: 96 MB
-    assert arm.stats().rss_bytes > before + 80e6
-    arm.prefill([1, 2])
-    assert arm.stats().rss_bytes > before + 80e6
-    arm.reserve(0)
-    assert arm.stats().rss_bytes < before + 40e6
+    process = open_process(base_folder)
+    before = process.stats().rss_bytes
+    process.reserve(2_000_000)  # four prompts of logits for 3 tokens: 96 MB
+    assert process.stats().rss_bytes > before + 80e6
+    process.prefill([1, 2])
+    assert process.stats().rss_bytes > before + 80e6
+    process.reserve(0)
+    assert process.stats().rss_bytes < before + 40e6
 
 
-def test_no_more_memory_is_held_than_half_of_what_is_left_to_the_process(open_arm: OpenArm, base_folder: Path) -> None:
-    peak = open_arm(base_folder).stats().peak_rss_bytes
-    with ModelProcess.open(base_folder, memory_limit_bytes=peak + 60_000_000) as arm:
-        arm.reserve(2_000_000)  # 96 MB, if it could
-        assert arm.stats().peak_rss_bytes < peak + 50_000_000
-        assert arm.prefill([1, 2]).ms
+def test_no_more_memory_is_held_than_half_of_what_is_left_to_the_process(
+    open_process: OpenProcess, base_folder: Path
+) -> None:
+    peak = open_process(base_folder).stats().peak_rss_bytes
+    with ModelProcess.open(base_folder, memory_limit_bytes=peak + 60_000_000) as process:
+        process.reserve(2_000_000)  # 96 MB, if it could
+        assert process.stats().peak_rss_bytes < peak + 50_000_000
+        assert process.prefill([1, 2]).ms
 
 
-def test_an_arm_is_kept_on_a_core(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder)
-    assert arm.threads == 1
-    cores = os.sched_getaffinity(arm.pid)
-    arm.keep_on({min(cores)})
-    assert os.sched_getaffinity(arm.pid) == {min(cores)}
-    arm.close()
-    arm.keep_on(cores)
+def test_a_process_is_kept_on_a_core(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder)
+    assert process.threads == 1
+    cores = os.sched_getaffinity(process.pid)
+    process.keep_on({min(cores)})
+    assert os.sched_getaffinity(process.pid) == {min(cores)}
+    process.close()
+    process.keep_on(cores)
 
 
-def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) -> None:
-    arms = [open_arm(base_folder), open_arm(base_folder)]
+def test_two_processes_answer_at_the_same_time(open_process: OpenProcess, base_folder: Path) -> None:
+    processes = [open_process(base_folder), open_process(base_folder)]
     found: list[int] = []
-    threads = [threading.Thread(target=lambda arm=arm: found.append(len(arm.prefill([1]).ms))) for arm in arms]
+    threads = [
+        threading.Thread(target=lambda process=process: found.append(len(process.prefill([1]).ms)))
+        for process in processes
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -335,22 +342,22 @@ def test_two_arms_answer_at_the_same_time(open_arm: OpenArm, base_folder: Path) 
 
 
 def test_the_child_ends_when_its_parent_is_gone(base_folder: Path) -> None:
-    arm = ModelProcess.open(base_folder)
-    assert arm._process.stdin is not None
-    arm._process.stdin.close()
+    process = ModelProcess.open(base_folder)
+    assert process._process.stdin is not None
+    process._process.stdin.close()
     for _ in range(200):
-        if not arm.alive:
+        if not process.alive:
             break
         time.sleep(0.05)
-    assert arm._process.returncode == 0
-    arm.close()
+    assert process._process.returncode == 0
+    process.close()
 
 
-def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> None:
-    arm = open_arm(base_folder)
-    arm._buffer = b"not json\n"
+def test_a_garbled_answer_is_an_error(open_process: OpenProcess, base_folder: Path) -> None:
+    process = open_process(base_folder)
+    process._buffer = b"not json\n"
     with pytest.raises(ModelProcessFailed, match="no JSON") as caught:
-        arm.stats()
+        process.stats()
     assert caught.value.kind == "error"
 
 
@@ -370,21 +377,21 @@ def test_a_garbled_answer_is_an_error(open_arm: OpenArm, base_folder: Path) -> N
     ],
 )
 def test_an_answer_of_wrong_fields_is_an_error_and_ends_the_process(answer: bytes, what: str) -> None:
-    with ModelProcess.start() as arm:
-        arm._buffer = answer + b"\n"
+    with ModelProcess.start() as process:
+        process._buffer = answer + b"\n"
         with pytest.raises(ModelProcessFailed, match=what) as caught:
-            arm.prefill([1])
+            process.prefill([1])
         assert caught.value.kind == "error"
-        assert gone(arm.pid)
+        assert gone(process.pid)
 
 
 def test_logits_for_another_vocabulary_than_the_base_s_are_an_error(
-    open_arm: OpenArm, base_folder: Path, tmp_path: Path
+    open_process: OpenProcess, base_folder: Path, tmp_path: Path
 ) -> None:
-    open_arm(base_folder).reference([([0, 1, 2], 2)], tmp_path / "r.npz", 3)
+    open_process(base_folder).reference([([0, 1, 2], 2)], tmp_path / "r.npz", 3)
     wider = bigram_folder(tmp_path / "wider", np.zeros((3, 4), dtype=np.float32))
     with pytest.raises(ModelProcessFailed, match="logits for 4 tokens, the base's for 3") as caught:
-        open_arm(wider).score(tmp_path / "r.npz", 0)
+        open_process(wider).score(tmp_path / "r.npz", 0)
     assert caught.value.kind == "error"
 
 
@@ -400,14 +407,14 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
     stored = tmp_path / "reference.npz"
 
     def held() -> int:
-        with ModelProcess.open(tmp_path / "onnx") as arm:
-            arm.reference(windows, stored, 512)
-            if not arm.reset_peak():
+        with ModelProcess.open(tmp_path / "onnx") as process:
+            process.reference(windows, stored, 512)
+            if not process.reset_peak():
                 pytest.skip("this kernel does not let a peak start anew")
-            before = arm.stats().rss_bytes
-            scores = [arm.score(stored, number) for number in range(len(windows))]
+            before = process.stats().rss_bytes
+            scores = [process.score(stored, number) for number in range(len(windows))]
             assert all(score.finite and score.kl < 1e-3 for score in scores)
-            return arm.stats().peak_rss_bytes - before
+            return process.stats().peak_rss_bytes - before
 
     # What ONNX Runtime's arena has kept or given back when the count begins is a process's luck, worth a window or two
     # in one of six; what scoring holds on to is the same in every process.

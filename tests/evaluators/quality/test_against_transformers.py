@@ -35,14 +35,14 @@ def transformers_perplexity(checkpoint: Path, windows: tuple[Window, ...]) -> fl
 
 @pytest.mark.parametrize("stride", [64, 32])
 def test_perplexity_of_a_float_model_is_that_of_transformers(
-    open_arm: Callable[..., ModelProcess], tiny_llama: Path, tiny_onnx: Path, tmp_path: Path, stride: int
+    open_process: Callable[..., ModelProcess], tiny_llama: Path, tiny_onnx: Path, tmp_path: Path, stride: int
 ) -> None:
     windows = draw(tokenize(TEXT, tiny_onnx), TextProtocol(64, stride), count=6)
-    base = open_arm(tiny_onnx)
+    base = open_process(tiny_onnx)
     found = {m.metric: m for m in TextQuality(windows, tmp_path, "tiny").evaluate(base, base)}
     assert found["perplexity"].value == pytest.approx(transformers_perplexity(tiny_llama, windows), rel=1e-3)
 
 
-def test_genais_own_tokenizer_gives_the_same_ids(open_arm: Callable[..., ModelProcess], tiny_onnx: Path) -> None:
+def test_genais_own_tokenizer_gives_the_same_ids(open_process: Callable[..., ModelProcess], tiny_onnx: Path) -> None:
     found = tokenize(TEXT, tiny_onnx)
-    assert tuple(open_arm(tiny_onnx).tokenize(TEXT)) in (found.ids, found.bos + found.ids)
+    assert tuple(open_process(tiny_onnx).tokenize(TEXT)) in (found.ids, found.bos + found.ids)

@@ -53,7 +53,7 @@ def huggingface(tiny_llama: Path) -> Any:
 
 
 @pytest.fixture(scope="module", params=["genai", "session"])
-def arm(request: pytest.FixtureRequest, tiny_onnx: Path) -> Iterator[ModelProcess]:
+def process(request: pytest.FixtureRequest, tiny_onnx: Path) -> Iterator[ModelProcess]:
     with ModelProcess.open(tiny_onnx, loop=request.param) as opened:
         yield opened
 
@@ -64,32 +64,32 @@ def asked(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
     return [Instance(request_type=kind, doc={}, arguments=one, idx=0) for one in arguments]
 
 
-def model_of(arm: ModelProcess, folder: Path) -> Any:
+def model_of(process: ModelProcess, folder: Path) -> Any:
     from olivine.evaluators.quality.lm_eval_model import FolderModel
 
-    return FolderModel(arm, folder)
+    return FolderModel(process, folder)
 
 
 def test_likelihoods_are_those_of_lm_evals_hugging_face_model(
-    arm: ModelProcess, tiny_onnx: Path, huggingface: Any
+    process: ModelProcess, tiny_onnx: Path, huggingface: Any
 ) -> None:
-    found = model_of(arm, tiny_onnx).loglikelihood(asked("loglikelihood", *PAIRS))
+    found = model_of(process, tiny_onnx).loglikelihood(asked("loglikelihood", *PAIRS))
     expected = huggingface.loglikelihood(asked("loglikelihood", *PAIRS), disable_tqdm=True)
     assert [logp for logp, _ in found] == pytest.approx([logp for logp, _ in expected], abs=1e-3)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
 
 
 def test_rolling_likelihoods_are_too_also_of_texts_longer_than_the_context(
-    arm: ModelProcess, tiny_onnx: Path, huggingface: Any
+    process: ModelProcess, tiny_onnx: Path, huggingface: Any
 ) -> None:
     texts = [("The boat lay there.",), ("The bank of the river was green. " * 40,)]
-    found = model_of(arm, tiny_onnx).loglikelihood_rolling(asked("loglikelihood_rolling", *texts))
+    found = model_of(process, tiny_onnx).loglikelihood_rolling(asked("loglikelihood_rolling", *texts))
     expected = huggingface.loglikelihood_rolling(asked("loglikelihood_rolling", *texts), disable_tqdm=True)
     assert found == pytest.approx(expected, abs=1e-3)
 
 
-def test_written_text_is_too_up_to_the_first_stop(arm: ModelProcess, tiny_onnx: Path, huggingface: Any) -> None:
-    model = model_of(arm, tiny_onnx)
+def test_written_text_is_too_up_to_the_first_stop(process: ModelProcess, tiny_onnx: Path, huggingface: Any) -> None:
+    model = model_of(process, tiny_onnx)
     free = {"until": [], "max_gen_toks": 40, "do_sample": False}
     (whole,) = model.generate_until(asked("generate_until", ("The boat", free)))
     (same,) = huggingface.generate_until(asked("generate_until", ("The boat", free)), disable_tqdm=True)
@@ -100,20 +100,22 @@ def test_written_text_is_too_up_to_the_first_stop(arm: ModelProcess, tiny_onnx: 
     assert cut == whole.split(stop)[0]
 
 
-def test_endings_of_one_prompt_share_a_run(tiny_onnx: Path, arm: ModelProcess) -> None:
+def test_endings_of_one_prompt_share_a_run(tiny_onnx: Path, process: ModelProcess) -> None:
     from olivine.evaluators.quality.lm_eval_model import FolderModel
 
     runs: list[int] = []
-    FolderModel(arm, tiny_onnx, runs.append).loglikelihood(asked("loglikelihood", ("A", "b"), ("A", "c"), ("D", "b")))
+    FolderModel(process, tiny_onnx, runs.append).loglikelihood(
+        asked("loglikelihood", ("A", "b"), ("A", "c"), ("D", "b"))
+    )
     assert sorted(runs) == [1, 2]
 
 
 def test_tasks_give_what_lm_eval_gives_with_intervals(
-    arm: ModelProcess, tiny_onnx: Path, loaded: LoadedTasks, huggingface: Any
+    process: ModelProcess, tiny_onnx: Path, loaded: LoadedTasks, huggingface: Any
 ) -> None:
     from lm_eval.evaluator import evaluate
 
-    found = {m.metric: m for m in loaded.evaluate(arm, tiny_onnx)}
+    found = {m.metric: m for m in loaded.evaluate(process, tiny_onnx)}
     expected = evaluate(lm=huggingface, task_dict=dict(loaded.found), bootstrap_iters=0)["results"]
     assert set(found) == {f"{CHOICE}.acc", f"{PROSE}.word_perplexity", f"{WRITING}.exact_match"}
     accuracy, perplexity = found[f"{CHOICE}.acc"], found[f"{PROSE}.word_perplexity"]

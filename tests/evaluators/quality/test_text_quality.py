@@ -15,7 +15,7 @@ from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
 from olivine.evaluators.process.messages import WindowScore
 from olivine.evaluators.quality.text_quality import WHOLE_TEXT, QualityGateFailed, TextQuality, WindowSums
 
-OpenArm = Callable[..., ModelProcess]
+OpenProcess = Callable[..., ModelProcess]
 
 # After the first token of each window come, under the base of conftest.py:
 #   0 -> 1 (1/4), 1 -> 1 (4/5), 1 -> 2 (1/10)        and        2 -> 0 (3/10), 0 -> 0 (1/2), 0 -> 1 (1/4)
@@ -30,9 +30,11 @@ def measure(quality: TextQuality, candidate: ModelProcess, base: ModelProcess) -
 
 @pytest.mark.parametrize("top_k", [512, 2])
 def test_perplexity_kl_and_agreement_are_those_computed_by_hand(
-    open_arm: OpenArm, base_folder: Path, candidate_folder: Path, tmp_path: Path, top_k: int
+    open_process: OpenProcess, base_folder: Path, candidate_folder: Path, tmp_path: Path, top_k: int
 ) -> None:
-    found = measure(TextQuality(WINDOWS, tmp_path, "b", top_k), open_arm(candidate_folder), open_arm(base_folder))
+    found = measure(
+        TextQuality(WINDOWS, tmp_path, "b", top_k), open_process(candidate_folder), open_process(base_folder)
+    )
     base = 1 / (0.25 * 0.8 * 0.1 * 0.3 * 0.5 * 0.25)
     candidate = 1 / (0.25 * 0.2 * 0.2 * 0.3 * 0.5 * 0.25)
     assert found["perplexity"].value == pytest.approx(candidate ** (1 / 6), rel=1e-6)
@@ -47,23 +49,23 @@ def test_perplexity_kl_and_agreement_are_those_computed_by_hand(
     assert all(m.low <= m.value <= m.high for m in found.values())
 
 
-def test_the_base_against_itself_is_exactly_one(open_arm: OpenArm, base_folder: Path, tmp_path: Path) -> None:
-    base = open_arm(base_folder)
+def test_the_base_against_itself_is_exactly_one(open_process: OpenProcess, base_folder: Path, tmp_path: Path) -> None:
+    base = open_process(base_folder)
     found = measure(TextQuality(WINDOWS, tmp_path, "b"), base, base)
     assert found["perplexity_ratio"].value == found["perplexity_ratio"].high == 1.0
     assert found["kl_divergence"].value == 0.0
     assert found["top1_agreement"].value == 1.0
-    again = measure(TextQuality(WINDOWS, tmp_path, "b"), open_arm(base_folder), base)
+    again = measure(TextQuality(WINDOWS, tmp_path, "b"), open_process(base_folder), base)
     assert again["perplexity"].value == pytest.approx(found["perplexity"].value, rel=1e-7)
     assert again["kl_divergence"].value == pytest.approx(0.0, abs=1e-9)
 
 
-def test_the_base_runs_once_per_text(open_arm: OpenArm, base_folder: Path, tmp_path: Path) -> None:
-    base = open_arm(base_folder)
+def test_the_base_runs_once_per_text(open_process: OpenProcess, base_folder: Path, tmp_path: Path) -> None:
+    base = open_process(base_folder)
     quality = TextQuality(WINDOWS, tmp_path, "b")
     quality.evaluate(base, base)
     stamp = quality.reference_path().stat().st_mtime_ns
-    quality.evaluate(open_arm(base_folder), base)
+    quality.evaluate(open_process(base_folder), base)
     assert [p.stat().st_mtime_ns for p in tmp_path.iterdir()] == [stamp]
 
 
@@ -78,21 +80,21 @@ def test_other_windows_or_another_base_are_another_file(tmp_path: Path) -> None:
 
 
 def test_logits_that_are_not_finite_are_caught_in_the_candidate(
-    open_arm: OpenArm, base_folder: Path, nan_folder: Path, tmp_path: Path
+    open_process: OpenProcess, base_folder: Path, nan_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(QualityGateFailed, match="logits are not finite in window 1 of 2"):
-        TextQuality(WINDOWS, tmp_path, "b").run(open_arm(nan_folder), open_arm(base_folder))
+        TextQuality(WINDOWS, tmp_path, "b").run(open_process(nan_folder), open_process(base_folder))
 
 
-def test_a_base_without_finite_logits_is_no_base(open_arm: OpenArm, nan_folder: Path, tmp_path: Path) -> None:
-    arm = open_arm(nan_folder)
+def test_a_base_without_finite_logits_is_no_base(open_process: OpenProcess, nan_folder: Path, tmp_path: Path) -> None:
+    process = open_process(nan_folder)
     with pytest.raises(ModelProcessFailed, match="can't be the base of a study"):
-        TextQuality(WINDOWS, tmp_path, "b").run(arm, arm)
+        TextQuality(WINDOWS, tmp_path, "b").run(process, process)
     assert not list(tmp_path.iterdir())
 
 
-class TableArm:
-    """An arm whose candidate is worse by a fixed amount per token, with noise by window."""
+class TableProcess:
+    """A process whose candidate is worse by a fixed amount per token, with noise by window."""
 
     def __init__(self, worse: float, windows: int) -> None:
         self.noise = np.random.default_rng(0).normal(worse, 0.01, windows)
@@ -115,17 +117,17 @@ def too_bad(sums: WindowSums) -> str | None:
 
 
 def test_a_clear_loser_is_stopped_after_three_windows(tmp_path: Path) -> None:
-    arm = TableArm(worse=0.5, windows=30)
-    result = TextQuality(MANY, tmp_path, "b", stop=too_bad).run(arm, TableArm(0, 30))
-    assert arm.scored == 3
+    process = TableProcess(worse=0.5, windows=30)
+    result = TextQuality(MANY, tmp_path, "b", stop=too_bad).run(process, TableProcess(0, 30))
+    assert process.scored == 3
     assert result.stopped is not None
     assert "surely above" in result.stopped
     assert {m.protocol["windows"] for m in result.measurements} == {3}
     assert result.measurements[0].protocol["stopped"] == result.stopped
 
 
-class EasyStartArm(TableArm):
-    """As :class:`TableArm`, on a text whose first three windows are easier than the others by half a nat."""
+class EasyStartProcess(TableProcess):
+    """As :class:`TableProcess`, on a text whose first three windows are easier than the others by half a nat."""
 
     EASY = 0.5
 
@@ -149,8 +151,8 @@ def test_the_perplexity_of_a_stopped_candidate_is_the_one_it_was_stopped_for(tmp
         return "surely broken" if sums.bounds()["perplexity"].low > limit else None
 
     base = math.exp((3 * 2.5 + 27 * 3.0) / 30)
-    candidate = EasyStartArm(worse=0.5, windows=30)
-    result = TextQuality(MANY, tmp_path, "b", stop=over).run(candidate, EasyStartArm(0, 30))
+    candidate = EasyStartProcess(worse=0.5, windows=30)
+    result = TextQuality(MANY, tmp_path, "b", stop=over).run(candidate, EasyStartProcess(0, 30))
     found = {m.metric: m for m in result.measurements}
     perplexity, ratio = found["perplexity"], found["perplexity_ratio"]
     assert candidate.scored == 3
@@ -162,16 +164,16 @@ def test_the_perplexity_of_a_stopped_candidate_is_the_one_it_was_stopped_for(tmp
 
 
 def test_a_candidate_that_saw_the_whole_text_has_a_perplexity_of_its_own(tmp_path: Path) -> None:
-    candidate = EasyStartArm(worse=0.1, windows=30)
-    found = {m.metric: m for m in TextQuality(MANY, tmp_path, "b").evaluate(candidate, EasyStartArm(0, 30))}
+    candidate = EasyStartProcess(worse=0.1, windows=30)
+    found = {m.metric: m for m in TextQuality(MANY, tmp_path, "b").evaluate(candidate, EasyStartProcess(0, 30))}
     assert found["perplexity"].samples[0] == pytest.approx(math.exp(2.5 + candidate.noise[0]), rel=1e-5)
     assert "estimate" not in found["perplexity"].protocol
 
 
 def test_a_good_candidate_sees_all_windows(tmp_path: Path) -> None:
-    arm = TableArm(worse=0.02, windows=30)
-    result = TextQuality(MANY, tmp_path, "b", stop=too_bad).run(arm, TableArm(0, 30))
-    assert arm.scored == 30
+    process = TableProcess(worse=0.02, windows=30)
+    result = TextQuality(MANY, tmp_path, "b", stop=too_bad).run(process, TableProcess(0, 30))
+    assert process.scored == 30
     assert result.stopped is None
     ratio = next(m for m in result.measurements if m.metric == "perplexity_ratio")
     assert ratio.low < math.exp(0.02) < ratio.high
@@ -181,6 +183,6 @@ def test_a_good_candidate_sees_all_windows(tmp_path: Path) -> None:
 def test_measurements_are_plain_json(tmp_path: Path) -> None:
     import json
 
-    result = TextQuality(MANY, tmp_path, "b").run(TableArm(0.1, 30), TableArm(0, 30))
+    result = TextQuality(MANY, tmp_path, "b").run(TableProcess(0.1, 30), TableProcess(0, 30))
     assert set(TextQuality.metrics) == {m.metric for m in result.measurements}
     json.dumps([m.to_dict() for m in result.measurements])

@@ -34,9 +34,9 @@ def test_quantized_candidates_load_and_generate(
     built = build(resolve(str(checkpoint)), compose(choice), Cache(tmp_path / "cache"))
     ops = {node.op_type for node in _graph(built.artifact.onnx_path())}
     assert {"MatMulNBits", "MatMulIntegerToFloat", "GatherBlockQuantized"} <= ops
-    with ModelProcess.open(built.artifact.path) as arm:
-        arm.prefill([5, 6, 7, 8], 4)
-        assert len(arm.decode(3).ms) == 3
+    with ModelProcess.open(built.artifact.path) as process:
+        process.prefill([5, 6, 7, 8], 4)
+        assert len(process.decode(3).ms) == 3
 
 
 @pytest.mark.parametrize("fusion_level", ["none", "qkv"])

@@ -80,8 +80,8 @@ def test_every_architecture_is_pruned(
 def test_genai_generates_the_same_text(pruned_llama: tuple[ModelArtifact, ModelArtifact]) -> None:
     said = []
     for artifact in pruned_llama:
-        with ModelProcess.open(artifact.path) as arm:
-            said.append(arm.generate("The bank of the river", 12))
+        with ModelProcess.open(artifact.path) as process:
+            said.append(process.generate("The bank of the river", 12))
     assert said[0] == said[1]
 
 

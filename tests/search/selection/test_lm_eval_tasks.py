@@ -69,7 +69,7 @@ def test_a_study_measures_its_tasks_on_the_base_and_the_front(tiny_llama: Path, 
 def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = SimpleNamespace(load=lambda: SimpleNamespace(evaluate=lambda arm, folder: []))
+    asked = SimpleNamespace(load=lambda: SimpleNamespace(evaluate=lambda process, folder: []))
     monkeypatch.setattr("olivine.search.selection.lm_eval_tasks.asked_tasks", lambda given: asked)
     monkeypatch.setattr("olivine.search.selection.lm_eval_tasks.Recipe.from_json", lambda steps: None)
     folder = write_study(tmp_path / "study")

@@ -101,11 +101,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
             (plan / "05.model.onnx.data.exit").touch()
         return run(process, request, response, 2.0 if request.name.startswith("0003") else timeout_s)
 
-    def score_window(arm: ModelProcess, path: Path, window: int) -> WindowScore:
-        scored = score(arm, path, window)
+    def score_window(process: ModelProcess, path: Path, window: int) -> WindowScore:
+        scored = score(process, path, window)
         return scored if ended() != NAN else WindowScore(0.0, scored.tokens, 0.0, 0, False)
 
-    def load_model(arm: ModelProcess, model: Path) -> Loaded:
+    def load_model(process: ModelProcess, model: Path) -> Loaded:
         number = ended()
         place, fault = PLAN.get(number, ("", ""))
         if place == "reference-*.npz":
@@ -117,8 +117,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
             else:
                 (model / "model.onnx").write_bytes(b"no graph")
         if number in (POSITIONS, VOCABULARY):
-            return load(arm, cut_logits(model, root / f"cut-{number}", 1 if number == POSITIONS else 2))
-        return load(arm, model)
+            return load(process, cut_logits(model, root / f"cut-{number}", 1 if number == POSITIONS else 2))
+        return load(process, model)
 
     class KernelTimer(datetime):
         @classmethod

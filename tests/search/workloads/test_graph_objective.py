@@ -52,8 +52,8 @@ def objective(tmp_path_factory: pytest.TempPathFactory, said: Path) -> Iterator[
 def test_a_model_that_outgrows_its_memory_is_infeasible_with_its_peak(
     objective: GraphObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def outgrown(arm: ModelProcess, *_: Any) -> OutputScore:
-        raise arm._kill("memory", f"was ended in 'compare': it {EXCESS}", EXCESS)
+    def outgrown(process: ModelProcess, *_: Any) -> OutputScore:
+        raise process._kill("memory", f"was ended in 'compare': it {EXCESS}", EXCESS)
 
     monkeypatch.setattr(ModelProcess, "compare", outgrown)
     record = objective.measure(1, CHOICE)
@@ -83,17 +83,17 @@ def test_what_a_candidate_did_not_lose_by_itself_costs_it_nothing(
 ) -> None:
     compare, times = ModelProcess.compare, [0]
 
-    def spoiled(arm: ModelProcess, *arguments: Any) -> OutputScore:
+    def spoiled(process: ModelProcess, *arguments: Any) -> OutputScore:
         times[0] += 1
         if times[0] == 1 and lost == "base":
             base = objective.base()
             os.kill(base.pid, signal.SIGKILL)
             base.stats()
         if times[0] == 1 and lost == "files":
-            assert arm.folder is not None
-            shutil.rmtree(arm.folder.parent)
+            assert process.folder is not None
+            shutil.rmtree(process.folder.parent)
             raise ModelProcessFailed("error", "its files are gone")
-        return compare(arm, *arguments)
+        return compare(process, *arguments)
 
     monkeypatch.setattr(ModelProcess, "compare", spoiled)
     record = objective.measure(3, CHOICE)
