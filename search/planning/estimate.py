@@ -20,7 +20,7 @@ from olivine.search.builds.cache import limit_bytes
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning.machine_speed import MachineRates
-from olivine.search.study.runner import base_choice
+from olivine.search.study.baseline import base_choice
 
 _BITS = {"int8": 8, "int4": 4}
 

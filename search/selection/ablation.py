@@ -13,7 +13,8 @@ from olivine.passes.errors import OlivineError
 from olivine.passes.recipe import compose
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmed
-from olivine.search.study.runner import StudyRunner, base_choice
+from olivine.search.study.baseline import base_choice
+from olivine.search.study.runner import StudyRunner
 from olivine.search.workloads.language import make_evaluators
 
 

@@ -21,8 +21,9 @@ from olivine.search.report.progress import Progress
 from olivine.search.selection.contenders import to_confirm
 from olivine.search.selection.dominance import SURE, dominated_among, entries
 from olivine.search.selection.racing import race
+from olivine.search.study.baseline import base_choice
 from olivine.search.study.objective import Evaluators
-from olivine.search.study.runner import StudyRunner, base_choice
+from olivine.search.study.runner import StudyRunner
 from olivine.search.workloads.language import make_evaluators
 
 Confirmed = Mapping[str, Measurement]

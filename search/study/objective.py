@@ -32,9 +32,8 @@ from olivine.search.builds.client import BuildOutcome
 from olivine.search.config.constraints import Constraint
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
-from olivine.search.study.attempt import attempt, lost
 from olivine.search.study.pruning import SIZE, TEXT, WINDOWS, PruningRules, rung
-from olivine.search.study.trial import Phase, TrialInProgress
+from olivine.search.study.trial import Phase, TrialInProgress, attempt, lost
 
 #: Tells the choice of the trial that follows, where it is known already.
 Ahead = Callable[[], Mapping[str, Scalar] | None]

@@ -6,14 +6,12 @@ import fcntl
 import json
 import os
 import platform
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.metric import METRICS
@@ -21,7 +19,6 @@ from olivine.evaluators.process import cgroup
 from olivine.evaluators.providers.interpreters import loop_of
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
-from olivine.passes.recipe import canonical
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder, sweep_aside
 from olivine.search.builds.builder import Builder
@@ -34,9 +31,9 @@ from olivine.search.report.progress import Progress
 from olivine.search.study.distributed.open_shared import create_shared, refuse_second_leader, restart_if_empty
 from olivine.search.study.distributed.shared_study import SharedStudy
 from olivine.search.study.objective import STAGES, Objective
-from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.optuna_adapter import end_stale, name_metrics, restore, storage_of
 from olivine.search.study.pruning import PruningRules
-from olivine.search.study.runner import StudyRunner, ask
+from olivine.search.study.runner import StudyRunner
 from olivine.search.study.source_identity import measured_source
 from olivine.search.workloads.language import make_evaluators
 
@@ -166,12 +163,12 @@ def _reopen(config: LanguageStudyConfig, folder: StudyDir) -> tuple[optuna.Study
     study = open_storage(folder, config.objectives)
     if not records and study.trials and not any(trial.values for trial in study.trials):
         # Stopped within the base: nothing was measured, and trial 0 has to be the base.
-        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        optuna.delete_study(study_name=study.study_name, storage=storage_of(study))
         folder.base_times_path.unlink(missing_ok=True)
         study = open_storage(folder, config.objectives)
     if records:
-        restore(study, records, config)
-    reap(study, records, config.objectives)
+        restore(study, records, config.search_space())
+    end_stale(study, records, config.objectives)
     return study, records
 
 
@@ -184,40 +181,13 @@ def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
         directions=[METRICS[name].direction for name in objectives],
         load_if_exists=True,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(list(objectives))
-    return study
+    return name_metrics(study, objectives)
 
 
 def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
     """The database in the study folder; who finds it locked waits."""
     url = f"sqlite:///{folder.database_path.resolve()}"
     return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}})
-
-
-def restore(study: optuna.Study, records: Sequence[TrialRecord], config: LanguageStudyConfig) -> None:
-    """Give a study whose database was lost the trials of its records; :func:`reap` tells how they ended."""
-    by_number = {record.number: record for record in records}
-    space = config.search_space()
-    for number in range(len(study.trials), records[-1].number + 1):
-        record = by_number.get(number)
-        params = {}
-        if record is not None and space.contains(canonical({**space.usual(), **record.params})):
-            params = {name: value for name, value in record.params.items() if name in space.searched}
-        ask(study, space, params)
-
-
-def reap(study: optuna.Study, records: Sequence[TrialRecord], objectives: Sequence[str]) -> None:
-    """End the trials that an interrupted process left running: from their record, or as failed without one."""
-    by_number = {record.number: record for record in records}
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-        if frozen.number in by_number:
-            tell(study, frozen._trial_id, by_number[frozen.number], objectives)
-        else:
-            why = "its process ended before it was measured; it is proposed again"
-            study._storage.set_trial_user_attr(frozen._trial_id, "reason", why)
-            study.tell(frozen.number, state=TrialState.FAIL)
 
 
 def _check_same_study(config: LanguageStudyConfig, folder: StudyDir) -> None:

@@ -16,11 +16,10 @@ from olivine.search.selection.select import NoCandidate
 from olivine.search.study.distributed.lead import lead
 from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.finish import finish
+from olivine.search.study.interrupt import EXIT_INTERRUPTED, Interrupted
 from olivine.search.study.open import lead_search, open_search
-from olivine.search.study.runner import Interrupted, StudyRunner
+from olivine.search.study.runner import StudyRunner
 from olivine.search.study.storage import connect, shown
-
-INTERRUPTED = 130
 
 
 def run_study(
@@ -65,7 +64,7 @@ def run_study(
                     f"  {resume}{f' --storage {shown(storage)}' if storage else ''}",
                     markup=False,
                 )
-                return INTERRUPTED
+                return EXIT_INTERRUPTED
             except NoCandidate:
                 show(search.study, search.folder)
                 raise

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import FrameType
 
 import optuna
-from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import AXES
 from olivine.passes.errors import BuildFailed
-from olivine.passes.export.export import float_type
 from olivine.passes.graph import linears, load_graph
 from olivine.passes.recipe import canonical, compose
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.config.space import Space
 from olivine.search.pareto import front, last_growth
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.formatting import duration_text
@@ -34,13 +27,11 @@ from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks, choose_m
 from olivine.search.samplers.proposer import Proposal
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.selection.contenders import to_confirm
+from olivine.search.study.baseline import base_choice
+from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
 from olivine.search.study.objective import Objective
-from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.optuna_adapter import ask, tell, trial_id
 from olivine.search.study.stopping import seconds_needed, seconds_spent
-
-
-class Interrupted(Exception):
-    """The person at the terminal asked to stop; the study can be resumed."""
 
 
 @dataclass
@@ -209,64 +200,12 @@ class StudyRunner:
         return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default_for(choice)}
 
     def _ask(self, proposal: Proposal) -> optuna.Trial:
-        trial = ask(self.study, self.config.search_space(), proposal.params)
-        for name, value in proposal.sampler_attrs.items():
-            trial.storage.set_trial_system_attr(trial._trial_id, name, value)
-        return trial
+        return ask(self.study, self.config.search_space(), proposal.params, proposal.sampler_attrs)
 
     def _end(self, trial: optuna.Trial, record: TrialRecord) -> None:
         """Write the record, then tell Optuna: after a crash between the two the record is told again."""
         record = replace(record, params=self.shown(record.params))
         self.folder.write_trial(record)
-        tell(self.study, trial._trial_id, record, self.config.objectives)
+        tell(self.study, trial_id(trial), record, self.config.objectives)
         self.records.append(record)
         self.progress.trial_ended(record, self.front())
-
-
-def ask(study: optuna.Study, space: Space, params: Mapping[str, Scalar]) -> optuna.Trial:
-    """A new trial of these values; without any, one that tells the sampler nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.sampler = PartialFixedSampler(dict(params), RandomSampler(seed=0))
-    trial = study.ask()
-    if params:
-        space.suggest(trial)
-    return trial
-
-
-def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
-    """The float base: the provider's float type and the builder's own fusions, with the threads candidates get.
-
-    Its head is pruned where theirs is: speedups compare like with like.
-    """
-    fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
-    provider = str(fixed.get("provider", "cpu"))
-    taken = ["threads", "spinning", "rotate", *(axis.name for axis in AXES.values() if axis.shared)]
-    shared: dict[str, Scalar] = {name: fixed[name] for name in taken if name in fixed}
-    return canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
-
-
-@contextmanager
-def finish_trial_on_interrupt(tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C lets the running trial finish, the second stops at once.
-
-    Args:
-        tell: says so to the person.
-
-    Yields:
-        A function that tells whether Ctrl-C was pressed.
-    """
-    pressed = False
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        tell("stopping when the running trial has ended; Ctrl-C again stops now, and that trial is measured anew later")
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

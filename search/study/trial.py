@@ -1,16 +1,17 @@
-"""Draft: what is known of a trial while it runs, until its record is written."""
+"""A trial while it runs, until its record is written; run once more where it failed by no fault of its candidate."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.errors import Excess, OlivineError
-from olivine.search.builds.client import BuildOutcome
+from olivine.passes.errors import Excess, OlivineError, SourceError, Unwritable
+from olivine.search.builds.client import BuildClient, BuildOutcome
 from olivine.search.records import State, TrialRecord
 
 #: The constraint that every candidate has: the memory that its processes may hold.
@@ -86,3 +87,51 @@ class Phase:
 
     def __exit__(self, *_: object) -> None:
         self._draft.phases[self._name] = time.perf_counter() - self._start
+
+
+def attempt(
+    run: Callable[[TrialInProgress], None],
+    lost: Callable[[TrialInProgress], str | None],
+    note: Callable[[str], None],
+    earlier: TrialRecord | None = None,
+    blameless: tuple[type[OlivineError], ...] = (Unwritable, SourceError),
+) -> TrialInProgress:
+    """What a trial found, and how it ended.
+
+    Args:
+        run: does the trial and writes into the draft what it finds.
+        lost: says, after an error, what the trial had lost that was no fault of its candidate: it is run once more.
+        note: told of that.
+        earlier: what other workers found in the parts before.
+        blameless: errors that are no candidate's fault and end the study.
+    """
+    draft = TrialInProgress.after(earlier)
+    try:
+        try:
+            run(draft)
+        except (OlivineError, OSError):
+            if (what := lost(draft)) is None:
+                raise
+            note(what)
+            draft = TrialInProgress.after(earlier)
+            run(draft)
+    except blameless:
+        raise
+    except OlivineError as error:
+        draft.failed(error)
+    return draft
+
+
+def lost(base: ModelProcess | None, builder: BuildClient, draft: TrialInProgress) -> str | None:
+    """What a trial lost that was no fault of its candidate, and what is done; None where it failed by itself.
+
+    Args:
+        base: the resident base; None in the trial of the base itself.
+        builder: built the candidate.
+        draft: of the trial.
+    """
+    if base is not None and not base.usable:
+        return "the base's process died under way; base and candidate are loaded again"
+    if draft.artifact is not None and not builder.still_has(draft.artifact):
+        return "its files in the cache were deleted or changed; it is built again"
+    return None

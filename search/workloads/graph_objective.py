@@ -25,8 +25,7 @@ from olivine.passes.store.secrets import masked
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.progress import Progress
-from olivine.search.study.attempt import attempt, lost
-from olivine.search.study.trial import Phase, TrialInProgress
+from olivine.search.study.trial import Phase, TrialInProgress, attempt, lost
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_samples import Samples, make_samples
 from olivine.search.workloads.graph_task import Task

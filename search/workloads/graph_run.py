@@ -17,8 +17,7 @@ from olivine.search.records import StudyDir
 from olivine.search.report.progress import watcher_for
 from olivine.search.report.publish import print_summary, show
 from olivine.search.selection.select import NoCandidate
-from olivine.search.study.run import INTERRUPTED
-from olivine.search.study.runner import Interrupted
+from olivine.search.study.interrupt import EXIT_INTERRUPTED, Interrupted
 from olivine.search.study.source_identity import refuse_other_model
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_finish import finish, manifest
@@ -53,7 +52,7 @@ def run_plain(
                     f"  olivine run {config_path} --out {root}",
                     markup=False,
                 )
-                return INTERRUPTED
+                return EXIT_INTERRUPTED
             except NoCandidate:
                 show(search.study, search.folder)
                 raise

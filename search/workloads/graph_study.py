@@ -26,9 +26,9 @@ from olivine.search.pareto import front, last_growth
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.samplers.proposer import ENUMERABLE, Proposal, Proposer
-from olivine.search.study.open import exclusive, kept_records, open_storage, reap
-from olivine.search.study.optuna_adapter import tell
-from olivine.search.study.runner import Interrupted, ask, finish_trial_on_interrupt
+from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
+from olivine.search.study.open import exclusive, kept_records, open_storage
+from olivine.search.study.optuna_adapter import ask, end_stale, storage_of, tell, trial_id
 from olivine.search.study.source_identity import refuse_other_model
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_objective import GraphObjective
@@ -149,9 +149,7 @@ class GraphStudyRunner:
         return None
 
     def _trial(self, proposal: Proposal) -> None:
-        trial = ask(self.study, self.config.search_space(), proposal.params)
-        for name, value in proposal.sampler_attrs.items():
-            trial.storage.set_trial_system_attr(trial._trial_id, name, value)
+        trial = ask(self.study, self.config.search_space(), proposal.params, proposal.sampler_attrs)
         self.progress.trial_started(trial.number, proposal.params or proposal.choice)
         self._end(trial, self.objective.measure(trial.number, proposal.choice))
 
@@ -165,7 +163,7 @@ class GraphStudyRunner:
         }
         record = replace(record, params=shown)
         self.folder.write_trial(record)
-        tell(self.study, trial._trial_id, record, self.config.objectives)
+        tell(self.study, trial_id(trial), record, self.config.objectives)
         self.records.append(record)
         self.progress.trial_ended(record, self.front())
 
@@ -234,7 +232,7 @@ def _storage(config: GraphStudyConfig, folder: StudyDir, records: list[TrialReco
     study = open_storage(folder, config.objectives)
     if not records and study.trials and not any(trial.values for trial in study.trials):
         # Stopped within the base: nothing was measured, and trial 0 has to be the base.
-        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+        optuna.delete_study(study_name=study.study_name, storage=storage_of(study))
         study = open_storage(folder, config.objectives)
     by_number = {record.number: record for record in records}
     space = config.search_space()
@@ -242,7 +240,7 @@ def _storage(config: GraphStudyConfig, folder: StudyDir, records: list[TrialReco
         params: Mapping[str, Scalar] = by_number[number].params if number in by_number else {}
         whole = canonical({**space.usual(), **params})
         ask(study, space, {n: whole[n] for n in space.searched if n in params} if space.contains(whole) else {})
-    reap(study, records, config.objectives)
+    end_stale(study, records, config.objectives)
     return study
 
 

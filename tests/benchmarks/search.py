@@ -32,8 +32,7 @@ from olivine.search.samplers.factory import AnyProposer
 from olivine.search.samplers.proposer import Proposer
 from olivine.search.samplers.surrogate import SurrogateSelector
 from olivine.search.samplers.surrogate_proposer import SurrogateProposer
-from olivine.search.study.optuna_adapter import tell
-from olivine.search.study.runner import ask
+from olivine.search.study.optuna_adapter import ask, tell
 
 SAMPLERS = {"forecast": "default", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random"}
 TRIALS, SEEDS = 100, 20

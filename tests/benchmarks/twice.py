@@ -28,7 +28,7 @@ from olivine.search.export.trial import build_one, export_trial
 from olivine.search.records import StudyDir
 from olivine.search.report.folder_bench import bench_folders
 from olivine.search.report.folder_eval import evaluate_folders
-from olivine.search.study.runner import base_choice
+from olivine.search.study.baseline import base_choice
 
 NAME = SECTION = "twice"
 SPEEDUPS = ("tpot_speedup", "ttft_speedup")

@@ -41,7 +41,7 @@ from olivine.search.study.distributed.open_shared import create_shared
 from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy, counted
 from olivine.search.study.distributed.worker import Worker
-from olivine.search.study.distributions import distributions_of
+from olivine.search.study.optuna_adapter import distributions_of
 from olivine.search.study.storage import connect
 
 KEPT = Path("build/bench-workers.json")

@@ -18,16 +18,16 @@ from olivine.search.planning.provider_check import require_providers
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.study.baseline import base_choice
 from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.lead import crew_of
 from olivine.search.study.distributed.open_shared import digest_of, wait_for_facts
 from olivine.search.study.distributed.record_sync import RecordSync
+from olivine.search.study.interrupt import EXIT_INTERRUPTED, finish_trial_on_interrupt
 from olivine.search.study.objective import STAGES
 from olivine.search.study.open import ready
-from olivine.search.study.runner import base_choice, finish_trial_on_interrupt
 from olivine.search.study.storage import connect
 
-INTERRUPTED = 130
 ROLES = (*STAGES, "all")
 
 
@@ -93,7 +93,7 @@ def run_worker(
         stopped = interrupted()
     progress.note(f"worker {shared.roster.name} leaves: {reason}")
     progress.study_ended()
-    return INTERRUPTED if stopped else 0
+    return EXIT_INTERRUPTED if stopped else 0
 
 
 def stages_here(

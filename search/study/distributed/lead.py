@@ -16,7 +16,8 @@ from olivine.search.study.distributed.open_shared import digest_of
 from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy, lost_numbers
 from olivine.search.study.distributed.worker import Worker
-from olivine.search.study.runner import Interrupted, StudyRunner, finish_trial_on_interrupt
+from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
+from olivine.search.study.runner import StudyRunner
 
 
 def lead(search: StudyRunner, shared: SharedStudy, exchange: RecordSync) -> None:

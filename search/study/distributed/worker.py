@@ -35,9 +35,8 @@ from olivine.search.study.distributed.shared_study import (
     worker_of,
 )
 from olivine.search.study.distributed.ticket_lock import Ticket
-from olivine.search.study.distributions import distributions_of
 from olivine.search.study.objective import STAGES
-from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.optuna_adapter import distributions_of, tell
 
 IDLE_S = 0.25
 #: How often the trials of workers that are gone are looked for.

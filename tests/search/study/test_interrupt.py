@@ -15,7 +15,7 @@ from tiny_study import tiny_yaml, write_text
 
 from olivine.search.cli.main import main
 from olivine.search.records import StudyDir
-from olivine.search.study.runner import finish_trial_on_interrupt
+from olivine.search.study.interrupt import finish_trial_on_interrupt
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

@@ -11,7 +11,7 @@ from olivine.search.config.space import parse_space
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared, join_shared
 from olivine.search.study.distributed.shared_study import SharedStudy, choice_of, counted, keys, lost_choice, worker_of
-from olivine.search.study.distributions import distributions_of
+from olivine.search.study.optuna_adapter import distributions_of
 
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
 SPACE = parse_space({"precision": ["int8", "int4"], "block_size": [16, 32], "threads": {"low": 1, "high": 4}})

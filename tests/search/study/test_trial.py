@@ -11,9 +11,8 @@ from olivine.evaluators.process.client import ModelProcessFailed
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import Excess, OlivineError, Unwritable, UsageError
 from olivine.search.records import TrialRecord
-from olivine.search.study.attempt import attempt, lost
 from olivine.search.study.objective import Objective
-from olivine.search.study.trial import TrialInProgress
+from olivine.search.study.trial import TrialInProgress, attempt, lost
 
 EXCESS = Excess(120, 100)
 BYTES = Measurement.exact("model_bytes", "bytes", 7)
