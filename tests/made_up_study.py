@@ -1,0 +1,108 @@
+"""Studies whose candidates are measured by a formula, told to Optuna as a real study tells it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.samplers import PartialFixedSampler, RandomSampler
+from optuna.trial import TrialState
+
+from olivine.passes.base import Scalar
+from olivine.search.config.space import Space
+from olivine.search.records import TrialRecord
+
+#: Metric -> its value for the base.
+BASE = {
+    "tpot_ms": 20.0,
+    "ttft_ms": 130.0,
+    "e2e_ms": 200.0,
+    "perplexity": 10.0,
+    "perplexity_ratio": 1.0,
+    "kl_divergence": 0.0,
+    "model_bytes": 1e6,
+    "peak_rss_bytes": 2e6,
+    "latency_ms": 9.0,
+    "cosine_distance": 0.0,
+}
+
+
+def metrics_of(choice: Mapping[str, Scalar]) -> dict[str, float]:
+    """Every value of an axis has a factor of its own in each metric."""
+    divergence = 0.02 * _factor(choice, "kl_divergence")
+    times = {name: BASE[name] * _factor(choice, name) for name in BASE if name.endswith(("_ms", "_bytes"))}
+    return times | {
+        "kl_divergence": divergence,
+        "perplexity_ratio": math.exp(divergence),
+        "perplexity": 10 * math.exp(divergence),
+        "cosine_distance": divergence / 2,
+    }
+
+
+def _factor(choice: Mapping[str, Scalar], metric: str) -> float:
+    draws = [random.Random(f"{metric} {axis} {value}").uniform(0.6, 1.1) for axis, value in sorted(choice.items())]
+    return math.prod(draws)
+
+
+class MadeUpStudy:
+    """A study in memory, with its base measured.
+
+    Args:
+        space: what is searched.
+        compose: choice -> recipe.
+        objectives: names of two metrics.
+    """
+
+    def __init__(self, space: Space, compose: Callable[[Mapping[str, Scalar]], Any], objectives: tuple[str, ...]):
+        self.space, self.compose, self.objectives = space, compose, objectives
+        self.study = optuna.create_study(directions=["minimize", "minimize"])
+        self.study.tell(self.study.ask(), [BASE[name] for name in objectives])
+        self.records = [self._record(0, {"threads": 1}, BASE, False)]
+
+    def run(self, proposer: Any, trials: int) -> list[str]:
+        """Keys of the recipes that were proposed and measured; ends early when none is left."""
+        keys: list[str] = []
+        for _ in range(trials):
+            if (proposal := self.propose(proposer)) is None:
+                break
+            self.measure(proposal)
+            keys.append(self.records[-1].recipe_key)
+        return keys
+
+    def propose(self, proposer: Any) -> Any:
+        """The next proposal, after all that was measured."""
+        return proposer.propose(self.study, len(self.study.trials), {record.recipe_key for record in self.records})
+
+    def measure(self, proposal: Any) -> None:
+        """Tell what the formula says of a proposal; one of eight candidates fails to build."""
+        self.study.sampler = PartialFixedSampler(dict(proposal.params), RandomSampler(seed=0))
+        trial = self.study.ask()
+        self.space.suggest(trial)
+        for name, value in proposal.sampler_attrs.items():
+            self.study._storage.set_trial_system_attr(trial._trial_id, name, value)
+        failed = random.Random(f"fails {self.compose(proposal.choice).key}").random() < 1 / 8
+        trial.set_constraint("builds and runs", float(failed))
+        record = self._record(trial.number, proposal.choice, metrics_of(proposal.choice), failed)
+        if failed:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, [record.value(name) for name in self.objectives])
+        self.records.append(record)
+
+    def _record(
+        self, number: int, choice: Mapping[str, Scalar], metrics: Mapping[str, float], failed: bool
+    ) -> TrialRecord:
+        recipe = self.compose(choice)
+        values = {} if failed else {name: {"value": value} for name, value in metrics.items()}
+        return TrialRecord(
+            number,
+            "failed" if failed else "complete",
+            "made up" if failed else "",
+            dict(choice),
+            recipe.to_json(),
+            recipe.key,
+            metrics=values,
+        )
