@@ -61,6 +61,7 @@ def describe_model(source: Source) -> dict[str, Any]:
         "architecture": source.architecture,
         "key": source.key,
         "license": source.license,
+        **({"notes": list(source.notes)} if source.notes else {}),
     }
 
 

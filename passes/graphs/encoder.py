@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olivine.passes.errors import SourceError
+from olivine.passes.sources.weights.fit import RANDOM, Fit
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 OPSET = 17
 #: Example sizes; all named axes stay open.
 _BATCH, _TOKENS, _PADDED = 2, 16, 9
+#: Parts of encoders whose output no graph reads.
+_UNREAD = ("pooler.",)
 _WHISPER_FRAMES = 2  # frames that a position of Whisper's encoder stands for
 
 
@@ -51,9 +54,17 @@ def export_encoder(folder: Path, to: Path) -> None:
     elif any("ForImageClassification" in name for name in names):
         auto, output = transformers.AutoModelForImageClassification, "logits"
     # Eager attention is what onnxruntime.transformers recognizes.
-    model = auto.from_pretrained(
-        folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    ).eval()
+    model, info = auto.from_pretrained(
+        folder,
+        attn_implementation="eager",
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    _check_loaded(Fit.of(info), folder, type(model).__name__)
+    model.eval()
     form = _form(model, config, output, folder)
 
     class Exported(torch.nn.Module):  # type: ignore[misc] # mypy skips torch (pyproject.toml)
@@ -81,6 +92,17 @@ def export_encoder(folder: Path, to: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+def _check_loaded(fit: Fit, folder: Path, architecture: str) -> None:
+    """Refuse a checkpoint that lacks weights which the graph reads; heads that it does not read may be left over.
+
+    Raises:
+        SourceError: listing what is missing or of another shape.
+    """
+    missing = tuple(name for name in fit.missing if not name.startswith(_UNREAD))
+    if mistake := Fit(missing, (), fit.other_shape).mistake(architecture):
+        raise SourceError(f"{folder}: {mistake}. {RANDOM}")
 
 
 def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:

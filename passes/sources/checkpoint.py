@@ -11,9 +11,10 @@ from olivine.passes.errors import SourceError, did_you_mean
 from olivine.passes.export.genai_builder import supported_architectures
 from olivine.passes.sources.file_names import inside
 from olivine.passes.sources.json_file import read_json
+from olivine.passes.sources.weights.files import check_shards
+from olivine.passes.sources.weights.safetensors_stream import INDEX
 
 WEIGHTS = "*.safetensors"
-INDEX = "model.safetensors.index.json"
 #: What a checkpoint is made of, beside its weights: configs, tokenizer, chat template.
 TEXT = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 CODE = "*.py"
@@ -26,6 +27,10 @@ _NOT_MODEL = (
     "LICENSE.txt",
     "requirements.txt",
 )
+#: Files of which a tokenizer has at least one.
+TOKENIZERS = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken")
+#: How a file begins that stands for a large one.
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -55,13 +60,15 @@ def read_config(path: Path, where: str) -> dict[str, Any]:
 
 
 def check_weights(names: Iterable[str], where: str) -> None:
-    """Refuse a checkpoint without safetensors.
+    """Refuse a checkpoint without safetensors, or without some of them.
 
     Raises:
-        SourceError: for pickled weights (loading them runs code that the file brings), or for none.
+        SourceError: for pickled weights (loading them runs code that the file brings), for none, or for shards that
+            are missing.
     """
     present = list(names)
     if any(fnmatch.fnmatch(name, WEIGHTS) for name in present):
+        check_shards(present, where)
         return
     pickled = [name for name in present if any(fnmatch.fnmatch(name, pattern) for pattern in _PICKLED)]
     if pickled:
@@ -72,7 +79,40 @@ def check_weights(names: Iterable[str], where: str) -> None:
     raise SourceError(f"{where}: has no *.safetensors weights")
 
 
-def check_shards(folder: Path) -> None:
+def check_tokenizer(names: Iterable[str], where: str) -> None:
+    """Refuse a checkpoint without the files of a tokenizer.
+
+    Raises:
+        SourceError: naming the files that it may have.
+    """
+    present = set(names)
+    if not any(fnmatch.fnmatch(name, pattern) for name in present for pattern in TOKENIZERS):
+        raise SourceError(
+            f"{where}: it has no tokenizer ({', '.join(TOKENIZERS)}). Fetch the files beside the weights too, or "
+            "save it: AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
+        )
+
+
+def refuse_pointers(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder in which git has left pointers in place of large files.
+
+    Raises:
+        SourceError: naming them, and how they are fetched.
+    """
+    pointers = []
+    for name in sorted(names):
+        with (folder / name).open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                pointers.append(name)
+    if pointers:
+        raise SourceError(
+            f"{folder}: {', '.join(pointers[:4])}{' ...' if len(pointers) > 4 else ''} "
+            f"{'is' if len(pointers) == 1 else 'are'} not there, only what git-lfs left in place of "
+            f"{'it' if len(pointers) == 1 else 'them'}: run 'git lfs pull' in the folder."
+        )
+
+
+def check_index(folder: Path) -> None:
     """Refuse a folder whose index names shards that are not there.
 
     Raises:

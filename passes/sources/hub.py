@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olivine.passes.errors import SourceError
-from olivine.passes.sources.checkpoint import check_weights, patterns, taken
+from olivine.passes.sources.checkpoint import check_tokenizer, check_weights, patterns, taken
 from olivine.passes.sources.license import license_of_tags
 
 _TIMEOUT_S = 20.0
@@ -55,7 +55,9 @@ def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
             where = f"model '{name}' on the hub"
             if "config.json" not in sizes:
                 raise SourceError(f"{where} has no config.json: is it a model that transformers loads?")
-            check_weights(sizes, where)
+            check_weights([name for name in sizes if "/" not in name], where)
+            if not trust_remote_code:
+                check_tokenizer(sizes, where)
             weights = sum(sizes[f] for f in taken(sizes, trust_remote_code) if f.endswith(".safetensors"))
             config = Path(hf_hub_download(name, "config.json", revision=info.sha))
             return HubModel(str(info.sha), config, weights, license_of_tags(info.tags or ()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +24,10 @@ from olivine.passes.sources import checkpoint, demo, genai_folder, hub
 from olivine.passes.sources.content_hash import content_sha256, files_digest
 from olivine.passes.sources.file_names import refuse_foreign_links
 from olivine.passes.sources.gguf import file as gguf_file
+from olivine.passes.sources.gguf.config import states_more
 from olivine.passes.sources.license import license_of_folder
-from olivine.passes.sources.weights.safetensors_header import read_header
+from olivine.passes.sources.weights.files import WeightFiles
+from olivine.passes.sources.weights.fit import check_fit
 from olivine.passes.store.cache import cache_root
 from olivine.passes.transforms.rotate import Rotate
 
@@ -61,6 +63,7 @@ class Source:
         trust_remote_code: whether Python code that the checkpoint brings may run.
         config: its parsed config.json, or None where there is none before it is loaded.
         license: as its own card states it; empty where it states none.
+        notes: what is done to it before anything else, as sentences.
     """
 
     model: str
@@ -75,6 +78,7 @@ class Source:
     trust_remote_code: bool = False
     config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     license: str = field(default="", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def materialize(self, to: Path) -> frozenset[str]:
         """Write the model to the empty folder ``to``.
@@ -99,17 +103,23 @@ class Source:
             gguf_file.convert(self._local(), to)
         elif self.kind == "hub":
             folder = hub.fetch(self.name, str(self.revision), self.trust_remote_code)
-            checkpoint.check_shards(folder)
-            _check_headers(folder.glob(checkpoint.WEIGHTS))
-            for name in checkpoint.taken((p.name for p in folder.iterdir()), self.trust_remote_code):
-                link_or_copy(folder / name, to / name)
+            checkpoint.check_index(folder)
+            self._lay_out(folder, to, link=True)
         elif self.kind == "checkpoint":
-            for name in checkpoint.taken((p.name for p in self._local().iterdir()), self.trust_remote_code):
-                shutil.copyfile(self._local() / name, to / name)
+            self._lay_out(self._local(), to, link=False)
         else:
             genai_folder.copy(self._local(), to)
             return frozenset({"onnx", "float"})
         return frozenset({"checkpoint"})
+
+    def _lay_out(self, folder: Path, to: Path, *, link: bool) -> None:
+        """Write a checkpoint's files as transformers expects them, and see whether its weights are the model's."""
+        names = checkpoint.taken((p.name for p in folder.iterdir()), self.trust_remote_code)
+        weights = WeightFiles.of(folder, names)
+        for name in set(names) - weights.names.keys():
+            (link_or_copy if link else shutil.copyfile)(folder / name, to / name)
+        weights.write(to, link=link)
+        check_fit(to, self.model, self.trust_remote_code)
 
     def _local(self) -> Path:
         assert self.path is not None
@@ -159,9 +169,12 @@ def _file(model: str, path: Path) -> Source:
         raise SourceError(f"{path} is a plain ONNX graph: its study has a section 'inputs:'. See configs/vision.yaml.")
     if path.suffix != ".gguf":
         raise SourceError(f"{path} is a file, but not a GGUF file. {_FORMS}")
-    architecture = gguf_file.architecture(path)
-    size = path.stat().st_size
-    key = digest(["gguf", content_sha256(path), _converters()])
+    parts, header, architecture = gguf_file.read_file(path)
+    size = sum(part.stat().st_size for part in parts)
+    content = [content_sha256(part) for part in parts]
+    # Once neither parts nor all fields were read.
+    more = ["fields"] if states_more(header) else []
+    key = digest(["gguf", content[0] if len(parts) == 1 else content, _converters(), *more])
     # Common GGUF types take 4 to 8 bits a weight: as float16 the file would be up to four times its size.
     return Source(model, path.stem, "gguf", key, architecture, "float16", 4 * size, path=path.resolve())
 
@@ -184,24 +197,30 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
             path=path,
             license=license_of_folder(path),
         )
+    if "adapter_config.json" in names:
+        raise SourceError(f"Folder {path} holds an adapter: merge it into its base model first. {_FORMS}")
     if "config.json" not in names:
-        hint = " It holds an adapter: merge it into its base model first." if "adapter_config.json" in names else ""
-        raise SourceError(f"Folder {path} has no config.json, so it is no checkpoint.{hint} {_FORMS}")
+        raise SourceError(f"Folder {path} has no config.json, so it is no checkpoint. {_FORMS}")
+    taken = checkpoint.taken(names, trust_remote_code)
+    checkpoint.refuse_pointers(path, taken)
     config = checkpoint.read_config(path / "config.json", str(path))
     architecture = checkpoint.check_architecture(config, str(path), trust_remote_code)
     checkpoint.check_weights(names, str(path))
-    checkpoint.check_shards(path)
-    taken = checkpoint.taken(names, trust_remote_code)
+    checkpoint.check_index(path)
+    if not trust_remote_code:
+        checkpoint.check_tokenizer(names, str(path))
     # Large weights may lie elsewhere: they have to be what a header says, so no other file can pass for them.
     refuse_foreign_links(path, [name for name in taken if not name.endswith(".safetensors")])
     files = [path / name for name in taken]
-    _check_headers(files)
+    layout = WeightFiles.of(path, taken)
+    # Checkpoints whose weights are renamed were once cached under their own names.
+    key = digest(["checkpoint", files_digest(files), *([] if layout.as_they_are else ["renamed"])])
     weights = sum(f.stat().st_size for f in files if f.suffix == ".safetensors")
     return Source(
         model,
         path.name,
         "checkpoint",
-        digest(["checkpoint", files_digest(files)]),
+        key,
         architecture,
         checkpoint.float_type(config),
         weights,
@@ -209,13 +228,8 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         trust_remote_code=trust_remote_code,
         config=config,
         license=license_of_folder(path),
+        notes=(layout.note,) if layout.note else (),
     )
-
-
-def _check_headers(files: Iterable[Path]) -> None:
-    for file in files:
-        if file.suffix == ".safetensors":
-            read_header(file)
 
 
 def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:

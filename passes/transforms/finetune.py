@@ -20,6 +20,7 @@ from typing import Any
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.sources import checkpoint
+from olivine.passes.sources.weights.safetensors_stream import INDEX
 
 #: What the Trainer writes last into a checkpoint of its own: one without it was cut off.
 _STATE = "trainer_state.json"
@@ -124,7 +125,7 @@ class Finetune:
         config = checkpoint.read_config(source / "config.json", str(source))
         merged.to(getattr(torch, checkpoint.float_type(config))).save_pretrained(to)
         for name in checkpoint.taken((p.name for p in source.iterdir()), self.trust_remote_code):
-            if not name.endswith(".safetensors") and name != checkpoint.INDEX:
+            if not name.endswith(".safetensors") and name != INDEX:
                 shutil.copyfile(source / name, to / name)
         self.say("loss of the held-out pieces after")
         after = losses(merged.float(), held_out)

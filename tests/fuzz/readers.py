@@ -21,7 +21,7 @@ import onnx_ir as ir
 from olivine.passes.errors import OlivineError
 from olivine.passes.graph import _mapped
 from olivine.passes.sources.external_data import external_files, tensors
-from olivine.passes.sources.gguf.header import read_architecture
+from olivine.passes.sources.gguf.header import read_header as read_gguf_header
 from olivine.passes.sources.weights.safetensors_header import read_header
 from olivine.search.config.language import parse_config
 from olivine.search.config.yaml_file import read_yaml
@@ -80,7 +80,7 @@ def gguf(data: bytes) -> None:
     with _folder() as folder:
         path = folder / "model.gguf"
         path.write_bytes(data)
-        read_architecture(path)
+        read_gguf_header(path)
 
 
 def safetensors(data: bytes) -> None:

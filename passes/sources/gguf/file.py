@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from olivine.passes.errors import SourceError, did_you_mean
-from olivine.passes.sources.gguf.header import read_architecture
+from olivine.passes.sources.gguf.config import ROPE_TENSORS, stated_values
+from olivine.passes.sources.gguf.header import GgufHeader
+from olivine.passes.sources.gguf.parts import read_parts
+from olivine.passes.sources.weights.fit import LOAD_ERRORS, RANDOM, Fit
 
 #: GGUF's word for an architecture -> its class: those that transformers reads and the exporter knows.
 ARCHITECTURES = {
@@ -26,31 +30,21 @@ ARCHITECTURES = {
     "nemotron": "NemotronForCausalLM",
     "lfm2": "Lfm2ForCausalLM",
 }
-#: What transformers raises on a file whose tensors or tokenizer it does not know.
-_LOAD_ERRORS = (
-    AttributeError,
-    ImportError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
-def architecture(path: Path) -> str:
-    """The transformers class for the file's ``general.architecture``; reads the header only.
+def read_file(path: Path) -> tuple[tuple[Path, ...], GgufHeader, str]:
+    """The parts of a GGUF file, its header, and the transformers class that it holds; reads headers only.
 
     Raises:
-        SourceError: when this is no GGUF file, or of an architecture that can't be exported.
+        SourceError: when this is no GGUF file, lacks a part, or is of an architecture that can't be exported.
     """
-    word = read_architecture(path)
+    parts, header = read_parts(path)
+    word = header.architecture
     if word not in ARCHITECTURES:
         raise SourceError(
             f"{path}: GGUF architecture '{word}' can't be converted and exported. {did_you_mean(word, ARCHITECTURES)}"
         )
-    return ARCHITECTURES[word]
+    return parts, header, ARCHITECTURES[word]
 
 
 def convert(path: Path, to: Path) -> None:
@@ -59,17 +53,32 @@ def convert(path: Path, to: Path) -> None:
     Needs four bytes of memory a weight, twice.
 
     Raises:
-        SourceError: when transformers can't read the file.
+        SourceError: when transformers can't read the file, or the file lacks tensors or has others.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    parts, header, _ = read_file(path)
+    folder, name = parts[0].parent, parts[0].name
+    named_mistral = header.fields.get("general.name") == "mistral"
     try:
-        with contextlib.redirect_stderr(io.StringIO()), _read_once():  # progress bars
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    except _LOAD_ERRORS as error:
+        with contextlib.redirect_stderr(io.StringIO()), _read_once(parts, named_mistral) as read:  # progress bars
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+            config = AutoConfig.from_pretrained(folder, gguf_file=name)
+            config.update(stated_values(header, config.to_dict(), _factors(read(parts[0]))))
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                gguf_file=name,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+            fit = replace(Fit.of(info), left_over=_left_over(header, model))
+    except LOAD_ERRORS as error:
         raise SourceError(f"transformers can't read {path}: {type(error).__name__}: {error}") from error
+    if mistake := fit.mistake(type(model).__name__):
+        raise SourceError(f"{path}: {mistake}. {RANDOM}")
     # The weights are floats now, but the model remembers GGUF as its quantization and refuses to be saved.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -79,9 +88,30 @@ def convert(path: Path, to: Path) -> None:
         tokenizer.save_pretrained(to)
 
 
+def _factors(reader: Any) -> dict[str, list[float]]:
+    """The tensors that scale RoPE."""
+    return {
+        tensor.name: np.asarray(tensor.data, np.float64).tolist()
+        for tensor in reader.tensors
+        if tensor.name in ROPE_TENSORS
+    }
+
+
+def _left_over(header: GgufHeader, model: Any) -> tuple[str, ...]:
+    """The tensors of the file that transformers has no place for."""
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(config=model.config.to_dict())
+    known = get_gguf_hf_weights_map(model, processor).keys() | set(ROPE_TENSORS)
+    return tuple(sorted(header.tensors.keys() - known))
+
+
 @contextlib.contextmanager
-def _read_once() -> Iterator[None]:
+def _read_once(parts: Sequence[Path], named_mistral: bool) -> Iterator[Callable[..., Any]]:
     """Meanwhile a GGUF file that transformers opens three times is parsed once, and its table of names is made once.
+
+    The first of several parts has the tensors of all. Gives what stands in for ``GGUFReader``. A Llama of the name
+    'mistral' loses it: transformers would take it for a Mistral, whose tensors gguf has no names for.
 
     gguf 0.19 makes three views of a memory map for each token of the vocabulary, and transformers 5.23 a table of all
     names for each module: 25 of the 30 seconds that the conversion of a model of 135M parameters took.
@@ -96,9 +126,18 @@ def _read_once() -> Iterator[None]:
             order = self.byte_order if override_order is None else override_order
             return np.frombuffer(self.data, np.dtype(dtype).newbyteorder(order), int(count), int(offset))
 
+    @functools.cache
+    def joined(path: Path | str) -> Reader:
+        reader = Reader(path)
+        if named_mistral:
+            reader.fields.pop("general.name")
+        if Path(path) == parts[0]:
+            reader.tensors += [tensor for part in parts[1:] for tensor in Reader(part).tensors]
+        return reader
+
     before = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(Reader), functools.cache(gguf.get_tensor_name_map)
+    gguf.GGUFReader, gguf.get_tensor_name_map = joined, functools.cache(gguf.get_tensor_name_map)
     try:
-        yield
+        yield joined
     finally:
         gguf.GGUFReader, gguf.get_tensor_name_map = before
