@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from olivine.passes.errors import OlivineError, unwritable
 
-#: How long a study waits for another program that holds its database.
-LOCK_WAIT_S = 60.0
 
-
-def trouble(error: BaseException) -> OlivineError | None:
-    """What a person is told instead of a library's error; None where we know nothing better."""
+def clear_error(error: BaseException) -> OlivineError | None:
+    """An error that says what to do instead of a library's; None where no better words are known."""
     if (disk := unwritable(error)) is not None:
         return disk
     cause: BaseException | None = error
     while cause is not None:
         if "database is locked" in str(cause):
             return OlivineError(
-                f"study.db is locked: another program has held it for {LOCK_WAIT_S:g} s. Every finished trial is kept "
-                "in trials/. Close that program, then run the same command again."
+                "study.db is locked: another program keeps it open. Every finished trial is kept in trials/. Close "
+                "that program, then run the same command again."
             )
         if "file is not a database" in str(cause) or "disk image is malformed" in str(cause):
             return OlivineError(

@@ -1,23 +1,19 @@
-"""One model without a search: ``olivine build`` and ``olivine export``."""
+"""``olivine export``: a trial of a study, built again and exported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from olivine.passes.base import Scalar
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import UsageError
-from olivine.passes.recipe import Recipe, compose
-from olivine.passes.sources.source import Source, resolve
-from olivine.passes.store.cache import Cache, cache_root, scratch_folder
+from olivine.passes.recipe import Recipe
+from olivine.passes.sources.source import Source
+from olivine.passes.store.cache import Cache, scratch_folder
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
 from olivine.search.builds.calibration_text import Calibration, CalibrationText
 from olivine.search.config.language import load_config
-from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.folder import check_target, export_model, rebuild_command
 from olivine.search.records import StudyDir, TrialRecord
@@ -27,48 +23,6 @@ from olivine.search.study.finish import pinned_choice
 from olivine.search.study.source_identity import measured_source
 
 TIMEOUT_S = 24 * 3600.0
-
-
-def build_one(
-    model: str,
-    revision: str | None,
-    trust_remote_code: bool,
-    settings: Mapping[str, str],
-    to: Path,
-    force: bool,
-    calibration: CalibrationText | None = None,
-) -> Path:
-    """Build the recipe that ``settings`` (axis -> YAML value) ask for and export it.
-
-    ``calibration`` is the text that passes learn from, where the recipe has such a pass.
-
-    Raises:
-        UsageError: for an unknown axis or value, or an existing folder.
-        SourceError: when the model can't be found or exported.
-        BuildFailed: when it does not build or run.
-    """
-    check_target(to, force)
-    choice: dict[str, Scalar] = {name: yaml.safe_load(text) for name, text in settings.items()}
-    mistakes = choice_mistakes(choice, "--set", {})
-    if mistakes:
-        raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
-    source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)
-    recipe = compose(choice)
-    threads = next(step.params["threads"] for step in recipe.steps if step.name == "session_options")
-    return _build_and_export(
-        source,
-        recipe,
-        Cache(cache_root()),
-        calibration or CalibrationText(),
-        to,
-        force,
-        lambda found: _about(
-            source,
-            recipe,
-            found,
-            rebuild_command(model, source.revision, trust_remote_code, {**choice, "threads": threads}, found),
-        ),
-    )
 
 
 def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> Path:
@@ -87,19 +41,18 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     measured |= selection.get("tasks", {}).get("measured", {}).get(str(record.number), {})
     recipe = Recipe.from_json(record.recipe)
 
-    def about(found: Calibration | None) -> dict[str, Any]:
-        rebuild = rebuild_command(config.model, source.revision, config.trust_remote_code, pinned_choice(record), found)
-        return {
-            **_about(source, recipe, found, rebuild),
-            "measurements": without_samples(measured),
-            "hardware": {name: study.environment()[name] for name in HARDWARE},  # that measured it
-            "study": {"name": config.name, "trial": record.number},
-            **({"selection": said} if record.number == selection.get("trial") else {}),
-        }
-
-    said = {"reason": selection.get("reason", ""), "warnings": selection.get("warnings", [])}
-    text = CalibrationText.of_study(config)
-    return _build_and_export(source, recipe, cache, text, to, force, about, front_picture(study))
+    artifact, calibration = build_recipe(source, recipe, cache, CalibrationText.of_study(config))
+    choice = pinned_choice(record)
+    rebuild = rebuild_command(config.model, source.revision, config.trust_remote_code, choice, calibration)
+    reasons = {"reason": selection.get("reason", ""), "warnings": selection.get("warnings", [])}
+    about = {
+        **build_manifest(source, recipe, calibration, rebuild),
+        "measurements": without_samples(measured),
+        "hardware": {name: study.environment()[name] for name in HARDWARE},  # that measured it
+        "study": {"name": config.name, "trial": record.number},
+        **({"selection": reasons} if record.number == selection.get("trial") else {}),
+    }
+    return export_model(artifact, to, about, force, picture=front_picture(study))
 
 
 def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:
@@ -119,7 +72,8 @@ def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:
     return record
 
 
-def _about(source: Source, recipe: Recipe, calibration: Calibration | None, rebuild: str) -> dict[str, Any]:
+def build_manifest(source: Source, recipe: Recipe, calibration: Calibration | None, rebuild: str) -> dict[str, Any]:
+    """The part of olivine.json that says what was built of what, without measurements."""
     environment = describe_environment(source)
     return {
         "model": environment["model"] | {"source": source.model},
@@ -133,16 +87,14 @@ def _about(source: Source, recipe: Recipe, calibration: Calibration | None, rebu
     }
 
 
-def _build_and_export(
-    source: Source,
-    recipe: Recipe,
-    cache: Cache,
-    text: CalibrationText,
-    to: Path,
-    force: bool,
-    about: Callable[[Calibration | None], dict[str, Any]],
-    picture: str = "",
-) -> Path:
+def build_recipe(
+    source: Source, recipe: Recipe, cache: Cache, text: CalibrationText
+) -> tuple[ModelArtifact, Calibration | None]:
+    """Build one recipe; where it learns from text, also return what it learned from.
+
+    Raises:
+        BuildFailed: when it does not build or run.
+    """
     calibration = None
     with (
         scratch_folder("build") as requests,
@@ -152,5 +104,4 @@ def _build_and_export(
             # The float graph, which the recipe goes through anyway, brings the tokenizer that cuts the text.
             calibration = text.store(builder.build(recipe.float_part(), "float").artifact, cache)
             builder.calibration = calibration.key
-        artifact = builder.build(recipe, "build").artifact
-    return export_model(artifact, to, about(calibration), force, picture=picture)
+        return builder.build(recipe, "build").artifact, calibration

@@ -1,7 +1,7 @@
-"""What ``olivine optimize`` searches and how it measures: chosen from the model, the machine and the budget.
+"""The study that ``olivine optimize`` runs: chosen from the model, the machine and the budget.
 
-The choice is a YAML like any other, so that what ran can be read, changed and run again. How long things take is
-estimated (``estimate.py``); the study itself then ends by what its trials really took (``time_left.py``).
+The choice is a YAML like any other, so that what ran can be read, changed and run again. Durations are estimated
+(``estimate.py``); the study itself then ends by what its trials really took (``study/stopping.py``).
 """
 
 from __future__ import annotations
@@ -21,54 +21,32 @@ from olivine.search.config.language import LanguageStudyConfig, StopConfig, pars
 from olivine.search.planning.estimate import Durations, durations, memory_bytes
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize_request import OptimizeRequest
-from olivine.search.planning.plan import ERROR
-from olivine.search.planning.presets import Preset, SearchScope, preset
+from olivine.search.planning.pick_provider import ProviderChoice
+from olivine.search.planning.preflight import ESTIMATE_ERROR
+from olivine.search.planning.presets import (
+    MEASUREMENT_BUDGETS,
+    TIERS,
+    WIKITEXT,
+    MeasurementBudget,
+    Preset,
+    SearchScope,
+    Tier,
+    preset,
+)
 from olivine.search.report.formatting import duration_text, title, value_text
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.study.stopping import EXPORT_S
 
 #: How far the search looks beyond the allowed loss: what it sees there teaches the sampler where the edge is.
 MARGIN = 0.25
-#: What a study scores on where nothing else is said.
-WIKITEXT = {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}
 #: Choices drawn to see what candidates are like.
 SAMPLE = 200
-#: Characters of a token: fewer tokens than this gives are rare.
-CHARACTERS = 5
+#: Characters of a token; a text of fewer tokens than that is rare.
+CHARACTERS_PER_TOKEN = 5
 #: Candidates that a study is taken to have before it is known how many there is time for.
 ASSUMED_TRIALS = 40
 #: Share of the budget that learning from text may take.
 LEARNING_SHARE = 0.4
-
-
-@dataclass(frozen=True)
-class MeasurementBudget:
-    """How thoroughly one candidate is measured."""
-
-    windows: int
-    window_tokens: int
-    prompt_tokens: int
-    new_tokens: int
-    seconds: float
-    confirm_seconds: float
-    members: int
-
-
-EFFORTS = (
-    MeasurementBudget(16, 512, 256, 64, 12, 20, 6),
-    MeasurementBudget(12, 512, 128, 32, 8, 15, 5),
-    MeasurementBudget(8, 256, 128, 32, 6, 12, 4),
-    MeasurementBudget(6, 256, 128, 32, 4, 8, 3),
-    MeasurementBudget(4, 128, 64, 16, 2, 4, 2),
-)
-#: What a search may use, how many candidates it then has to have time for, and by how many of the efforts; the first
-#: that fits is taken. Axes of a few percent are worth nothing where a measurement can't tell a few percent.
-LADDER = (
-    (SearchScope(wide=True), 30, 2),
-    (SearchScope(), 10, 5),
-    (SearchScope(mixes=False), 8, 5),
-    (SearchScope(False, False), 6, 5),
-)
 
 
 @dataclass(frozen=True)
@@ -84,70 +62,182 @@ class Chosen:
     lines: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class _Chooser:
+    """Everything that a choice depends on."""
+
+    request: OptimizeRequest
+    source: Source
+    provider: ProviderChoice
+    rates: MachineRates
+    free_ram_bytes: int
+    text: str | dict[str, Any]
+
+    def preset(self, scope: SearchScope) -> Preset:
+        return preset(self.provider.name, self.request.target, self.request.precision, scope)
+
+    def tiers(self) -> Iterator[Tier]:
+        """The tiers that the model and the provider allow, the largest first."""
+        exported = self.source.kind != "onnx"
+        mixable = exported and self.provider.name in ("cpu", "cuda")
+        for tier in TIERS.values():
+            scope = replace(tier.scope, fuses=exported)
+            if mixable or not scope.mixes:
+                yield replace(tier, scope=scope)
+            elif scope.wide:
+                yield replace(tier, scope=replace(scope, mixes=False))
+
+    def clamp(self, budget: MeasurementBudget, tokens: int) -> MeasurementBudget:
+        """The budget with as many and as long windows and prompts as a text of so many tokens and the model give."""
+        context = int((self.source.config or {}).get("max_position_embeddings") or 2048)
+        length = min(budget.window_tokens, context, max(16, tokens // budget.windows // 16 * 16))
+        return replace(
+            budget,
+            windows=max(2, min(budget.windows, tokens // length)),
+            window_tokens=length,
+            prompt_tokens=min(budget.prompt_tokens, max(8, context // 2)),
+            new_tokens=min(budget.new_tokens, max(2, context // 8)),
+        )
+
+    def config(self, preset: Preset, budget: MeasurementBudget, trials: int) -> LanguageStudyConfig:
+        request, loss = self.request, 1 + self.request.max_loss
+        raw: dict[str, Any] = {
+            "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{self.source.name}").strip("-")[-80:].lstrip("-._"),
+            "model": request.model,
+            "space": dict(preset.space),
+            "objectives": [request.metric, "perplexity_ratio"],
+            "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}"],
+            "evaluation": {
+                "text": self.text,
+                "windows": budget.windows,
+                "window_tokens": budget.window_tokens,
+                "latency": {
+                    "prompt_tokens": budget.prompt_tokens,
+                    "new_tokens": budget.new_tokens,
+                    "max_seconds": budget.seconds,
+                },
+            },
+            "calibration": {"windows": min(16, max(8, budget.windows)), "window_tokens": 512},
+            "enqueue": [dict(choice) for choice in preset.enqueue],
+            "stop": {"trials": trials, "total": request.budget_s, "patience": _patience(trials)},
+            "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},
+            "confirm": {
+                "members": budget.members,
+                "max_seconds": budget.confirm_seconds,
+                "selectable": True,
+                "race": budget.confirm_seconds,
+            },
+        }
+        if request.revision:
+            raw["revision"] = request.revision
+        if request.trust_remote_code:
+            raw["trust_remote_code"] = True
+        return parse_config(raw, "what 'olivine optimize' chose")
+
+    def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
+        """Durations of the parts of a study, and whether it fits the memory."""
+        choices = sample_choices(config.search_space(), SAMPLE)
+        parts = durations(config, self.source, choices, config.stop.trials, self.rates)
+        return parts, memory_bytes(config, self.source, choices) <= self.free_ram_bytes
+
+    def lines(self, config: LanguageStudyConfig, why: str, parts: Durations, count: int) -> tuple[tuple[str, str], ...]:
+        """The choice in words, with time for so many candidates."""
+        request, source, provider = self.request, self.source, self.provider
+        evaluation, latency = config.evaluation, config.evaluation.latency
+        loss = f"{1 + request.max_loss:g} times the float base's"
+        goal = f"best {title(request.metric)} at a perplexity of at most {loss}"
+        ending = (config.confirm.members + 1) * parts.member + EXPORT_S
+        searched = [f"{axis} {_values(v)}" for axis, v in config.space.items() if isinstance(v, (list, dict))]
+        size = value_text("model_bytes", source.weight_bytes)
+        return (
+            ("model", f"{source.name}: {source.architecture}, weights in {source.dtype}, {size}"),
+            ("machine", f"{cpu_name()}, {available_cores()} cores; provider {provider.name}: {provider.why}"),
+            ("goal", goal),
+            ("search", f"{'; '.join(searched)}. Why: {why}. {len(config.enqueue)} known good recipes come first"),
+            (
+                "measures",
+                f"paired timing of {latency.prompt_tokens} prompt and {latency.new_tokens} new tokens, "
+                f"{latency.max_seconds:g} s a candidate; perplexity on {evaluation.windows} windows of "
+                f"{evaluation.window_tokens} tokens of {TextSource.parse(self.text).name}; the best again on text that "
+                "the search did not see",
+            ),
+            (
+                "budget",
+                f"{duration_text(request.budget_s)}: about {duration_text(parts.base + parts.learning)} for the base "
+                f"and learning from text, {duration_text(ending)} for confirmation and export, time for some {count} "
+                "candidates between them",
+            ),
+        )
+
+
 def choose(
-    request: OptimizeRequest, source: Source, provider: tuple[str, str], rates: MachineRates, free_ram_bytes: int
+    request: OptimizeRequest,
+    source: Source,
+    provider: ProviderChoice,
+    rates: MachineRates,
+    free_ram_bytes: int,
+    budgets: Sequence[MeasurementBudget] = MEASUREMENT_BUDGETS,
 ) -> Chosen:
-    """Pick space, evaluation and effort.
+    """Choose the search space and how each candidate is measured.
 
     Args:
-        request: what was asked.
+        request: from the command line.
         source: the model.
-        provider: that runs it, and why it is this one.
-        rates: of this machine.
+        provider: that runs it.
+        rates: speed of this machine.
         free_ram_bytes: memory that is free.
+        budgets: the ways to measure a candidate, from the most thorough to the least.
 
     Raises:
-        UsageError: when the budget is surely too small, or the text can't be read or is too short.
+        UsageError: when the time is surely too short, or the text can't be read or is too short.
     """
     text = text_of(request, source)
     tokens = _text_tokens(text)
-    first: tuple[LanguageStudyConfig, Durations] | None = None
-    for means, needed, efforts in _ladder(source, provider[0]):
-        for effort in EFFORTS[:efforts]:
-            fitted = _fitted(effort, tokens, source)
-            found = preset(provider[0], request.target, request.precision, means)
-            config = _config(request, source.name, text, found, fitted, ASSUMED_TRIALS)
-            parts, fits = _look(config, source, rates, free_ram_bytes)
-            first = config, parts
-            count = _candidates(request.budget_s, fitted.members, parts)
-            if fits and count >= needed and parts.learning <= LEARNING_SHARE * request.budget_s:
-                config = _config(request, source.name, text, found, fitted, _trials(count))
-                return Chosen(config, _lines(request, source, provider, config, found.why, parts, count))
-    assert first is not None
-    config, parts = first
+    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text)
+    smallest: tuple[LanguageStudyConfig, Durations] | None = None
+    for tier in chooser.tiers():
+        space = chooser.preset(tier.scope)
+        for budget in budgets[: tier.budgets]:
+            clamped = chooser.clamp(budget, tokens)
+            config = chooser.config(space, clamped, ASSUMED_TRIALS)
+            parts, fits = chooser.estimate(config)
+            smallest = config, parts
+            count = _candidates(request.budget_s, clamped.members, parts)
+            if fits and count >= tier.candidates and parts.learning <= LEARNING_SHARE * request.budget_s:
+                config = chooser.config(space, clamped, _trials(count))
+                return Chosen(config, chooser.lines(config, space.why, parts, count))
+    if smallest is None:
+        raise UsageError("there is no way to measure a candidate")
+    return _smallest(chooser, *smallest)
+
+
+def _smallest(chooser: _Chooser, config: LanguageStudyConfig, parts: Durations) -> Chosen:
+    """The smallest study, for which no tier has time; a refusal where not even one candidate has."""
+    budget_s, name = chooser.request.budget_s, chooser.source.name
     least = parts.base + parts.trial + 2 * parts.member + EXPORT_S
-    if least > ERROR**2 * request.budget_s:  # the machine may be busy just now, and the model easier than it looks
+    if least > ESTIMATE_ERROR**2 * budget_s:  # the machine may be busy just now, and the model easier than it looks
         raise UsageError(
-            f"--budget {request.budget_s:g}s: the base, one candidate and its confirmation alone take about "
-            f"{duration_text(least)} of {source.name} here. Give --budget {math.ceil(2 * least / 60)}m, or --budget 0 "
+            f"--budget {budget_s:g}s: the base, one candidate and its confirmation alone take about "
+            f"{duration_text(least)} of {name} here. Give --budget {math.ceil(2 * least / 60)}m, or --budget 0 "
             "for one build without measuring."
         )
-    smallest = SearchScope(False, False, fuses=source.kind != "onnx")
-    found = preset(provider[0], request.target, request.precision, smallest)
-    lines = _lines(
-        request,
-        source,
-        provider,
-        config,
-        found.why,
-        parts,
-        max(1, _candidates(request.budget_s, EFFORTS[-1].members, parts)),
-    )
-    if least > request.budget_s:
-        lines += (
-            ("warning", f"that may take longer than the budget: about {duration_text(least)} with one candidate"),
-        )
+    why = chooser.preset(SearchScope(False, False, fuses=chooser.source.kind != "onnx")).why
+    count = max(1, _candidates(budget_s, MEASUREMENT_BUDGETS[-1].members, parts))
+    lines = chooser.lines(config, why, parts, count)
+    if least > budget_s:
+        warning = f"that may take longer than the budget: about {duration_text(least)} with one candidate"
+        lines += (("warning", warning),)
     return Chosen(config, lines)
 
 
 def stop_with(config: LanguageStudyConfig, source: Source, budget_s: float, rates: MachineRates) -> StopConfig:
-    """When a study that :func:`choose` made ends with another budget: as if made for it, and never earlier than before.
+    """The ``stop:`` of a study that :func:`choose` made, as if made for another budget, and never earlier than before.
 
     Args:
         config: the study.
         source: its model.
         budget_s: seconds for all of it, with what it has taken so far.
-        rates: of this machine.
+        rates: speed of this machine.
     """
     choices, stop = sample_choices(config.search_space(), SAMPLE), config.stop
     parts = durations(config, source, choices, ASSUMED_TRIALS, rates)
@@ -164,7 +254,7 @@ def text_of(request: OptimizeRequest, source: Source) -> str | dict[str, Any]:
 
 
 def _text_tokens(text: str | Mapping[str, Any]) -> int:
-    """Tokens of the smaller one of the two parts that candidates are scored on, at least.
+    """Least tokens of the smaller one of the two parts that candidates are scored on.
 
     Raises:
         UsageError: when the text can't be read.
@@ -173,80 +263,11 @@ def _text_tokens(text: str | Mapping[str, Any]) -> int:
         parts = splits(TextSource.parse(text).documents())
     except UsageError as error:
         raise UsageError(f"{error}\n--text FILE scores on a text of your own.") from error
-    return min(sum(map(len, parts[name])) for name in ("select", "confirm")) // CHARACTERS
-
-
-def _fitted(effort: MeasurementBudget, tokens: int, source: Source) -> MeasurementBudget:
-    """The effort, with as many and as long windows as text and model give."""
-    context = int((source.config or {}).get("max_position_embeddings") or 2048)
-    length = min(effort.window_tokens, context, max(16, tokens // effort.windows // 16 * 16))
-    prompt = min(effort.prompt_tokens, max(8, context // 2))
-    new = min(effort.new_tokens, max(2, context // 8))
-    windows = max(2, min(effort.windows, tokens // length))
-    return replace(effort, windows=windows, window_tokens=length, prompt_tokens=prompt, new_tokens=new)
-
-
-def _ladder(source: Source, provider: str) -> Iterator[tuple[SearchScope, int, int]]:
-    """What the model and the provider allow, most first."""
-    exported = source.kind != "onnx"
-    mixable = exported and provider in ("cpu", "cuda")
-    for rung, needed, efforts in LADDER:
-        means = replace(rung, fuses=exported)
-        if mixable or not means.mixes:
-            yield means, needed, efforts
-        elif means.wide:
-            yield replace(means, mixes=False), needed, efforts
-
-
-def _config(
-    request: OptimizeRequest, name: str, text: object, found: Preset, effort: MeasurementBudget, trials: int
-) -> LanguageStudyConfig:
-    loss = 1 + request.max_loss
-    raw: dict[str, Any] = {
-        "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{name}").strip("-")[-80:].lstrip("-._"),
-        "model": request.model,
-        "space": dict(found.space),
-        "objectives": [request.metric, "perplexity_ratio"],
-        "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}"],
-        "evaluation": {
-            "text": text,
-            "windows": effort.windows,
-            "window_tokens": effort.window_tokens,
-            "latency": {
-                "prompt_tokens": effort.prompt_tokens,
-                "new_tokens": effort.new_tokens,
-                "max_seconds": effort.seconds,
-            },
-        },
-        "calibration": {"windows": min(16, max(8, effort.windows)), "window_tokens": 512},
-        "enqueue": [dict(choice) for choice in found.enqueue],
-        "stop": {"trials": trials, "total": request.budget_s, "patience": _patience(trials)},
-        "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},
-        "confirm": {
-            "members": effort.members,
-            "max_seconds": effort.confirm_seconds,
-            "selectable": True,
-            "race": effort.confirm_seconds,
-        },
-    }
-    if request.revision:
-        raw["revision"] = request.revision
-    if request.trust_remote_code:
-        raw["trust_remote_code"] = True
-    return parse_config(raw, "what 'olivine optimize' chose")
-
-
-def _look(
-    config: LanguageStudyConfig, source: Source, rates: MachineRates, free_ram_bytes: int
-) -> tuple[Durations, bool]:
-    """How long the parts of a study take, and whether it fits the memory."""
-    choices = sample_choices(config.search_space(), SAMPLE)
-    parts = durations(config, source, choices, config.stop.trials, rates)
-    return parts, memory_bytes(config, source, choices) <= free_ram_bytes
+    return min(sum(map(len, parts[name])) for name in ("select", "confirm")) // CHARACTERS_PER_TOKEN
 
 
 def _candidates(budget_s: float, members: int, parts: Durations) -> int:
-    """How many candidates there is time for."""
+    """Number of candidates that there is time for."""
     rest = parts.base + parts.learning + (members + 1) * parts.member + EXPORT_S
     return max(0, int((budget_s - rest) / parts.trial))
 
@@ -257,54 +278,11 @@ def _trials(candidates: int) -> int:
 
 
 def _patience(trials: int) -> int:
-    """How many of so many candidates may bring nothing before the search ends."""
+    """Candidates in a row that may bring nothing before a search of so many ends."""
     return max(10, trials // 2)
 
 
-def _lines(
-    request: OptimizeRequest,
-    source: Source,
-    provider: tuple[str, str],
-    config: LanguageStudyConfig,
-    why: str,
-    parts: Durations,
-    count: int,
-) -> tuple[tuple[str, str], ...]:
-    evaluation, latency = config.evaluation, config.evaluation.latency
-    text = TextSource.parse(_raw_text(config)).name
-    goals = f"best {title(request.metric)} at a perplexity of at most {1 + request.max_loss:g} times the float base's"
-    ending = (config.confirm.members + 1) * parts.member + EXPORT_S
-    sides = [f"{name} {_values(given)}" for name, given in config.space.items() if isinstance(given, (list, dict))]
-    return (
-        (
-            "model",
-            f"{source.name}: {source.architecture}, weights in {source.dtype}, "
-            f"{value_text('model_bytes', source.weight_bytes)}",
-        ),
-        ("machine", f"{cpu_name()}, {available_cores()} cores; provider {provider[0]}: {provider[1]}"),
-        ("goal", goals),
-        ("search", f"{'; '.join(sides)}. Why: {why}. {len(config.enqueue)} known good recipes come first"),
-        (
-            "measures",
-            f"paired timing of {latency.prompt_tokens} prompt and {latency.new_tokens} new tokens, "
-            f"{latency.max_seconds:g} s a candidate; perplexity on {evaluation.windows} windows of "
-            f"{evaluation.window_tokens} tokens of {text}; the best again on text that the search did not see",
-        ),
-        (
-            "budget",
-            f"{duration_text(request.budget_s)}: about {duration_text(parts.base + parts.learning)} for the base "
-            f"and learning from text, {duration_text(ending)} for confirmation and export, time for some {count} "
-            "candidates between them",
-        ),
-    )
-
-
-def _raw_text(config: LanguageStudyConfig) -> str | dict[str, Any]:
-    given = config.evaluation.text
-    return given if isinstance(given, str) else given.model_dump(exclude_none=True)
-
-
-def _values(given: Sequence[object] | Mapping[str, object]) -> str:
-    if isinstance(given, Mapping):
-        return f"{given['low']:g} to {given['high']:g}"
-    return "|".join(str(value) for value in given)
+def _values(domain: Sequence[object] | Mapping[str, object]) -> str:
+    if isinstance(domain, Mapping):
+        return f"{domain['low']:g} to {domain['high']:g}"
+    return "|".join(str(value) for value in domain)

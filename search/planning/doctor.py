@@ -1,11 +1,10 @@
-"""What works here: ``olivine doctor``. A provider works when a graph ran on it, not when it is listed."""
+"""``olivine doctor``: what works on this machine. A provider works when a graph ran on it, not when it is listed."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.cache import cache_root
 from olivine.passes.transforms.session_options import available_cores
 from olivine.search.environment import PACKAGES, installed
+from olivine.search.planning.machine_speed import free_disk_bytes
 
 HUB_TIMEOUT_S = 3.0
 _STYLE = {"works": "green", "broken": "red", "missing": "dim"}
@@ -31,13 +31,18 @@ _APART = (
 )
 
 
-def doctor(console: Console, python: str | Path | None = None) -> int:
+def doctor(
+    console: Console,
+    python: str | Path | None = None,
+    state_of: Callable[[str, str | Path], ProviderState] = provider_state,
+) -> int:
     """Print what is here, what works and what to install; builds and downloads nothing.
 
     Args:
-        console: where it is printed.
+        console: for the tables.
         python: the interpreter whose ONNX Runtime is asked for its providers; by default that of each provider's own
             environment, where there is one, and this one.
+        state_of: tries a provider under an interpreter.
 
     Returns:
         The exit code: 0 when the CPU provider works, else 1.
@@ -45,7 +50,7 @@ def doctor(console: Console, python: str | Path | None = None) -> int:
     Raises:
         UsageError: when ``python`` is no interpreter.
     """
-    providers = [provider_state(provider, python or interpreter(provider, {})) for provider in PROVIDERS]
+    providers = [state_of(provider, python or interpreter(provider, {})) for provider in PROVIDERS]
     console.print(_machine_table())
     console.print(_version_table())
     console.print(provider_table(providers))
@@ -53,7 +58,7 @@ def doctor(console: Console, python: str | Path | None = None) -> int:
 
 
 def hub_state() -> str:
-    """Whether the Hugging Face hub answers; being offline is no error, since models can be local."""
+    """A sentence about the Hugging Face hub. Being offline is no error, since models can be local."""
     from huggingface_hub import HfApi, get_session
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined] # HTTPError is httpx's
 
@@ -70,26 +75,15 @@ def hub_state() -> str:
 
 def folder_bytes(folder: Path) -> int:
     """Bytes on disk below a folder; hard links to one file count once."""
-    seen: dict[tuple[int, int], int] = {}
+    sizes: dict[tuple[int, int], int] = {}
     for place, _, names in os.walk(folder):
         for name in names:
             try:
                 about = (Path(place) / name).lstat()
             except FileNotFoundError:
-                continue  # a build that has just ended
-            seen[about.st_dev, about.st_ino] = about.st_size
-    return sum(seen.values())
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Free bytes where a folder is, or will be made."""
-    return shutil.disk_usage(existing_folder(folder)).free
-
-
-def existing_folder(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    absolute = folder.resolve()
-    return next(place for place in (absolute, *absolute.parents) if place.exists())
+                continue  # of a build that has just ended
+            sizes[about.st_dev, about.st_ino] = about.st_size
+    return sum(sizes.values())
 
 
 def _machine_table() -> Table:
@@ -99,8 +93,8 @@ def _machine_table() -> Table:
     table.add_row("system", platform.platform())
     table.add_row("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB")
     table.add_row("disk", f"{free_disk_bytes(cache) / 1e9:.1f} GB free at the cache")
-    kept = f"{folder_bytes(cache) / 1e9:.2f} GB"
-    table.add_row("cache", Text(f"{cache}: {kept}; OLIVINE_CACHE moves it, cache.max_bytes of a study bounds it"))
+    size = f"{folder_bytes(cache) / 1e9:.2f} GB"
+    table.add_row("cache", Text(f"{cache}: {size}; OLIVINE_CACHE moves it, cache.max_bytes of a study bounds it"))
     table.add_row("hub", Text(hub_state()))
     return table
 
@@ -109,9 +103,9 @@ def _version_table() -> Table:
     table = _table("versions")
     table.add_row("python", platform.python_version())
     for package in PACKAGES:
-        found = installed(package)
-        missing = found == "not installed"
-        words = f"{found}: pip install {package}" if missing else found
+        version = installed(package)
+        missing = version == "not installed"
+        words = f"{version}: pip install {package}" if missing else version
         table.add_row(package, Text(words, style="red" if missing else ""))
     return table
 

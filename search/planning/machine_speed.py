@@ -1,4 +1,4 @@
-"""How fast this machine multiplies, reads memory and writes files: what estimates of time rest on.
+"""Speed of this machine in arithmetic, memory and disk, on which estimates of time rest; and the free disk.
 
 Three probes of a fraction of a second each; the best of several readings counts, since others may be busy meanwhile.
 """
@@ -6,6 +6,7 @@ Three probes of a fraction of a second each; the best of several readings counts
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 READINGS = 4
 #: A product as a decoder has them in prefill: tokens, input and output features.
@@ -63,3 +65,27 @@ def _fastest(work: Callable[[], object]) -> float:
         work()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Free memory and disk, in bytes."""
+
+    ram_bytes: int
+    disk_bytes: int
+
+    @classmethod
+    def at(cls, folder: Path) -> Room:
+        """The room of this machine now; disk is that of a folder that is there or will be made."""
+        return cls(psutil.virtual_memory().available, free_disk_bytes(folder))
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder that is there or will be made."""
+    return shutil.disk_usage(existing_folder(folder)).free
+
+
+def existing_folder(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    absolute = folder.resolve()
+    return next(place for place in (absolute, *absolute.parents) if place.exists())

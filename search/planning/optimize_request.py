@@ -1,4 +1,4 @@
-"""What ``olivine optimize`` is asked for: its arguments as one frozen value, all mistakes named at once."""
+"""The request of ``olivine optimize``: the words of the command line, and what they mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO
 from olivine.search.config.quantities import parse_duration, parse_share
 
-#: What a target makes an objective of.
+#: Target -> the metric that it makes an objective of.
 TARGETS = {"decode": "tpot_ms", "prefill": "ttft_ms", "size": "model_bytes"}
 #: Device -> the providers that run there, those first that are tried first.
 DEVICES = {"cpu": ("cpu", "openvino"), "gpu": ("cuda", "trt-rtx", "dml", "webgpu")}
@@ -57,9 +57,9 @@ class OptimizeRequest:
         return TARGETS[self.target]
 
     def command(self, to: Path) -> str:
-        """The command that asks for the same."""
+        """The command line that makes the same request."""
         words = ["olivine optimize", shlex.quote(self.model), "--to", shlex.quote(str(to))]
-        given = {
+        options = {
             "device": self.device,
             "provider": self.provider,
             "precision": self.precision,
@@ -69,15 +69,15 @@ class OptimizeRequest:
             "text": self.text,
             "revision": self.revision,
         }
-        words += [f"--{name} {shlex.quote(value)}" for name, value in given.items() if value]
+        words += [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
         return " ".join([*words, *(["--trust-remote-code"] if self.trust_remote_code else [])])
 
     def store(self, folder: Path) -> None:
-        """Leave it in a study folder, which only the same request goes on with."""
+        """Leave the request in a study folder, which only the same request may resume."""
         write_atomic(folder / FILE, json.dumps(asdict(self), indent=1))
 
     def check_same(self, folder: Path) -> None:
-        """Refuse a study folder that another request made; only the budget may differ.
+        """Refuse the study folder of another request; the budget alone may differ.
 
         Raises:
             UsageError: naming what differs.
@@ -86,64 +86,83 @@ class OptimizeRequest:
             raise UsageError(
                 f"{folder} holds a study that 'olivine optimize' did not start. Give --to another folder, or move it."
             )
-        made = OptimizeRequest(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-        ours, theirs = asdict(replace(self, budget_s=0.0)), asdict(replace(made, budget_s=0.0))
+        earlier = OptimizeRequest(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        ours, theirs = asdict(replace(self, budget_s=0.0)), asdict(replace(earlier, budget_s=0.0))
         changed = [name.replace("_", "-") for name in ours if ours[name] != theirs[name]]
         if changed:
             raise UsageError(
                 f"{folder} holds the search of another request ({', '.join(changed)} differ). Give --to another "
-                f"folder, delete that one, or go on with it: {made.command(Path('DIR'))}"
+                f"folder, delete that one, or resume it: {earlier.command(Path('DIR'))}"
             )
 
 
-def parse_request(
-    model: str,
-    device: str | None,
-    provider: str | None,
-    precision: str | None,
-    budget: str,
-    max_loss: str,
-    target: str,
-    text: str | None,
-    revision: str | None,
-    trust_remote_code: bool,
-) -> OptimizeRequest:
-    """The request that command-line words make.
+@dataclass(frozen=True)
+class OptimizeWords:
+    """A request as it stands on the command line; an empty word is one that was not given."""
 
-    Raises:
-        UsageError: naming every mistake, each with the nearest valid word.
-    """
-    mistakes: list[str] = []
+    model: str
+    device: str = ""
+    provider: str = ""
+    precision: str = ""
+    budget: str = "10m"
+    max_loss: str = "5%"
+    target: str = "decode"
+    text: str = ""
+    revision: str | None = None
+    trust_remote_code: bool = False
 
-    def known(flag: str, word: str | None, words: Iterable[Scalar]) -> str:
-        choices = [str(each) for each in words]
-        if word is not None and word not in choices:
-            mistakes.append(f"--{flag}: unknown {flag} '{word}'. {did_you_mean(word, choices)}")
-        return word or ""
+    def parse(self) -> OptimizeRequest:
+        """Make the request.
 
-    def quantity(flag: str, parse: Callable[[object], float], word: str) -> float:
-        try:
-            return parse(word)
-        except ValueError as error:
-            mistakes.append(f"--{flag}: {error}")
-            return 1.0
+        Raises:
+            UsageError: naming every mistake, each with the nearest valid word.
+        """
+        budget_s, wrong_budget = _quantity("budget", _parse_budget, self.budget)
+        max_loss, wrong_loss = _quantity("max-loss", parse_share, self.max_loss)
+        mistakes = [
+            *_unknown("device", self.device, DEVICES),
+            *_unknown("provider", self.provider, PROVIDERS),
+            *_unknown("precision", self.precision, AXES["precision"].values),
+            *_unknown("target", self.target, TARGETS),
+            *wrong_budget,
+            *wrong_loss,
+        ]
+        runs_there = (*DEVICES.get(self.device, ()), "qnn")
+        if self.device in DEVICES and self.provider in PROVIDERS and self.provider not in runs_there:
+            fits = ", ".join(DEVICES[self.device])
+            mistakes.append(
+                f"--provider: '{self.provider}' does not run on device '{self.device}'. Available there: {fits}."
+            )
+        if self.text and not self.text.startswith(DEMO) and not Path(self.text).expanduser().is_file():
+            mistakes.append(f"--text: there is no file '{self.text}'. A text is demo:news or a local file.")
+        if mistakes:
+            raise UsageError("\n".join(mistakes))
+        words = {name: getattr(self, name) for name in ("device", "provider", "precision", "target", "text")}
+        return OptimizeRequest(
+            self.model,
+            budget_s=budget_s,
+            max_loss=max_loss,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+            **words,
+        )
 
-    device, provider = known("device", device, DEVICES), known("provider", provider, PROVIDERS)
-    precision = known("precision", precision, AXES["precision"].values)
-    target = known("target", target, TARGETS)
-    budget_s = 0.0 if _is_zero(budget) else quantity("budget", parse_duration, budget)
-    loss = quantity("max-loss", parse_share, max_loss)
-    if device in DEVICES and provider in PROVIDERS and provider not in (*DEVICES[device], "qnn"):
-        fits = ", ".join(DEVICES[device])
-        mistakes.append(f"--provider: '{provider}' does not run on device '{device}'. Available there: {fits}.")
-    if text and not text.startswith(DEMO) and not Path(text).expanduser().is_file():
-        mistakes.append(f"--text: there is no file '{text}'. A text is demo:news or a local file.")
-    if mistakes:
-        raise UsageError("\n".join(mistakes))
-    return OptimizeRequest(
-        model, device, provider, precision, budget_s, loss, target, text or "", revision, trust_remote_code
-    )
+
+def _unknown(option: str, word: str, known: Iterable[Scalar]) -> list[str]:
+    choices = [str(choice) for choice in known]
+    if not word or word in choices:
+        return []
+    return [f"--{option}: unknown {option} '{word}'. {did_you_mean(word, choices)}"]
 
 
-def _is_zero(budget: str) -> bool:
-    return budget.strip().rstrip("smh").strip() in ("0", "0.0")
+def _quantity(option: str, parse: Callable[[object], float], word: str) -> tuple[float, list[str]]:
+    """The number, and the mistakes of its word."""
+    try:
+        return parse(word), []
+    except ValueError as error:
+        return 0.0, [f"--{option}: {error}"]
+
+
+def _parse_budget(word: object) -> float:
+    """A time, which may be 0 here."""
+    return 0.0 if str(word).strip().rstrip("smh").strip() in ("0", "0.0") else parse_duration(word)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import psutil
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,24 +12,20 @@ from rich.text import Text
 
 from olivine.evaluators.latency.interleave import MIN_ROUNDS
 from olivine.passes.base import Scalar
-from olivine.passes.errors import SourceError, UsageError
+from olivine.passes.errors import SourceError
 from olivine.passes.sources.layer_shapes import config_shapes
 from olivine.passes.sources.source import Source, resolve
 from olivine.search.builds.cache import cache_folder, limit_bytes
-from olivine.search.cli.commands.doctor import existing_folder, free_disk_bytes
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Domain
-from olivine.search.planning.estimate import Estimate, disk_bytes, estimate, memory_bytes
-from olivine.search.planning.machine_speed import MachineRates, probe_machine
-from olivine.search.planning.provider_check import absent_providers
+from olivine.search.planning.estimate import Estimate, estimate
+from olivine.search.planning.machine_speed import MachineRates, Room, existing_folder, probe_machine
+from olivine.search.planning.preflight import absent_providers
 from olivine.search.report.formatting import duration_text, value_text
 from olivine.search.samplers.factory import sampler_name
 from olivine.search.samplers.kernel_masks import choose_masks
 from olivine.search.samplers.proposer import ENUMERABLE, count_candidates
 from olivine.search.samplers.random_choices import sample_choices
-
-#: Estimates are right within this factor; a study is refused when it is missed by more.
-ERROR = 1.5
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,7 @@ class Plan:
         unknown: what could not be estimated, and why.
         absent: providers that do not run on this machine, and what would bring them.
         assumptions: what the estimate rests on.
-        free_ram_bytes: memory that is free now.
-        free_disk_bytes: disk that is free at the cache.
+        room: free memory, and free disk at the cache.
     """
 
     name: str
@@ -81,18 +75,17 @@ class Plan:
     unknown: tuple[str, ...]
     absent: tuple[str, ...]
     assumptions: tuple[str, ...]
-    free_ram_bytes: int
-    free_disk_bytes: int
+    room: Room
 
     @property
     def fits(self) -> bool | None:
         """Whether memory and disk are enough; None where that is not known."""
         if self.estimate is None:
             return None
-        return self.estimate.ram_bytes <= self.free_ram_bytes and self.estimate.disk_bytes <= self.free_disk_bytes
+        return self.estimate.ram_bytes <= self.room.ram_bytes and self.estimate.disk_bytes <= self.room.disk_bytes
 
 
-def make_plan(config: LanguageStudyConfig) -> Plan:
+def make_plan(config: LanguageStudyConfig, room: Room | None = None) -> Plan:
     """Count, look at the model's config and estimate.
 
     Raises:
@@ -138,28 +131,8 @@ def make_plan(config: LanguageStudyConfig) -> Plan:
         unknown=unknown,
         absent=absent_providers(config),
         assumptions=assumptions,
-        free_ram_bytes=psutil.virtual_memory().available,
-        free_disk_bytes=free_disk_bytes(cache),
+        room=room or Room.at(cache),
     )
-
-
-def require_room(config: LanguageStudyConfig) -> None:
-    """Refuse a study that surely does not fit: by more than estimates are wrong.
-
-    Raises:
-        UsageError: saying what it takes and what is free.
-    """
-    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    choices = sample_choices(config.search_space())
-    for what, need, free in (
-        ("memory", memory_bytes(config, source, choices), psutil.virtual_memory().available),
-        ("disk", disk_bytes(config, source, choices, 1), free_disk_bytes(cache_folder(config.cache))),
-    ):
-        if need > ERROR * free:
-            raise UsageError(
-                f"The study does not fit: it takes about {_size(need)} of {what}, and {_size(free)} are free. "
-                "`olivine plan` shows what takes it; a smaller model or a larger machine would do."
-            )
 
 
 def _hub_is_away(error: SourceError) -> bool:
@@ -230,8 +203,8 @@ def plan_table(plan: Plan) -> RenderableType:
     if (estimate := plan.estimate) is not None:
         smallest, largest = map(_size, (estimate.smallest_bytes, estimate.largest_bytes))
         facts.add_row("size", f"float base {_size(estimate.float_bytes)}, candidates {smallest} to {largest}")
-        facts.add_row("memory", f"about {_size(estimate.ram_bytes)} of {_size(plan.free_ram_bytes)} free")
-        facts.add_row("disk", f"about {_size(estimate.disk_bytes)} of {_size(plan.free_disk_bytes)} free")
+        facts.add_row("memory", f"about {_size(estimate.ram_bytes)} of {_size(plan.room.ram_bytes)} free")
+        facts.add_row("disk", f"about {_size(estimate.disk_bytes)} of {_size(plan.room.disk_bytes)} free")
         facts.add_row("time", f"about {duration_text(estimate.seconds)}")
         facts.add_row("fits", _verdict(plan))
     for reason in plan.unknown:
@@ -257,8 +230,8 @@ def lacks(plan: Plan) -> list[str]:
     lacking: list[str] = []
     if (estimate := plan.estimate) is None:
         return lacking
-    if estimate.ram_bytes > plan.free_ram_bytes:
+    if estimate.ram_bytes > plan.room.ram_bytes:
         lacking.append("not enough memory: take a smaller model or a larger machine")
-    if estimate.disk_bytes > plan.free_disk_bytes:
+    if estimate.disk_bytes > plan.room.disk_bytes:
         lacking.append("not enough disk: free some, or set OLIVINE_CACHE to a folder on a larger one")
     return lacking

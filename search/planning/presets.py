@@ -1,7 +1,7 @@
-"""Search spaces that pay, by provider and by what is to be best, with the choices that are known to be good.
+"""Ready-made parts of studies: search spaces by provider and target, known good choices, and ways to measure.
 
-The CPU's come from studies of the demo model (``configs/demo.yaml``, results/demo); a GPU's are what CUDA's kernels
-take, and have never met one.
+The CPU's spaces come from studies of the demo model (``configs/demo.yaml``, results/demo). Those of GPUs hold what
+CUDA's kernels take; none of them has run on a GPU.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from olivine.passes.base import Scalar
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.quantize.precisions import MIXED
 
+#: The text that a study of a model of unknown origin is scored on.
+WIKITEXT = {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}
+
 
 @dataclass(frozen=True)
 class SearchScope:
-    """What a search may use.
+    """Limits of a search space.
 
     Attributes:
         learns: whether candidates may learn from text (GPTQ).
@@ -33,6 +36,64 @@ class SearchScope:
 
 
 @dataclass(frozen=True)
+class MeasurementBudget:
+    """How thoroughly one candidate is measured.
+
+    Attributes:
+        windows: windows of text to score.
+        window_tokens: tokens of each.
+        prompt_tokens: length of the timed prompt.
+        new_tokens: tokens that are timed after it.
+        seconds: most timing of a candidate.
+        confirm_seconds: most timing of a member of the front.
+        members: most members to confirm.
+    """
+
+    windows: int
+    window_tokens: int
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float
+    confirm_seconds: float
+    members: int
+
+
+#: From the most thorough to the least.
+MEASUREMENT_BUDGETS = (
+    MeasurementBudget(16, 512, 256, 64, 12, 20, 6),
+    MeasurementBudget(12, 512, 128, 32, 8, 15, 5),
+    MeasurementBudget(8, 256, 128, 32, 6, 12, 4),
+    MeasurementBudget(6, 256, 128, 32, 4, 8, 3),
+    MeasurementBudget(4, 128, 64, 16, 2, 4, 2),
+)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A size of search.
+
+    Attributes:
+        scope: what the search may use.
+        candidates: least number of candidates that there has to be time for.
+        budgets: how many of the measurement budgets, from the most thorough, are tried with it.
+    """
+
+    scope: SearchScope
+    candidates: int
+    budgets: int
+
+
+#: The first tier that fits the budget is taken. Axes of a few percent are worth nothing where a measurement can't tell
+#: a few percent.
+TIERS = {
+    "wide": Tier(SearchScope(wide=True), candidates=30, budgets=2),
+    "usual": Tier(SearchScope(), candidates=10, budgets=5),
+    "one precision a model": Tier(SearchScope(mixes=False), candidates=8, budgets=5),
+    "nothing learned": Tier(SearchScope(learns=False, mixes=False), candidates=6, budgets=5),
+}
+
+
+@dataclass(frozen=True)
 class Preset:
     """A search space and the choices measured first, as a YAML has them, and why it is this one."""
 
@@ -41,38 +102,38 @@ class Preset:
     why: str
 
 
-def preset(provider: str, target: str, precision: str, means: SearchScope) -> Preset:
+def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Preset:
     """The space for a provider and a target.
 
     Args:
         provider: that runs the candidates.
         target: decode, prefill or size.
         precision: the only one; empty for all that pay.
-        means: what the search may use.
+        scope: what the search may use.
     """
-    precisions = [precision] if precision else ["int8", "int4", *([MIXED] if means.mixes else [])]
+    precisions = [precision] if precision else ["int8", "int4", *([MIXED] if scope.mixes else [])]
     if provider != "cpu":
-        return _other(provider, precisions, means)
-    algorithms = ["rtn", *(["k_quant"] if means.wide or not means.learns else []), *(["gptq"] if means.learns else [])]
-    blocks = [16, 32, 64, 128] if means.wide else [32, 64, 128]
+        return _for_another_provider(provider, precisions, scope)
+    algorithms = ["rtn", *(["k_quant"] if scope.wide or not scope.learns else []), *(["gptq"] if scope.learns else [])]
+    blocks = [16, 32, 64, 128] if scope.wide else [32, 64, 128]
     space: dict[str, Any] = {"precision": precisions, "algorithm": algorithms, "block_size": blocks}
     space |= {"lm_head": ["same", "int8"], "embedding": "int8", "activations": ["float", "int8"]}
-    if means.fuses:
-        space["fusion_level"] = ["qkv", "full"] if means.wide else "full"
+    if scope.fuses:
+        space["fusion_level"] = ["qkv", "full"] if scope.wide else "full"
     if target == "size":
         space |= {"block_size": [32, 64, 128, 256], "embedding": ["int8", "int4"], "activations": "float"}
-    elif means.learns:
+    elif scope.learns:
         space["smooth"] = True
     if target == "prefill":
-        space["dynamic_layers"] = ["all", "not_down"] if means.learns else ["not_down", "mlp_in"]
+        space["dynamic_layers"] = ["all", "not_down"] if scope.learns else ["not_down", "mlp_in"]
     if MIXED in precisions:
         space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
         if target != "size":
             space["dynamic_share"] = {"low": 0.1, "high": 1.0}
-    return Preset(_plain(space), tuple(_first(target, precisions, means)), _WHY[target])
+    return Preset(_unwrapped(space), tuple(_known_good(target, precisions, scope)), _WHY[target])
 
 
-def single(provider: str, target: str, precision: str, means: SearchScope) -> dict[str, Scalar]:
+def good_choice(provider: str, target: str, precision: str, scope: SearchScope) -> dict[str, Scalar]:
     """One good choice of a precision, for a build without a search."""
     if precision in ("fp32", "fp16", "bf16"):
         return {"provider": provider, "precision": precision}
@@ -80,9 +141,9 @@ def single(provider: str, target: str, precision: str, means: SearchScope) -> di
         algorithm = {"algorithm": "k_quant"} if precision == "int4" else {}
         head: dict[str, Scalar] = {"lm_head": "int8"} if precision == "int4" else {}
         return {"provider": provider, "precision": precision, "block_size": 32, **algorithm, **head}
-    fused: dict[str, Scalar] = {"fusion_level": "full"} if means.fuses else {}
+    fused: dict[str, Scalar] = {"fusion_level": "full"} if scope.fuses else {}
     choice: dict[str, Scalar] = {"precision": precision, **fused, "embedding": "int8"}
-    learned: dict[str, Scalar] = {"algorithm": "gptq" if means.learns else "k_quant"}
+    learned: dict[str, Scalar] = {"algorithm": "gptq" if scope.learns else "k_quant"}
     if precision == "int8":
         return {**choice, "block_size": 128, **({"activations": "int8"} if target == "prefill" else {})}
     if precision == "int4":
@@ -100,28 +161,28 @@ _WHY = {
 }
 
 
-def _first(target: str, precisions: list[str], means: SearchScope) -> list[Mapping[str, Scalar]]:
+def _known_good(target: str, precisions: list[str], scope: SearchScope) -> list[Mapping[str, Scalar]]:
     """Known good choices of the CPU, the surest first: a small budget measures no more."""
-    learned: dict[str, Scalar] = {"algorithm": "gptq"} if means.learns else {"algorithm": "k_quant"}
+    learned: dict[str, Scalar] = {"algorithm": "gptq"} if scope.learns else {"algorithm": "k_quant"}
     int8: dict[str, Scalar] = {"precision": "int8", "block_size": 128}
     int4: dict[str, Scalar] = {"precision": "int4", "block_size": 32, **learned, "lm_head": "int8"}
     mixed: dict[str, Scalar] = {"precision": "mixed", "block_size": 64, **learned}
     fast: dict[str, Scalar] = {"activations": "int8"}
-    found: list[Mapping[str, Scalar]]
+    choices: list[Mapping[str, Scalar]]
     if target == "prefill":
-        found = [{**int8, **fast}, {**mixed, "int8_share": 0.3, **fast, "dynamic_share": 1.0}, int8, {**int4, **fast}]
+        choices = [{**int8, **fast}, {**mixed, "int8_share": 0.3, **fast, "dynamic_share": 1.0}, int8, {**int4, **fast}]
     elif target == "size":
         small = {"precision": "int4", "block_size": 64, **learned}
-        found = [{**mixed, "int8_share": 0.3}, small, int8, {**mixed, "int8_share": 0.1}]
+        choices = [{**mixed, "int8_share": 0.3}, small, int8, {**mixed, "int8_share": 0.1}]
     else:
-        found = [int8, {**mixed, "int8_share": 0.3}, int4, {**mixed, "int8_share": 0.15}, {**int8, **fast}]
-    return [choice for choice in found if choice["precision"] in precisions]
+        choices = [int8, {**mixed, "int8_share": 0.3}, int4, {**mixed, "int8_share": 0.15}, {**int8, **fast}]
+    return [choice for choice in choices if choice["precision"] in precisions]
 
 
-def _other(provider: str, precisions: list[str], means: SearchScope) -> Preset:
+def _for_another_provider(provider: str, precisions: list[str], scope: SearchScope) -> Preset:
     """The space of a provider whose kernels are not the CPU's: integer weights in blocks, floats around them."""
     space: dict[str, Any] = {"provider": provider, "precision": precisions, "algorithm": ["rtn", "k_quant"]}
-    if means.learns:
+    if scope.learns:
         space["algorithm"] = [*space["algorithm"], "gptq"]
     space["block_size"] = [32, 128] if provider == "openvino" else [32, 64, 128]
     space["lm_head"] = ["same", "int8"]
@@ -129,17 +190,17 @@ def _other(provider: str, precisions: list[str], means: SearchScope) -> Preset:
         space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
     if provider == "openvino":
         space["embedding"] = "int8"
-    elif means.fuses:
+    elif scope.fuses:
         space["fusion_level"] = ["none", "qkv", "full"]
     first: list[Mapping[str, Scalar]] = [{"precision": "int8", "block_size": 32}]
     first.append({"precision": "int4", "block_size": 32, "algorithm": "k_quant", "lm_head": "int8"})
     ran = PROVIDERS[provider].ran
     why = f"integer weights are what saves memory traffic on any provider; olivine has run {ran}"
-    return Preset(_plain(space), tuple(c for c in first if c["precision"] in precisions), why)
+    return Preset(_unwrapped(space), tuple(c for c in first if c["precision"] in precisions), why)
 
 
-def _plain(space: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists of one value as that value."""
+def _unwrapped(space: Mapping[str, Any]) -> dict[str, Any]:
+    """The space with lists of one value as that value."""
     return {
         axis: values[0] if isinstance(values, list) and len(values) == 1 else values for axis, values in space.items()
     }

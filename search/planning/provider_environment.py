@@ -12,7 +12,7 @@ from olivine.evaluators.providers.interpreters import environment
 from olivine.evaluators.providers.state import provider_state
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean
 from olivine.passes.providers import PROVIDERS
-from olivine.search.cli.commands.doctor import provider_table
+from olivine.search.planning.doctor import provider_table
 
 
 class EnvironmentFailed(OlivineError):

@@ -1,4 +1,4 @@
-"""Ready recipes: a study per model family and device, from the checkout or from what a wheel brings."""
+"""Ready studies: a YAML per model family and device, from the checkout or from what a wheel brings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from olivine.passes.errors import UsageError, did_you_mean
 
 _HERE = Path(__file__).resolve().parents[2]
-#: Where they lie in a checkout, and beside the packages of a wheel.
+#: Their folder in a checkout, and beside the packages of a wheel.
 PLACES = (_HERE / "configs" / "recipes", _HERE / "recipes")
 
 
@@ -19,7 +19,7 @@ class ReadyStudy:
     Attributes:
         name: family and device, such as ``qwen/cpu``.
         path: the file.
-        purpose: what its header says that it is for.
+        purpose: the purpose that its header states.
     """
 
     name: str
@@ -27,8 +27,8 @@ class ReadyStudy:
     purpose: str
 
 
-def ready_recipes(places: tuple[Path, ...] = PLACES) -> list[ReadyStudy]:
-    """All recipes, by name.
+def ready_studies(places: tuple[Path, ...] = PLACES) -> list[ReadyStudy]:
+    """All ready studies, by name.
 
     Raises:
         UsageError: when this installation has none.
@@ -41,29 +41,29 @@ def ready_recipes(places: tuple[Path, ...] = PLACES) -> list[ReadyStudy]:
     ]
 
 
-def ready_recipe(name: str) -> ReadyStudy:
-    """The recipe of a name.
+def ready_study(name: str) -> ReadyStudy:
+    """The ready study of a name.
 
     Raises:
-        UsageError: naming the nearest one, where there is none.
+        UsageError: for an unknown name; the message says the nearest one.
     """
-    found = {recipe.name: recipe for recipe in ready_recipes()}
-    if name not in found:
-        raise UsageError(f"unknown recipe '{name}'. {did_you_mean(name, found)}")
-    return found[name]
+    by_name = {study.name: study for study in ready_studies()}
+    if name not in by_name:
+        raise UsageError(f"unknown recipe '{name}'. {did_you_mean(name, by_name)}")
+    return by_name[name]
 
 
-def copy_recipe(name: str, to: Path) -> Path:
-    """Copy a recipe to a file that is not there yet; its first line, the place of the schema, stays behind.
+def copy_ready_study(name: str, to: Path) -> Path:
+    """Copy a ready study to a new file, without its first line, which says where the schema lies in the checkout.
 
     Raises:
         UsageError: for an unknown name, or an existing file.
     """
-    source = ready_recipe(name)
+    study = ready_study(name)
     if to.exists():
         raise UsageError(f"{to} exists already; give --to another file")
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(source.path.read_text(encoding="utf-8").partition("\n#\n")[2], encoding="utf-8")
+    to.write_text(study.path.read_text(encoding="utf-8").partition("\n#\n")[2], encoding="utf-8")
     return to
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from olivine.evaluators.quality.lm_eval import Tasks
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.recipe import Recipe
-from olivine.search.config.language import LanguageStudyConfig, LmEvalConfig
+from olivine.search.config.language import LmEvalConfig
 from olivine.search.report.folder_bench import stamped
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.study.runner import StudyRunner
@@ -20,16 +20,6 @@ def asked_tasks(given: LmEvalConfig) -> Tasks:
     """The tasks that a YAML asks for."""
     path = None if given.include_path is None else Path(given.include_path).expanduser()
     return Tasks(given.tasks, given.limit, path)
-
-
-def require_tasks(config: LanguageStudyConfig) -> None:
-    """Refuse a study whose tasks could not be measured at its end, hours later.
-
-    Raises:
-        UsageError: when lm-eval is not installed, or a task is unknown or can't be measured or fetched.
-    """
-    if config.evaluation.lm_eval is not None:
-        asked_tasks(config.evaluation.lm_eval).load()
 
 
 def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder, sweep_aside
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
-from olivine.search.cli.error_messages import LOCK_WAIT_S
 from olivine.search.config.language import LanguageStudyConfig, load_config
 from olivine.search.environment import describe_environment
 from olivine.search.records import BASE, StudyDir, TrialRecord
@@ -35,6 +34,7 @@ from olivine.search.study.optuna_adapter import end_stale, name_metrics, restore
 from olivine.search.study.pruning import PruningRules
 from olivine.search.study.runner import StudyRunner
 from olivine.search.study.source_identity import measured_source
+from olivine.search.study.storage import LOCK_WAIT_S
 from olivine.search.workloads.language import make_evaluators
 
 STUDY_NAME = "olivine"

@@ -14,6 +14,8 @@ from olivine.passes.errors import UsageError
 
 GRPC = "grpc"
 DEFAULT_PORT = 13000
+#: Seconds that a study waits for another program that holds its SQLite file.
+LOCK_WAIT_S = 60.0
 #: Seconds that a proxy is given to answer.
 READY_S = 20.0
 #: Attempts to find the tables of a new database, and seconds between them.

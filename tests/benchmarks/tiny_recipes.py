@@ -30,7 +30,7 @@ from olivine.passes.providers import PROVIDERS
 from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.environment import describe_environment
 from olivine.search.export.verify import verify_folder
-from olivine.search.planning.ready_studies import ReadyStudy, ready_recipes
+from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.study.run import run_study
 
@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = []
     with tempfile.TemporaryDirectory() as work:
         os.environ["OLIVINE_CACHE"] = str(Path(work) / "cache")
-        for recipe in ready_recipes():
+        for recipe in ready_studies():
             if not options.names or recipe.name in options.names:
                 outcomes.append(run_recipe(recipe, Path(work)))
                 print(f"{recipe.name}: {outcomes[-1].failure or 'runs'}", flush=True)

@@ -24,7 +24,8 @@ import campaign
 
 from olivine.passes.store.cache import scratch_folder
 from olivine.search.config.language import LanguageStudyConfig, load_config
-from olivine.search.export.trial import build_one, export_trial
+from olivine.search.export.trial import export_trial
+from olivine.search.planning.build_one import BuildRequest, build_one
 from olivine.search.records import StudyDir
 from olivine.search.report.folder_bench import bench_folders
 from olivine.search.report.folder_eval import evaluate_folders
@@ -85,7 +86,7 @@ def measure_again(study: StudyDir, missing: Sequence[str], seconds: float, scrat
     config = load_config(study.config_path)
     base = scratch / f"{study.root.name}-base"
     settings = {name: str(value) for name, value in base_choice(config).items()}
-    build_one(config.model, config.revision, config.trust_remote_code, settings, base, False)
+    build_one(BuildRequest(config.model, settings, config.revision, config.trust_remote_code), base, False)
     latency = config.evaluation.latency
     for name in missing:
         folder = scratch / name.replace(" ", "-")

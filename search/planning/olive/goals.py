@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from olivine.evaluators.metric import SPEEDUPS
-from olivine.search.planning.auto_config import WIKITEXT
 from olivine.search.planning.olive.model import Notes
 from olivine.search.planning.olive.workflow import Workflow, mapping, sequence
+from olivine.search.planning.presets import WIKITEXT
 
 #: How much perplexity may grow where a workflow says nothing about quality.
 USUAL_LOSS = "perplexity_ratio <= 1.05"

@@ -10,11 +10,11 @@ import optuna
 from rich.console import Console
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.providers.absent import CURE, absent_providers
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import make_folder
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.planning.provider_check import require_providers
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.samplers.kernel_masks import KernelMasks
@@ -68,8 +68,8 @@ def run_worker(
         HardwareFingerprint.from_json(facts["fingerprint"]),
         progress,
     )
-    if stages != ("build",):
-        require_providers(config)
+    if stages != ("build",) and (absent := absent_providers(config.asked_providers(), config.pythons())):
+        raise UsageError("\n".join((*absent, CURE)))
     folder = StudyDir(root)
     make_folder(folder.root)
     commit = facts.get("commit") or config.revision  # a branch may have moved since the study began

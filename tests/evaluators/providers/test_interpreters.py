@@ -13,9 +13,8 @@ from tiny_study import tiny_config, tiny_yaml, write_text
 from olivine.evaluators.providers.interpreters import alike, interpreter, loop_of, options_for
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
-from olivine.search.cli.commands import provider_add
-from olivine.search.cli.commands.provider_add import EnvironmentFailed, add_provider
 from olivine.search.cli.main import main
+from olivine.search.planning.provider_environment import EnvironmentFailed, add_provider
 from olivine.search.records import StudyDir
 
 
@@ -75,15 +74,20 @@ def test_what_needs_no_environment_and_what_nobody_knows_is_refused(tmp_path: Pa
         add_provider("openvno", tmp_path / "e", sys.executable, Console())
 
 
-def test_half_an_environment_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(command: list[str]) -> None:
-        if "pip" in command:
-            raise EnvironmentFailed("pip ended with exit code 1:\n  no matching distribution")
-        (tmp_path / "e" / "bin").mkdir(parents=True)
+#: ``PYTHON -m venv DIR`` makes an environment whose pip finds nothing.
+FAILING_PYTHON = """#!/bin/sh
+mkdir -p "$3/bin"
+printf '#!/bin/sh\\necho no matching distribution >&2\\nexit 1\\n' > "$3/bin/python"
+chmod +x "$3/bin/python"
+"""
 
-    monkeypatch.setattr(provider_add, "_run", run)
+
+def test_half_an_environment_does_not_stay(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(FAILING_PYTHON)
+    python.chmod(0o755)
     with pytest.raises(EnvironmentFailed, match="no matching distribution"):
-        add_provider("openvino", tmp_path / "e", sys.executable, Console(quiet=True))
+        add_provider("openvino", tmp_path / "e", str(python), Console(quiet=True))
     assert not (tmp_path / "e").exists()
 
 

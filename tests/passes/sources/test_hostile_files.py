@@ -128,7 +128,7 @@ def test_a_config_nested_beyond_reason_is_refused(checkpoint: Path) -> None:
 
 def test_a_hostile_chat_template_reads_no_attribute_and_runs_nothing(onnx_folder: Path, tmp_path: Path) -> None:
     """The templates of a model are rendered by ONNX Runtime GenAI, which has no Python objects to reach for."""
-    from olivine.search.cli.commands.chat import Conversation, load
+    from olivine.search.export.chat import Conversation, load
 
     target = tmp_path / "written"
     hostile = "{{ ''.__class__.__mro__[1].__subclasses__() }}{{ cycler.__init__.__globals__.os.popen('touch %s') }}"

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from olivine.passes.errors import OlivineError, UsageError
-from olivine.search.cli.commands.chat import Answer, chat, has_chat_template, load
+from olivine.search.export.chat import Answer, chat, has_chat_template, load
 
 
 def talk(folder: Path, prompt: str | None, tokens: int = 8) -> str:

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from olivine.evaluators.providers.state import ProviderState
 from olivine.passes.providers import PROVIDERS
-from olivine.search.cli.commands import doctor as examined
-from olivine.search.cli.commands.doctor import doctor, folder_bytes, free_disk_bytes, hub_state, provider_table
+from olivine.search.planning.doctor import doctor, folder_bytes, hub_state, provider_table
+from olivine.search.planning.machine_speed import free_disk_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,9 @@ def test_the_cpu_works_and_the_exit_code_says_so() -> None:
         assert word in said
 
 
-def test_a_broken_cpu_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examined, "provider_state", lambda p, _: ProviderState(p, "CPU", "broken", "it is on fire"))
+def test_a_broken_cpu_is_exit_code_1() -> None:
     console = Console(file=io.StringIO(), width=120)
-    assert doctor(console) == 1
+    assert doctor(console, None, lambda provider, _: ProviderState(provider, "CPU", "broken", "it is on fire")) == 1
     assert isinstance(console.file, io.StringIO)
     assert "it is on fire" in console.file.getvalue()
 

@@ -15,8 +15,8 @@ from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import resolve
 from olivine.passes.sources.weights.safetensors_header import read_header
 from olivine.passes.transforms.finetune import Finetune, Training, last_checkpoint
-from olivine.search.cli.commands.finetune import FILE, FinetuneRequest, finetune
 from olivine.search.cli.main import main
+from olivine.search.planning.finetune import FILE, FinetuneRequest, finetune
 
 pytestmark = [pytest.mark.usefixtures("olivine_cache"), pytest.mark.finetune]
 QUIET = Console(quiet=True)

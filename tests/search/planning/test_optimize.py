@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,27 +19,23 @@ from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
 from olivine.search.config.language import LanguageStudyConfig, load_config, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes
-from olivine.search.planning import auto_config as choosing
-from olivine.search.planning import optimize as optimizing
-from olivine.search.planning import pick_provider as device
-from olivine.search.planning.auto_config import Chosen, MeasurementBudget, choose
+from olivine.search.planning.auto_config import CHARACTERS_PER_TOKEN, Chosen, choose
 from olivine.search.planning.machine_speed import MachineRates
-from olivine.search.planning.optimize_request import DEVICES, TARGETS, OptimizeRequest, parse_request
-from olivine.search.planning.pick_provider import pick_provider
-from olivine.search.planning.presets import SearchScope, preset, single
+from olivine.search.planning.optimize import Optimizer
+from olivine.search.planning.optimize_request import DEVICES, TARGETS, OptimizeRequest, OptimizeWords
+from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
+from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice, preset
 from olivine.search.records import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
 RATES = MachineRates(flops=150e9, read_bytes_per_s=15e9, written_bytes_per_s=8e8)
-CPU = ("cpu", "as asked")
+CPU = ProviderChoice("cpu", "as asked")
 PLENTY = 64_000_000_000
-WORDS = {"device": None, "provider": None, "precision": None, "budget": "10m", "max_loss": "5%", "target": "decode"}
 
 
-def parsed(**words: Any) -> OptimizeRequest:
-    given: dict[str, Any] = WORDS | {"text": None, "revision": None, "trust_remote_code": False} | words
-    return parse_request("some/model", **given)
+def parsed(model: str = "some/model", **words: Any) -> OptimizeRequest:
+    return OptimizeWords(model, **words).parse()
 
 
 def test_words_become_quantities() -> None:
@@ -99,26 +94,23 @@ def state(provider: str, found: str, detail: str = "") -> ProviderState:
 def test_the_first_gpu_provider_that_works_is_taken_and_none_is_an_error() -> None:
     request = parsed(device="gpu")
     works = pick_provider(request, lambda name: state(name, "works" if name == "dml" else "missing"))
-    assert works[0] == "dml"
+    assert works.name == "dml"
     with pytest.raises(UsageError) as caught:
         pick_provider(request, lambda name: state(name, "missing", f"needs {name}'s GPU"))
     assert all(f"needs {name}'s GPU" in str(caught.value) for name in DEVICES["gpu"])
 
 
-def test_without_a_device_a_gpu_is_taken_where_its_provider_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "gpu_names", lambda: ())
-    assert pick_provider(parsed())[0] == "cpu"
-    monkeypatch.setattr(device, "gpu_names", lambda: ("NVIDIA Test",))
-    assert pick_provider(parsed(), lambda name: state(name, "works")) == (
-        "cuda",
-        "NVIDIA Test is here, and its provider works",
-    )
-    fallen = pick_provider(parsed(), lambda name: state(name, "broken", "no libcublas"))
-    assert fallen == ("cpu", "NVIDIA Test is here, but its provider is broken: no libcublas")
+def test_without_a_device_a_gpu_is_taken_where_its_provider_works() -> None:
+    request, gpus = parsed(), lambda: ("NVIDIA Test",)
+    assert pick_provider(request, gpus_here=lambda: ()).name == "cpu"
+    works = pick_provider(request, lambda name: state(name, "works"), gpus)
+    assert works == ProviderChoice("cuda", "NVIDIA Test is here, and its provider works")
+    fallen = pick_provider(request, lambda name: state(name, "broken", "no libcublas"), gpus)
+    assert fallen == ProviderChoice("cpu", "NVIDIA Test is here, but its provider is broken: no libcublas")
 
 
 INTEGERS = [provider for provider in PROVIDERS if PROVIDERS[provider].refusal("int8") is None]
-MEANS = [
+SCOPES = [
     SearchScope(wide=True),
     SearchScope(),
     SearchScope(fuses=False),
@@ -130,15 +122,15 @@ MEANS = [
 @pytest.mark.parametrize("provider", INTEGERS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_preset_is_a_valid_study_with_a_start_inside_its_space(provider: str, target: str) -> None:
-    for means, precision in product(MEANS, ("", "int8", "int4", "mixed")):
-        if precision == "mixed" and not means.mixes:
+    for scope, precision in product(SCOPES, ("", "int8", "int4", "mixed")):
+        if precision == "mixed" and not scope.mixes:
             continue
-        found = preset(provider, target, precision, means)
+        found = preset(provider, target, precision, scope)
         raw = {"model": "some/model", "space": dict(found.space), "enqueue": [dict(c) for c in found.enqueue]}
-        config = parse_config(raw, f"{provider} {target} {precision} {means}")
+        config = parse_config(raw, f"{provider} {target} {precision} {scope}")
         assert config.enqueue or precision == "mixed"
         assert config.search_space().searched
-        assert means.learns or "gptq" not in str(raw)
+        assert scope.learns or "gptq" not in str(raw)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -146,7 +138,7 @@ def test_every_preset_is_a_valid_study_with_a_start_inside_its_space(provider: s
 def test_every_single_build_is_a_valid_choice(provider: str, target: str) -> None:
     for precision in ("fp32", "fp16", "bf16", "int8", "int4", "mixed"):
         if PROVIDERS[provider].refusal(precision) is None:
-            assert choice_mistakes(single(provider, target, precision, SearchScope()), "choice", {}) == []
+            assert choice_mistakes(good_choice(provider, target, precision, SearchScope()), "choice", {}) == []
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +147,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chosen(model: Path | str, text: Path, budget: str = "10m", free: int = PLENTY, **words: Any) -> Chosen:
-    request = parsed(budget=budget, text=str(text), **words)
-    request = OptimizeRequest(**{**request.__dict__, "model": str(model)})
+    request = parsed(str(model), budget=budget, text=str(text), **words)
     return choose(request, resolve(str(model)), CPU, RATES, free)
 
 
@@ -192,26 +183,29 @@ def test_what_does_not_fit_the_memory_is_not_searched(tiny_llama: Path, text: Pa
     assert "mixed" not in chosen(tiny_llama, text, free=1).config.space["precision"]
 
 
-@pytest.mark.parametrize("effort", range(len(choosing.EFFORTS)))
+@pytest.mark.parametrize("budget", MEASUREMENT_BUDGETS)
 def test_a_larger_budget_goes_on_as_if_the_study_had_been_made_for_it(
-    effort: int, tiny_llama: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    budget: MeasurementBudget, tiny_llama: Path, text: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choosing, "EFFORTS", choosing.EFFORTS[effort : effort + 1])
-    monkeypatch.setattr(optimizing, "probe_machine", lambda folder: RATES)
-    source, folder, out = resolve(str(tiny_llama)), StudyDir(tmp_path), Console(quiet=True)
-    first, larger = (chosen(tiny_llama, text, budget=budget).config for budget in ("10m", "2h"))
+    source, out = resolve(str(tiny_llama)), Console(quiet=True)
+
+    def study(time: str, folder: StudyDir) -> LanguageStudyConfig:
+        request = parsed(str(tiny_llama), budget=time, text=str(text))
+        folder.root.mkdir(exist_ok=True)
+        request.store(folder.root)
+        return Optimizer(request, tmp_path / "to", out, probe=lambda: RATES, budgets=(budget,)).study(
+            source, CPU, folder
+        )
+
+    first, larger = (study(time, StudyDir(tmp_path / time)) for time in ("10m", "2h"))
     assert first.space == larger.space
-    folder.config_path.write_text(first.to_yaml())
-
-    def resumed(budget: str) -> LanguageStudyConfig:
-        request = replace(parsed(budget=budget, text=str(text)), model=str(tiny_llama))
-        request.store(tmp_path)
-        return optimizing._study(request, source, CPU, folder, out)
-
-    assert resumed("2h") == larger
+    begun = StudyDir(tmp_path / "begun")
+    begun.root.mkdir()
+    begun.config_path.write_text(first.to_yaml())
+    assert study("2h", begun) == larger
     assert larger.stop.trials > 5 * first.stop.trials
-    assert resumed("10m") == first
-    assert resumed("2m").stop == first.stop.model_copy(update={"total": 120.0})
+    assert study("10m", begun) == first
+    assert study("2m", begun).stop == first.stop.model_copy(update={"total": 120.0})
 
 
 def test_a_graph_brings_no_sensitivities(tiny_onnx: Path, text: Path) -> None:
@@ -221,13 +215,13 @@ def test_a_graph_brings_no_sensitivities(tiny_onnx: Path, text: Path) -> None:
 @pytest.mark.parametrize("budget", ["10m", "2h"])
 def test_a_graph_keeps_its_fusions(tiny_onnx: Path, text: Path, budget: str) -> None:
     assert "fusion_level" not in chosen(tiny_onnx, text, budget).config.space
-    assert "fusion_level" not in single("cpu", "decode", "int4", SearchScope(fuses=False))
+    assert "fusion_level" not in good_choice("cpu", "decode", "int4", SearchScope(fuses=False))
 
 
 def test_windows_fit_text_and_context(tiny_llama: Path, tmp_path: Path) -> None:
     few = write_text(tmp_path / "few.txt", documents=40)
     evaluation = chosen(tiny_llama, few).config.evaluation
-    assert evaluation.windows * evaluation.window_tokens <= len(few.read_text()) * 0.3 / choosing.CHARACTERS * 1.5
+    assert evaluation.windows * evaluation.window_tokens <= len(few.read_text()) * 0.3 / CHARACTERS_PER_TOKEN * 1.5
     assert evaluation.window_tokens <= 256
 
 
@@ -240,14 +234,14 @@ def test_an_unknown_model_and_a_precision_without_kernels_end_with_2(tmp_path: P
 
 
 def test_one_line_searches_exports_verifies_and_goes_on(
-    tiny_llama: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_llama: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(choosing, "EFFORTS", (MeasurementBudget(3, 24, 8, 3, 0.2, 0.2, 2),))
-    monkeypatch.setattr(optimizing, "probe_machine", lambda folder: RATES)
     to, saved = tmp_path / "best", tmp_path / "saved.yaml"
-    command = ["optimize", str(tiny_llama), "--to", str(to), "--text", str(text), "--device", "cpu"]
-    command += ["--max-loss", "50%", "--precision", "int8", "--budget", "25s"]
-    assert main([*command, "--save-config", str(saved)]) == 0
+    words = {"max_loss": "50%", "precision": "int8", "budget": "25s", "device": "cpu", "text": str(text)}
+    request, quick = parsed(str(tiny_llama), **words), (MeasurementBudget(3, 24, 8, 3, 0.2, 0.2, 2),)
+    console = Console(width=1000)
+    optimizer = Optimizer(request, to, console, save_config=saved, probe=lambda: RATES, budgets=quick)
+    assert optimizer.run(console) == 0
     said = capsys.readouterr().out
     assert f"{to} is ready" in said
     assert "against the float base: decode speedup" in said
@@ -256,6 +250,8 @@ def test_one_line_searches_exports_verifies_and_goes_on(
     assert manifest["study"]["trial"] == study.selection()["trial"]
     assert load_config(saved).search_space() == load_config(study.config_path).search_space()
     assert main(["verify", str(to)]) == 0
+    command = ["optimize", str(tiny_llama), "--to", str(to)]
+    command += [word for name, value in words.items() for word in (f"--{name.replace('_', '-')}", value)]
     assert main(command) == 2  # the folder is there
     assert main([*command, "--force", "--target", "size"]) == 2  # another search
     assert "(target differ)" in capsys.readouterr().err

@@ -14,10 +14,10 @@ from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.language import load_config
 from olivine.search.config.schema import json_schema
-from olivine.search.planning.ready_studies import ReadyStudy, ready_recipes
+from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
 
 ROOT = Path(__file__).parents[3]
-RECIPES = ready_recipes()
+RECIPES = ready_studies()
 FAMILIES = ("deepseek", "gemma", "llama", "mistral", "phi", "qwen")
 
 
@@ -64,6 +64,6 @@ def test_a_wheel_brings_them_beside_its_packages(tmp_path: Path) -> None:
     assert setuptools["package-data"]["olivine.recipes"] == ["*/*.yaml"]
     (tmp_path / "phi").mkdir()
     (tmp_path / "phi" / "cpu.yaml").write_text("# Purpose: p\n")
-    assert [recipe.purpose for recipe in ready_recipes((tmp_path / "none", tmp_path))] == ["p"]
+    assert [recipe.purpose for recipe in ready_studies((tmp_path / "none", tmp_path))] == ["p"]
     with pytest.raises(UsageError, match="no recipes"):
-        ready_recipes((tmp_path / "none",))
+        ready_studies((tmp_path / "none",))

@@ -8,9 +8,9 @@ import pytest
 from tiny_recipes import FAMILIES, run_recipe, tiny_study
 
 from olivine.search.config.language import load_config
-from olivine.search.planning.ready_studies import ReadyStudy, ready_recipes
+from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
 
-RECIPES = {recipe.name: recipe for recipe in ready_recipes()}
+RECIPES = {recipe.name: recipe for recipe in ready_studies()}
 
 
 def test_every_family_has_a_tiny_checkpoint() -> None:

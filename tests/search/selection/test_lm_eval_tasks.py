@@ -18,10 +18,11 @@ from tiny_study import tiny_yaml, write_text
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.language import parse_config
+from olivine.search.planning.preflight import require_tasks
 from olivine.search.records import StudyDir
 from olivine.search.report.report import render
 from olivine.search.selection.confirm import Confirmation
-from olivine.search.selection.lm_eval_tasks import confirm_tasks, require_tasks
+from olivine.search.selection.lm_eval_tasks import confirm_tasks
 from olivine.search.study.runner import StudyRunner
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")

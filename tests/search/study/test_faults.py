@@ -145,9 +145,8 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
     (root / "tiny.yaml").write_text(yaml.safe_dump(raw))
     said = root / "said.txt"
     with said.open("w") as stream, pytest.MonkeyPatch.context() as console:
-        from rich.console import Console
-
-        console.setattr("olivine.search.cli.main.OUT", Console(file=stream, width=400))
+        console.setattr("sys.stdout", stream)
+        console.setenv("COLUMNS", "400")
         code = main(["run", str(root / "tiny.yaml"), "--out", str(root / "study")])
     patch.undo()
     folder = StudyDir.open(root / "study")

@@ -9,8 +9,7 @@ from tiny_study import tiny_config
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.planning import provider_check
-from olivine.search.planning.provider_check import absent_providers, require_providers
+from olivine.search.planning.preflight import absent_providers, require_providers
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -22,7 +21,7 @@ def study(**space: Any) -> LanguageStudyConfig:
 def test_a_study_that_names_no_provider_asks_for_the_cpu_and_starts_no_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provider_check, "provider_state", None)
+    monkeypatch.setattr("subprocess.Popen", None)
     assert study().asked_providers() == ("cpu",)
     require_providers(study())
     require_providers(study(provider="cpu"))

@@ -1,0 +1,49 @@
+"""``olivine build``: build one recipe, without a search."""
+
+from __future__ import annotations
+
+import argparse
+
+from olivine.search.cli.command import Command
+from olivine.search.cli.options import add_hub_options, add_model, add_overrides, add_target, overrides
+from olivine.search.cli.terminal import output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine build``."""
+    add_model(parser)
+    add_target(parser)
+    add_hub_options(parser)
+    add_overrides(parser, "an axis of the search space")
+    what = "text that algorithm=gptq learns from: demo:news, a file, or {dataset: ID, config: ...}"
+    parser.add_argument("--calibrate-text", default="demo:news", metavar="TEXT", help=what)
+    what = "at most this many windows of it"
+    parser.add_argument("--calibrate-windows", type=int, default=16, metavar="N", help=what)
+    parser.add_argument("--calibrate-window-tokens", type=int, default=512, metavar="N", help="tokens per window")
+    what = "of the split and choice of windows"
+    parser.add_argument("--calibrate-seed", type=int, default=0, metavar="N", help=what)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build the recipe and export it."""
+    from olivine.search.builds.calibration_text import CalibrationText, parse_text
+    from olivine.search.planning.build_one import BuildRequest, build_one
+
+    calibration = CalibrationText(
+        parse_text(options.calibrate_text),
+        options.calibrate_windows,
+        options.calibrate_window_tokens,
+        options.calibrate_seed,
+    )
+    request = BuildRequest(
+        options.model,
+        overrides(options.overrides),
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+        calibration=calibration,
+    )
+    output().print(f"built {build_one(request, options.to, options.force)}", markup=False)
+    return 0
+
+
+COMMANDS = (Command("build", "build one recipe, without a search", add_arguments, run),)

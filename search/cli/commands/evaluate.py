@@ -1,0 +1,96 @@
+"""``olivine eval``: quality of model folders, on a text or on tasks of lm-eval."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from olivine.passes.errors import UsageError
+from olivine.search.cli.command import Command
+from olivine.search.cli.options import positive, share
+from olivine.search.cli.terminal import errors, output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine eval``."""
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--reference", type=Path)
+    parser.add_argument("--text", help="demo:news or a local file", default="demo:news")
+    parser.add_argument("--dataset", help="a hub dataset instead of --text")
+    parser.add_argument("--dataset-config", help="its configuration")
+    parser.add_argument("--dataset-split", default="test", help="its split")
+    parser.add_argument("--column", default="text", help="the column with the text")
+    parser.add_argument("--windows", type=int, help="windows to score; the whole text by default")
+    parser.add_argument("--split", help="calibrate, select or confirm: a part of the text; all of it by default")
+    parser.add_argument("--window-tokens", type=int, default=512)
+    parser.add_argument("--protocol", help="wikitext2-hf or wikitext2-gptq")
+    what = "of a perplexity ratio, such as 1%%; a warning says what text would reach it"
+    parser.add_argument("--half-width", type=share, default=0.01, help=what)
+    what = "tasks of lm-eval instead of a text, such as arc_easy,piqa; repeatable (pip install 'olivine[lm-eval]')"
+    parser.add_argument("--tasks", action="append", metavar="NAME[,NAME]", help=what)
+    parser.add_argument("--limit", type=positive, metavar="N", help="questions of each task, from its start")
+    parser.add_argument("--include-path", type=Path, metavar="DIR", help="folder with task files of your own")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score the folders on a text, or on tasks where some are named."""
+    from olivine.passes.artifact import write_atomic
+    from olivine.search.report.folder_bench import results_json
+
+    results = _on_tasks(options) if options.tasks else _on_text(options)
+    if options.json:
+        write_atomic(options.json, results_json(results))
+    return 0
+
+
+def _on_text(options: argparse.Namespace) -> Any:
+    from olivine.search.report.folder_eval import evaluate_folders, evaluation_table
+
+    if options.limit or options.include_path:
+        raise UsageError("--limit and --include-path belong to --tasks; --windows limits how much text is scored")
+    results = evaluate_folders(
+        options.folders,
+        options.reference,
+        _text(options),
+        options.windows,
+        options.window_tokens,
+        options.protocol,
+        options.split,
+    )
+    output().print(evaluation_table(results, options.reference, options.half_width))
+    return results
+
+
+def _text(options: argparse.Namespace) -> str | dict[str, Any]:
+    """The text as a YAML would name it."""
+    if options.dataset:
+        return {
+            "dataset": options.dataset,
+            "config": options.dataset_config,
+            "split": options.dataset_split,
+            "column": options.column,
+        }
+    text = str(options.text)
+    return text if text.startswith("demo:") else {"file": text, "column": options.column}
+
+
+def _on_tasks(options: argparse.Namespace) -> Any:
+    from olivine.evaluators.quality.lm_eval import Tasks
+    from olivine.search.report.folder_tasks import evaluate_tasks, tasks_table
+
+    names = [name.strip() for words in options.tasks for name in words.split(",") if name.strip()]
+    tasks = Tasks(tuple(dict.fromkeys(names)), options.limit, options.include_path)
+    with errors().status("loading the tasks") as status:
+        results = evaluate_tasks(
+            options.folders,
+            options.reference,
+            tasks,
+            lambda folder, answered: status.update(f"{folder}: {answered} requests answered"),
+        )
+    output().print(tasks_table(results, options.reference))
+    return results
+
+
+COMMANDS = (Command("eval", "perplexity of model folders, and their distance to a reference", add_arguments, run),)

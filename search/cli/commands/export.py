@@ -1,0 +1,75 @@
+"""``olivine export`` and ``olivine verify``: a trial as a model folder, and whether such a folder is whole."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from olivine.passes.errors import UsageError
+from olivine.search.cli.command import Command
+from olivine.search.cli.options import add_target
+from olivine.search.cli.terminal import output
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine export``."""
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--trial", type=int, help="trial number; the selected one by default")
+    what = "with a script that runs it: a zip file, or a folder to build a container image from"
+    parser.add_argument("--package", choices=("zip", "docker"), help=what)
+    add_target(parser)
+
+
+def export(options: argparse.Namespace) -> int:
+    """Export a trial, as a folder or as a package."""
+    from olivine.search.config.graph import GraphStudyConfig, load_any
+    from olivine.search.export.trial import export_trial
+    from olivine.search.records import StudyDir
+
+    study, out = StudyDir.open(options.study), output()
+    config = load_any(study.config_path)
+    if options.package and isinstance(config, GraphStudyConfig):
+        raise UsageError("--package is for language models; without it, DIR holds a model.onnx for any ONNX Runtime")
+    if options.package:
+        from olivine.search.export.package import package_trial
+
+        to = package_trial(study, options.trial, options.to, options.package, options.force)
+        out.print(f"packaged as {to}; the README.md in it says how to run it", markup=False)
+        return 0
+    if isinstance(config, GraphStudyConfig):
+        from olivine.search.workloads.graph_run import export_plain_trial
+
+        to = export_plain_trial(study, config, options.trial, options.to, options.force)
+    else:
+        to = export_trial(study, options.trial, options.to, options.force)
+    out.print(f"exported to {to}", markup=False)
+    return 0
+
+
+def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine verify``."""
+    parser.add_argument("folder", type=Path)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check an exported folder against its manifest."""
+    from olivine.search.export.graph_folder import VerifiedGraph
+    from olivine.search.export.verify import verify_folder
+
+    verified = verify_folder(options.folder)
+    whole = f"{options.folder}: {verified.files} files are what was exported"
+    if isinstance(verified, VerifiedGraph):
+        state = f"the graph loads, and its output is what it was (cosine distance {verified.distance:.2g})"
+    else:
+        state = (
+            f"the model loads, and predicts the check text at {verified.nll:.4f} nats a token "
+            f"(at export: {verified.expected_nll:.4f})"
+        )
+    output().print(f"{whole}; {state}", markup=False)
+    return 0
+
+
+COMMANDS = (
+    Command("export", "export a trial as an ONNX Runtime GenAI folder", add_export_arguments, export),
+    Command("verify", "check an exported folder: hashes, load, quality", add_verify_arguments, verify),
+)

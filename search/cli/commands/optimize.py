@@ -1,0 +1,54 @@
+"""``olivine optimize``: search for the best build of a model within a budget, and export it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from olivine.search.cli.command import Command
+from olivine.search.cli.options import add_hub_options, add_model, add_target
+from olivine.search.cli.terminal import errors, output
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine optimize``."""
+    add_model(parser)
+    add_target(parser)
+    parser.add_argument("--device", help="cpu or gpu; by default a GPU whose provider works here, else the CPU")
+    parser.add_argument("--provider", metavar="P", help="an execution provider, such as cpu, cuda or openvino")
+    parser.add_argument("--precision", help="the only one to search; by default all that pay: int8, int4, mixed")
+    what = "time for everything, such as 10m; 0 builds without measuring"
+    parser.add_argument("--budget", default="10m", help=what)
+    what = "how much perplexity may grow, such as 5%%"
+    parser.add_argument("--max-loss", default="5%", metavar="SHARE", help=what)
+    parser.add_argument("--target", default="decode", help="what is to be best: decode, prefill or size")
+    what = "text to score on; the demo's or WikiText-2 by default"
+    parser.add_argument("--text", metavar="FILE", help=what)
+    add_hub_options(parser)
+    parser.add_argument("--save-config", type=Path, metavar="FILE", help="write the YAML of what is run")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, export and verify."""
+    from olivine.search.planning.optimize import Optimizer
+    from olivine.search.planning.optimize_request import OptimizeWords
+
+    words = OptimizeWords(
+        model=options.model,
+        device=options.device or "",
+        provider=options.provider or "",
+        precision=options.precision or "",
+        budget=options.budget,
+        max_loss=options.max_loss,
+        target=options.target,
+        text=options.text or "",
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+    )
+    optimizer = Optimizer(words.parse(), options.to, output(), options.force, options.save_config)
+    return optimizer.run(errors())
+
+
+COMMANDS = (
+    Command("optimize", "search for the best build of a model within a budget, and export it", add_arguments, run),
+)

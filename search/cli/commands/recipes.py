@@ -1,0 +1,58 @@
+"""``olivine recipes``: ready studies for model families."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from olivine.search.cli.command import Command
+from olivine.search.cli.terminal import output, write
+
+_GROUP = "ready studies for model families"
+
+
+def _add_no_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare nothing."""
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="family and device, such as qwen/cpu")
+
+
+def _add_copy_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_name(parser)
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to make")
+
+
+def list_all(options: argparse.Namespace) -> int:
+    """Print names and purposes."""
+    from olivine.search.planning.ready_studies import ready_studies
+
+    out = output()
+    for study in ready_studies():
+        out.print(f"{study.name:<14} {study.purpose}", markup=False, soft_wrap=True)
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print the YAML of one."""
+    from olivine.search.planning.ready_studies import ready_study
+
+    write(ready_study(options.name).path.read_text(encoding="utf-8"))
+    return 0
+
+
+def copy(options: argparse.Namespace) -> int:
+    """Copy one to a file."""
+    from olivine.search.planning.ready_studies import copy_ready_study
+
+    to = copy_ready_study(options.name, options.to)
+    output().print(f"copied to {to}; olivine plan {to} says what it takes", markup=False)
+    return 0
+
+
+COMMANDS = (
+    Command("recipes list", "their names and what they are for", _add_no_arguments, list_all, _GROUP),
+    Command("recipes show", "the YAML of one", _add_name, show, _GROUP),
+    Command("recipes copy", "copy one, to change it", _add_copy_arguments, copy, _GROUP),
+)

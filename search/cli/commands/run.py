@@ -1,0 +1,47 @@
+"""``olivine run``: run a study, or resume the one in its folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from olivine.search.cli.command import Command
+from olivine.search.cli.options import add_overrides, load_study
+from olivine.search.cli.terminal import errors, output
+
+STORAGES = "where workers meet: postgresql://, mysql://, sqlite:/// or grpc://HOST:PORT"
+ARTIFACTS = "URL, such as s3://bucket/path, where records meet if workers share no study folder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine run``."""
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--trials", type=int, help="candidates to measure (stop.trials)")
+    parser.add_argument("--timeout", help="wall-clock time of the search, such as 30m (stop.timeout)")
+    parser.add_argument("--seed", type=int, help="seed of the study")
+    parser.add_argument("--out", type=Path, help="the study folder; results/NAME by default")
+    parser.add_argument("--storage", metavar="URL", help=f"{STORAGES}; SQLite in the study folder by default")
+    parser.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
+    add_overrides(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Refuse what surely does not work, then run the study."""
+    from olivine.search.config.graph import GraphStudyConfig
+    from olivine.search.planning.preflight import require_providers, require_room, require_tasks
+    from olivine.search.study.run import run_study
+
+    more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
+    config = load_study(options, more)
+    root = options.out or Path("results") / config.name
+    if isinstance(config, GraphStudyConfig):
+        from olivine.search.workloads.graph_run import run_plain
+
+        return run_plain(config, root, options.storage, options.config, output(), errors())
+    require_providers(config)
+    require_tasks(config)
+    require_room(config)
+    return run_study(config, root, options.storage, options.config, output(), errors(), options.artifacts)
+
+
+COMMANDS = (Command("run", "run a study, or resume the one in its folder", add_arguments, run),)

@@ -1,0 +1,68 @@
+"""``olivine worker`` and ``olivine proxy``: more processes and machines for a study."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from olivine.passes.errors import UsageError
+from olivine.search.cli.command import Command
+from olivine.search.cli.commands.run import ARTIFACTS, STORAGES
+from olivine.search.cli.options import add_overrides, overrides
+from olivine.search.cli.terminal import output
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine worker``."""
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--storage", metavar="URL", required=True, help=STORAGES)
+    what = "what to do of each trial: build, quality, latency or all; repeatable"
+    parser.add_argument("--role", action="append", choices=("build", "quality", "latency", "all"), help=what)
+    out = "the study folder, or one of its own with the same name; results/NAME"
+    parser.add_argument("--out", type=Path, help=out)
+    parser.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
+    parser.add_argument("--wait", default="30m", help="longest wait for the study's base, such as 30m")
+    add_overrides(parser)
+
+
+def worker(options: argparse.Namespace) -> int:
+    """Join a study that ``olivine run`` leads."""
+    from olivine.search.config.language import load_config
+    from olivine.search.config.quantities import parse_duration
+    from olivine.search.study.distributed.join import run_worker
+
+    config = load_config(options.config, overrides(options.overrides))
+    root = options.out or Path("results") / config.name
+    try:
+        wait_s = parse_duration(options.wait)
+    except ValueError as error:
+        raise UsageError(f"--wait {error}") from None
+    return run_worker(config, root, options.storage, options.role or ["all"], options.artifacts, wait_s, output())
+
+
+def add_proxy_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine proxy``."""
+    parser.add_argument("--storage", metavar="URL", required=True, help="the database, such as postgresql://...")
+    parser.add_argument("--host", default="localhost", help="address to listen on; anybody who reaches it is let in")
+    parser.add_argument("--port", type=int, default=13000)
+
+
+def proxy(options: argparse.Namespace) -> int:
+    """Serve Optuna's gRPC proxy until Ctrl-C."""
+    from olivine.search.study.storage import serve_proxy, shown
+
+    address = f"grpc://{options.host}:{options.port}"
+    output().print(f"{address} in front of {shown(options.storage)} (Ctrl-C ends it)", markup=False)
+    serve_proxy(options.storage, options.host, options.port)
+    return 0
+
+
+COMMANDS = (
+    Command(
+        "worker",
+        "join a study that 'olivine run' leads, from another process or machine",
+        add_worker_arguments,
+        worker,
+    ),
+    Command("proxy", "serve Optuna's gRPC proxy in front of a database, for many workers", add_proxy_arguments, proxy),
+)

@@ -1,0 +1,67 @@
+"""Refusals before any work: a study whose providers or tasks are absent, or that does not fit this machine."""
+
+from __future__ import annotations
+
+from olivine.evaluators.providers import absent
+from olivine.passes.errors import UsageError
+from olivine.passes.sources.source import resolve
+from olivine.search.builds.cache import cache_folder
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.planning.estimate import disk_bytes, memory_bytes
+from olivine.search.planning.machine_speed import Room
+from olivine.search.report.formatting import value_text
+from olivine.search.samplers.random_choices import sample_choices
+from olivine.search.selection.lm_eval_tasks import asked_tasks
+
+#: Estimates are right within this factor; a study is refused when it is missed by more.
+ESTIMATE_ERROR = 1.5
+
+
+def absent_providers(config: LanguageStudyConfig) -> tuple[str, ...]:
+    """A sentence for each provider of the study that does not run here."""
+    return absent.absent_providers(config.asked_providers(), config.pythons())
+
+
+def require_providers(config: LanguageStudyConfig) -> None:
+    """Refuse a study with candidates that could not be measured here.
+
+    Raises:
+        UsageError: naming every provider that does not run.
+    """
+    if sentences := absent_providers(config):
+        raise UsageError("\n".join((*sentences, absent.CURE)))
+
+
+def require_tasks(config: LanguageStudyConfig) -> None:
+    """Refuse a study with tasks that could not be measured at its end, hours later.
+
+    Raises:
+        UsageError: when lm-eval is not installed, or a task is unknown or can't be measured or fetched.
+    """
+    if config.evaluation.lm_eval is not None:
+        asked_tasks(config.evaluation.lm_eval).load()
+
+
+def require_room(config: LanguageStudyConfig, room: Room | None = None) -> None:
+    """Refuse a study that surely does not fit: one that needs more than estimates may be wrong by.
+
+    Args:
+        config: the study.
+        room: free memory and disk; by default what this machine has now.
+
+    Raises:
+        UsageError: saying what the study needs and what is free.
+    """
+    room = room or Room.at(cache_folder(config.cache))
+    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    choices = sample_choices(config.search_space())
+    for what, need, free in (
+        ("memory", memory_bytes(config, source, choices), room.ram_bytes),
+        ("disk", disk_bytes(config, source, choices, 1), room.disk_bytes),
+    ):
+        if need > ESTIMATE_ERROR * free:
+            raise UsageError(
+                f"The study does not fit: it takes about {value_text('model_bytes', need)} of {what}, and "
+                f"{value_text('model_bytes', free)} are free. `olivine plan` shows what takes it; a smaller model or "
+                "a larger machine would do."
+            )
