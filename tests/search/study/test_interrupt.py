@@ -83,12 +83,12 @@ def test_the_first_ctrl_c_says_what_the_second_one_does() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_reboot_or_a_closed_terminal_stops_like_ctrl_c(number: signal.Signals, tmp_path: Path) -> None:
     code = (
-        "import sys; from olivine.search.cli import main as cli\n"
-        "def wait(options):\n"
+        "import sys; from olivine.search.cli.main import main; from olivine.search.export import chat\n"
+        "def wait(*arguments):\n"
         "    import time\n"
         "    try: print('ready', flush=True); time.sleep(600)\n"
         "    finally: open(sys.argv[1], 'w').write('cleaned up')\n"
-        "cli.doctor = wait; sys.exit(cli.main(['doctor']))"
+        "chat.chat = wait; sys.exit(main(['chat', 'folder']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "end")], stdout=subprocess.PIPE)
     assert process.stdout is not None
