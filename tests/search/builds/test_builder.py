@@ -136,7 +136,7 @@ def test_a_build_that_answers_with_a_folder_outside_the_cache_has_failed(
     with builder(source, tmp_path) as work:
         with pytest.raises(BuildFailed, match="which is not in the cache"):
             work.build(compose({}), "elsewhere")
-        with pytest.raises(BuildFailed, match="with a Built, not with an? ExpectedLosses"):
+        with pytest.raises(BuildFailed, match=r"with a Built, not with an? ExpectedLosses"):
             work.forecast(compose({}))
 
 
