@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from olivine.passes.base import Scalar
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
+from olivine.search.samplers.proposer import Proposal
 
 #: Metric -> its value for the base.
 BASE = {
@@ -47,18 +48,27 @@ def _factor(choice: Mapping[str, Scalar], metric: str) -> float:
     return math.prod(draws)
 
 
+def portable_key(recipe: Any) -> str:
+    """Key of a recipe on a processor whose int8 sums do not saturate, as some do and some do not."""
+    steps = recipe.to_json()
+    if not any(step["params"].get("reduce_range") for step in steps):
+        return str(recipe.key)
+    unsaturated = [{"name": step["name"], "params": {**step["params"], "reduce_range": False}} for step in steps]
+    return str(type(recipe).from_json(unsaturated).key)
+
+
 class MadeUpStudy:
     """A study in memory, with its base measured.
 
     Args:
         space: what is searched.
         compose: choice -> recipe.
-        objectives: names of two metrics.
+        objectives: names of metrics.
     """
 
     def __init__(self, space: Space, compose: Callable[[Mapping[str, Scalar]], Any], objectives: tuple[str, ...]):
         self.space, self.compose, self.objectives = space, compose, objectives
-        self.study = optuna.create_study(directions=["minimize", "minimize"])
+        self.study = optuna.create_study(directions=["minimize"] * len(objectives))
         self.study.tell(self.study.ask(), [BASE[name] for name in objectives])
         self.records = [self._record(0, {"threads": 1}, BASE, False)]
 
@@ -69,8 +79,13 @@ class MadeUpStudy:
             if (proposal := self.propose(proposer)) is None:
                 break
             self.measure(proposal)
-            keys.append(self.records[-1].recipe_key)
+            keys.append(portable_key(self.compose(proposal.choice)))
         return keys
+
+    def enqueue(self, choice: Mapping[str, Scalar]) -> None:
+        """Measure a choice of the config's before any is proposed."""
+        params = {name: choice[name] for name in self.space.searched if name in choice}
+        self.measure(Proposal(choice, params, {}))
 
     def propose(self, proposer: Any) -> Any:
         """The next proposal, after all that was measured."""
@@ -83,7 +98,7 @@ class MadeUpStudy:
         self.space.suggest(trial)
         for name, value in proposal.sampler_attrs.items():
             self.study._storage.set_trial_system_attr(trial._trial_id, name, value)
-        failed = random.Random(f"fails {self.compose(proposal.choice).key}").random() < 1 / 8
+        failed = random.Random(f"fails {portable_key(self.compose(proposal.choice))}").random() < 1 / 8
         trial.set_constraint("builds and runs", float(failed))
         record = self._record(trial.number, proposal.choice, metrics_of(proposal.choice), failed)
         if failed:

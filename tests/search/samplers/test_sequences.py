@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from made_up_study import MadeUpStudy
 
 from olivine.evaluators.kernels.times import KernelTimes, Product
@@ -59,6 +60,12 @@ def graph(sampler: str, trials: int, seed: int = 0) -> dict[str, Any]:
     return language(GRAPH, sampler, trials, seed, inputs={"shapes": {"s": {"sequence": 16}}})
 
 
+def of_file(name: str, **space: Any) -> dict[str, Any]:
+    """A study of configs/, with more of its space set: what depends on the machine's processor."""
+    raw = yaml.safe_load((Path(__file__).parents[3] / "configs" / name).read_text())
+    return {**raw, "space": {**raw["space"], **space}, "stop": {"trials": 30}}
+
+
 STUDIES: dict[str, dict[str, Any]] = {
     "tpe": language(WIDE, "tpe", 30),
     "tpe, another seed": language(WIDE, "tpe", 15, seed=7),
@@ -77,6 +84,8 @@ STUDIES: dict[str, dict[str, Any]] = {
     "graph: random": graph("random", 12, seed=5),
     "graph: nsga2": graph("nsga2", 20),
     "graph: auto": graph("auto", 12),
+    "configs/demo.yaml": of_file("demo.yaml", threads=2, reduce_range=False),
+    "configs/minilm.yaml": of_file("minilm.yaml", threads=2),
 }
 
 #: One step over the whole range of a block, in nats; layers differ, and learned codes lose less.
@@ -95,7 +104,7 @@ LOSSES = {
             for shape in ("asym", "sym")
             for how in ("alone", "learned")
         },
-        {str(TOP): 0.5, str(REDUCED_TOP): 2.0},
+        {str(TOP): 0.5, str(REDUCED_TOP): 2.0, f"{TOP}/smooth": 0.3, f"{REDUCED_TOP}/smooth": 1.2},
     )
     for index, path in enumerate(PATHS)
 }
@@ -132,6 +141,8 @@ def sequence(raw: dict[str, Any]) -> list[str]:
     of_graph = "inputs" in raw
     composing: Callable[[Mapping[str, Any]], Any] = compose_graph if of_graph else compose
     study = MadeUpStudy(config.search_space(), composing, config.objectives)
+    for choice in config.enqueue:
+        study.enqueue(choice)
     progress = SimpleNamespace(note=lambda text: None, phase_started=lambda name: None)
     if of_graph:
         proposer: Any = GraphStudyRunner._proposer(SimpleNamespace(config=config))  # type: ignore[arg-type]
