@@ -1,14 +1,15 @@
 """What a pass is: its axes, its parameters, what it requires, what it ensures.
 
-A pass takes one of five forms, told apart by what it reads and writes:
+A pass takes one of six forms, told apart by what it reads and writes:
 
 * ``CheckpointPass``: Hugging Face checkpoint folder -> checkpoint folder (``rotate``);
 * ``ExportPass``: checkpoint folder -> ONNX Runtime GenAI folder (``export``);
 * ``GraphPass``: rewrites the ONNX graph in memory; tensors stay memory-mapped until they are written;
 * ``ConfigPass``: edits genai_config.json only, so the weights of its output are hard links;
-* ``WiringPass``: changes how a finished graph is wired; the weights of its output are hard links too.
+* ``WiringPass``: changes how a finished graph is wired; the weights of its output are hard links too;
+* ``GraphFilePass``: an .onnx file that is no decoder -> an .onnx file.
 
-The catalog (``catalog.py``) lists all passes in pipeline order.
+``catalog.py`` lists all passes in pipeline order: the first five forms make language models, the last one graphs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import onnx_ir as ir
 
-from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -68,26 +68,6 @@ class Axis:
         return self.default if self.default_of is None else self.default_of(choice)
 
 
-def filled(choice: Choice, axes: Mapping[str, Axis]) -> dict[str, Scalar]:
-    """A choice with the defaults of axes that it does not name, and without those that its values rule out.
-
-    Args:
-        choice: values of some axes.
-        axes: all there are, each after those that decide whether it exists.
-
-    Raises:
-        UsageError: for an axis that is not among them.
-    """
-    for name in choice:
-        if name not in axes:
-            raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, axes)}")
-    kept: dict[str, Scalar] = {}
-    for name, axis in axes.items():
-        if axis.applies(kept):
-            kept[name] = choice.get(name, axis.default_for(kept))
-    return kept
-
-
 @dataclass(frozen=True)
 class Pass(ABC):
     """One step of a pipeline; a frozen dataclass of plain parameters."""
@@ -111,6 +91,16 @@ class Pass(ABC):
     def params(self) -> dict[str, Any]:
         """Parameters as plain values: what a recipe stores."""
         return asdict(self)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """True when this pass, with its parameters, learns from calibration text or samples."""
+        return False
+
+    @property
+    def kernels(self) -> frozenset[Kernel]:
+        """The kernels that it may store linear layers for; none where it touches no linear layer."""
+        return frozenset()
 
     def refuse(self, holds: frozenset[str]) -> str | None:
         """Why this pass can't be applied to an artifact of which ``holds`` is true; None where it can."""
@@ -170,16 +160,6 @@ class GraphPass(Pass):
         """
         return {}
 
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether this pass, with its parameters, learns from calibration text."""
-        return False
-
-    @property
-    def kernels(self) -> frozenset[Kernel]:
-        """The kernels that it may store linear layers for; none where it touches no linear layer."""
-        return frozenset()
-
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
         """What the pipeline calls instead of :meth:`rewrite` where ``needs_calibration`` is true.
 
@@ -212,6 +192,50 @@ class WiringPass(Pass):
         Raises:
             PassRefused: when the graph has a structure that this pass does not know.
         """
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """Facts of a graph that its file does not tell.
+
+    Attributes:
+        architecture: transformers' model type; empty where it is not known.
+        heads: attention heads; 0 where the graph has to tell.
+        hidden: hidden size; likewise.
+        samples: file with the samples that static ranges are learned from.
+        sizes: of the graph's open axes, for the check of new graphs; None for small ones.
+    """
+
+    architecture: str = ""
+    heads: int = 0
+    hidden: int = 0
+    samples: Path | None = None
+    sizes: Mapping[str, int] | None = None
+
+
+class GraphFilePass(Pass):
+    """An .onnx file that is no decoder -> an .onnx file."""
+
+    requires: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "onnx-ir")
+    #: False for a pass that leaves the graph as it is: the result needs no check.
+    changes_graph: ClassVar[bool] = True
+
+    @abstractmethod
+    def apply(self, graph: Path, to: Path, facts: GraphFacts) -> None:
+        """Write the changed graph to the file ``to``, its weights beside it.
+
+        Raises:
+            PassRefused: when no node fits, or the pass needs a fact that is not known.
+        """
+
+    def key_parts(self, facts: GraphFacts) -> list[str]:
+        """Parts of the cache key: what the output depends on beside the graph and the parameters.
+
+        Raises:
+            PassRefused: when the pass needs a fact that is not known.
+        """
+        return [""]
 
 
 @dataclass(frozen=True)

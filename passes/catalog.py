@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
-from olivine.passes.base import Axis, Pass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from olivine.passes.base import Axis, Choice, Pass, Scalar
+from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.export.export import Export
+from olivine.passes.graphs.fuse import Fuse
+from olivine.passes.graphs.quantize import DynamicInt8, StaticInt8
+from olivine.passes.graphs.session_options import GraphSessionOptions
+from olivine.passes.graphs.weight_only import WeightOnly
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.mixed import MixedQuantize
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+from olivine.passes.recipe import Recipe, Step
 from olivine.passes.transforms.cuda_options import CudaOptions
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.rotate import Rotate
 from olivine.passes.transforms.session_options import SessionOptions
 
-PASSES: dict[str, type[Pass]] = {
-    cls.name: cls
-    for cls in (
+
+@dataclass(frozen=True)
+class Catalog:
+    """The passes that one kind of model takes, in pipeline order, and the search space that their axes span."""
+
+    passes: tuple[type[Pass], ...]
+
+    @cached_property
+    def axes(self) -> Mapping[str, Axis]:
+        """Every axis that a pass declares, in the order in which they are chosen: after those that it depends on."""
+        return {axis.name: axis for cls in self.passes for axis in cls.axes}
+
+    def canonical(self, choice: Choice) -> dict[str, Scalar]:
+        """Fill in defaults, and drop every axis that does not exist for the values before it.
+
+        Raises:
+            UsageError: for an axis that no pass declares.
+        """
+        for name in choice:
+            if name not in self.axes:
+                raise UsageError(f"Unknown axis '{name}'. {did_you_mean(name, self.axes)}")
+        full: dict[str, Scalar] = {}
+        for name, axis in self.axes.items():
+            if axis.applies(full):
+                full[name] = choice.get(name, axis.default_for(full))
+        return full
+
+    def compose(self, choice: Choice) -> Recipe:
+        """The recipe that a choice of axis values stands for; axes it does not name take their defaults.
+
+        Raises:
+            UsageError: for an axis that no pass declares, or a value that its pass refuses.
+        """
+        return _composed(self, tuple((name, type(value), value) for name, value in choice.items()))
+
+    def recipe(self, steps: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The recipe of a record, request or manifest of such a model, from its JSON form."""
+        return Recipe.from_json(steps, self.passes)
+
+
+@lru_cache(maxsize=8192)  # a search asks for the same ones over and over
+def _composed(catalog: Catalog, items: tuple[tuple[str, type, Scalar], ...]) -> Recipe:
+    """Types are part of the key: 1, 1.0 and True are equal."""
+    full = catalog.canonical({name: value for name, _, value in items})
+    passes = [p for cls in catalog.passes if (p := cls.from_choice(full)) is not None]
+    return Recipe(tuple(Step.of(p.name, p.params()) for p in passes), catalog.passes)
+
+
+LANGUAGE = Catalog(
+    (
         Rotate,
         Export,
         DynamicQuantize,
@@ -26,7 +84,13 @@ PASSES: dict[str, type[Pass]] = {
         CudaOptions,
         PruneHead,
     )
-}
+)
 
-#: Every axis that a pass declares, in the order in which they are chosen.
-AXES: dict[str, Axis] = {axis.name: axis for cls in PASSES.values() for axis in cls.axes}
+#: Graphs that are no decoder, and encoders.
+GRAPH = Catalog((Fuse, StaticInt8, DynamicInt8, WeightOnly, GraphSessionOptions))
+
+
+def read_recipe(steps: Sequence[Mapping[str, Any]]) -> Recipe:
+    """The recipe of a record or manifest of either kind, from its JSON form: only language models are exported."""
+    exported = any(step["name"] == Export.name for step in steps)
+    return (LANGUAGE if exported or not steps else GRAPH).recipe(steps)

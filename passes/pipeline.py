@@ -1,6 +1,7 @@
 """Pipeline: a recipe and a source in, a cached artifact out.
 
-Built in stages, each cached under a hash of its inputs, parameters, pass versions and library versions:
+Built in stages, each cached under a hash of its inputs, parameters, pass versions and library versions. Of a language
+model:
 
 1. the source as a checkpoint folder, once per model;
 2. each checkpoint pass;
@@ -9,33 +10,30 @@ Built in stages, each cached under a hash of its inputs, parameters, pass versio
    text get the Hessians of the float graph;
 5. all config passes together: weights are hard links to stage 4;
 6. all wiring passes together: likewise. What goes into this stage is the twin that quality is scored on.
+
+Of any other graph: the source as a folder, then each pass.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
-from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact, digest, link_or_copy
-from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Pass, PassResult, WiringPass
+from olivine.passes.artifact import ModelArtifact, digest
+from olivine.passes.base import CheckpointPass, ExportPass, GraphFacts, GraphFilePass, GraphPass, Pass, PassResult
 from olivine.passes.errors import PassRefused
-from olivine.passes.export.check import check_model
-from olivine.passes.graph import load_graph, save_graph, save_wiring
+from olivine.passes.graphs.source import GraphSource
 from olivine.passes.learn.calibrated import Calibrated, Checkpoint
 from olivine.passes.learn.calibration import hessians_key
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.onnx_source_rules import refuse_other_graph
 from olivine.passes.sources.source import Source
+from olivine.passes.stages import TOGETHER, apply_stage, form
 from olivine.passes.store.cache import Cache
 
 
@@ -72,40 +70,65 @@ def stage_key(inputs: str, passes: Sequence[Pass], learned: str | None = None) -
     return digest(parts)
 
 
-def build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None = None) -> Built:
+def graph_stage_key(inputs: str, p: GraphFilePass, facts: GraphFacts) -> str:
+    """Hash of everything that the output of ``p`` on ``inputs`` depends on; library versions are in the source's key.
+
+    Raises:
+        PassRefused: when the pass needs a fact that is not known.
+    """
+    return digest([inputs, p.name, p.params(), *p.key_parts(facts), *([p.version] if p.version > 1 else [])])
+
+
+def build(
+    source: Source | GraphSource,
+    recipe: Recipe,
+    cache: Cache,
+    calibration: str | None = None,
+    *,
+    samples: Path | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Built:
     """Build the candidate that ``recipe`` makes of ``source``, or take it from the cache.
 
-    Every new graph is checked to load and to give finite logits before it is kept; a failure is never kept.
+    Every new graph is checked to load and to give finite outputs before it is kept; a failure is never kept.
 
     Args:
         source: the model.
-        recipe: what to make of it.
+        recipe: passes of its kind of model.
         cache: where every stage is kept.
-        calibration: key of the text that passes learn from, as
+        calibration: key of the text that passes of a language model learn from, as
             :func:`olivine.passes.learn.calibration.store_tokens` gives it; recipes without such a pass ignore it.
+        samples: file with the samples that passes of a graph learn from; likewise.
+        sizes: of a graph's open axes, for its check.
 
     Raises:
-        PassRefused: when a pass does not apply to this model, or needs calibration text that was not given.
-        BuildFailed: when the result does not load or gives logits that are not finite.
-        SourceError: when the source can't be read.
+        PassRefused: when a pass does not apply to this model, or needs calibration that was not given.
+        BuildFailed: when the result does not load or gives outputs that are not finite.
+        SourceError: when the source can't be read or exported.
     """
+    if isinstance(source, GraphSource):
+        facts = GraphFacts(source.architecture, source.heads, source.hidden, samples, sizes)
+    else:
+        facts = GraphFacts()
     try:
-        return _build(source, recipe, cache, calibration)
+        return _build(source, recipe, cache, calibration, facts)
     except FileNotFoundError as error:
         if cache.root not in Path(str(error.filename)).parents:
             raise
         # An entry was deleted under way. Those that are left are found again, the others are built again.
-        return _build(source, recipe, cache, calibration)
+        return _build(source, recipe, cache, calibration, facts)
 
 
-def _build(source: Source, recipe: Recipe, cache: Cache, calibration: str | None) -> Built:
+def _build(
+    source: Source | GraphSource, recipe: Recipe, cache: Cache, calibration: str | None, facts: GraphFacts
+) -> Built:
     passes = recipe.passes()
-    if source.kind == "onnx":
+    if isinstance(source, Source) and source.kind == "onnx":
         refuse_other_graph(source, passes, lambda: materialized(source, cache).genai_config())
         passes = [p for p in passes if not isinstance(p, CheckpointPass | ExportPass)]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
-    line = _StagedBuild(source, passes, cache, calibration)
+    line = _StagedBuild(source, passes, cache, calibration, facts)
     return Built(line.made(), tuple(result for results in line.results for result in results))
 
 
@@ -129,14 +152,13 @@ def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> 
 def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> Calibrated:
     """What passes of ``recipe`` may learn about its float graph, which is built; arguments and errors as above."""
     passes = recipe.float_part().passes() if source.kind != "onnx" else ()
-    line = _StagedBuild(source, passes, cache, calibration)
+    line = _StagedBuild(source, passes, cache, calibration, GraphFacts())
     return line.calibrated(line.made())
 
 
-def materialized(source: Source, cache: Cache) -> ModelArtifact:
+def materialized(source: Source | GraphSource, cache: Cache) -> ModelArtifact:
     """The source as a folder in the cache, made where it is not there."""
-    key = digest(["source", source.key])
-    return cache.get(key) or cache.put(key, source.materialize)
+    return cache.get(source.folder_key) or cache.put(source.folder_key, source.materialize)
 
 
 class _StagedBuild:
@@ -150,16 +172,27 @@ class _StagedBuild:
         results: of each stage, what its passes did.
     """
 
-    def __init__(self, source: Source, passes: Sequence[Pass], cache: Cache, text: str | None) -> None:
-        self._source, self._cache, self._text = source, cache, text
+    def __init__(
+        self,
+        source: Source | GraphSource,
+        passes: Sequence[Pass],
+        cache: Cache,
+        text: str | None,
+        facts: GraphFacts,
+    ) -> None:
+        self._source, self._cache, self._text, self._facts = source, cache, text, facts
         self._stages: list[list[Pass]] = []
-        for kind, group in groupby(passes, key=_stage):
+        for kind, group in groupby(passes, key=form):
             together = list(group)
-            self._stages += [together] if kind in (GraphPass, ConfigPass, WiringPass) else [[p] for p in together]
-        self.keys = [digest(["source", source.key])]
+            self._stages += [together] if kind in TOGETHER else [[p] for p in together]
+        self.keys = [source.folder_key]
         self._export: int | None = None
         for index, stage in enumerate(self._stages):
-            if isinstance(stage[0], ExportPass):
+            first = stage[0]
+            if isinstance(first, GraphFilePass):
+                self.keys.append(graph_stage_key(self.keys[-1], first, facts))
+                continue
+            if isinstance(first, ExportPass):
                 self._export = index
             self.keys.append(stage_key(self.keys[-1], stage, self._learned_key() if _learns(stage) else None))
         self.results = [[PassResult(p.name, p.params(), 0.0, True) for p in stage] for stage in self._stages]
@@ -183,16 +216,18 @@ class _StagedBuild:
     def _make(self, index: int) -> ModelArtifact:
         stage, before = self._stages[index], self.made(index)
         learned = self.calibrated(before) if _learns(stage) else None
-        seconds = [0.0] * len(stage)
-        ran = False
+        seconds: list[float] | None = None
 
         def write(to: Path) -> frozenset[str]:
-            nonlocal ran
-            ran = True
-            return _apply(stage, before, to, seconds, learned)
+            nonlocal seconds
+            holds, seconds = apply_stage(stage, before, to, self._facts, learned)
+            return holds
 
         made = self._cache.put(self.keys[index + 1], write)
-        self.results[index] = [PassResult(p.name, p.params(), s, not ran) for p, s in zip(stage, seconds, strict=True)]
+        if seconds is not None:  # another process had not built it meanwhile
+            self.results[index] = [
+                PassResult(p.name, p.params(), s, False) for p, s in zip(stage, seconds, strict=True)
+            ]
         return made
 
     def _learned_key(self) -> str | None:
@@ -208,7 +243,7 @@ class _StagedBuild:
         if (found := self._cache.get(key)) is not None:
             return found
         checkpoint = self.made(self._export)
-        return self._cache.put(key, lambda to: _apply([usual], checkpoint, to, [0.0], None))
+        return self._cache.put(key, lambda to: apply_stage([usual], checkpoint, to, self._facts, None)[0])
 
     def _usual(self) -> ExportPass:
         assert self._export is not None
@@ -219,88 +254,3 @@ class _StagedBuild:
 
 def _learns(passes: Sequence[Pass]) -> list[GraphPass]:
     return [p for p in passes if isinstance(p, GraphPass) and p.needs_calibration]
-
-
-def _stage(p: Pass) -> type[Pass]:
-    return next(kind for kind in (CheckpointPass, ExportPass, GraphPass, ConfigPass, WiringPass) if isinstance(p, kind))
-
-
-def _apply(
-    stage: Sequence[Pass],
-    artifact: ModelArtifact,
-    to: Path,
-    seconds: list[float],
-    calibrated: Calibrated | None,
-) -> frozenset[str]:
-    holds = artifact.holds
-    for p in stage:
-        if reason := p.refuse(holds):
-            raise PassRefused(reason)
-        holds = (holds - p.breaks) | p.ensures
-    first = stage[0]
-    if isinstance(first, CheckpointPass | ExportPass):
-        seconds[0] = _timed(lambda: first.apply(artifact.path, to))
-        if isinstance(first, ExportPass):
-            holds -= {"checkpoint"}
-            check_model(to)
-    elif isinstance(first, GraphPass):
-        _rewrite(stage, artifact, to, seconds, calibrated)
-        check_model(to)
-    elif isinstance(first, WiringPass):
-        _rewire(stage, artifact, to, seconds)
-        check_model(to)
-    else:
-        _edit(stage, artifact, to, seconds)
-    return holds
-
-
-def _rewrite(
-    stage: Sequence[Pass],
-    artifact: ModelArtifact,
-    to: Path,
-    seconds: list[float],
-    calibrated: Calibrated | None,
-) -> None:
-    graph = artifact.onnx_path()
-    for file in artifact.files():
-        if file.name != graph.name and not file.name.startswith(graph.name + "."):
-            link_or_copy(file, to / file.relative_to(artifact.path))
-    model = load_graph(graph)
-    for index, p in enumerate(stage):
-        assert isinstance(p, GraphPass)
-        seconds[index] = _timed(partial(_rewrite_one, p, model, calibrated))
-    # Weights are computed as they are written: the last pass is charged with the writing.
-    seconds[-1] += _timed(lambda: save_graph(model, to / graph.name))
-
-
-def _rewrite_one(p: GraphPass, model: ir.Model, calibrated: Calibrated | None) -> None:
-    if p.needs_calibration and calibrated is not None:
-        p.rewrite_calibrated(model, calibrated)
-    else:
-        p.rewrite(model)
-
-
-def _edit(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:
-    config = artifact.genai_config()
-    for index, p in enumerate(stage):
-        assert isinstance(p, ConfigPass)
-        seconds[index] = _timed(partial(p.edit, config))
-    for file in artifact.files():
-        if file.name != GENAI_CONFIG:
-            link_or_copy(file, to / file.relative_to(artifact.path))
-    (to / GENAI_CONFIG).write_text(json.dumps(config, indent=4))
-
-
-def _rewire(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, seconds: list[float]) -> None:
-    graph = artifact.onnx_path()
-    model = ir.load(graph)
-    for index, p in enumerate(stage):
-        assert isinstance(p, WiringPass)
-        seconds[index] = _timed(partial(p.rewire, model))
-    save_wiring(model, artifact.path, graph.name, to)
-
-
-def _timed(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -7,14 +7,13 @@ hashed, and a pass that would change nothing is not a step.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from olivine.passes.artifact import digest
-from olivine.passes.base import CheckpointPass, Choice, ExportPass, GraphPass, Pass, Scalar, filled
-from olivine.passes.catalog import AXES, PASSES
+from olivine.passes.base import CheckpointPass, ExportPass, GraphFilePass, Pass
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.kernel import Kernel
 
@@ -26,21 +25,16 @@ class Step:
     name: str
     params_json: str
 
+    @classmethod
+    def of(cls, name: str, params: Mapping[str, Any]) -> Step:
+        """The step of a pass with these parameters."""
+        return cls(name, json.dumps(params, sort_keys=True, separators=(",", ":")))
+
     @property
     def params(self) -> dict[str, Any]:
         """The parameters as plain values."""
         params: dict[str, Any] = json.loads(self.params_json)
         return params
-
-    def build(self) -> Pass:
-        """The pass itself.
-
-        Raises:
-            UsageError: when no pass has this name (a recipe from another version).
-        """
-        if self.name not in PASSES:
-            raise UsageError(f"Unknown pass '{self.name}'. {did_you_mean(self.name, PASSES)}")
-        return PASSES[self.name](**{k: _frozen(v) for k, v in self.params.items()})
 
 
 def _frozen(value: Any) -> Any:
@@ -50,23 +44,50 @@ def _frozen(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps that turn a source into a candidate."""
+    """The steps that turn a source into a candidate. :class:`olivine.passes.catalog.Catalog` makes recipes.
+
+    Attributes:
+        steps: in pipeline order.
+        known: the passes that steps name.
+    """
 
     steps: tuple[Step, ...]
+    known: tuple[type[Pass], ...] = field(repr=False)
+
+    @classmethod
+    def from_json(cls, steps: Iterable[Mapping[str, Any]], known: tuple[type[Pass], ...]) -> Recipe:
+        """The inverse of :meth:`to_json`."""
+        return cls(tuple(Step.of(step["name"], step["params"]) for step in steps), known)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """JSON form for records, requests and manifests."""
+        return [{"name": step.name, "params": step.params} for step in self.steps]
 
     @cached_property
     def key(self) -> str:
-        """Identity of the recipe: equal keys build equal bytes from the same source and versions."""
-        return digest([[s.name, s.params] for s in self.steps], length=12)
+        """Identity of the recipe: equal keys build equal bytes from the same source, samples and versions."""
+        graph = all(issubclass(cls, GraphFilePass) for cls in self.known)
+        # Both forms stand in records and caches of version 0.1.0.
+        return digest(self.to_json() if graph else [[s.name, s.params] for s in self.steps], length=12)
 
     def passes(self) -> list[Pass]:
-        """The passes, ready to run."""
-        return [step.build() for step in self.steps]
+        """The passes, ready to run.
+
+        Raises:
+            UsageError: when no pass has the name of a step (a recipe from another version).
+        """
+        return [self._build(step) for step in self.steps]
+
+    def _build(self, step: Step) -> Pass:
+        by_name = {cls.name: cls for cls in self.known}
+        if step.name not in by_name:
+            raise UsageError(f"Unknown pass '{step.name}'. {did_you_mean(step.name, by_name)}")
+        return by_name[step.name](**{name: _frozen(value) for name, value in step.params.items()})
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether a pass of it learns from calibration text."""
-        return any(isinstance(p, GraphPass) and p.needs_calibration for p in self.passes())
+        """True when a pass of it learns from calibration text or samples."""
+        return any(p.needs_calibration for p in self.passes())
 
     @property
     def provider(self) -> str:
@@ -74,50 +95,16 @@ class Recipe:
         return next((str(s.params["provider"]) for s in self.steps if "provider" in s.params), "cpu")
 
     @property
+    def threads(self) -> int | None:
+        """Intra-op threads that its session options ask for; None where they ask for none."""
+        return next((int(s.params["threads"]) or None for s in self.steps if "threads" in s.params), None)
+
+    @property
     def kernels(self) -> frozenset[Kernel]:
         """The kernels that its quantized linear layers may need."""
-        return frozenset[Kernel]().union(*(p.kernels for p in self.passes() if isinstance(p, GraphPass)))
+        return frozenset[Kernel]().union(*(p.kernels for p in self.passes()))
 
     def float_part(self) -> Recipe:
         """The steps up to the float graph, which the graph passes start from."""
         before = (CheckpointPass, ExportPass)
-        return Recipe(tuple(step for step in self.steps if isinstance(step.build(), before)))
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """JSON form for records and manifests."""
-        return [{"name": s.name, "params": s.params} for s in self.steps]
-
-    @classmethod
-    def from_json(cls, steps: list[dict[str, Any]]) -> Recipe:
-        """The inverse of :meth:`to_json`."""
-        return cls(tuple(_step(s["name"], s["params"]) for s in steps))
-
-
-def _step(name: str, params: Mapping[str, Any]) -> Step:
-    return Step(name, json.dumps(params, sort_keys=True, separators=(",", ":")))
-
-
-def canonical(choice: Choice) -> dict[str, Scalar]:
-    """Fill in defaults and drop every axis that does not exist for the values before it.
-
-    Raises:
-        UsageError: for an axis that no pass declares.
-    """
-    return filled(choice, AXES)
-
-
-def compose(choice: Choice) -> Recipe:
-    """The recipe that a choice of axis values stands for; axes it does not name take their defaults.
-
-    Raises:
-        UsageError: for an axis that no pass declares, or a value that its pass refuses.
-    """
-    return _composed(tuple((name, type(value), value) for name, value in choice.items()))
-
-
-@lru_cache(maxsize=8192)  # a search asks for the same ones over and over
-def _composed(items: tuple[tuple[str, type, Scalar], ...]) -> Recipe:
-    """Types are part of the key: 1, 1.0 and True are equal."""
-    full = canonical({name: value for name, _, value in items})
-    steps = [built for cls in PASSES.values() if (built := cls.from_choice(full)) is not None]
-    return Recipe(tuple(_step(p.name, p.params()) for p in steps))
+        return replace(self, steps=tuple(step for step in self.steps if isinstance(self._build(step), before)))

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from olivine.evaluators.measurement import Measurement
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import parse_space
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.progress import watcher_for
@@ -56,7 +56,7 @@ class Sleepy:
     def measure(
         self, number: int, choice: Mapping[str, Scalar], stages: Sequence[str], earlier: TrialRecord | None
     ) -> TrialRecord:
-        recipe = compose(choice)
+        recipe = LANGUAGE.compose(choice)
         with (self._folder / "measured.txt").open("a") as lines:
             lines.write(f"{recipe.key} {number} {os.getpid()} {time.time():.3f}\n")
         time.sleep(self._seconds)
@@ -65,7 +65,7 @@ class Sleepy:
     @staticmethod
     def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
         """What is found of a choice."""
-        recipe = compose(choice)
+        recipe = LANGUAGE.compose(choice)
         bits = 4.0 if choice.get("precision") == "int4" else 8.0
         found = {
             "tpot_ms": bits + 16 / float(choice.get("block_size", 16)) + float(choice.get("threads", 1)) / 100,

@@ -20,8 +20,8 @@ from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import process_options
 from olivine.evaluators.providers.state import provider_state
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.search.cli.main import main
@@ -62,7 +62,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     cache = Cache(tmp_path_factory.mktemp("cuda-cache"))
 
     def make(form: str) -> Path:
-        return build(source, compose({"provider": "cuda", **FORMS[form]}), cache).artifact.path
+        return build(source, LANGUAGE.compose({"provider": "cuda", **FORMS[form]}), cache).artifact.path
 
     return make
 

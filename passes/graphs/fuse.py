@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+import onnx
+
+from olivine.passes.base import Axis, Choice, GraphFacts, GraphFilePass
 from olivine.passes.errors import PassRefused
 from olivine.passes.graphs.quiet import errors_only
+from olivine.passes.graphs.source import save_named
 
 #: transformers' model type -> the optimizer's, where they differ or one stands for a family.
 FUSED_AS = {
@@ -20,42 +26,67 @@ FUSED_AS = {
 }
 
 
-def fuse(graph: Path, to: Path, level: str, architecture: str, heads: int = 0, hidden: int = 0) -> dict[str, int]:
-    """Write the fused graph to the file ``to``; returns how many nodes of each fused operator it has.
+@dataclass(frozen=True)
+class Fuse(GraphFilePass):
+    """Merges nodes into the operators of ONNX Runtime.
 
-    ``basic`` merges normalizations, activation functions and biases; ``full`` attention and embeddings as well.
-
-    Args:
-        graph: the file to read.
-        to: the file to write.
-        level: ``basic`` or ``full``.
-        architecture: transformers' model type.
-        heads: attention heads; 0 for what the graph tells.
-        hidden: hidden size; likewise.
-
-    Raises:
-        PassRefused: when the optimizer does not know the architecture, or finds nothing to merge in the graph.
+    Attributes:
+        level: ``basic`` merges normalizations, activation functions and biases; ``full`` attention and embeddings as
+            well.
     """
-    if architecture not in FUSED_AS:
-        known = ", ".join(FUSED_AS)
-        raise PassRefused(
-            f"fuse: onnxruntime.transformers knows no architecture '{architecture or 'unnamed'}'. Name the nearest as "
-            f"'architecture:' in the study ({known}), or search fusion_level: none."
-        )
-    from onnxruntime.transformers.fusion_options import FusionOptions
-    from onnxruntime.transformers.optimizer import optimize_model
 
-    kind = FUSED_AS[architecture]
-    options = FusionOptions(kind)
-    if level == "basic":
-        options.enable_attention = options.enable_embed_layer_norm = False
-    # Level 0: ONNX Runtime's own optimizations run when the graph is loaded, on the machine that runs it.
-    with errors_only("onnxruntime.transformers", "fusion_attention"):
-        found = optimize_model(
-            str(graph), model_type=kind, num_heads=heads, hidden_size=hidden, optimization_options=options, opt_level=0
-        )
-    counts = {name: int(count) for name, count in found.get_fused_operator_statistics().items() if count}
-    if not counts:
-        raise PassRefused(f"fuse: the graph has nothing that the optimizer merges in a '{architecture}'")
-    found.save_model_to_file(str(to))
-    return counts
+    level: str
+
+    name: ClassVar[str] = "fuse"
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis(
+            "fusion_level",
+            "choice",
+            "none",
+            "what onnxruntime.transformers merges: nothing, all but attention and embeddings, everything it knows",
+            ("none", "basic", "full"),
+        ),
+    )
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> Fuse | None:
+        """No step for ``fusion_level: none``."""
+        return None if choice["fusion_level"] == "none" else cls(str(choice["fusion_level"]))
+
+    def key_parts(self, facts: GraphFacts) -> list[str]:
+        """The architecture decides which optimizer runs."""
+        return [facts.architecture]
+
+    def apply(self, graph: Path, to: Path, facts: GraphFacts) -> None:
+        """Write the fused graph to the file ``to``.
+
+        Raises:
+            PassRefused: when the optimizer does not know the architecture, or finds nothing to merge in the graph.
+        """
+        if facts.architecture not in FUSED_AS:
+            known = ", ".join(FUSED_AS)
+            raise PassRefused(
+                f"fuse: onnxruntime.transformers knows no architecture '{facts.architecture or 'unnamed'}'. Name the "
+                f"nearest as 'architecture:' in the study ({known}), or search fusion_level: none."
+            )
+        from onnxruntime.transformers.fusion_options import FusionOptions
+        from onnxruntime.transformers.optimizer import optimize_model
+
+        kind = FUSED_AS[facts.architecture]
+        options = FusionOptions(kind)
+        if self.level == "basic":
+            options.enable_attention = options.enable_embed_layer_norm = False
+        # Level 0: ONNX Runtime's own optimizations run when the graph is loaded, on the machine that runs it.
+        with errors_only("onnxruntime.transformers", "fusion_attention"):
+            fused = optimize_model(
+                str(graph),
+                model_type=kind,
+                num_heads=facts.heads,
+                hidden_size=facts.hidden,
+                optimization_options=options,
+                opt_level=0,
+            )
+        if not any(fused.get_fused_operator_statistics().values()):
+            raise PassRefused(f"fuse: the graph has nothing that the optimizer merges in a '{facts.architecture}'")
+        fused.save_model_to_file(str(to))
+        save_named(onnx.load(to), to)

@@ -127,3 +127,20 @@ def _pictures(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     pictures -= pictures.mean(axis=(2, 3), keepdims=True)
     scaled: np.ndarray = pictures / pictures.std(axis=(2, 3), keepdims=True)
     return scaled
+
+
+def read_feeds(path: Path) -> list[Feed]:
+    """The samples in a file, in their order; see :func:`write_feeds`."""
+    with np.load(path) as stored:
+        names: dict[int, list[str]] = {}
+        for name in stored.files:
+            number, _, given = name.partition("/")
+            names.setdefault(int(number), []).append(given)
+        return [{given: stored[f"{number}/{given}"] for given in names[number]} for number in sorted(names)]
+
+
+def write_feeds(path: Path, feeds: Sequence[Feed]) -> None:
+    """Write samples, each array under ``number/input``."""
+    arrays = {f"{number}/{name}": value for number, feed in enumerate(feeds) for name, value in feed.items()}
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)

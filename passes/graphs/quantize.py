@@ -1,22 +1,20 @@
-"""Integer forms of a plain graph: dynamic int8, static int8 in QDQ form, and weights alone in blocks."""
+"""Weights and activations of a graph in int8: with static ranges in QDQ form, or with dynamic ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import onnx
 
-from olivine.passes.base import Scalar
+from olivine.passes.artifact import digest
+from olivine.passes.base import Axis, Choice, GraphFacts, GraphFilePass
+from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import PassRefused
-from olivine.passes.graph import linears, load_graph, save_graph
-from olivine.passes.graphs.graph_inputs import Feed
+from olivine.passes.graphs.graph_inputs import Feed, read_feeds
 from olivine.passes.graphs.quiet import errors_only
-from olivine.passes.quantize.block_format import BlockFormat
-from olivine.passes.quantize.layer_codes import layer_codes
-from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
 #: Products whose weights are constant; the embedding's operators are a choice of their own.
 PRODUCTS = ("MatMul", "Gemm", "Attention")
@@ -25,103 +23,208 @@ EMBEDDINGS = ("Gather", "EmbedLayerNormalization")
 STATIC = ("MatMul", "Gemm", "Conv")
 #: What ends in an activation function: fused ones, and the last product of one that is written out.
 _ACTIVATED = ("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "Relu", "Mul")
-#: The kernel's arithmetic for weights in blocks: int8, the fast one.
-ACCURACY_LEVEL = 4
+_EXTRA = {"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT}
+#: Bits of a weight by precision.
+BITS = {"int8": 8, "int4": 4}
 
 
-def dynamic_int8(graph: Path, to: Path, params: Mapping[str, Scalar]) -> None:
-    """Weights in int8, activations in uint8 with ranges found at run time.
-
-    Raises:
-        PassRefused: when no product has a constant weight.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model = onnx.load(graph)
-    wanted = PRODUCTS + (EMBEDDINGS if params.get("embedding") == "int8" else ())
-    kinds = _present(model, wanted)
-    if not kinds:
-        raise PassRefused(f"dynamic_int8: the graph has no {', '.join(PRODUCTS)}")
-    with errors_only(""):  # it warns that the graph was not preprocessed, once a call
-        quantize_dynamic(
-            model,
-            str(to),
-            op_types_to_quantize=kinds,
-            per_channel=bool(params["per_channel"]),
-            reduce_range=bool(params["reduce_range"]),
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
+def integer_activations(choice: Choice) -> bool:
+    """True where activations are int8, not float."""
+    return choice.get("activations") in ("dynamic", "static")
 
 
-def static_int8(graph: Path, to: Path, params: Mapping[str, Scalar], samples: Sequence[Feed]) -> None:
+@dataclass(frozen=True)
+class StaticInt8(GraphFilePass):
     """Weights in int8, activations in uint8 with ranges from calibration samples, in QDQ form.
 
-    Raises:
-        PassRefused: when the graph has no product or convolution to quantize.
+    Attributes:
+        per_channel: each output channel of a weight has a scale of its own.
+        float_down: products that read an activation function stay float.
+        calibration: rule that chooses ranges from the samples.
+        reduce_range: weights have 7 bits. Recipes of olivine 0.1.0's first days do not say it: this machine's value.
     """
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
+
+    per_channel: bool
+    float_down: bool
+    calibration: str
+    reduce_range: bool = field(default_factory=int8_sums_saturate)
+
+    name: ClassVar[str] = "static_int8"
+    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis("precision", "choice", "fp32", "type of the weights", ("fp32", *BITS)),
+        Axis(
+            "activations",
+            "choice",
+            "float",
+            "float, or int8 with ranges found at run time (dynamic) or by calibration (static, QDQ)",
+            ("float", "dynamic", "static"),
+            applies=lambda choice: choice.get("precision") == "int8",
+        ),
+        Axis(
+            "calibration",
+            "choice",
+            "minmax",
+            "how static ranges are chosen from calibration samples",
+            ("minmax", "entropy", "percentile"),
+            applies=lambda choice: choice.get("activations") == "static",
+        ),
+        Axis(
+            "per_channel",
+            "bool",
+            True,
+            "whether each output channel of a weight has a scale of its own",
+            applies=integer_activations,
+        ),
+        Axis(
+            "float_down",
+            "bool",
+            False,
+            "whether products that read an activation function stay float: their inputs have outliers",
+            applies=integer_activations,
+        ),
     )
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
-        def __init__(self) -> None:
-            self._left = iter(samples)
+    @classmethod
+    def from_choice(cls, choice: Choice) -> StaticInt8 | None:
+        """A step for ``activations: static`` alone."""
+        if choice.get("activations") != "static":
+            return None
+        return cls(bool(choice["per_channel"]), bool(choice["float_down"]), str(choice["calibration"]))
 
-        def get_next(self) -> Any:
-            return next(self._left, None)
+    @property
+    def needs_calibration(self) -> bool:
+        """Always: ranges are learned from samples."""
+        return True
 
-    model = onnx.load(graph)
-    kinds = _present(model, STATIC)
-    if not kinds:
-        raise PassRefused(f"static_int8: the graph has no {', '.join(STATIC)}")
-    _declare_floats(model, kinds)
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
-    with errors_only(""):
-        quantize_static(
-            model,
-            str(to),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=kinds,
-            per_channel=bool(params["per_channel"]),
-            reduce_range=bool(params["reduce_range"]),
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_after_activation(model) if params["float_down"] else None,
-            calibrate_method=methods[str(params["calibration"])],
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+    def key_parts(self, facts: GraphFacts) -> list[str]:
+        """The samples' content, whatever their file is called."""
+        feeds = read_feeds(self._samples(facts))
+        return [
+            "",
+            digest([[name, str(array.dtype), array.tolist()] for feed in feeds for name, array in feed.items()]),
+        ]
+
+    def apply(self, graph: Path, to: Path, facts: GraphFacts) -> None:
+        """Write the quantized graph to the file ``to``.
+
+        Raises:
+            PassRefused: when the graph has no product or convolution to quantize, or there are no samples.
+        """
+        from onnxruntime.quantization import (
+            CalibrationDataReader,
+            CalibrationMethod,
+            QuantFormat,
+            QuantType,
+            quantize_static,
         )
 
+        class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
+            def __init__(self, samples: Sequence[Feed]) -> None:
+                self._left = iter(samples)
 
-def weight_only(graph: Path, to: Path, params: Mapping[str, Scalar]) -> None:
-    """Constant weights of MatMuls in blocks of integers (MatMulNBits); activations stay float.
+            def get_next(self) -> Any:
+                return next(self._left, None)
+
+        model = onnx.load(graph)
+        operators = _present(model, STATIC, self.name)
+        _declare_floats(model, operators)
+        methods = {
+            "minmax": CalibrationMethod.MinMax,
+            "entropy": CalibrationMethod.Entropy,
+            "percentile": CalibrationMethod.Percentile,
+        }
+        with errors_only(""):
+            quantize_static(
+                model,
+                str(to),
+                Reader(read_feeds(self._samples(facts))),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=operators,
+                per_channel=self.per_channel,
+                reduce_range=self.reduce_range,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=_after_activation(model) if self.float_down else None,
+                calibrate_method=methods[self.calibration],
+                extra_options=dict(_EXTRA),
+            )
+
+    def _samples(self, facts: GraphFacts) -> Path:
+        if facts.samples is None:
+            raise PassRefused(f"{self.name} learns from calibration samples, and none were given")
+        return facts.samples
+
+
+@dataclass(frozen=True)
+class DynamicInt8(GraphFilePass):
+    """Weights in int8, activations in uint8 with ranges found at run time.
+
+    Attributes:
+        per_channel: each output channel of a weight has a scale of its own.
+        float_down: products that read an activation function stay float.
+        embedding: ``float`` or ``int8`` embedding tables.
+        reduce_range: weights have 7 bits; as :attr:`StaticInt8.reduce_range`.
+    """
+
+    per_channel: bool
+    float_down: bool
+    embedding: str
+    reduce_range: bool = field(default_factory=int8_sums_saturate)
+
+    name: ClassVar[str] = "dynamic_int8"
+    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    axes: ClassVar[tuple[Axis, ...]] = (
+        Axis(
+            "embedding",
+            "choice",
+            "float",
+            "precision of embedding tables",
+            ("float", "int8"),
+            applies=lambda choice: choice.get("activations") == "dynamic",
+        ),
+    )
+
+    @classmethod
+    def from_choice(cls, choice: Choice) -> DynamicInt8 | None:
+        """A step for ``activations: dynamic`` alone."""
+        if choice.get("activations") != "dynamic":
+            return None
+        return cls(bool(choice["per_channel"]), bool(choice["float_down"]), str(choice["embedding"]))
+
+    def apply(self, graph: Path, to: Path, facts: GraphFacts) -> None:
+        """Write the quantized graph to the file ``to``.
+
+        Raises:
+            PassRefused: when no product has a constant weight.
+        """
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        model = onnx.load(graph)
+        operators = _present(model, PRODUCTS + (EMBEDDINGS if self.embedding == "int8" else ()), self.name)
+        with errors_only(""):  # it warns that the graph was not preprocessed, once a call
+            quantize_dynamic(
+                model,
+                str(to),
+                op_types_to_quantize=operators,
+                per_channel=self.per_channel,
+                reduce_range=self.reduce_range,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=_after_activation(model) if self.float_down else None,
+                extra_options=dict(_EXTRA),
+            )
+
+
+def _present(model: onnx.ModelProto, operators: Sequence[str], pass_name: str) -> list[str]:
+    """The operators that the graph has.
 
     Raises:
-        PassRefused: when no MatMul has a constant weight.
+        PassRefused: when it has none of them.
     """
-    model = load_graph(graph)
-    form = BlockFormat(int(params["bits"]), str(params["algorithm"]), int(params["block_size"]), True)
-    layers = [layer for layer in linears(model) if layer.weight.is_initializer()]
-    if not layers:
-        raise PassRefused("weight_only: the graph has no MatMul with a constant weight")
-    codes = layer_codes(layers, form)
-    store_in_blocks(model, [Stored(one, form, of) for one, of in zip(layers, codes, strict=True)], ACCURACY_LEVEL)
-    save_graph(model, to)
-
-
-def _present(model: onnx.ModelProto, wanted: Sequence[str]) -> list[str]:
-    found = {node.op_type for node in model.graph.node}
-    return [kind for kind in wanted if kind in found]
+    present = {node.op_type for node in model.graph.node}.intersection(operators)
+    if not present:
+        raise PassRefused(f"{pass_name}: the graph has no {', '.join(operators)}")
+    return [operator for operator in operators if operator in present]
 
 
 def _declare_floats(model: onnx.ModelProto, kinds: Sequence[str]) -> None:
@@ -149,20 +252,3 @@ def _after_activation(model: onnx.ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type in ("MatMul", "Gemm") and makers.get(node.input[0]) in _ACTIVATED and node.input[1] in weights
     ]
-
-
-def read_feeds(path: Path) -> list[Feed]:
-    """The samples in a file, in their order; see :func:`write_feeds`."""
-    with np.load(path) as stored:
-        names: dict[int, list[str]] = {}
-        for name in stored.files:
-            number, _, given = name.partition("/")
-            names.setdefault(int(number), []).append(given)
-        return [{given: stored[f"{number}/{given}"] for given in names[number]} for number in sorted(names)]
-
-
-def write_feeds(path: Path, feeds: Sequence[Feed]) -> None:
-    """Write samples, each array under ``number/input``."""
-    arrays = {f"{number}/{name}": value for number, feed in enumerate(feeds) for name, value in feed.items()}
-    with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)

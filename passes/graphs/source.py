@@ -12,6 +12,7 @@ from typing import Literal
 import onnx
 
 from olivine.passes.artifact import digest
+from olivine.passes.base import GraphFilePass
 from olivine.passes.errors import SourceError, did_you_mean
 from olivine.passes.graphs.encoder import export_encoder
 from olivine.passes.sources import checkpoint
@@ -19,7 +20,9 @@ from olivine.passes.sources.content_hash import content_sha256, files_digest
 from olivine.passes.sources.demo import MINILM, VIT_FOCUS, fetch, fetch_all
 from olivine.passes.sources.file_names import refuse_foreign_links
 
-GRAPH = "model.onnx"
+GRAPH_FILE = "model.onnx"
+#: Raised whenever the same source and recipe would give other bytes.
+VERSION = 2
 DEMO = "demo:"
 #: Name of each demo -> its architecture.
 DEMOS = {"all-minilm-l6-v2": "bert", "vit-focus": "vit"}
@@ -55,6 +58,11 @@ class GraphSource:
     hidden: int = 0
 
     @property
+    def folder_key(self) -> str:
+        """Key of the folder that :meth:`materialize` writes; all that is built from it has this in its key."""
+        return digest(["plain", VERSION, self.key, {name: version(name) for name in GraphFilePass.libraries}])
+
+    @property
     def folder(self) -> Path:
         """Where a tokenizer may be: the checkpoint, or the folder of the file."""
         return self.path.parent if self.path.is_file() else self.path
@@ -66,14 +74,14 @@ class GraphSource:
             SourceError: when it can't be read or exported.
         """
         if self.kind == "encoder":
-            export_encoder(self.path, to / GRAPH)
+            export_encoder(self.path, to / GRAPH_FILE)
             for name in _BESIDE:
                 if (self.path / name).is_file():
                     shutil.copyfile(self.path / name, to / name)
         else:
-            save_named(_loaded(self.path), to / GRAPH)
+            save_named(_loaded(self.path), to / GRAPH_FILE)
             return frozenset({"onnx"})
-        save_named(onnx.load(to / GRAPH), to / GRAPH)
+        save_named(onnx.load(to / GRAPH_FILE), to / GRAPH_FILE)
         return frozenset({"onnx"})
 
     def about(self) -> Mapping[str, str | None]:
@@ -104,14 +112,14 @@ def find_plain(model: str, architecture: str | None = None) -> GraphSource:
 
 
 def _of(model: str, path: Path, name: str, architecture: str | None) -> GraphSource:
-    if path.is_dir() and not (path / "config.json").is_file() and (path / GRAPH).is_file():
-        path = path / GRAPH
+    if path.is_dir() and not (path / "config.json").is_file() and (path / GRAPH_FILE).is_file():
+        path = path / GRAPH_FILE
     if path.is_file():
         if path.suffix != ".onnx":
             raise SourceError(f"{path} is no .onnx file. {_FORMS}{', '.join(DEMO + name for name in DEMOS)}.")
         return GraphSource(model, name, "onnx", digest(["plain", *_content(path)]), architecture or "", path)
     if not (path / "config.json").is_file():
-        raise SourceError(f"{path} has neither a config.json nor a {GRAPH}: it is no model.")
+        raise SourceError(f"{path} has neither a config.json nor a {GRAPH_FILE}: it is no model.")
     config = checkpoint.read_config(path / "config.json", str(path))
     weights = sorted(file.name for file in path.iterdir() if file.suffix == ".safetensors")
     if not weights:
@@ -164,3 +172,8 @@ def save_named(model: onnx.ModelProto, path: Path) -> None:
     for file in (path, weights):
         file.unlink(missing_ok=True)
     onnx.save(model, path, save_as_external_data=model.ByteSize() > ONE_FILE_BYTES, location=weights.name)
+
+
+def graph_bytes(folder: Path) -> int:
+    """Bytes of a folder's graph and its external weights."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.name.startswith(GRAPH_FILE))

@@ -80,6 +80,11 @@ class Source:
     license: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def folder_key(self) -> str:
+        """Key of the folder that :meth:`materialize` writes."""
+        return digest(["source", self.key])
+
     def materialize(self, to: Path) -> frozenset[str]:
         """Write the model to the empty folder ``to``.
 

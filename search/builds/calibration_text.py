@@ -15,7 +15,7 @@ from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, cut, draw
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.store.cache import Cache
 from olivine.search.config.language import LanguageStudyConfig
@@ -106,7 +106,7 @@ def parse_text(given: str) -> str | Mapping[str, Any]:
 
 def may_calibrate(config: LanguageStudyConfig) -> bool:
     """Whether a candidate of this study may learn from calibration text."""
-    return any(value in AXES[name].calibrated for name, value in _values(config))
+    return any(value in LANGUAGE.axes[name].calibrated for name, value in _values(config))
 
 
 def _values(config: LanguageStudyConfig) -> Iterator[tuple[str, Scalar]]:

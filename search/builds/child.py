@@ -19,10 +19,11 @@ from typing import Any
 
 from olivine.evaluators.process.lifecycle import begin
 from olivine.passes.artifact import write_atomic
+from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.errors import OlivineError, unwritable
+from olivine.passes.graphs.source import find_plain
 from olivine.passes.pipeline import Built as Made
 from olivine.passes.pipeline import build, forecast
-from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.shared_builds import SharedBuilds
@@ -96,9 +97,9 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
     cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared, holds)
     try:
         if "plain" in request:
-            return _told(_build_plain(request, cache))
+            return _told(_build_graph(request, cache))
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
-        recipe, calibration = Recipe.from_json(request["recipe"]), request.get("calibration")
+        recipe, calibration = LANGUAGE.recipe(request["recipe"]), request.get("calibration")
         if request.get("forecast"):
             losses = forecast(source, recipe, cache, request["calibration"])
             return ExpectedLosses([asdict(loss) for loss in losses.values()], peak_rss_bytes())
@@ -111,16 +112,12 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
         return BuildRefused(type(found).__name__, str(found), peak_rss_bytes())
 
 
-def _build_plain(request: dict[str, Any], cache: Cache) -> Made:
-    """Build a candidate of a plain graph."""
-    from olivine.passes.graphs.catalog import PlainRecipe
-    from olivine.passes.graphs.pipeline import build_plain
-    from olivine.passes.graphs.source import find_plain
-
+def _build_graph(request: dict[str, Any], cache: Cache) -> Made:
+    """Build a candidate of a graph that is no decoder."""
     about, calibrate = request["plain"], request.get("calibrate")
     source = find_plain(about["model"], about["architecture"])
     samples = Path(calibrate) if calibrate else None
-    return build_plain(source, PlainRecipe.from_json(request["recipe"]), cache, about["sizes"], samples)
+    return build(source, GRAPH.recipe(request["recipe"]), cache, samples=samples, sizes=about["sizes"])
 
 
 def _told(built: Made) -> Built:

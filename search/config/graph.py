@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from olivine.evaluators.metric import metrics_of
+from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import UsageError
-from olivine.passes.graphs.catalog import AXES
 from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.language import (
     CacheConfig,
@@ -111,7 +111,7 @@ class GraphStudyConfig(_Section):
 
     def search_space(self) -> Space:
         """The parsed search space."""
-        return parse_space(self.space, AXES)
+        return parse_space(self.space, GRAPH.axes)
 
     def parsed_constraints(self) -> tuple[Constraint, ...]:
         """The constraints that the search keeps."""
@@ -173,13 +173,13 @@ def _meaning_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
     found: list[Mistake] = []
     space = raw.get("space")
     if isinstance(space, dict):
-        found += space_mistakes(space, AXES)
+        found += space_mistakes(space, GRAPH.axes)
     enqueue = raw.get("enqueue")
     for index, choice in enumerate(enqueue if isinstance(enqueue, list) else []):
         place, others = f"enqueue.{index}", space if isinstance(space, dict) else {}
         if isinstance(choice, dict):
-            found += choice_mistakes(choice, place, others, AXES) if choice else [(place, no_axis(AXES))]
-            found += differing_from_base(choice, place, others, AXES)
+            found += choice_mistakes(choice, place, others, GRAPH.axes) if choice else [(place, no_axis(GRAPH.axes))]
+            found += differing_from_base(choice, place, others, GRAPH.axes)
     inputs = raw.get("inputs")
     if isinstance(inputs, dict):
         named = [name for name in ("text", "pictures", "data") if inputs.get(name) is not None]

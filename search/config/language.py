@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from olivine.evaluators.providers.interpreters import interpreter
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
 from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.mistakes import meaning_mistakes, report, structure_mistakes
@@ -227,7 +227,7 @@ class LanguageStudyConfig(_Section):
     def asked_providers(self) -> tuple[str, ...]:
         """The providers among the values of the space; the default where it names none."""
         domains = [domain for domain in self.search_space().domains if domain.axis.name == "provider"]
-        return tuple(map(str, domains[0].values if domains else (AXES["provider"].default,)))
+        return tuple(map(str, domains[0].values if domains else (LANGUAGE.axes["provider"].default,)))
 
     def pythons(self) -> dict[str, str]:
         """Provider -> interpreter, for the providers of the space that run under another one than this."""

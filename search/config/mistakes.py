@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from olivine.evaluators.metric import metrics_of
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError, did_you_mean, nearest
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO, DEMOS
@@ -96,7 +96,7 @@ def _key_hint(key: str, parents: Sequence[int | str], model: type[BaseModel]) ->
     """The nearest key of this section; or the section where the key belongs."""
     here = _fields_at(parents, model)
     if nearest(key, here) is None:
-        if key in AXES and not parents:
+        if key in LANGUAGE.axes and not parents:
             return f"It is an axis: write it as space.{key}. Available: {', '.join(here)}."
         homes = [path for path in _paths(model) if path.rpartition(".")[2] == key]
         if homes:

@@ -18,8 +18,7 @@ from pydantic import BaseModel
 
 from olivine.evaluators.metric import metrics_of
 from olivine.passes.base import Axis
-from olivine.passes.catalog import AXES
-from olivine.passes.graphs.catalog import AXES as PLAIN_AXES
+from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 
@@ -29,16 +28,16 @@ _JSON_TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
 
 def json_schema() -> dict[str, Any]:
     """The schema: pydantic's, with the axes, metrics and constraints that pydantic does not know of."""
-    schema = _completed(LanguageStudyConfig, "olivine study", AXES, metrics_of("language"))
-    axes = _axes(False, AXES) | {"minProperties": 1}
+    schema = _completed(LanguageStudyConfig, "olivine study", LANGUAGE.axes, metrics_of("language"))
+    axes = _axes(False, LANGUAGE.axes) | {"minProperties": 1}
     schema["properties"]["enqueue"]["items"] = {"anyOf": [axes, _EARLIER_STUDY]}
     return schema
 
 
 def plain_schema() -> dict[str, Any]:
     """The schema of a study of a plain graph."""
-    schema = _completed(GraphStudyConfig, "olivine study of a plain graph", PLAIN_AXES, metrics_of("graph"))
-    schema["properties"]["enqueue"]["items"] = _axes(False, PLAIN_AXES) | {"minProperties": 1}
+    schema = _completed(GraphStudyConfig, "olivine study of a plain graph", GRAPH.axes, metrics_of("graph"))
+    schema["properties"]["enqueue"]["items"] = _axes(False, GRAPH.axes) | {"minProperties": 1}
     return schema
 
 

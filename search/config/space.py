@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from olivine.passes.base import Axis, Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Space:
     """
 
     domains: tuple[Domain, ...]
-    axes: Mapping[str, Axis] = field(default_factory=lambda: AXES, compare=False, repr=False)
+    axes: Mapping[str, Axis] = field(default_factory=lambda: LANGUAGE.axes, compare=False, repr=False)
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _within(domain: Domain, value: Scalar) -> bool:
     return value in domain.values or (not domain.values and domain.low <= float(value) <= domain.high)
 
 
-def parse_space(raw: Mapping[str, Any], axes: Mapping[str, Axis] = AXES) -> Space:
+def parse_space(raw: Mapping[str, Any], axes: Mapping[str, Axis] = LANGUAGE.axes) -> Space:
     """The search space that a checked YAML section describes, of these axes."""
     return Space(tuple(_domain(axis, raw[axis.name]) for axis in axes.values() if axis.name in raw), axes)
 

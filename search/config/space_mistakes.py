@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olivine.passes.base import Axis
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import did_you_mean
 from olivine.passes.export.export import float_refusal
 from olivine.search.config.quantities import describe
@@ -19,7 +19,7 @@ MAX_RANGE = 10_000
 _RANGE_KEYS = ("low", "high", "step")
 
 
-def space_mistakes(raw: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES) -> list[Mistake]:
+def space_mistakes(raw: Mapping[Any, Any], axes: Mapping[str, Axis] = LANGUAGE.axes) -> list[Mistake]:
     """Every mistake in a ``space:`` section of these axes."""
     if not raw:
         return [("space", no_axis(axes))]
@@ -27,7 +27,7 @@ def space_mistakes(raw: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES) -> l
 
 
 def choice_mistakes(
-    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES
+    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = LANGUAGE.axes
 ) -> list[Mistake]:
     """Every mistake in one choice of axis values; ``space``, where it is sound, gives the axes not named."""
     found = _axes_mistakes(raw, place, True, axes)
@@ -37,7 +37,7 @@ def choice_mistakes(
 
 
 def differing_from_base(
-    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = AXES
+    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = LANGUAGE.axes
 ) -> list[Mistake]:
     """Values of one choice that the study's base, which ``space`` describes, would not have."""
     if _axes_mistakes(space, "space", False, axes):
@@ -50,12 +50,14 @@ def differing_from_base(
     ]
 
 
-def no_axis(axes: Mapping[str, Axis] = AXES) -> str:
+def no_axis(axes: Mapping[str, Axis] = LANGUAGE.axes) -> str:
     """What to say where no axis is named."""
     return f"names no axis. Available: {', '.join(axes)}."
 
 
-def _axes_mistakes(raw: Mapping[Any, Any], place: str, fixed: bool, axes: Mapping[str, Axis] = AXES) -> list[Mistake]:
+def _axes_mistakes(
+    raw: Mapping[Any, Any], place: str, fixed: bool, axes: Mapping[str, Axis] = LANGUAGE.axes
+) -> list[Mistake]:
     found: list[Mistake] = []
     for name, given in raw.items():
         axis = axes.get(str(name))
@@ -142,7 +144,7 @@ def _fits(axis: Axis) -> str:
 
 
 def _combination_mistakes(
-    raw: Mapping[str, Any], named: Sequence[str], place: str, axes: Mapping[str, Axis] = AXES
+    raw: Mapping[str, Any], named: Sequence[str], place: str, axes: Mapping[str, Axis] = LANGUAGE.axes
 ) -> list[Mistake]:
     """Precisions without kernels on the provider; ``named`` axes that no combination of ``raw`` reaches."""
     found = [

@@ -18,9 +18,8 @@ from olivine.evaluators.process.unpruned import open_scored
 from olivine.evaluators.providers.interpreters import options_for
 from olivine.passes.artifact import ABOUT, ModelArtifact, sha256_file
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.passes.recipe import canonical
 from olivine.passes.store.atomic_files import put_folder, scratch
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.transforms.prune_head import is_pruned
@@ -56,8 +55,8 @@ def rebuild_command(
         choice: the axis values.
         calibration: where the recipe learned from text.
     """
-    full = canonical(choice)
-    changed = {name: value for name, value in full.items() if value != AXES[name].default_for(full)}
+    full = LANGUAGE.canonical(choice)
+    changed = {name: value for name, value in full.items() if value != LANGUAGE.axes[name].default_for(full)}
     words = ["olivine build", shlex.quote(model), "--to DIR", *([f"--revision {commit}"] if commit else [])]
     words += ["--trust-remote-code"] if trust_remote_code else []
     words += [f"--set {name}={_yaml(value)}" for name, value in changed.items()]

@@ -11,7 +11,7 @@ from typing import Any
 
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.errors import UsageError
-from olivine.passes.graphs.source import GRAPH
+from olivine.passes.graphs.source import GRAPH_FILE
 from olivine.passes.store.atomic_files import put_folder, scratch
 from olivine.search.export.folder import FORMAT, MANIFEST, file_table
 
@@ -41,7 +41,7 @@ def export_plain(
     """
     if to.exists() and not force:
         raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
-    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / GRAPH).is_file())):
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / GRAPH_FILE).is_file())):
         raise UsageError(f"{to} is no folder of a graph, so --force does not replace it")
     to.parent.mkdir(parents=True, exist_ok=True)
     with scratch(to.parent, to.name) as aside:

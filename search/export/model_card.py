@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from olivine.evaluators.metric import COLUMNS, METRICS
+from olivine.passes.catalog import read_recipe
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.recipe import Recipe
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
 
@@ -124,7 +124,7 @@ def _recipe(about: Mapping[str, Any]) -> str:
 
 
 def _run(about: Mapping[str, Any]) -> str:
-    provider = Recipe.from_json(about["recipe"]).provider
+    provider = read_recipe(about["recipe"]).provider
     pins = runtime_pins(provider, about["versions"])
     if not pins:
         return (

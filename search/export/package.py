@@ -8,9 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+from olivine.passes.catalog import read_recipe
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.recipe import Recipe
 from olivine.passes.store.atomic_files import aside, put_folder, scratch
 from olivine.search.export import serve as standalone
 from olivine.search.export.folder import MANIFEST
@@ -81,7 +81,7 @@ def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, forc
     """
     check_place(to, kind, force)
     record = chosen_record(study, number)
-    provider = Recipe.from_json(record.recipe).provider
+    provider = read_recipe(record.recipe).provider
     if not PROVIDERS[provider].genai:
         raise UsageError(
             f"trial {record.number} is for the provider '{provider}', which ONNX Runtime GenAI can't run, so a package "

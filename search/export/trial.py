@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
+from olivine.passes.catalog import read_recipe
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
@@ -39,7 +40,7 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     cache = cache_of(config.cache, source)
     measured = dict(selection.get("confirmed", {}).get(str(record.number), record.metrics))
     measured |= selection.get("tasks", {}).get("measured", {}).get(str(record.number), {})
-    recipe = Recipe.from_json(record.recipe)
+    recipe = read_recipe(record.recipe)
 
     artifact, calibration = build_recipe(source, recipe, cache, CalibrationText.of_study(config))
     choice = pinned_choice(record)

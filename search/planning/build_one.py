@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.search.builds.calibration_text import CalibrationText
@@ -51,7 +51,7 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
     if mistakes := choice_mistakes(choice, "--set", {}):
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
     source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
-    recipe = compose(choice)
+    recipe = LANGUAGE.compose(choice)
     artifact, calibration = build_recipe(source, recipe, Cache(cache_root()), request.calibration)
     threads = next(step.params["threads"] for step in recipe.steps if step.name == "session_options")
     pinned = {**choice, "threads": threads}

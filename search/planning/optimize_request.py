@@ -10,7 +10,7 @@ from pathlib import Path
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO
@@ -122,7 +122,7 @@ class OptimizeWords:
         mistakes = [
             *_unknown("device", self.device, DEVICES),
             *_unknown("provider", self.provider, PROVIDERS),
-            *_unknown("precision", self.precision, AXES["precision"].values),
+            *_unknown("precision", self.precision, LANGUAGE.axes["precision"].values),
             *_unknown("target", self.target, TARGETS),
             *wrong_budget,
             *wrong_loss,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from olivine.passes.catalog import LANGUAGE, read_recipe
 from olivine.passes.errors import PassRefused
-from olivine.passes.recipe import Recipe, compose
 from olivine.passes.transforms.session_options import available_cores
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
@@ -86,11 +86,11 @@ def make_forecast(search: StudyRunner) -> CostModel:
     space = config.search_space()
     if not forecastable(space):
         raise PassRefused("candidates of this space run on providers or in float types whose kernels are not probed")
-    losses = search.objective.forecast(Recipe.from_json(base.recipe))
+    losses = search.objective.forecast(read_recipe(base.recipe))
     latency = config.evaluation.latency
     times = ProbedKernels(losses, (1, latency.prompt_tokens), _threads(base), search.masks.times)
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
-    times.probe(kernel for choice in drawn for kernel in recipe_kernels(compose(choice), losses))
+    times.probe(kernel for choice in drawn for kernel in recipe_kernels(LANGUAGE.compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
     return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured)
 

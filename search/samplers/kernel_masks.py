@@ -22,9 +22,9 @@ from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed
 from olivine.passes.kernel import FLOAT, Kernel
-from olivine.passes.recipe import compose
 from olivine.passes.transforms.session_options import available_cores
 from olivine.search.config.language import LanguageStudyConfig
 
@@ -55,7 +55,7 @@ class KernelMasks:
         """Why a canonical choice is not proposed; None where it may be."""
         if not self.cliffs or choice.get("provider", "cpu") != "cpu":
             return None
-        slow = sorted(compose(choice).kernels & self.cliffs.keys())
+        slow = sorted(LANGUAGE.compose(choice).kernels & self.cliffs.keys())
         return self.cliffs[slow[0]] if slow else None
 
     @property
@@ -115,7 +115,7 @@ def choose_masks(
         return KernelMasks(note="no kernel is masked: no objective and no constraint is a time")
     if "cpu" not in (providers := config.asked_providers()):
         return KernelMasks(note=f"kernels are probed on cpu alone: none is masked on {', '.join(providers)}")
-    needed = [compose(choice).kernels for choice in choices if choice.get("provider", "cpu") == "cpu"]
+    needed = [LANGUAGE.compose(choice).kernels for choice in choices if choice.get("provider", "cpu") == "cpu"]
     kernels = frozenset[Kernel]().union(*needed)
     if not kernels:
         return NO_MASKS

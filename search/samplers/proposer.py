@@ -26,7 +26,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import Space
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 from olivine.search.samplers.random_choices import chance_choices
@@ -90,7 +90,7 @@ class Proposer:
     sampler: str
     seed: int
     startup_trials: int
-    key: Callable[[Mapping[str, Scalar]], str] = lambda choice: compose(choice).key
+    key: Callable[[Mapping[str, Scalar]], str] = lambda choice: LANGUAGE.compose(choice).key
     one_behind: bool = False
     masks: KernelMasks = NO_MASKS
 
@@ -191,5 +191,5 @@ def count_candidates(space: Space, limit: int = ENUMERABLE, masks: KernelMasks =
         if count >= limit:
             return None
         if masks.reason(choice) is None:
-            keys.add(compose(choice).key)
+            keys.add(LANGUAGE.compose(choice).key)
     return len(keys)

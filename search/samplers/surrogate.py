@@ -18,7 +18,8 @@ import numpy as np
 
 from olivine.evaluators.metric import directed
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import Recipe, canonical, compose
+from olivine.passes.catalog import LANGUAGE
+from olivine.passes.recipe import Recipe
 from olivine.search.config.constraints import Constraint
 from olivine.search.pareto import Floats, hypervolume, nondominated
 from olivine.search.records import TrialRecord
@@ -62,7 +63,7 @@ class SurrogateSelector:
 
     def expected(self, choice: Mapping[str, Scalar]) -> dict[str, float]:
         """Metric -> forecast of a choice."""
-        recipe = compose(choice)
+        recipe = LANGUAGE.compose(choice)
         if recipe.key not in self._known:
             self._known[recipe.key] = self.forecast.metrics(recipe)
         return self._known[recipe.key]
@@ -115,7 +116,7 @@ class SurrogateSelector:
     ) -> Floats:
         """One draw of how all proposals would come out in one metric."""
         known = [r for r in records if metric in r.metrics]
-        tried = [canonical(r.params) for r in known]
+        tried = [LANGUAGE.canonical(r.params) for r in known]
         names = sorted(
             {pair for choice in (*pool, *tried) for pair in choice.items() if not isinstance(pair[1], float)}, key=str
         )

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import Space
 from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
@@ -70,7 +70,7 @@ class SurrogateProposer:
         """Distinct candidates that are not measured yet, nor masked."""
         seen = set(measured)
         for proposal in self._candidates(study, number, records):
-            key = compose(proposal.choice).key
+            key = LANGUAGE.compose(proposal.choice).key
             if key not in seen and self.proposer.masks.reason(proposal.choice) is None:
                 seen.add(key)
                 yield proposal

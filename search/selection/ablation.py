@@ -8,9 +8,8 @@ from typing import Any
 
 from olivine.evaluators.metric import COLUMNS
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import OlivineError
-from olivine.passes.recipe import compose
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmed
 from olivine.search.study.baseline import base_choice
@@ -47,12 +46,12 @@ def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> It
 
     Values that build the same recipe are no ingredient; nor is the precision, without which the base remains.
     """
-    known = {compose(choice).key, compose(base).key}
+    known = {LANGUAGE.compose(choice).key, LANGUAGE.compose(base).key}
     for name, value in choice.items():
-        axis = AXES[name]
+        axis = LANGUAGE.axes[name]
         plain = axis.default_for(choice) if axis.plain is None else axis.plain
         changed = {**choice, name: plain}
-        if name != "precision" and value != plain and compose(changed).key not in known:
+        if name != "precision" and value != plain and LANGUAGE.compose(changed).key not in known:
             yield name, changed
 
 
@@ -64,7 +63,7 @@ def ablate(search: StudyRunner, record: TrialRecord) -> list[LeftOut]:
     found = []
     for axis, choice in without_each(record.params, base_choice(search.config)):
         search.progress.phase_started(f"ablation: {axis} {choice[axis]} instead of {record.params[axis]}")
-        variant = replace(record, recipe=compose(choice).to_json())
+        variant = replace(record, recipe=LANGUAGE.compose(choice).to_json())
         metrics: Confirmed = {}
         reason = ""
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.quality.lm_eval import Tasks
+from olivine.passes.catalog import read_recipe
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
-from olivine.passes.recipe import Recipe
 from olivine.search.config.language import LmEvalConfig
 from olivine.search.report.folder_bench import stamped
 from olivine.search.selection.confirm import Confirmation
@@ -41,7 +41,7 @@ def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> dict[str, 
     for position, record in enumerate(sorted(records, key=lambda record: record.number), start=1):
         search.progress.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
         try:
-            recipe = Recipe.from_json(record.recipe)
+            recipe = read_recipe(record.recipe)
             with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (process, folder):
                 found = [stamped(m, process) for m in loaded.evaluate(process, folder)]
         except (Unwritable, SourceError):

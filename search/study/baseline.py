@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.export.export import float_type
-from olivine.passes.recipe import canonical
 from olivine.search.config.language import LanguageStudyConfig
 
 
@@ -16,6 +15,6 @@ def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
     """
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
-    taken = ["threads", "spinning", "rotate", *(axis.name for axis in AXES.values() if axis.shared)]
+    taken = ["threads", "spinning", "rotate", *(axis.name for axis in LANGUAGE.axes.values() if axis.shared)]
     shared: dict[str, Scalar] = {name: fixed[name] for name in taken if name in fixed}
-    return canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
+    return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})

@@ -12,7 +12,7 @@ from typing import Any
 from olivine.evaluators.providers.interpreters import process_options
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import Recipe
+from olivine.passes.catalog import read_recipe
 from olivine.search.builds.calibration_text import Calibration
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.folder import export_model, rebuild_command
@@ -69,8 +69,8 @@ def finish(search: StudyRunner) -> Selection:
     if tasks:
         write_atomic(search.folder.selection_path, json.dumps(search.folder.selection() | {"tasks": tasks}, indent=1))
     search.progress.phase_started("export")
-    artifact = search.objective.build(Recipe.from_json(chosen.record.recipe), "export")
-    options = process_options(Recipe.from_json(chosen.record.recipe).provider, search.config.pythons())
+    artifact = search.objective.build(read_recipe(chosen.record.recipe), "export")
+    options = process_options(read_recipe(chosen.record.recipe).provider, search.config.pythons())
     picture = front_picture(search.folder)
     about = manifest(search, chosen, tasks)
     export_model(artifact, search.folder.best_path, about, force=True, process=options, picture=picture)
@@ -182,7 +182,7 @@ def _rebuild(search: StudyRunner, record: TrialRecord) -> str:
 
 def _calibration(search: StudyRunner, record: TrialRecord) -> Calibration | None:
     """What the candidate learned from, if it did."""
-    return search.calibration if Recipe.from_json(record.recipe).needs_calibration else None
+    return search.calibration if read_recipe(record.recipe).needs_calibration else None
 
 
 def pinned_choice(record: TrialRecord) -> dict[str, Scalar]:

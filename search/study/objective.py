@@ -24,8 +24,9 @@ from olivine.evaluators.process.unpruned import open_scored, run_quality
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE, read_recipe
 from olivine.passes.quantize.expected_loss import LayerLoss
-from olivine.passes.recipe import Recipe, compose
+from olivine.passes.recipe import Recipe
 from olivine.passes.store.secrets import masked
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.client import BuildOutcome
@@ -99,7 +100,7 @@ class Objective:
 
     def load_base(self, choice: Mapping[str, Scalar]) -> ModelArtifact:
         """Build and load the base without measuring it: a resumed study knows its numbers already."""
-        recipe = self._base_recipe = compose(choice)
+        recipe = self._base_recipe = LANGUAGE.compose(choice)
         artifact = self._builder.build(recipe, "base").artifact
         self._builder.keep(artifact.key)
         self._evaluators, self._base_artifact = self._make_evaluators(artifact), artifact
@@ -139,7 +140,7 @@ class Objective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        recipe = Recipe.from_json(record.recipe)
+        recipe = read_recipe(record.recipe)
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             found = evaluators.memory.evaluate(process, self._base())
@@ -164,14 +165,14 @@ class Objective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        recipe = Recipe.from_json(record.recipe)
+        recipe = read_recipe(record.recipe)
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             return latency.evaluate(process, self._base())
 
     def time_choice(self, choice: Mapping[str, Scalar]) -> list[Measurement]:
         """Latency alone of a choice, beside the base."""
-        recipe = compose(choice)
+        recipe = LANGUAGE.compose(choice)
         artifact = self.build(recipe, "timing")
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             return self.evaluators.latency.evaluate(process, self._base())
@@ -200,7 +201,7 @@ class Objective:
         Returns:
             The record; one that is ``complete`` without the last stage waits for a worker that does it.
         """
-        recipe = compose(choice)
+        recipe = LANGUAGE.compose(choice)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         parts = self.stages if stages is None else tuple(stages)
         draft = attempt(
@@ -265,7 +266,7 @@ class Objective:
                 if "latency" in stages:  # memory, as time, is that of the hardware that the study compares
                     draft.add(self.evaluators.memory.evaluate(process, self._base()))
             if (following := ahead()) is not None:
-                self._build_ahead(compose(following), f"{number + 1:04d}")
+                self._build_ahead(LANGUAGE.compose(following), f"{number + 1:04d}")
             if "quality" in stages:
                 with self._phase("quality", draft):
                     self._score(number, recipe, draft, process)

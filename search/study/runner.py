@@ -11,10 +11,9 @@ from optuna.trial import TrialState
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed
 from olivine.passes.graph import linears, load_graph
-from olivine.passes.recipe import canonical, compose
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
@@ -174,8 +173,8 @@ class StudyRunner:
         """The next choice of ``enqueue:`` that is not measured yet."""
         space = self.config.search_space()
         for given in self.config.enqueue:
-            choice = canonical({**space.usual(), **given})
-            if compose(choice).key in measured:
+            choice = LANGUAGE.canonical({**space.usual(), **given})
+            if LANGUAGE.compose(choice).key in measured:
                 continue
             # A choice outside the space is measured, but tells the sampler nothing.
             searched = space.searched if space.contains(choice) else ()
@@ -189,7 +188,7 @@ class StudyRunner:
         def ahead() -> Mapping[str, Scalar] | None:
             if self._done() + 1 >= self.config.stop.trials:
                 return None
-            self._following = self._propose(proposer, compose(proposal.choice).key)
+            self._following = self._propose(proposer, LANGUAGE.compose(proposal.choice).key)
             return self._following.choice if self._following else None
 
         self._end(trial, self.objective.measure(trial.number, proposal.choice, ahead=ahead))
@@ -197,7 +196,9 @@ class StudyRunner:
     def shown(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The values worth showing: of searched axes, and those that differ from an axis's default."""
         searched = self.config.search_space().searched
-        return {n: value for n, value in choice.items() if n in searched or value != AXES[n].default_for(choice)}
+        return {
+            n: value for n, value in choice.items() if n in searched or value != LANGUAGE.axes[n].default_for(choice)
+        }
 
     def _ask(self, proposal: Proposal) -> optuna.Trial:
         return ask(self.study, self.config.search_space(), proposal.params, proposal.sampler_attrs)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.passes.recipe import canonical
 from olivine.search.config.space import Space
 from olivine.search.records import StudyDir
 from olivine.search.report.study_view import read_view
@@ -57,4 +57,4 @@ def front_choices(folders: Sequence[str], space: Space) -> list[dict[str, Scalar
 def _within(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | None:
     named = {domain.axis.name for domain in space.domains}
     choice = {name: value for name, value in params.items() if name in named}
-    return choice if space.contains(canonical({**space.usual(), **choice})) else None
+    return choice if space.contains(LANGUAGE.canonical({**space.usual(), **choice})) else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.graphs.catalog import PlainRecipe
 from olivine.passes.graphs.source import GraphSource
+from olivine.passes.recipe import Recipe
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.client import BuildClient, BuildOutcome
 
@@ -37,17 +37,17 @@ class GraphBuilder(BuildClient):
         #: File with the samples that static ranges are learned from; there once the base is built.
         self.calibrate: Path | None = None
 
-    def request(self, recipe: PlainRecipe) -> dict[str, Any]:
+    def request(self, recipe: Recipe) -> dict[str, Any]:
         """The request that builds ``recipe``."""
         return {
             "plain": {"model": self.source.model, "architecture": self.source.architecture, "sizes": self._sizes},
             "recipe": recipe.to_json(),
-            "calibrate": str(self.calibrate.resolve()) if self.calibrate and recipe.calibrated else None,
+            "calibrate": str(self.calibrate.resolve()) if self.calibrate and recipe.needs_calibration else None,
             "cache": str(self._cache.root),
             "cache_max_bytes": self._cache.max_bytes,
         }
 
-    def build(self, recipe: PlainRecipe, name: str) -> BuildOutcome:
+    def build(self, recipe: Recipe, name: str) -> BuildOutcome:
         """Build one candidate; ``name`` names its request and response files.
 
         Raises:

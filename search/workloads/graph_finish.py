@@ -9,8 +9,8 @@ from typing import Any
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import TASK_METRICS
 from olivine.passes.artifact import write_atomic
+from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
-from olivine.passes.graphs.catalog import PlainRecipe
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.graph_folder import export_plain
 from olivine.search.records import TrialRecord
@@ -72,7 +72,7 @@ def finish(search: GraphStudyRunner) -> Selection:
         assert nothing is not None
         raise nothing
     search.progress.phase_started("export")
-    artifact = search.objective.build(PlainRecipe.from_json(chosen.record.recipe), "export")
+    artifact = search.objective.build(GRAPH.recipe(chosen.record.recipe), "export")
     measurements = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
     about = manifest(search.config.name, search.source.about(), search.config.model, chosen.record, measurements)
     samples = search.objective.samples

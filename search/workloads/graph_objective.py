@@ -16,11 +16,11 @@ from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import SourceError, Unwritable, UsageError
-from olivine.passes.graphs.catalog import PlainRecipe, compose
 from olivine.passes.graphs.graph_inputs import graph_inputs
-from olivine.passes.graphs.pipeline import graph_bytes
-from olivine.passes.graphs.source import GRAPH
+from olivine.passes.graphs.source import GRAPH_FILE, graph_bytes
+from olivine.passes.recipe import Recipe
 from olivine.passes.store.secrets import masked
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.records import StudyDir, TrialRecord
@@ -79,10 +79,10 @@ class GraphObjective:
         Raises:
             OlivineError: when it can't be built or loaded, or the inputs do not fit it.
         """
-        outcome = self._builder.build(compose(choice), "base")
+        outcome = self._builder.build(GRAPH.compose(choice), "base")
         artifact = self._base_artifact = outcome.artifact
         self._builder.keep(artifact.key)
-        inputs = graph_inputs(artifact.path / GRAPH)
+        inputs = graph_inputs(artifact.path / GRAPH_FILE)
         to, model = self._folder.root / "inputs", self._builder.source.folder
         self._samples = make_samples(self._config, model, inputs, to)
         if self._task is not None:
@@ -92,13 +92,13 @@ class GraphObjective:
         self._base = ModelProcess.open(artifact.path, **self._options)
         return artifact
 
-    def build(self, recipe: PlainRecipe, name: str) -> ModelArtifact:
+    def build(self, recipe: Recipe, name: str) -> ModelArtifact:
         """Build a recipe, or take it from the cache."""
         return self._builder.build(recipe, name).artifact
 
     def measure(self, number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
         """Build and measure one candidate; trial 0 is the base, which stays loaded for the others."""
-        recipe = compose(choice)
+        recipe = GRAPH.compose(choice)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         draft = attempt(
             lambda draft: self._run(number, choice, recipe, draft),
@@ -131,7 +131,7 @@ class GraphObjective:
             stderr_tail=draft.tail,
         )
 
-    def _run(self, number: int, choice: Mapping[str, Scalar], recipe: PlainRecipe, draft: TrialInProgress) -> None:
+    def _run(self, number: int, choice: Mapping[str, Scalar], recipe: Recipe, draft: TrialInProgress) -> None:
         with self._phase("build", draft):
             if number == 0:
                 self.open_base(choice)
@@ -215,7 +215,7 @@ class GraphObjective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        artifact = self.build(PlainRecipe.from_json(record.recipe), f"{record.number:04d}-confirm")
+        artifact = self.build(GRAPH.recipe(record.recipe), f"{record.number:04d}-confirm")
         found = [Measurement.exact("model_bytes", "bytes", graph_bytes(artifact.path))]
         with ModelProcess.open(artifact.path, **self._options) as process:
             found += self._memory(process)
@@ -227,7 +227,7 @@ class GraphObjective:
 
     def retime(self, record: TrialRecord, latency: PairedGraphLatency, seed: int) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process."""
-        artifact = self.build(PlainRecipe.from_json(record.recipe), f"{record.number:04d}-confirm")
+        artifact = self.build(GRAPH.recipe(record.recipe), f"{record.number:04d}-confirm")
         with ModelProcess.open(artifact.path, **self._options) as process:
             return replace(latency, seed=latency.seed + seed).evaluate(process, self.base())
 

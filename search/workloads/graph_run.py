@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import UsageError
-from olivine.passes.graphs.catalog import PlainRecipe, compose
 from olivine.passes.graphs.graph_inputs import graph_inputs
-from olivine.passes.graphs.source import GRAPH, find_plain
+from olivine.passes.graphs.source import GRAPH_FILE, find_plain
 from olivine.passes.store.cache import scratch_folder
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.export.graph_folder import export_plain
@@ -59,7 +59,7 @@ def run_plain(
             show(search.study, search.folder)
     finally:
         progress.study_ended()
-    print_summary(folder, chosen, out, folder.best_path / GRAPH)
+    print_summary(folder, chosen, out, folder.best_path / GRAPH_FILE)
     return 0
 
 
@@ -111,9 +111,9 @@ def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | 
         scratch_folder("build") as requests,
         GraphBuilder(source, cache, requests, children.timeout, children.memory, config.sizes()) as builder,
     ):
-        base = builder.build(compose(base_choice(config)), "base").artifact.path
-        samples = make_samples(config, source.folder, graph_inputs(base / GRAPH), requests / "inputs")
+        base = builder.build(GRAPH.compose(base_choice(config)), "base").artifact.path
+        samples = make_samples(config, source.folder, graph_inputs(base / GRAPH_FILE), requests / "inputs")
         builder.calibrate = samples.path("calibrate")
-        artifact = builder.build(PlainRecipe.from_json(record.recipe), "build").artifact
+        artifact = builder.build(GRAPH.recipe(record.recipe), "build").artifact
         about = manifest(config.name, source.about(), config.model, record, measurements)
         return export_plain(artifact.path, to, about, samples.timed, force, {"loop": "graph"})

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import BuildFailed, UsageError
-from olivine.passes.graphs.catalog import AXES, canonical, compose
 from olivine.passes.graphs.source import GraphSource, find_plain
 from olivine.passes.store.atomic_files import make_folder, sweep_aside
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, Cache
@@ -121,7 +121,9 @@ class GraphStudyRunner:
         if name == "auto":
             count = candidates_of(config)
             name = "exhaustive" if count is not None and count <= config.stop.trials else "tpe"
-        return Proposer(space, name, config.seed, config.sampler.startup_trials, lambda choice: compose(choice).key)
+        return Proposer(
+            space, name, config.seed, config.sampler.startup_trials, lambda choice: GRAPH.compose(choice).key
+        )
 
     def _baseline(self) -> None:
         choice = base_choice(self.config)
@@ -141,8 +143,8 @@ class GraphStudyRunner:
         """The next choice of ``enqueue:`` that is not measured yet."""
         space = self.config.search_space()
         for given in self.config.enqueue:
-            choice = canonical({**space.usual(), **given})
-            if compose(choice).key in self._measured():
+            choice = GRAPH.canonical({**space.usual(), **given})
+            if GRAPH.compose(choice).key in self._measured():
                 continue
             searched = space.searched if space.contains(choice) else ()
             return Proposal(choice, {name: choice[name] for name in searched if name in choice}, {})
@@ -159,7 +161,7 @@ class GraphStudyRunner:
         shown: dict[str, Scalar] = {
             name: value
             for name, value in record.params.items()
-            if name in searched or value != AXES[name].default_for(record.params)
+            if name in searched or value != GRAPH.axes[name].default_for(record.params)
         }
         record = replace(record, params=shown)
         self.folder.write_trial(record)
@@ -171,7 +173,7 @@ class GraphStudyRunner:
 def base_choice(config: GraphStudyConfig) -> dict[str, Scalar]:
     """The graph as it came, with the threads that candidates get."""
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
-    return canonical({name: fixed[name] for name, axis in AXES.items() if axis.shared and name in fixed})
+    return GRAPH.canonical({name: fixed[name] for name, axis in GRAPH.axes.items() if axis.shared and name in fixed})
 
 
 def candidates_of(config: GraphStudyConfig) -> int | None:
@@ -181,8 +183,8 @@ def candidates_of(config: GraphStudyConfig) -> int | None:
     for count, choice in enumerate(choices or ()):
         if count >= ENUMERABLE:
             return None
-        keys.add(compose(choice).key)
-    return None if choices is None else len(keys - {compose(base_choice(config)).key})
+        keys.add(GRAPH.compose(choice).key)
+    return None if choices is None else len(keys - {GRAPH.compose(base_choice(config)).key})
 
 
 def cache_for(config: GraphStudyConfig) -> Cache:
@@ -238,7 +240,7 @@ def _storage(config: GraphStudyConfig, folder: StudyDir, records: list[TrialReco
     space = config.search_space()
     for number in range(len(study.trials), records[-1].number + 1 if records else 0):
         params: Mapping[str, Scalar] = by_number[number].params if number in by_number else {}
-        whole = canonical({**space.usual(), **params})
+        whole = GRAPH.canonical({**space.usual(), **params})
         ask(study, space, {n: whole[n] for n in space.searched if n in params} if space.contains(whole) else {})
     end_stale(study, records, config.objectives)
     return study

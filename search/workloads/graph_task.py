@@ -16,8 +16,7 @@ from olivine.evaluators.quality.label_scores import OF_CLASSES, SCORES, Numbers,
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.passes.artifact import digest
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean
-from olivine.passes.graphs.graph_inputs import Feed, GraphInput
-from olivine.passes.graphs.quantize import write_feeds
+from olivine.passes.graphs.graph_inputs import Feed, GraphInput, write_feeds
 from olivine.passes.sources.content_hash import content_sha256
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.task import TaskConfig

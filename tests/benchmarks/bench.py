@@ -31,9 +31,9 @@ from olivine.evaluators.data.text_source import TextSource, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.process.client import ModelProcess
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.learn.calibration import capture_hessians, hessians_key
 from olivine.passes.pipeline import build, materialized
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root, scratch_folder
 from olivine.search.builds.calibration_text import CalibrationText
@@ -60,14 +60,14 @@ def job_olivine(name: str) -> float:
     import torch  # noqa: F401 - a resident build process has it imported
 
     source, shared, cache = resolve(MODEL), cache_root() / "artifacts", Cache(cache_root())
-    base = build(source, compose({}), cache).artifact
+    base = build(source, LANGUAGE.compose({}), cache).artifact
     # The base is two stages: the export and its session options; both are linked into an otherwise empty cache.
     keys = [materialized(source, cache).key, *_stages_of(base.key, shared)]
     text = None
     choice = CANDIDATES.get(name, {"precision": "int4", "algorithm": "gptq"})
     if name == GPTQ:
         text = CalibrationText(windows=8).store(base, cache).key
-        graph = build(source, compose({}).float_part(), cache).artifact
+        graph = build(source, LANGUAGE.compose({}).float_part(), cache).artifact
         capture_hessians(graph, text, cache)
         keys += [text, hessians_key(graph.key, text)]
     return _seconds_of(choice, keys, text)
@@ -89,7 +89,7 @@ def _seconds_of(choice: dict[str, str], keys: list[str], text: str | None) -> fl
         for key in keys:
             shutil.copytree(shared / key, cache.root / "artifacts" / key, copy_function=os.link)
         start = time.perf_counter()
-        build(source, compose(choice), cache, text)
+        build(source, LANGUAGE.compose(choice), cache, text)
         return time.perf_counter() - start
 
 
@@ -207,7 +207,7 @@ def streaming(repeat: int) -> list[str]:
 
 def same_against_itself(repeat: int, seconds: float) -> list[str]:
     """Rows: the base against a second process of itself."""
-    base = build(resolve(MODEL), compose({}), Cache(cache_root())).artifact
+    base = build(resolve(MODEL), LANGUAGE.compose({}), Cache(cache_root())).artifact
     rows = ["| run | decode | prefill | rounds |", "|---|---|---|---|"]
     with ModelProcess.open(base.path) as reference:
         for run in range(repeat):
@@ -225,7 +225,7 @@ def same_against_itself(repeat: int, seconds: float) -> list[str]:
 
 def scoring(repeat: int) -> list[str]:
     """Rows: tokens a second while scoring, against prefill alone on the same windows in the same process."""
-    base = build(resolve(MODEL), compose({}), Cache(cache_root())).artifact
+    base = build(resolve(MODEL), LANGUAGE.compose({}), Cache(cache_root())).artifact
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:40]), base.path)
     windows = draw(text, TextProtocol(512, 512), 6)
     ratios, rates = [], []

@@ -32,8 +32,8 @@ from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.stats import clustered_mean
 from olivine.passes.artifact import ModelArtifact, write_atomic
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.passes.transforms.session_options import available_cores
@@ -84,7 +84,7 @@ class Subject:
     @cached_property
     def base(self) -> ModelArtifact:
         """The float base."""
-        return build(resolve(self.model), compose({"threads": 1}), self.cache).artifact
+        return build(resolve(self.model), LANGUAGE.compose({"threads": 1}), self.cache).artifact
 
     @cached_property
     def text(self) -> str:
@@ -93,7 +93,9 @@ class Subject:
 
     def build(self, choice: Choice, threads: int = 1) -> ModelArtifact:
         """A candidate; one thread scores no other tokens than two."""
-        return build(resolve(self.model), compose({**choice, "threads": threads}), self.cache, self.text).artifact
+        return build(
+            resolve(self.model), LANGUAGE.compose({**choice, "threads": threads}), self.cache, self.text
+        ).artifact
 
     def size(self, choice: Choice) -> int:
         """Bytes of the graph and its weights."""

@@ -22,8 +22,8 @@ from olivine.evaluators.latency.speedup import decode_speedup, effective, prefil
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.stats import Interval
 from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root, scratch_folder
 
@@ -52,14 +52,16 @@ def models(threads: int) -> Path:
     with scratch_folder("pairs") as scratch:
         cache = Cache(scratch / "cache")
         if not (home / BASE).exists():
-            _keep(build(source, compose({}), cache).artifact.path, home / BASE)
+            _keep(build(source, LANGUAGE.compose({}), cache).artifact.path, home / BASE)
         for kept, more in wanted:
             if not (home / folder_name(kept, more)).exists():
                 if not (scratch / "checkpoint").exists():
                     (scratch / "checkpoint").mkdir()
                     source.materialize(scratch / "checkpoint")
                 made = with_layers(scratch / "checkpoint", kept, more, scratch / "changed")
-                _keep(build(resolve(str(made)), compose({}), cache).artifact.path, home / folder_name(kept, more))
+                _keep(
+                    build(resolve(str(made)), LANGUAGE.compose({}), cache).artifact.path, home / folder_name(kept, more)
+                )
                 shutil.rmtree(made)
     if not (home / COPY).exists():
         _keep(home / BASE, home / COPY)

@@ -31,9 +31,9 @@ from low_rank import Training, float_model, student_of, train, write_folder
 
 from olivine.evaluators.stats import Interval, clustered_mean
 from olivine.passes.artifact import ModelArtifact, digest, write_atomic
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.pipeline import build, materialized
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.passes.transforms.session_options import available_cores
@@ -108,9 +108,9 @@ class Recovery:
             with tempfile.TemporaryDirectory(dir=subject.work) as scratch:
                 cache = Cache(Path(scratch))
                 text = CalibrationText(windows=subject.learned_windows).store(subject.base, cache).key
-                build(source, compose({**CANDIDATE, "threads": 1}), cache, text)
+                build(source, LANGUAGE.compose({**CANDIDATE, "threads": 1}), cache, text)
                 started = time.monotonic()
-                build(source, compose({**mixed, "threads": 1}), cache, text)
+                build(source, LANGUAGE.compose({**mixed, "threads": 1}), cache, text)
                 return time.monotonic() - started
 
         found: float = self.subject.kept(f"seconds {word(mixed)}", measure)

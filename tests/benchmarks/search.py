@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.search_table import TABLE, Table, read_table
 
 from olivine.passes.artifact import write_atomic
-from olivine.passes.recipe import compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.pareto import Floats, hypervolume, minimised, nondominated
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.factory import AnyProposer
@@ -88,7 +88,7 @@ def replay(table: Table, sampler: str, seed: int, trials: int) -> list[TrialReco
         trial = ask(study, space, proposal.params)
         for name, value in proposal.sampler_attrs.items():
             study._storage.set_trial_system_attr(trial._trial_id, name, value)
-        found = known[compose(proposal.choice).key]
+        found = known[LANGUAGE.compose(proposal.choice).key]
         tell(study, trial._trial_id, found, config.objectives)
         done.append(found)
     return done

@@ -21,7 +21,8 @@ from rich.console import Console
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import Recipe, canonical, compose
+from olivine.passes.catalog import LANGUAGE
+from olivine.passes.recipe import Recipe
 from olivine.search.config.language import LanguageStudyConfig, load_config
 from olivine.search.config.space import Space
 from olivine.search.records import StudyDir, TrialRecord
@@ -83,7 +84,7 @@ def read_table(path: Path, config: Path = CONFIG) -> Table:
     records, forecasts = [], {}
     for choice in space.enumerate() or ():
         key = tuple(sorted((name, str(_rounded(choice[name]))) for name in space.searched if name in choice))
-        recipe = compose(choice)
+        recipe = LANGUAGE.compose(choice)
         if recipe.key in forecasts:  # another name of a recipe that has its row
             continue
         if key not in found:
@@ -139,8 +140,8 @@ def record(folder: Path) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)
     for entry in candidates:
-        choice = canonical({**config.search_space().usual(), **entry.params})
-        expected = forecast.metrics(compose(choice))
+        choice = LANGUAGE.canonical({**config.search_space().usual(), **entry.params})
+        expected = forecast.metrics(LANGUAGE.compose(choice))
         cells: list[Any] = [_rounded(choice[name]) if name in choice else "" for name in searched]
         metrics = {**entry.metrics, **_on_one_clock(base, entry)}
         for name in METRICS:

@@ -14,10 +14,10 @@ from onnx import helper
 
 from olivine.evaluators.stats import Interval
 from olivine.passes.artifact import ModelArtifact
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.export.check import prompt
 from olivine.passes.graph import HEAD, load_graph
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 
@@ -30,7 +30,7 @@ def candidate(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Mod
     """Int4, its projections apart; activations stay float in the kernels."""
     choice = {"precision": "int4", "embedding": "int8", "fusion_level": "none", "accuracy_level": 1, "threads": 1}
     cache = Cache(tmp_path_factory.mktemp("cache"))
-    return build(resolve(str(tiny_llama)), compose({**choice, "symmetric": False}), cache).artifact
+    return build(resolve(str(tiny_llama)), LANGUAGE.compose({**choice, "symmetric": False}), cache).artifact
 
 
 def values(folder: Path, names: list[str]) -> list[np.ndarray]:

@@ -25,6 +25,7 @@ import scipy.linalg
 from onnx import helper
 
 from olivine.passes.artifact import link_or_copy, write_atomic
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.export.check import prompt
 from olivine.passes.graph import Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
@@ -33,7 +34,6 @@ from olivine.passes.pipeline import build, calibrated
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.expected_loss import losses_of_blocks
 from olivine.passes.quantize.smoothing import output_error
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.search.builds.calibration_text import CalibrationText
@@ -129,7 +129,7 @@ def _of_readers(learned: Calibrated, readers: Sequence[Linear], exponent: float)
 def page() -> str:
     """The tables."""
     cache, source = Cache(cache_root()), resolve(MODEL)
-    recipe = compose({"threads": 1})
+    recipe = LANGUAGE.compose({"threads": 1})
     base = build(source, recipe.float_part(), cache).artifact
     learned = calibrated(source, recipe, cache, CalibrationText(windows=8).store(base, cache).key)
     layers = list(linears(load_graph(learned.graph.onnx_path())))

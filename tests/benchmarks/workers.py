@@ -29,8 +29,8 @@ from sleepy_worker import OBJECTIVES, SPACE, Sleepy
 
 from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.cpu import cpu_name
-from olivine.passes.recipe import compose
 from olivine.passes.transforms.session_options import available_cores
 from olivine.search.environment import installed
 from olivine.search.records import StudyDir
@@ -222,7 +222,7 @@ def past(number: int) -> optuna.trial.FrozenTrial:
         values=[record.value(name) for name in OBJECTIVES],
         params=params,
         distributions=distributions_of(SPACE, params),
-        user_attrs={"recipe_key": compose(choice).key, "state": "complete", "metrics": metrics},
+        user_attrs={"recipe_key": LANGUAGE.compose(choice).key, "state": "complete", "metrics": metrics},
         system_attrs={"worker": "past", "choice": json.dumps(choice), "constraints:builds and runs": 0.0},
     )
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.cpu import cpu_identity, cpu_name, int8_sums_saturate
-from olivine.passes.recipe import canonical
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_sums_saturate_on_x86_without_vnni(
 @pytest.mark.parametrize("saturates", [True, False])
 def test_the_default_range_is_what_this_cpu_sums_exactly(saturates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("olivine.passes.quantize.dynamic.int8_sums_saturate", lambda: saturates)
-    assert canonical({"precision": "int8", "activations": "int8"})["reduce_range"] is saturates
-    assert "reduce_range" not in canonical({"precision": "int8"})
+    assert LANGUAGE.canonical({"precision": "int8", "activations": "int8"})["reduce_range"] is saturates
+    assert "reduce_range" not in LANGUAGE.canonical({"precision": "int8"})
 
 
 def test_a_processor_is_told_by_its_name_and_instructions(tmp_path: Path) -> None:

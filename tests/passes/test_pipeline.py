@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from olivine.passes import pipeline
+from olivine.passes import stages
 from olivine.passes.artifact import ModelArtifact, digest, sha256_file
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar, WiringPass
-from olivine.passes.catalog import AXES, PASSES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed, PassRefused, UsageError
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import Recipe, Step, canonical, compose
+from olivine.passes.recipe import Recipe, Step
 from olivine.passes.sources.onnx_source_rules import refuse_other_graph
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store import cache as caching
 from olivine.passes.store.cache import Cache
 
+PASSES = {cls.name: cls for cls in LANGUAGE.passes}
 #: A choice that takes every pass of the catalog.
 EVERYTHING: dict[str, Scalar] = {
     "rotate": True,
@@ -37,6 +38,10 @@ EVERYTHING: dict[str, Scalar] = {
     "threads": 1,
     "prune_head": True,
 }
+
+
+def recipe_of(*steps: Step) -> Recipe:
+    return Recipe(steps, LANGUAGE.passes)
 
 
 def contents(artifact: ModelArtifact) -> dict[str, str]:
@@ -68,14 +73,16 @@ def choice_with(name: str) -> dict[str, Scalar]:
 
 
 def test_the_choices_take_every_pass() -> None:
-    uniform, mixed = ([step.name for step in compose(choice_with(name)).steps] for name in ("weight_only", "mixed"))
+    uniform, mixed = (
+        [step.name for step in LANGUAGE.compose(choice_with(name)).steps] for name in ("weight_only", "mixed")
+    )
     assert uniform == [name for name in PASSES if name not in ("mixed", "cuda_options")]
     assert mixed == [name for name in PASSES if name not in ("weight_only", "dynamic_int8", "cuda_options")]
-    assert "cuda_options" in [step.name for step in compose(choice_with("cuda_options")).steps]
+    assert "cuda_options" in [step.name for step in LANGUAGE.compose(choice_with("cuda_options")).steps]
 
 
 def test_the_same_recipe_gives_the_same_bytes_in_two_caches(source: Source, cache: Cache, tmp_path: Path) -> None:
-    recipe = compose(EVERYTHING)
+    recipe = LANGUAGE.compose(EVERYTHING)
     first, second = build(source, recipe, cache), build(source, recipe, Cache(tmp_path))
     assert contents(first.artifact) == contents(second.artifact)
     assert first.artifact.key == second.artifact.key
@@ -83,20 +90,20 @@ def test_the_same_recipe_gives_the_same_bytes_in_two_caches(source: Source, cach
 
 
 def test_inputs_stay_byte_identical(source: Source, cache: Cache, tiny_llama: Path) -> None:
-    build(source, compose({}), cache)
+    build(source, LANGUAGE.compose({}), cache)
     artifacts = [found for key in entries(cache) if (found := cache.get(key)) is not None]
     before = [contents(artifact) for artifact in artifacts]
     checkpoint = [sha256_file(path) for path in sorted(tiny_llama.iterdir())]
-    build(source, compose({"precision": "int8", "block_size": 64}), cache)
+    build(source, LANGUAGE.compose({"precision": "int8", "block_size": 64}), cache)
     assert [contents(artifact) for artifact in artifacts] == before
     assert [sha256_file(path) for path in sorted(tiny_llama.iterdir())] == checkpoint
 
 
 def test_every_pass_says_whether_it_came_from_the_cache(source: Source, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    first = build(source, compose({"precision": "int8"}), cache)
-    again = build(source, compose({"precision": "int8"}), cache)
-    other = build(source, compose({"precision": "int4"}), cache)
+    first = build(source, LANGUAGE.compose({"precision": "int8"}), cache)
+    again = build(source, LANGUAGE.compose({"precision": "int8"}), cache)
+    other = build(source, LANGUAGE.compose({"precision": "int4"}), cache)
     names = ["export", "weight_only", "session_options"]
     assert [(r.name, r.cached) for r in first.passes] == [(name, False) for name in names]
     assert [(r.name, r.cached) for r in again.passes] == [(name, True) for name in names]
@@ -106,7 +113,7 @@ def test_every_pass_says_whether_it_came_from_the_cache(source: Source, tmp_path
 
 
 def test_another_session_option_shares_the_weights_of_its_graph_stage(source: Source, cache: Cache) -> None:
-    one, two = (build(source, compose({"precision": "int8", "threads": n}), cache).artifact for n in (1, 2))
+    one, two = (build(source, LANGUAGE.compose({"precision": "int8", "threads": n}), cache).artifact for n in (1, 2))
     assert one.key != two.key
     for artifact in (one, two):
         assert artifact.genai_config()["model"]["decoder"]["session_options"]["intra_op_num_threads"] in (1, 2)
@@ -121,25 +128,30 @@ def test_what_no_stage_needs_any_more_may_leave_the_cache(tiny_llama: Path, tmp_
     """A checkpoint is the largest entry; candidates are built from the float graph alone, and are found without it."""
     source, cache = resolve(str(tiny_llama)), Cache(tmp_path)
     text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(2, 24)))
-    gptq = compose({"precision": "int4", "algorithm": "gptq", "threads": 1})
+    gptq = LANGUAGE.compose({"precision": "int4", "algorithm": "gptq", "threads": 1})
     build(source, gptq, cache, text)
     checkpoint = cache.root / "artifacts" / digest(["source", source.key])
     used = (checkpoint / "artifact.json").stat().st_mtime_ns
     again = build(source, gptq, cache, text)
     assert all(result.cached for result in again.passes)
-    build(source, compose({"precision": "int4", "algorithm": "gptq", "lm_head": "int8", "threads": 1}), cache, text)
+    build(
+        source,
+        LANGUAGE.compose({"precision": "int4", "algorithm": "gptq", "lm_head": "int8", "threads": 1}),
+        cache,
+        text,
+    )
     assert (checkpoint / "artifact.json").stat().st_mtime_ns == used
     shutil.rmtree(checkpoint)
-    build(source, compose({"precision": "int8", "threads": 1}), cache)
+    build(source, LANGUAGE.compose({"precision": "int8", "threads": 1}), cache)
     assert not checkpoint.exists()
-    build(source, compose({"precision": "int8", "fusion_level": "full", "threads": 1}), cache)
+    build(source, LANGUAGE.compose({"precision": "int8", "fusion_level": "full", "threads": 1}), cache)
     assert checkpoint.exists()
 
 
 def test_a_refusal_is_not_cached(source: Source, cache: Cache) -> None:
-    export, *_ = compose({}).steps
-    recipe = Recipe((export, Step("dynamic_int8", json.dumps({"layers": "nothing"}))))
-    build(source, Recipe((export,)), cache)
+    export, *_ = LANGUAGE.compose({}).steps
+    recipe = recipe_of(export, Step.of("dynamic_int8", {"layers": "nothing"}))
+    build(source, recipe_of(export), cache)
     before = entries(cache)
     for _ in range(2):
         with pytest.raises(PassRefused, match="no layer matches 'nothing'"):
@@ -150,15 +162,15 @@ def test_a_refusal_is_not_cached(source: Source, cache: Cache) -> None:
 def test_a_graph_that_fails_its_check_is_not_cached(
     source: Source, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = compose({"precision": "int4", "block_size": 128})
-    build(source, compose({}), cache)
+    recipe = LANGUAGE.compose({"precision": "int4", "block_size": 128})
+    build(source, LANGUAGE.compose({}), cache)
     before = entries(cache)
 
     def broken(folder: Path) -> None:
         raise BuildFailed("the graph gives logits that are not finite")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "check_model", broken)
+        patch.setattr(stages, "check_model", broken)
         with pytest.raises(BuildFailed, match="not finite"):
             build(source, recipe, cache)
     assert entries(cache) == before
@@ -166,20 +178,20 @@ def test_a_graph_that_fails_its_check_is_not_cached(
 
 
 def test_facts_follow_the_passes(source: Source, cache: Cache) -> None:
-    plain = build(source, compose({}), cache).artifact
-    full = build(source, compose(EVERYTHING), cache).artifact
+    plain = build(source, LANGUAGE.compose({}), cache).artifact
+    full = build(source, LANGUAGE.compose(EVERYTHING), cache).artifact
     assert plain.holds == {"onnx", "float"}
     assert full.holds == {"onnx", "rotated", "quantized"}
 
 
 def test_quantizing_twice_is_refused(source: Source, cache: Cache) -> None:
-    export, weight_only, _ = compose({"precision": "int8"}).steps
+    export, weight_only, _ = LANGUAGE.compose({"precision": "int8"}).steps
     with pytest.raises(PassRefused, match="requires float"):
-        build(source, Recipe((export, weight_only, weight_only)), cache)
+        build(source, recipe_of(export, weight_only, weight_only), cache)
 
 
 def test_an_onnx_source_needs_no_export(tiny_onnx: Path, cache: Cache) -> None:
-    built = build(resolve(str(tiny_onnx)), compose({"precision": "int8"}), cache)
+    built = build(resolve(str(tiny_onnx)), LANGUAGE.compose({"precision": "int8"}), cache)
     assert [r.name for r in built.passes] == ["weight_only", "session_options"]
     assert "quantized" in built.artifact.holds
 
@@ -197,23 +209,23 @@ def test_an_onnx_source_refuses_what_takes_an_export(
     tiny_onnx: Path, cache: Cache, choice: dict[str, Scalar], named: str
 ) -> None:
     with pytest.raises(PassRefused, match=named) as refused:
-        build(resolve(str(tiny_onnx)), compose(choice), cache)
+        build(resolve(str(tiny_onnx)), LANGUAGE.compose(choice), cache)
     assert "a graph already" in str(refused.value)
 
 
 def test_an_onnx_source_is_of_its_own_precision_and_provider(tiny_onnx: Path) -> None:
     source = replace(resolve(str(tiny_onnx)), dtype="float16")
     config = {"model": {"decoder": {"session_options": {"provider_options": [{"cuda": {}}]}}}}
-    refuse_other_graph(source, compose({"provider": "cuda", "precision": "int4"}).passes(), lambda: config)
+    refuse_other_graph(source, LANGUAGE.compose({"provider": "cuda", "precision": "int4"}).passes(), lambda: config)
     with pytest.raises(PassRefused, match=r"precision 'bf16'.*fits: precision 'fp16'"):
-        refuse_other_graph(source, compose({"provider": "cuda", "precision": "bf16"}).passes(), lambda: config)
+        refuse_other_graph(source, LANGUAGE.compose({"provider": "cuda", "precision": "bf16"}).passes(), lambda: config)
 
 
 # The contract of every pass.
 
 
 def instance(name: str) -> Any:
-    built = PASSES[name].from_choice(canonical(choice_with(name)))
+    built = PASSES[name].from_choice(LANGUAGE.canonical(choice_with(name)))
     assert built is not None
     return built
 
@@ -221,10 +233,10 @@ def instance(name: str) -> Any:
 @pytest.mark.parametrize("name", PASSES)
 def test_parameters_survive_json(name: str) -> None:
     one = instance(name)
-    (step,) = [step for step in compose(choice_with(name)).steps if step.name == name]
-    through = Recipe.from_json(json.loads(json.dumps(Recipe((step,)).to_json())))
+    (step,) = [step for step in LANGUAGE.compose(choice_with(name)).steps if step.name == name]
+    through = LANGUAGE.recipe(json.loads(json.dumps(recipe_of(step).to_json())))
     assert through.passes() == [one]
-    assert through.key == Recipe((step,)).key
+    assert through.key == recipe_of(step).key
 
 
 @pytest.mark.parametrize("name", PASSES)
@@ -250,7 +262,7 @@ def test_a_pass_is_refused_where_its_requirements_do_not_hold(name: str) -> None
 @pytest.mark.parametrize("name", PASSES)
 def test_requirements_of_the_catalog_are_ensured_in_its_order(name: str) -> None:
     holds = frozenset({"checkpoint"})
-    for step in compose(choice_with(name)).passes():
+    for step in LANGUAGE.compose(choice_with(name)).passes():
         assert step.refuse(holds) is None
         holds = (holds - step.breaks) | step.ensures
         if step.name == name:
@@ -261,14 +273,14 @@ def test_requirements_of_the_catalog_are_ensured_in_its_order(name: str) -> None
 
 @pytest.mark.parametrize("name", PASSES)
 def test_defaults_ask_for_export_and_session_options_only(name: str) -> None:
-    built = PASSES[name].from_choice(canonical({}))
+    built = PASSES[name].from_choice(LANGUAGE.canonical({}))
     assert (built is not None) == (name in ("export", "session_options"))
 
 
 @pytest.mark.parametrize("name", PASSES)
 def test_axes_have_sound_defaults_and_words(name: str) -> None:
     for axis in PASSES[name].axes:
-        assert AXES[axis.name] is axis
+        assert LANGUAGE.axes[axis.name] is axis
         assert axis.doc
         if axis.kind == "choice":
             assert axis.default in axis.values
@@ -279,13 +291,13 @@ def test_axes_have_sound_defaults_and_words(name: str) -> None:
 
 @pytest.mark.parametrize("choice", [{}, {"precision": "int8"}, EVERYTHING], ids=["base", "int8", "everything"])
 def test_a_choice_in_canonical_form_is_its_own_canonical_form(choice: Mapping[str, Scalar]) -> None:
-    assert canonical(canonical(choice)) == canonical(choice)
-    assert compose(canonical(choice)) == compose(choice)
+    assert LANGUAGE.canonical(LANGUAGE.canonical(choice)) == LANGUAGE.canonical(choice)
+    assert LANGUAGE.compose(LANGUAGE.canonical(choice)) == LANGUAGE.compose(choice)
 
 
 def test_an_unknown_pass_of_a_recipe_is_named() -> None:
     with pytest.raises(UsageError, match=r"Unknown pass 'weight_onlyy'\. Did you mean 'weight_only'\?"):
-        Recipe((Step("weight_onlyy", "{}"),)).passes()
+        recipe_of(Step("weight_onlyy", "{}")).passes()
 
 
 # Passes that learn from text.
@@ -299,8 +311,8 @@ def calibrate(cache: Cache, seed: int = 0) -> str:
 
 def test_calibration_gives_the_same_bytes_in_two_caches(source: Source, cache: Cache, tmp_path: Path) -> None:
     other = Cache(tmp_path)
-    first = build(source, compose(GPTQ), cache, calibrate(cache))
-    second = build(source, compose(GPTQ), other, calibrate(other))
+    first = build(source, LANGUAGE.compose(GPTQ), cache, calibrate(cache))
+    second = build(source, LANGUAGE.compose(GPTQ), other, calibrate(other))
     assert contents(first.artifact) == contents(second.artifact)
     assert first.artifact.key == second.artifact.key
 
@@ -308,9 +320,9 @@ def test_calibration_gives_the_same_bytes_in_two_caches(source: Source, cache: C
 def test_a_candidate_put_together_from_kept_parts_has_the_bytes_of_one_from_scratch(
     source: Source, cache: Cache, tmp_path: Path
 ) -> None:
-    mixed = compose({**GPTQ, "precision": "mixed", "int8_share": 0.4, "embedding": "int8"})
+    mixed = LANGUAGE.compose({**GPTQ, "precision": "mixed", "int8_share": 0.4, "embedding": "int8"})
     for earlier in (GPTQ, {**GPTQ, "lm_head": "int8"}, {**GPTQ, "precision": "mixed", "int8_share": 0.7}):
-        build(source, compose(earlier), cache, calibrate(cache))
+        build(source, LANGUAGE.compose(earlier), cache, calibrate(cache))
     scratch = Cache(tmp_path)
     together = build(source, mixed, cache, calibrate(cache)).artifact
     assert contents(together) == contents(build(source, mixed, scratch, calibrate(scratch)).artifact)
@@ -320,7 +332,7 @@ def test_an_evicting_cache_builds_the_same_bytes(
     source: Source, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caching, "IN_USE_S", 0.0)
-    recipes = [compose({"precision": "int4", "block_size": size, "threads": 1}) for size in (16, 32, 16)]
+    recipes = [LANGUAGE.compose({"precision": "int4", "block_size": size, "threads": 1}) for size in (16, 32, 16)]
     for recipe in recipes:
         with ExitStack() as holds:
             small = build(source, recipe, Cache(tmp_path, 1, holds=holds)).artifact
@@ -331,23 +343,24 @@ def test_an_evicting_cache_builds_the_same_bytes(
 def test_calibration_text_decides_about_passes_that_learn_from_it_and_no_others(source: Source, cache: Cache) -> None:
     one, two = calibrate(cache), calibrate(cache, seed=1)
     assert (
-        build(source, compose(GPTQ), cache, one).artifact.key != build(source, compose(GPTQ), cache, two).artifact.key
+        build(source, LANGUAGE.compose(GPTQ), cache, one).artifact.key
+        != build(source, LANGUAGE.compose(GPTQ), cache, two).artifact.key
     )
-    plain = compose({**GPTQ, "algorithm": "rtn"})
+    plain = LANGUAGE.compose({**GPTQ, "algorithm": "rtn"})
     assert build(source, plain, cache, one).artifact.key == build(source, plain, cache).artifact.key
 
 
 def test_a_recipe_that_learns_from_text_is_refused_without_any(source: Source, cache: Cache) -> None:
-    assert compose(GPTQ).needs_calibration
-    assert not compose({**GPTQ, "algorithm": "rtn"}).needs_calibration
+    assert LANGUAGE.compose(GPTQ).needs_calibration
+    assert not LANGUAGE.compose({**GPTQ, "algorithm": "rtn"}).needs_calibration
     with pytest.raises(PassRefused, match="'weight_only' learns from calibration text, and none was given"):
-        build(source, compose(GPTQ), cache)
+        build(source, LANGUAGE.compose(GPTQ), cache)
     with pytest.raises(PassRefused, match="not in the cache"):
-        build(source, compose(GPTQ), cache, "gone")
+        build(source, LANGUAGE.compose(GPTQ), cache, "gone")
 
 
 def test_layers_that_keep_their_names_find_their_hessians_behind_other_passes(source: Source, cache: Cache) -> None:
-    recipe = compose({**EVERYTHING, "algorithm": "gptq"})
+    recipe = LANGUAGE.compose({**EVERYTHING, "algorithm": "gptq"})
     assert "quantized" in build(source, recipe, cache, calibrate(cache)).artifact.holds
 
 
@@ -356,11 +369,11 @@ def test_values_that_learn_from_text_are_declared(name: str) -> None:
     """A study keeps calibration text when its space has such a value, so a pass has to declare them all."""
     for axis in PASSES[name].axes:
         for value in axis.values:
-            choice = canonical({"precision": "int4", axis.name: value})
-            assert (value in axis.calibrated) == compose(choice).needs_calibration
+            choice = LANGUAGE.canonical({"precision": "int4", axis.name: value})
+            assert (value in axis.calibrated) == LANGUAGE.compose(choice).needs_calibration
 
 
 def test_gptq_chooses_zero_points_unless_told_otherwise() -> None:
-    assert canonical(GPTQ)["symmetric"] is False
-    assert canonical({**GPTQ, "algorithm": "rtn"})["symmetric"] is True
-    assert canonical({**GPTQ, "symmetric": True})["symmetric"] is True
+    assert LANGUAGE.canonical(GPTQ)["symmetric"] is False
+    assert LANGUAGE.canonical({**GPTQ, "algorithm": "rtn"})["symmetric"] is True
+    assert LANGUAGE.canonical({**GPTQ, "symmetric": True})["symmetric"] is True

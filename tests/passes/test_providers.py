@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed
 from olivine.passes.export.check import check_model
 from olivine.passes.export.export import Export, float_refusal, float_type
@@ -15,7 +16,6 @@ from olivine.passes.graph import linears, load_graph
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import build
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 
@@ -88,4 +88,4 @@ def test_layers_read_activations_of_the_same_name_on_every_provider(
 def test_what_cuda_is_offered_is_built(choice: dict[str, str | float], tiny_llama: Path, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", 10**9)
     text = store_tokens(cache, np.random.default_rng(0).integers(5, 300, (2, 24)))
-    build(resolve(str(tiny_llama)), compose({"provider": "cuda", **choice}), cache, text)
+    build(resolve(str(tiny_llama)), LANGUAGE.compose({"provider": "cuda", **choice}), cache, text)

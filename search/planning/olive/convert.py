@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
 from olivine.passes.export.export import float_refusal
 from olivine.passes.providers import PROVIDERS
@@ -152,16 +152,16 @@ def _space(
             merged[axis] = tuple(dict.fromkeys([*merged.get(axis, ()), *values]))
     if provider != "cpu":
         merged["provider"] = (provider,)
-    for axis in [axis for axis, values in merged.items() if AXES[axis].shared and len(values) > 1]:
+    for axis in [axis for axis, values in merged.items() if LANGUAGE.axes[axis].shared and len(values) > 1]:
         merged[axis] = merged[axis][:1]
-    ordered = {axis: merged[axis] for axis in AXES if axis in merged}
+    ordered = {axis: merged[axis] for axis in LANGUAGE.axes if axis in merged}
     space = _sound({axis: list(values) if len(values) > 1 else values[0] for axis, values in ordered.items()}, lost)
     first = []
     for way in ways:
         choice = {axis: values[0] for axis, values in way.items() if axis in space}
         if all(len(values) == 1 for values in way.values()) and not choice_mistakes(choice, "choice", space):
             first.append(
-                {axis: value for axis, value in choice.items() if axis != "provider" and not AXES[axis].shared}
+                {axis: value for axis, value in choice.items() if axis != "provider" and not LANGUAGE.axes[axis].shared}
             )
     return space, [choice for choice in first if choice]
 
@@ -212,7 +212,11 @@ def _applying(axes: Values, provider: str, lost: Notes) -> Values:
     trial: dict[str, Any] = {"provider": provider, **{axis: list(values) for axis, values in left.items()}}
     for place, why in space_mistakes(trial):
         axis = place.partition(".")[2]
-        if left.pop(axis, None) is not None and AXES[axis].name not in ("algorithm", "block_size", "symmetric"):
+        if left.pop(axis, None) is not None and LANGUAGE.axes[axis].name not in (
+            "algorithm",
+            "block_size",
+            "symmetric",
+        ):
             lost.append((f"passes ({axis})", why))
     return left
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.quantize.block_format import BLOCK_SIZES
 from olivine.search.planning.olive.workflow import OlivePass, mapping, sequence
 
@@ -61,7 +61,7 @@ class _Reader:
         if given is None and not (search and self.searching):
             return
         if given is None or given in SEARCHABLE:
-            self.meaning.axes[axis] = _SEARCHED[axis] if axis in _SEARCHED else AXES[axis].values
+            self.meaning.axes[axis] = _SEARCHED[axis] if axis in _SEARCHED else LANGUAGE.axes[axis].values
             return
         support = given.get("support") if isinstance(given, dict) else given
         found = []
@@ -116,12 +116,12 @@ def _bits(value: Any) -> Scalar | None:
 def _level(value: Any) -> Scalar | None:
     words = {"fp32": 1, "fp16": 2, "bf16": 3, "int8": 4}
     found = words.get(str(value), value)
-    return int(found) if found in AXES["accuracy_level"].values and not isinstance(found, bool) else None
+    return int(found) if found in LANGUAGE.axes["accuracy_level"].values and not isinstance(found, bool) else None
 
 
 def _precision(value: Any) -> Scalar | None:
     word = {"uint4": "int4", "uint8": "int8", "float16": "fp16", "float32": "fp32"}.get(str(value), str(value))
-    return word if word in AXES["precision"].values else None
+    return word if word in LANGUAGE.axes["precision"].values else None
 
 
 def _blocks(reader: _Reader, search: bool = False) -> None:
@@ -431,6 +431,6 @@ def _reason(kind: str) -> str:
 
 
 def _values(axis: str) -> tuple[object, ...]:
-    if AXES[axis].kind == "bool":
+    if LANGUAGE.axes[axis].kind == "bool":
         return ("true", "false")
-    return AXES[axis].values or ("numbers",)
+    return LANGUAGE.axes[axis].values or ("numbers",)

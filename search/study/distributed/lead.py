@@ -6,7 +6,7 @@ import time
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.factory import shared_sampler_name
 from olivine.search.samplers.proposer import Proposer
@@ -72,7 +72,7 @@ def crew_of(search: StudyRunner, shared: SharedStudy, exchange: RecordSync, mach
         shared_sampler_name(config, search.masks),
         config.seed,
         config.sampler.startup_trials,
-        lambda choice: compose(pinned(choice, machine, named)).key,
+        lambda choice: LANGUAGE.compose(pinned(choice, machine, named)).key,
         masks=search.masks,
     )
     return Worker(

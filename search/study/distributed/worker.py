@@ -18,7 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import canonical, compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
@@ -191,7 +191,7 @@ class Worker:
         return self.shared.claim(
             turn,
             proposal.choice,
-            compose(self._pinned(proposal.choice)).key,
+            LANGUAGE.compose(self._pinned(proposal.choice)).key,
             proposal.params,
             distributions_of(self.space, proposal.params),
             proposal.sampler_attrs,
@@ -203,8 +203,8 @@ class Worker:
         if (lost := lost_choice(trials)) is not None:
             return self._given(lost)
         for given in self.enqueued:
-            choice = canonical({**self.space.usual(), **given})
-            if compose(self._pinned(choice)).key not in measured:
+            choice = LANGUAGE.canonical({**self.space.usual(), **given})
+            if LANGUAGE.compose(self._pinned(choice)).key not in measured:
                 return self._given(choice)
         position = sum(trial.state != TrialState.FAIL for trial in trials)
         return self.proposer.propose(self.shared.study, position, measured)

@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from olivine.evaluators.process.client import ModelProcess
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 
@@ -31,7 +31,7 @@ def test_quantized_candidates_load_and_generate(
         "lm_head": "int8",
         "embedding": "int8",
     }
-    built = build(resolve(str(checkpoint)), compose(choice), Cache(tmp_path / "cache"))
+    built = build(resolve(str(checkpoint)), LANGUAGE.compose(choice), Cache(tmp_path / "cache"))
     ops = {node.op_type for node in _graph(built.artifact.onnx_path())}
     assert {"MatMulNBits", "MatMulIntegerToFloat", "GatherBlockQuantized"} <= ops
     with ModelProcess.open(built.artifact.path) as process:
@@ -47,7 +47,7 @@ def test_mixed_builds_where_the_checkpoint_merges_what_the_graph_has_apart(
     source = resolve(str(make_tiny_checkpoint(tmp_path / "phi3", "phi3")))
     cache = Cache(tmp_path / "cache")
     text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(2, 16)))
-    built = build(source, compose({"precision": "mixed", "fusion_level": fusion_level}), cache, text)
+    built = build(source, LANGUAGE.compose({"precision": "mixed", "fusion_level": fusion_level}), cache, text)
     widths = {a.i for node in _graph(built.artifact.onnx_path()) for a in node.attribute if a.name == "bits"}
     assert widths == {4, 8}
 

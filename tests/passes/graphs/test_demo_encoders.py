@@ -7,9 +7,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from olivine.passes.graphs.catalog import compose
-from olivine.passes.graphs.pipeline import build_plain
+from olivine.passes.catalog import GRAPH
 from olivine.passes.graphs.source import find_plain
+from olivine.passes.pipeline import build
 from olivine.passes.sources.demo import fetch_news
 from olivine.passes.store.cache import Cache
 
@@ -21,7 +21,7 @@ def test_the_sentence_transformer_fuses_whole_and_keeps_its_embeddings_in_int8(t
 
     source, cache = find_plain("demo:all-minilm-l6-v2"), Cache(tmp_path)
     int8 = {"fusion_level": "full", "precision": "int8", "activations": "dynamic"}
-    base, own = (build_plain(source, compose(choice), cache).artifact.path for choice in ({}, int8))
+    base, own = (build(source, GRAPH.compose(choice), cache).artifact.path for choice in ({}, int8))
     operators = [node.op_type for node in onnx.load(own / "model.onnx").graph.node]
     assert operators.count("QAttention") == 6
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))

@@ -11,12 +11,12 @@ import pytest
 import torch
 import transformers
 
+from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import SourceError
-from olivine.passes.graphs.catalog import compose
 from olivine.passes.graphs.encoder import sentence_pooling
-from olivine.passes.graphs.pipeline import build_plain
-from olivine.passes.graphs.quantize import write_feeds
+from olivine.passes.graphs.graph_inputs import write_feeds
 from olivine.passes.graphs.source import find_plain
+from olivine.passes.pipeline import build
 from olivine.passes.store.cache import Cache
 
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -61,13 +61,13 @@ def test_a_sentence_transformer_gives_its_pooled_embedding_at_any_size_and_fuses
     source, cache = find_plain(str(tmp_path / "model")), Cache(tmp_path / "cache")
     assert (source.kind, source.architecture, source.heads, source.hidden) == ("encoder", "bert", 4, 32)
     for level in ("none", "full"):
-        built = build_plain(source, compose({"fusion_level": level}), cache, {"batch": 2, "sequence": 4})
+        built = build(source, GRAPH.compose({"fusion_level": level}), cache, sizes={"batch": 2, "sequence": 4})
         session = ort.InferenceSession(built.artifact.path / "model.onnx")
         np.testing.assert_allclose(session.run(["sentence_embedding"], feed)[0], expected, atol=2e-6)
     # Behind fused operators nobody infers types; what products read is quantized all the same.
     write_feeds(tmp_path / "feeds.npz", [feed])
-    static = compose({"fusion_level": "full", "precision": "int8", "activations": "static"})
-    folder = build_plain(source, static, cache, {"batch": 2, "sequence": 4}, tmp_path / "feeds.npz").artifact.path
+    static = GRAPH.compose({"fusion_level": "full", "precision": "int8", "activations": "static"})
+    folder = build(source, static, cache, samples=tmp_path / "feeds.npz").artifact.path
     operators = [node.op_type for node in onnx.load(folder / "model.onnx").graph.node]
     assert operators.count("QuantizeLinear") >= operators.count("MatMul") > 0
 
@@ -122,7 +122,7 @@ def test_other_encoders_give_what_transformers_gives(
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     with torch.no_grad():
         wanted = expected(model, torch.from_numpy(x)).numpy()
-    built = build_plain(find_plain(str(tmp_path / "model")), compose({}), Cache(tmp_path / "cache"))
+    built = build(find_plain(str(tmp_path / "model")), GRAPH.compose({}), Cache(tmp_path / "cache"))
     found = ort.InferenceSession(built.artifact.path / "model.onnx").run([output], {name: x})[0]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 

@@ -10,12 +10,13 @@ import pytest
 from tiny_graph import ROWS, tiny_graph
 
 from olivine.passes.artifact import sha256_file
+from olivine.passes.catalog import GRAPH
+from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import OlivineError, PassRefused, SourceError, UsageError
-from olivine.passes.graphs.catalog import PlainRecipe, canonical, compose
-from olivine.passes.graphs.graph_inputs import GraphInput, check_sizes, graph_inputs, synthetic
-from olivine.passes.graphs.pipeline import build_plain
-from olivine.passes.graphs.quantize import read_feeds, write_feeds
+from olivine.passes.graphs.graph_inputs import GraphInput, check_sizes, graph_inputs, read_feeds, synthetic, write_feeds
 from olivine.passes.graphs.source import find_plain
+from olivine.passes.pipeline import build
+from olivine.passes.recipe import Recipe
 from olivine.passes.store.cache import Cache
 
 SIZES = {"batch": 3, "sequence": 8}
@@ -96,7 +97,7 @@ def test_a_candidate_has_the_operators_of_its_form_and_outputs_near_the_bases(
     choice: dict[str, str], operators: dict[str, int], most: float, graph: Path, feeds: Path, tmp_path: Path
 ) -> None:
     before = sha256_file(graph)
-    built = build_plain(find_plain(str(graph)), compose(choice), Cache(tmp_path), SIZES, feeds)
+    built = build(find_plain(str(graph)), GRAPH.compose(choice), Cache(tmp_path), samples=feeds, sizes=SIZES)
     assert sha256_file(graph) == before
     found = kinds(built.artifact.path)
     assert {name: found[name] for name in operators} == operators
@@ -108,69 +109,65 @@ def test_a_candidate_has_the_operators_of_its_form_and_outputs_near_the_bases(
 
 @pytest.mark.parametrize("choice", [DYNAMIC, STATIC, {"precision": "int4"}], ids=str)
 def test_the_same_recipe_gives_the_same_bytes(choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path) -> None:
-    source, recipe = find_plain(str(graph)), compose(choice)
+    source, recipe = find_plain(str(graph)), GRAPH.compose(choice)
     hashes = []
     for home in ("a", "b"):
-        folder = build_plain(source, recipe, Cache(tmp_path / home), SIZES, feeds).artifact.path
+        folder = build(source, recipe, Cache(tmp_path / home), samples=feeds, sizes=SIZES).artifact.path
         hashes.append({file.name: sha256_file(file) for file in folder.iterdir()})
     assert hashes[0] == hashes[1]
 
 
 def test_a_second_build_comes_from_the_cache(graph: Path, tmp_path: Path) -> None:
     source, cache = find_plain(str(graph)), Cache(tmp_path)
-    assert not any(step.cached for step in build_plain(source, compose(DYNAMIC), cache, SIZES).passes)
-    assert all(step.cached for step in build_plain(source, compose(DYNAMIC), cache, SIZES).passes)
+    assert not any(step.cached for step in build(source, GRAPH.compose(DYNAMIC), cache, sizes=SIZES).passes)
+    assert all(step.cached for step in build(source, GRAPH.compose(DYNAMIC), cache, sizes=SIZES).passes)
 
 
 @pytest.mark.parametrize("choice", [DYNAMIC, STATIC], ids=["dynamic", "static"])
 def test_machines_that_share_a_cache_get_weights_of_the_bits_that_their_recipes_say(
-    choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path
 ) -> None:
-    def on(saturates: bool) -> PlainRecipe:
-        for module in ("catalog", "pipeline"):
-            monkeypatch.setattr(f"olivine.passes.graphs.{module}.int8_sums_saturate", lambda: saturates)
-        return compose(choice)
+    def on(**reduce_range: bool) -> Recipe:
+        quantize, session = GRAPH.compose(choice).to_json()
+        rest = {name: value for name, value in quantize["params"].items() if name != "reduce_range"}
+        return GRAPH.recipe([{**quantize, "params": {**rest, **reduce_range}}, session])
 
-    def largest(recipe: PlainRecipe) -> int:
-        folder = build_plain(source, recipe, cache, SIZES, feeds).artifact.path
+    def largest(recipe: Recipe) -> int:
+        folder = build(source, recipe, cache, samples=feeds, sizes=SIZES).artifact.path
         weights = map(onnx.numpy_helper.to_array, onnx.load(folder / "model.onnx").graph.initializer)
         return max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim == 2)
 
     source, cache = find_plain(str(graph)), Cache(tmp_path)
-    with_vnni, without = on(False), on(True)
-    assert with_vnni.key != without.key
+    with_vnni, without, unsaid = on(reduce_range=False), on(reduce_range=True), on()
+    assert GRAPH.compose(choice) == (without if int8_sums_saturate() else with_vnni)
+    assert len({with_vnni.key, without.key, unsaid.key}) == 3
     assert (largest(with_vnni), largest(without)) == (127, 64)
-    steps = without.to_json()
-    del steps[0]["params"]["reduce_range"]
-    old = PlainRecipe.from_json(steps)
-    assert largest(old) == 64
-    on(False)
-    assert (largest(old), largest(without)) == (127, 64)
+    assert largest(unsaid) == (64 if int8_sums_saturate() else 127)
 
 
 def test_static_ranges_are_refused_without_samples(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(PassRefused, match="calibration samples"):
-        build_plain(find_plain(str(graph)), compose(STATIC), Cache(tmp_path), SIZES)
+        build(find_plain(str(graph)), GRAPH.compose(STATIC), Cache(tmp_path), sizes=SIZES)
 
 
 def test_fusion_of_an_unknown_architecture_says_which_are_known(graph: Path, tmp_path: Path) -> None:
     source = find_plain(str(graph))
     with pytest.raises(PassRefused, match=r"no architecture 'unnamed'.*'architecture:'.*bert"):
-        build_plain(source, compose({"fusion_level": "full"}), Cache(tmp_path), SIZES)
+        build(source, GRAPH.compose({"fusion_level": "full"}), Cache(tmp_path), sizes=SIZES)
     with pytest.raises(PassRefused, match="nothing that the optimizer merges"):
-        build_plain(find_plain(str(graph), "bert"), compose({"fusion_level": "full"}), Cache(tmp_path), SIZES)
+        build(find_plain(str(graph), "bert"), GRAPH.compose({"fusion_level": "full"}), Cache(tmp_path), sizes=SIZES)
 
 
 def test_axes_that_do_not_apply_are_no_part_of_a_recipe() -> None:
-    assert compose({"precision": "fp32", "calibration": "entropy"}) == compose({})
-    assert "block_size" not in canonical(DYNAMIC)
-    assert "calibration" in canonical(STATIC)
-    recipe = compose({**STATIC, "fusion_level": "full"})
+    assert GRAPH.compose({"precision": "fp32", "calibration": "entropy"}) == GRAPH.compose({})
+    assert "block_size" not in GRAPH.canonical(DYNAMIC)
+    assert "calibration" in GRAPH.canonical(STATIC)
+    recipe = GRAPH.compose({**STATIC, "fusion_level": "full"})
     assert [step["name"] for step in recipe.to_json()] == ["fuse", "static_int8", "session_options"]
-    assert PlainRecipe.from_json(recipe.to_json()) == recipe
-    assert recipe.calibrated
+    assert GRAPH.recipe(recipe.to_json()) == recipe
+    assert recipe.needs_calibration
     with pytest.raises(UsageError, match=r"Unknown axis 'precison'. Did you mean 'precision'"):
-        canonical({"precison": "int8"})
+        GRAPH.canonical({"precison": "int8"})
 
 
 def test_feeds_survive_their_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olivine.passes.artifact import sha256_file
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.quantize.dynamic import (
     LAYER_GROUPS,
@@ -23,7 +24,6 @@ from olivine.passes.quantize.dynamic import (
     quantize_activations,
 )
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
-from olivine.passes.recipe import canonical
 
 Rewrite = Callable[..., Any]
 Weights = dict[str, np.ndarray]
@@ -212,8 +212,8 @@ def test_smoothing_without_text_is_refused(rewrite: Rewrite, decoder: Make) -> N
 
 
 def test_smoothing_lets_down_proj_in_by_default() -> None:
-    choice = canonical({"precision": "int8", "activations": "int8", "smooth": True})
+    choice = LANGUAGE.canonical({"precision": "int8", "activations": "int8", "smooth": True})
     assert choice["dynamic_layers"] == "all"
-    assert canonical({"precision": "int8", "activations": "int8"})["dynamic_layers"] == "not_down"
+    assert LANGUAGE.canonical({"precision": "int8", "activations": "int8"})["dynamic_layers"] == "not_down"
     found = DynamicQuantize.from_choice(choice)
     assert found == DynamicQuantize(LAYER_GROUPS["all"], bool(choice["reduce_range"]), smooth=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
@@ -14,7 +15,6 @@ from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.packing import PackedCodes
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from tests.tiny import tiny_checkpoint
@@ -30,7 +30,7 @@ def levels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Calibrated]:
     cache = Cache(tmp_path_factory.mktemp("cache"))
     text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(4, 24)))
     choices = {level: {"precision": "int4", "fusion_level": level, "threads": 1} for level in ("none", "qkv", "full")}
-    return {level: calibrated(source, compose(choice), cache, text) for level, choice in choices.items()}
+    return {level: calibrated(source, LANGUAGE.compose(choice), cache, text) for level, choice in choices.items()}
 
 
 def codes_of(about: Calibrated) -> dict[str, PackedCodes]:
@@ -93,7 +93,7 @@ def test_losses_of_merged_layers_add_up(levels: dict[str, Calibrated]) -> None:
 def test_a_layer_that_was_not_measured_is_refused(levels: dict[str, Calibrated], tmp_path: Path) -> None:
     other = resolve(str(tiny_checkpoint(tmp_path / "wider", vocab=352)))
     text = store_tokens(Cache(tmp_path / "cache"), np.random.default_rng(0).integers(4, 300, size=(2, 24)))
-    foreign = calibrated(other, compose({"precision": "int4", "threads": 1}), Cache(tmp_path / "cache"), text)
+    foreign = calibrated(other, LANGUAGE.compose({"precision": "int4", "threads": 1}), Cache(tmp_path / "cache"), text)
     head = [layer for layer in linears(load_graph(foreign.graph.onnx_path())) if layer.path == "lm_head"]
     mixed_up = Calibrated(
         foreign.graph,

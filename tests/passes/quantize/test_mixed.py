@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import Built, build
 from olivine.passes.quantize.mixed import MixedQuantize, worth_most
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.cache import Cache
 from tests.tiny import tiny_checkpoint
@@ -36,7 +36,7 @@ def candidate(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Candi
     """Builds a mixed candidate of the tiny model from axis values."""
     cache = Cache(tmp_path_factory.mktemp("cache"))
     text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(4, 24)))
-    return lambda **choice: build(source, compose({**MIXED, **choice}), cache, text)
+    return lambda **choice: build(source, LANGUAGE.compose({**MIXED, **choice}), cache, text)
 
 
 def formats(built: Built) -> dict[str, str]:
@@ -92,7 +92,7 @@ def test_two_caches_give_the_same_bytes(candidate: Candidate, source: Source, tm
     cache = Cache(tmp_path)
     text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(4, 24)))
     choice = {**MIXED, "int8_share": 0.4, "fusion_level": "full"}
-    alone = build(source, compose(choice), cache, text).artifact
+    alone = build(source, LANGUAGE.compose(choice), cache, text).artifact
     beside = candidate(int8_share=0.4, fusion_level="full").artifact
     data = [artifact.onnx_path().with_name("model.onnx.data").read_bytes() for artifact in (alone, beside)]
     assert data[0] == data[1]
@@ -100,7 +100,7 @@ def test_two_caches_give_the_same_bytes(candidate: Candidate, source: Source, tm
 
 def test_without_text_nothing_is_known_of_any_layer(source: Source, tmp_path: Path) -> None:
     with pytest.raises(PassRefused, match="'mixed' learns from calibration text"):
-        build(source, compose({**MIXED, "algorithm": "rtn"}), Cache(tmp_path))
+        build(source, LANGUAGE.compose({**MIXED, "algorithm": "rtn"}), Cache(tmp_path))
 
 
 def test_a_graph_without_its_checkpoint_is_refused_with_what_to_do(candidate: Candidate, tmp_path: Path) -> None:
@@ -108,11 +108,15 @@ def test_a_graph_without_its_checkpoint_is_refused_with_what_to_do(candidate: Ca
     cache = Cache(tmp_path / "other")
     text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(2, 24)))
     with pytest.raises(PassRefused, match="Name the checkpoint as the model"):
-        build(resolve(str(folder)), compose(MIXED), cache, text)
+        build(resolve(str(folder)), LANGUAGE.compose(MIXED), cache, text)
 
 
 def _exported(tmp_path: Path) -> tuple[Source, object, Cache]:
-    return resolve(str(tiny_checkpoint(tmp_path / "llama"))), compose({"precision": "fp32"}), Cache(tmp_path / "cache")
+    return (
+        resolve(str(tiny_checkpoint(tmp_path / "llama"))),
+        LANGUAGE.compose({"precision": "fp32"}),
+        Cache(tmp_path / "cache"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,8 +135,8 @@ def test_parameters_that_can_not_be_are_named(params: dict[str, object], message
 
 
 def test_no_share_of_dynamic_layers_is_no_dynamic_layers() -> None:
-    without = compose({**MIXED, "activations": "int8", "dynamic_share": 0.0})
-    assert without.key == compose({**MIXED, "activations": "float"}).key
+    without = LANGUAGE.compose({**MIXED, "activations": "int8", "dynamic_share": 0.0})
+    assert without.key == LANGUAGE.compose({**MIXED, "activations": "float"}).key
 
 
 def test_the_best_per_size_come_first() -> None:

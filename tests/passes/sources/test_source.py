@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from olivine.passes.artifact import sha256_file
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import Recipe
 from olivine.passes.sources import source
 from olivine.passes.sources.gguf import file as gguf_file
 from olivine.passes.sources.source import resolve
@@ -301,7 +301,7 @@ def test_checks_do_not_load_torch_or_transformers(folder: Path) -> None:
 
 @pytest.mark.demo
 def test_demo_is_rotated_and_keeps_its_special_tokens() -> None:
-    made = build(resolve("demo:smollm2-135m-instruct"), Recipe(()), Cache(cache_root())).artifact
+    made = build(resolve("demo:smollm2-135m-instruct"), LANGUAGE.recipe([]), Cache(cache_root())).artifact
     assert made.holds == {"checkpoint", "rotated"}
     names = {p.name for p in made.files()}
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"} <= names

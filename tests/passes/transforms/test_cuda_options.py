@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused, UsageError
-from olivine.passes.recipe import canonical, compose
 from olivine.passes.transforms.cuda_options import CudaOptions
 
 CONFIG: dict[str, Any] = {
@@ -54,8 +54,8 @@ def test_unknown_kernels_are_a_mistake() -> None:
 
 
 def test_a_recipe_without_these_options_has_no_such_step() -> None:
-    assert "cuda_options" not in [step.name for step in compose(BLOCKS_OF_32).steps]
-    assert "cuda_options" in [step.name for step in compose({**BLOCKS_OF_32, "graph_capture": True}).steps]
+    assert "cuda_options" not in [step.name for step in LANGUAGE.compose(BLOCKS_OF_32).steps]
+    assert "cuda_options" in [step.name for step in LANGUAGE.compose({**BLOCKS_OF_32, "graph_capture": True}).steps]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,13 @@ def test_a_recipe_without_these_options_has_no_such_step() -> None:
     ],
 )
 def test_weight_kernels_exist_only_where_they_take_the_weights(change: dict[str, Any], fits: bool) -> None:
-    assert ("weight_kernels" in canonical({**BLOCKS_OF_32, **change})) == fits
+    assert ("weight_kernels" in LANGUAGE.canonical({**BLOCKS_OF_32, **change})) == fits
 
 
 def test_cuda_has_no_accuracy_level_and_its_nodes_ask_for_none() -> None:
-    assert "accuracy_level" not in canonical(BLOCKS_OF_32)
-    assert canonical({"precision": "int4"})["accuracy_level"] == 4
+    assert "accuracy_level" not in LANGUAGE.canonical(BLOCKS_OF_32)
+    assert LANGUAGE.canonical({"precision": "int4"})["accuracy_level"] == 4
     for choice in (BLOCKS_OF_32, {"provider": "cuda", "precision": "mixed", "algorithm": "gptq"}):
-        assert [s.params["accuracy_level"] for s in compose(choice).steps if "accuracy_level" in s.params] == [0]
+        assert [s.params["accuracy_level"] for s in LANGUAGE.compose(choice).steps if "accuracy_level" in s.params] == [
+            0
+        ]

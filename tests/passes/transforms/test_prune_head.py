@@ -14,11 +14,11 @@ import pytest
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused
 from olivine.passes.export.check import prompt
 from olivine.passes.export.genai_builder import run_builder
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.passes.transforms.prune_head import PruneHead, is_pruned, unprune, unpruned
@@ -45,7 +45,9 @@ def logits(folder: Path) -> np.ndarray:
 def twins(checkpoint: Path, cache: Cache, choice: dict[str, Scalar]) -> tuple[ModelArtifact, ModelArtifact]:
     """The candidate without and with a pruned head."""
     source = resolve(str(checkpoint))
-    plain, pruned = (build(source, compose({**choice, "prune_head": p}), cache).artifact for p in (False, True))
+    plain, pruned = (
+        build(source, LANGUAGE.compose({**choice, "prune_head": p}), cache).artifact for p in (False, True)
+    )
     return plain, pruned
 
 

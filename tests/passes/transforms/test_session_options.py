@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from olivine.passes.recipe import canonical
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.transforms.session_options import OPTIMIZATION_LEVELS, SessionOptions, available_cores
 
 CONFIG: dict[str, Any] = {
@@ -72,11 +72,11 @@ def test_every_level_of_the_axis_has_genais_word(level: str) -> None:
 
 
 def test_the_recipe_says_how_many_threads_it_ran_with() -> None:
-    assert SessionOptions.from_choice(canonical({})).threads == available_cores()
-    assert SessionOptions.from_choice(canonical({"threads": 1})).threads == 1
+    assert SessionOptions.from_choice(LANGUAGE.canonical({})).threads == available_cores()
+    assert SessionOptions.from_choice(LANGUAGE.canonical({"threads": 1})).threads == 1
 
 
 def test_a_gpu_model_takes_no_threads_from_the_space() -> None:
-    choice = canonical({"provider": "cuda", "precision": "fp16", "threads": 7, "spinning": False})
+    choice = LANGUAGE.canonical({"provider": "cuda", "precision": "fp16", "threads": 7, "spinning": False})
     assert "threads" not in choice
     assert SessionOptions.from_choice(choice).spinning

@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
+from olivine.passes.catalog import LANGUAGE, read_recipe
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.learn.calibration import store_tokens
-from olivine.passes.recipe import Recipe, compose
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.builder import Builder
@@ -39,8 +39,8 @@ def children() -> list[psutil.Process]:
 
 def test_a_build_is_cached_the_second_time(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        first = work.build(compose({"precision": "int8"}), "first")
-        second = work.build(compose({"precision": "int8"}), "second")
+        first = work.build(LANGUAGE.compose({"precision": "int8"}), "first")
+        second = work.build(LANGUAGE.compose({"precision": "int8"}), "second")
     assert not any(p["cached"] for p in first.passes)
     assert all(p["cached"] for p in second.passes)
     assert first.artifact == second.artifact
@@ -64,7 +64,7 @@ def test_what_every_candidate_meets_is_not_evicted_under_way(source: Source, tmp
 
 def test_a_request_file_alone_reproduces_its_build(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        built = work.build(compose({"precision": "int4"}), "0001")
+        built = work.build(LANGUAGE.compose({"precision": "int4"}), "0001")
     response = tmp_path / "again.json"
     request = tmp_path / "requests" / "0001.request.json"
     command = [sys.executable, "-m", "olivine.search.builds.child", str(request), str(response)]
@@ -75,27 +75,27 @@ def test_a_request_file_alone_reproduces_its_build(source: Source, tmp_path: Pat
 def test_a_refusal_keeps_its_kind_and_reason(source: Source, tmp_path: Path) -> None:
     steps = [{"name": "export", "params": {}}, {"name": "dynamic_int8", "params": {"layers": "nothing"}}]
     with builder(source, tmp_path) as work, pytest.raises(PassRefused, match="no layer matches 'nothing'"):
-        work.build(Recipe.from_json(steps), "refused")
+        work.build(read_recipe(steps), "refused")
     assert children() == []
 
 
 def test_a_killed_build_says_by_what(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        started = work.start(compose({}), "killed")
+        started = work.start(LANGUAGE.compose({}), "killed")
         while len(found := children()) < 2:
             assert not started.done()
         os.kill(found[-1].pid, signal.SIGKILL)
         with pytest.raises(BuildFailed, match="died of SIGKILL"):
             started.result()
-        assert work.build(compose({}), "next").artifact.onnx_path().is_file()
+        assert work.build(LANGUAGE.compose({}), "next").artifact.onnx_path().is_file()
     assert children() == []
 
 
 def test_builds_are_forked_from_one_process_that_stays(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        work.build(compose({}), "first")
+        work.build(LANGUAGE.compose({}), "first")
         (resident,) = children()
-        work.build(compose({"precision": "int8"}), "second")
+        work.build(LANGUAGE.compose({"precision": "int8"}), "second")
         assert children() == [resident]
 
 
@@ -105,12 +105,12 @@ def test_a_resident_process_that_died_is_replaced(source: Source, tmp_path: Path
         (resident,) = children()
         os.kill(resident.pid, signal.SIGKILL)
         resident.wait()
-        assert work.build(compose({}), "first").artifact.onnx_path().is_file()
+        assert work.build(LANGUAGE.compose({}), "first").artifact.onnx_path().is_file()
 
 
 def test_a_build_stands_still_while_something_is_timed(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        started = work.start(compose({"precision": "int8"}), "slow")
+        started = work.start(LANGUAGE.compose({"precision": "int8"}), "slow")
         with work.standing_still():
             deadline = time.monotonic() + 10  # a signal takes a moment to arrive
             while {process.status() for process in children()} != {psutil.STATUS_STOPPED}:
@@ -122,10 +122,10 @@ def test_a_build_stands_still_while_something_is_timed(source: Source, tmp_path:
 
 def test_an_abandoned_build_leaves_nothing_and_the_next_one_runs(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        work.start(compose({"precision": "int8"}), "abandoned")
+        work.start(LANGUAGE.compose({"precision": "int8"}), "abandoned")
         work.abandon()
         assert children() == []
-        assert work.build(compose({}), "next").artifact.onnx_path().is_file()
+        assert work.build(LANGUAGE.compose({}), "next").artifact.onnx_path().is_file()
 
 
 def test_a_build_that_answers_with_a_folder_outside_the_cache_has_failed(
@@ -135,18 +135,18 @@ def test_a_build_that_answers_with_a_folder_outside_the_cache_has_failed(
     monkeypatch.setattr(BuildProcess, "run", lambda *_: (answer, 0.0))
     with builder(source, tmp_path) as work:
         with pytest.raises(BuildFailed, match="which is not in the cache"):
-            work.build(compose({}), "elsewhere")
+            work.build(LANGUAGE.compose({}), "elsewhere")
         with pytest.raises(BuildFailed, match=r"with a Built, not with an? ExpectedLosses"):
-            work.forecast(compose({}))
+            work.forecast(LANGUAGE.compose({}))
 
 
 def test_a_build_that_takes_too_long_is_ended(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path, timeout_s=0.05) as work, pytest.raises(BuildFailed, match=r"within 0\.05 s"):
-        work.build(compose({}), "slow")
+        work.build(LANGUAGE.compose({}), "slow")
     assert children() == []
 
 
 def test_a_build_that_outgrows_its_memory_is_ended_and_says_how_much_it_held(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path, limit=30_000_000) as work, pytest.raises(BuildFailed, match=r"limit is 30 MB"):
-        work.build(compose({}), "big")
+        work.build(LANGUAGE.compose({}), "big")
     assert children() == []

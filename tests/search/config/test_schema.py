@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from olivine.evaluators.metric import metrics_of
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
 from olivine.search.config.graph import is_plain
 from olivine.search.config.language import parse_config
@@ -59,11 +59,11 @@ def test_every_shipped_config_is_valid_and_names_the_schema(path: Path) -> None:
     assert [error.message for error in VALIDATORS[schema].iter_errors(raw)] == []
 
 
-@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize("name", LANGUAGE.axes)
 def test_every_axis_completes_with_its_values(name: str) -> None:
     described = json_schema()["properties"]["space"]["properties"][name]
-    assert described["description"] == AXES[name].doc
-    for value in AXES[name].values or [AXES[name].default]:
+    assert described["description"] == LANGUAGE.axes[name].doc
+    for value in LANGUAGE.axes[name].values or [LANGUAGE.axes[name].default]:
         for given in (value, [value]):
             assert VALIDATOR.is_valid(sound(space={name: given})), given
         assert VALIDATOR.is_valid(sound(enqueue=[{name: value}]))

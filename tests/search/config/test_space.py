@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olivine.passes.base import Axis, Scalar
-from olivine.passes.catalog import AXES
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import did_you_mean
-from olivine.passes.recipe import canonical
 from olivine.search.config.space import Domain, Space, parse_space
 from olivine.search.config.space_mistakes import choice_mistakes, space_mistakes
 
@@ -43,11 +42,11 @@ class Drawer:
 
 
 @st.composite
-def raw_spaces(draw: st.DrawFn, most: int = len(AXES)) -> dict[str, list[Scalar]]:
+def raw_spaces(draw: st.DrawFn, most: int = len(LANGUAGE.axes)) -> dict[str, list[Scalar]]:
     """Spaces over at most so many axes with few values, whether or not every axis is reached."""
     raw: dict[str, list[Scalar]] = {}
-    named = draw(st.sets(st.sampled_from([name for name in AXES if name != "provider"]), max_size=most))
-    for name, axis in AXES.items():
+    named = draw(st.sets(st.sampled_from([name for name in LANGUAGE.axes if name != "provider"]), max_size=most))
+    for name, axis in LANGUAGE.axes.items():
         values = list(axis.values) or ([True, False] if axis.kind == "bool" else [1, 2, 4])
         if name in named:
             raw[name] = draw(st.lists(st.sampled_from(values), min_size=1, max_size=2, unique=True))
@@ -57,9 +56,9 @@ def raw_spaces(draw: st.DrawFn, most: int = len(AXES)) -> dict[str, list[Scalar]
 def product(raw: Mapping[str, list[Scalar]]) -> list[dict[str, Scalar]]:
     """Distinct canonical choices by brute force, in the order of the full product."""
     found: list[dict[str, Scalar]] = []
-    names = [name for name in AXES if name in raw]
+    names = [name for name in LANGUAGE.axes if name in raw]
     for values in itertools.product(*(raw[name] for name in names)):
-        choice = canonical(dict(zip(names, values, strict=True)))
+        choice = LANGUAGE.canonical(dict(zip(names, values, strict=True)))
         if choice not in found:
             found.append(choice)
     return found
@@ -78,7 +77,7 @@ def test_enumeration_is_the_product_without_duplicates(raw: dict[str, list[Scala
 def test_a_suggestion_is_canonical_and_within_the_space(raw: dict[str, list[Scalar]], seed: int) -> None:
     space, drawer = parse_space(raw), Drawer(seed)
     choice = space.suggest(drawer)
-    assert canonical(choice) == choice
+    assert LANGUAGE.canonical(choice) == choice
     assert space.contains(choice)
     assert drawer.asked == [name for name in choice if name in space.searched]
 
@@ -89,19 +88,19 @@ def test_an_axis_is_reached_where_some_choice_has_it(raw: dict[str, list[Scalar]
     assert parse_space(raw).reached() == {name for choice in product(raw) for name in choice}
 
 
-@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize("name", LANGUAGE.axes)
 def test_every_axis_is_reached_by_some_choice(name: str) -> None:
-    everything = {n: list(a.values) or [a.default] for n, a in AXES.items()}
+    everything = {n: list(a.values) or [a.default] for n, a in LANGUAGE.axes.items()}
     assert name in parse_space(everything).reached()
 
 
 @pytest.mark.timeout(60)  # the full product would take hours
 def test_a_huge_space_is_checked_without_walking_through_it() -> None:
     """All values of all axes: tens of millions of choices."""
-    raw: dict[str, Any] = {n: list(a.values) or [True, False] for n, a in AXES.items() if a.bounds is None}
-    raw |= {n: {"low": 0.0, "high": 1.0} for n, a in AXES.items() if a.kind == "float"}
+    raw: dict[str, Any] = {n: list(a.values) or [True, False] for n, a in LANGUAGE.axes.items() if a.bounds is None}
+    raw |= {n: {"low": 0.0, "high": 1.0} for n, a in LANGUAGE.axes.items() if a.kind == "float"}
     raw |= {"threads": {"low": 1, "high": 64}, "provider": ["cpu", "cuda"], "precision": ["int4", "mixed"]}
-    raw |= {n: a.default for n, a in AXES.items() if a.shared}
+    raw |= {n: a.default for n, a in LANGUAGE.axes.items() if a.shared}
     assert space_mistakes(raw) == []
 
 
@@ -140,7 +139,7 @@ def test_numbers_take_the_axis_own_spelling() -> None:
 
 @pytest.fixture
 def _with_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(AXES, "int8_share", SHARE)
+    monkeypatch.setitem(LANGUAGE.axes, "int8_share", SHARE)
 
 
 @pytest.mark.usefixtures("_with_share")
@@ -159,8 +158,8 @@ def test_a_continuous_range_has_no_enumeration_but_bounds() -> None:
     assert all(0.1 <= float(space.suggest(Drawer(seed))["int8_share"]) <= 0.5 for seed in range(20))
     assert "int8_share" in space.reached()
     assert str(space.domains[0]) == "0.1 .. 0.5"
-    assert space.contains(canonical({"int8_share": 0.3}))
-    assert not space.contains(canonical({"int8_share": 0.6}))
+    assert space.contains(LANGUAGE.canonical({"int8_share": 0.3}))
+    assert not space.contains(LANGUAGE.canonical({"int8_share": 0.6}))
 
 
 @pytest.mark.usefixtures("_with_share")
@@ -173,9 +172,9 @@ def test_a_float_axis_refuses_what_is_no_number_within_its_bounds(wrong: object)
 
 def test_contains_knows_axes_that_the_yaml_does_not_name() -> None:
     space = parse_space({"precision": ["int8", "int4"]})
-    assert space.contains(canonical({"precision": "int8"}))
-    assert not space.contains(canonical({"precision": "fp32"}))
-    assert not space.contains(canonical({"precision": "int8", "block_size": 64}))
+    assert space.contains(LANGUAGE.canonical({"precision": "int8"}))
+    assert not space.contains(LANGUAGE.canonical({"precision": "fp32"}))
+    assert not space.contains(LANGUAGE.canonical({"precision": "int8", "block_size": 64}))
 
 
 def test_the_usual_value_is_the_default_or_the_first() -> None:
@@ -190,7 +189,7 @@ def test_an_enqueued_choice_is_checked_with_the_values_of_the_space() -> None:
 
 
 def test_a_domain_prints_as_the_plan_shows_it() -> None:
-    assert str(Domain(AXES["precision"], ("int8", "int4"))) == "int8, int4"
+    assert str(Domain(LANGUAGE.axes["precision"], ("int8", "int4"))) == "int8, int4"
     assert str(Space(()).searched) == "()"
 
 

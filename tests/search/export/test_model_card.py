@@ -8,7 +8,7 @@ import pytest
 import yaml
 from study_folder import entry
 
-from olivine.passes.recipe import compose
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.environment import ABSENT
 from olivine.search.export.model_card import card, runtime_pins
 
@@ -17,7 +17,7 @@ PINS = ("onnxruntime==1.31.1", "onnxruntime-genai==0.18.0", "numpy==2.4.6")
 
 
 def about(**changes: Any) -> dict[str, Any]:
-    recipe = compose({"precision": "int4", "block_size": 32, "threads": 2})
+    recipe = LANGUAGE.compose({"precision": "int4", "block_size": 32, "threads": 2})
     return {
         "model": {
             "name": "some/model",
@@ -98,7 +98,7 @@ def test_text_that_was_learned_from_is_named() -> None:
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])
 def test_a_provider_that_genai_cannot_run_has_no_pins_and_the_card_says_so(provider: str) -> None:
     assert runtime_pins(provider, VERSIONS) == ()
-    recipe = compose({"provider": provider, "precision": "fp32"})
+    recipe = LANGUAGE.compose({"provider": provider, "precision": "fp32"})
     assert f"no build for the provider {provider}" in card(about(recipe=recipe.to_json()), "")
 
 

@@ -11,8 +11,8 @@ import yaml
 from rich.console import Console
 
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError, UsageError
-from olivine.passes.recipe import canonical
 from olivine.passes.sources.model_shape import Weights, count_weights
 from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
@@ -77,8 +77,8 @@ def test_sizes_of_the_demo_model_are_near_the_measured_ones() -> None:
     assert plan.estimate is not None
     assert plan.estimate.float_bytes == pytest.approx(657e6, rel=0.02)
     weights = count_weights(resolve("demo:smollm2-135m-instruct"))
-    int4 = artifact_bytes(weights, canonical({"precision": "int4"}), 4)
-    int8 = artifact_bytes(weights, canonical({"precision": "int8"}), 4)
+    int4 = artifact_bytes(weights, LANGUAGE.canonical({"precision": "int4"}), 4)
+    int8 = artifact_bytes(weights, LANGUAGE.canonical({"precision": "int8"}), 4)
     assert int4 == pytest.approx(203e6, rel=0.1)
     assert int8 == pytest.approx(270e6, rel=0.1)
     assert plan.estimate.ram_bytes > 2 * plan.estimate.float_bytes
@@ -87,10 +87,10 @@ def test_sizes_of_the_demo_model_are_near_the_measured_ones() -> None:
 def test_head_and_embedding_have_sizes_of_their_own() -> None:
     weights = Weights(total=3000, embedding=1000, vocabulary=100)
     base: dict[str, Scalar] = {"precision": "int8", "block_size": 32}
-    assert artifact_bytes(weights, canonical({"precision": "fp32"}), 4) == 12_000
-    assert artifact_bytes(weights, canonical(base), 4) == 2 * 1000 * 1.125 + 4000
-    assert artifact_bytes(weights, canonical(base | {"lm_head": "fp32"}), 4) == 1125 + 2 * 4000
-    assert artifact_bytes(weights, canonical(base | {"embedding": "int4"}), 4) == 2 * 1125 + 625
+    assert artifact_bytes(weights, LANGUAGE.canonical({"precision": "fp32"}), 4) == 12_000
+    assert artifact_bytes(weights, LANGUAGE.canonical(base), 4) == 2 * 1000 * 1.125 + 4000
+    assert artifact_bytes(weights, LANGUAGE.canonical(base | {"lm_head": "fp32"}), 4) == 1125 + 2 * 4000
+    assert artifact_bytes(weights, LANGUAGE.canonical(base | {"embedding": "int4"}), 4) == 2 * 1125 + 625
 
 
 def test_a_tied_head_is_counted_as_the_graph_has_it(tiny_llama: Path) -> None:

@@ -15,10 +15,10 @@ from rich.console import Console
 from tiny_study import tiny_config, write_text
 
 from olivine.evaluators.kernels.times import KernelTimes, Product
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed
 from olivine.passes.graph import linears, load_graph
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
-from olivine.passes.recipe import canonical, compose
 from olivine.passes.sources.layer_shapes import config_shapes
 from olivine.passes.sources.source import resolve
 from olivine.search.config.space import parse_space
@@ -114,13 +114,13 @@ MASKS = KernelMasks({SLOW8: "slow"})
     ],
 )
 def test_a_choice_is_masked_where_it_needs_a_slow_kernel(choice: dict[str, Any], reason: str | None) -> None:
-    assert MASKS.reason(canonical(choice)) == reason
+    assert MASKS.reason(LANGUAGE.canonical(choice)) == reason
 
 
 def test_int8_activations_need_their_kernel_beside_that_of_the_other_layers() -> None:
     choice = {"precision": "int4", "activations": "int8", "lm_head": "fp32"}
-    assert compose(choice).kernels == {DYNAMIC_INT8, GOOD4}
-    assert compose({"precision": "mixed", "activations": "int8"}).kernels >= {DYNAMIC_INT8, GOOD4}
+    assert LANGUAGE.compose(choice).kernels == {DYNAMIC_INT8, GOOD4}
+    assert LANGUAGE.compose({"precision": "mixed", "activations": "int8"}).kernels >= {DYNAMIC_INT8, GOOD4}
 
 
 def test_masks_survive_a_file(tmp_path: Path) -> None:

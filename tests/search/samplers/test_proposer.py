@@ -12,8 +12,8 @@ from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import Kernel
-from olivine.passes.recipe import compose
 from olivine.search.config.space import Space, parse_space
 from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.samplers.proposer import Proposal, Proposer, count_candidates, hash_seed
@@ -69,7 +69,7 @@ def tell(study: optuna.Study, space: Space, proposal: Proposal) -> None:
     space.suggest(trial)
     for name, value in proposal.sampler_attrs.items():
         study._storage.set_trial_system_attr(trial._trial_id, name, value)
-    trial.set_user_attr("recipe_key", compose(proposal.choice).key)
+    trial.set_user_attr("recipe_key", LANGUAGE.compose(proposal.choice).key)
     failed = proposal.choice.get("block_size") == 128 and proposal.choice["precision"] == "int8"
     trial.set_constraint("builds and runs", 1.0 if failed else 0.0)
     if failed:
@@ -89,7 +89,7 @@ def simulate(proposer: Proposer, study: optuna.Study, trials: int) -> list[str]:
         proposal = proposer.propose(study, len(study.trials), measured(study))
         if proposal is None:
             break
-        keys.append(compose(proposal.choice).key)
+        keys.append(LANGUAGE.compose(proposal.choice).key)
         tell(study, proposer.space, proposal)
     return keys
 
@@ -149,7 +149,7 @@ def test_ranges_are_exhausted_without_duplicates(sampler: str) -> None:
     for number in range(1, 9):
         proposal = proposer.propose(study, number, keys)
         assert proposal is not None
-        keys.add(compose(proposal.choice).key)
+        keys.add(LANGUAGE.compose(proposal.choice).key)
     assert len(keys) == 8
     assert proposer.propose(study, 9, keys) is None
 

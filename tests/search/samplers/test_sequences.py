@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +15,10 @@ import yaml
 from made_up_study import MadeUpStudy
 
 from olivine.evaluators.kernels.times import KernelTimes, Product
-from olivine.passes.graphs.catalog import compose as compose_graph
+from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
 from olivine.passes.quantize.expected_loss import LayerLoss
-from olivine.passes.recipe import compose
 from olivine.search.config.graph import parse_any
 from olivine.search.samplers.factory import make_proposer
 from olivine.search.samplers.kernel_masks import KernelMasks
@@ -42,7 +41,7 @@ LEARNING = {
     "lm_head": ["same", "int8"],
     "threads": 1,
 }
-GRAPH = {
+GRAPH_SPACE = {
     "fusion_level": ["none", "basic", "full"],
     "precision": ["fp32", "int8", "int4"],
     "algorithm": ["rtn", "k_quant"],
@@ -57,7 +56,7 @@ def language(space: Mapping[str, Any], sampler: str, trials: int, seed: int = 0,
 
 
 def graph(sampler: str, trials: int, seed: int = 0) -> dict[str, Any]:
-    return language(GRAPH, sampler, trials, seed, inputs={"shapes": {"s": {"sequence": 16}}})
+    return language(GRAPH_SPACE, sampler, trials, seed, inputs={"shapes": {"s": {"sequence": 16}}})
 
 
 def of_file(name: str, **space: Any) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def sequence(raw: dict[str, Any]) -> list[str]:
     """Keys of the recipes that a study proposes, in order."""
     config = parse_any(raw, "made-up.yaml")
     of_graph = "inputs" in raw
-    composing: Callable[[Mapping[str, Any]], Any] = compose_graph if of_graph else compose
+    composing = GRAPH.compose if of_graph else LANGUAGE.compose
     study = MadeUpStudy(config.search_space(), composing, config.objectives)
     for choice in config.enqueue:
         study.enqueue(choice)

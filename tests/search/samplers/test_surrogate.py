@@ -8,7 +8,8 @@ import optuna
 import pytest
 
 from olivine.passes.base import Scalar
-from olivine.passes.recipe import Recipe, compose
+from olivine.passes.catalog import LANGUAGE
+from olivine.passes.recipe import Recipe
 from olivine.search.config.constraints import parse_constraint
 from olivine.search.config.space import Space, parse_space
 from olivine.search.pareto import hypervolume
@@ -64,7 +65,13 @@ def guide(*constraints: str) -> SurrogateSelector:
 def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
     metrics: dict[str, Any] = {name: {"value": value} for name, value in truth(choice).items()}
     return TrialRecord(
-        number, "complete", "", dict(choice), compose(choice).to_json(), compose(choice).key, metrics=metrics
+        number,
+        "complete",
+        "",
+        dict(choice),
+        LANGUAGE.compose(choice).to_json(),
+        LANGUAGE.compose(choice).key,
+        metrics=metrics,
     )
 
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from olivine.passes.recipe import canonical
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.selection.ablation import without_each
 
-BASE = canonical({"precision": "fp32"})
+BASE = LANGUAGE.canonical({"precision": "fp32"})
 
 
 def left_out(**choice: object) -> dict[str, object]:
-    full = canonical(choice)  # type: ignore[arg-type]
+    full = LANGUAGE.canonical(choice)  # type: ignore[arg-type]
     return {axis: changed[axis] for axis, changed in without_each(full, BASE)}
 
 
@@ -30,7 +30,7 @@ def test_what_builds_the_same_recipe_is_no_ingredient() -> None:
 
 
 def test_the_rest_of_the_choice_stays() -> None:
-    choice = canonical({"precision": "int4", "block_size": 128, "lm_head": "int8"})
+    choice = LANGUAGE.canonical({"precision": "int4", "block_size": 128, "lm_head": "int8"})
     changed = dict(without_each(choice, BASE))
     assert set(changed) == {"block_size", "lm_head"}
     assert changed["block_size"] == {**choice, "block_size": 32}

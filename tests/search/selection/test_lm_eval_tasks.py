@@ -72,7 +72,6 @@ def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
 ) -> None:
     asked = SimpleNamespace(load=lambda: SimpleNamespace(evaluate=lambda process, folder: []))
     monkeypatch.setattr("olivine.search.selection.lm_eval_tasks.asked_tasks", lambda given: asked)
-    monkeypatch.setattr("olivine.search.selection.lm_eval_tasks.Recipe.from_json", lambda steps: None)
     folder = write_study(tmp_path / "study")
     search = SimpleNamespace(
         config=SimpleNamespace(evaluation=SimpleNamespace(lm_eval=object())),

@@ -18,8 +18,8 @@ from study_folder import record
 from tiny_study import tiny_config, write_text
 
 from olivine.passes.artifact import write_atomic
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.passes.recipe import compose
 from olivine.passes.sources.source import Source
 from olivine.search.cli.main import parser
 from olivine.search.config.language import LanguageStudyConfig
@@ -55,7 +55,7 @@ def opened(config: LanguageStudyConfig, folder: StudyDir) -> Source:
 
 def measured(folder: StudyDir, *numbers: int) -> None:
     """Leave records, as if trials had ended."""
-    recipe = compose({"precision": "int8", "threads": 1})
+    recipe = LANGUAGE.compose({"precision": "int8", "threads": 1})
     for number in numbers:
         params = {"precision": "int8"} if number else {}
         folder.write_trial(replace(record(number), params=params, recipe=recipe.to_json(), recipe_key=recipe.key))

@@ -8,8 +8,7 @@ import pytest
 from tiny_graph import tiny_plain_yaml
 
 from olivine.passes.errors import UsageError
-from olivine.passes.graphs.graph_inputs import GraphInput
-from olivine.passes.graphs.quantize import read_feeds
+from olivine.passes.graphs.graph_inputs import GraphInput, read_feeds
 from olivine.search.config.graph import GraphStudyConfig, parse_plain
 from olivine.search.workloads.graph_samples import make_samples
 

@@ -14,8 +14,7 @@ import yaml
 from tiny_graph import labelled_rows, tiny_graph, tiny_plain_yaml, tiny_tokenizer, write_rows
 
 from olivine.passes.errors import UsageError
-from olivine.passes.graphs.graph_inputs import GraphInput
-from olivine.passes.graphs.quantize import read_feeds
+from olivine.passes.graphs.graph_inputs import GraphInput, read_feeds
 from olivine.search.cli.main import main
 from olivine.search.config.graph import GraphStudyConfig, parse_plain
 from olivine.search.records import StudyDir
