@@ -1,4 +1,4 @@
-"""Talk to a model folder: ``olivine chat``. Plain ONNX Runtime GenAI, as any user would run an export."""
+"""``olivine chat``: talk to a model folder, by plain ONNX Runtime GenAI as any user would run it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass
 class Conversation:
-    """A loaded model and what has been said.
+    """A loaded model and the turns so far.
 
     Attributes:
         model: the onnxruntime_genai model.
@@ -62,7 +62,7 @@ class Conversation:
         """Stream the answer to ``words``, piece by piece, with the folder's own search options.
 
         Args:
-            words: what the person says.
+            words: of the person.
             max_new_tokens: most tokens generated; fewer where the model's context ends.
             answer: filled in on the way.
 
@@ -108,9 +108,9 @@ def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console
 
     Args:
         folder: ONNX Runtime GenAI folder.
-        prompt: what to answer; None for a conversation.
+        prompt: to answer; None for a conversation.
         max_new_tokens: most tokens of an answer.
-        console: where questions are asked and answers go.
+        console: for questions and answers.
 
     Raises:
         UsageError: when the folder holds no model, or the prompt is empty or too long.
@@ -154,7 +154,7 @@ def load(folder: Path) -> Conversation:
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether the folder has a chat template, in a file of its own or in its tokenizer_config.json."""
+    """Tell whether the folder has a chat template, in a file of its own or in its tokenizer_config.json."""
     if (folder / "chat_template.jinja").is_file():
         return True
     path = folder / "tokenizer_config.json"

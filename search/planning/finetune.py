@@ -1,4 +1,4 @@
-"""``olivine finetune``: a checkpoint made better at a text of one's own, before a study makes it small and fast."""
+"""``olivine finetune``: train a checkpoint on a text of one's own, before a study makes it small and fast."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from olivine.passes.store.atomic_files import make_folder, put_folder, scratch
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.passes.transforms.finetune import Finetune, Training, Tuned, last_checkpoint, require_package, step_of
 
-#: Beside the checkpoint: what it was made of, and what the loss was before and after.
+#: File beside the checkpoint: the request, and the loss before and after.
 FILE = "finetune.json"
 _REQUEST = "request.json"
-#: Held-out pieces that are scored: more would take longer than training, and tell little more.
+#: Most held-out pieces that are scored: more would take longer than training, and narrow the intervals little.
 MOST_HELD_OUT = 64
 
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What was asked for.
+    """A checkpoint, the data, and how to train on it.
 
     Attributes:
         model: what :func:`olivine.passes.sources.source.resolve` takes.
         data: file, ``demo:news`` or id of a data set.
-        template: how a row becomes a text.
-        training: how it is trained.
+        template: makes a text of a row, such as ``{text}``.
+        training: steps, batch, rate and rank.
         longest: tokens of a piece of text.
         held_out: share of the different texts that is not trained on.
         data_config: the data set's configuration.
         data_split: its split.
         revision: of a hub model.
-        trust_remote_code: whether code that the checkpoint brings may run.
+        trust_remote_code: run code that the checkpoint brings.
     """
 
     model: str
@@ -61,7 +61,7 @@ class FinetuneRequest:
 
 
 def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> None:
-    """Train, and put the merged checkpoint at ``to`` with ``finetune.json``; the same command goes on after a stop.
+    """Train, and write the merged checkpoint to ``to`` with ``finetune.json``. The same command resumes after a stop.
 
     Raises:
         UsageError: when peft is not installed; for an existing folder, data that lacks a column of the template or is
@@ -76,31 +76,33 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
             f"{request.model} is an ONNX graph; fine-tuning takes a checkpoint, and the graph comes after it"
         )
     texts = read_rows(request.data, request.data_config, request.data_split).texts(request.template)
-    train, apart = held_apart(texts, request.held_out, request.training.seed)
+    train, held_out = held_apart(texts, request.held_out, request.training.seed)
     work = to.with_name(f"{to.name}-finetune")
     _claim(work, {**asdict(request), "model_key": source.key, "texts": digest(texts)})
     folder = materialized(source, Cache(cache_root())).path
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
-    learned, scored = pieces(train, tokenizer, request.longest), pieces(apart, tokenizer, request.longest)
+    learned, scored = pieces(train, tokenizer, request.longest), pieces(held_out, tokenizer, request.longest)
     if not learned or not scored:
         raise UsageError(f"--data: {request.data} has too few tokens to learn from and to hold out")
     scored = scored[:MOST_HELD_OUT]
     steps, batch = request.training.max_steps, request.training.batch_size
     tokens = sum(len(piece) for _, piece in learned)
-    _say(out, f"{len(train)} texts, {tokens} tokens in {len(learned)} pieces; {len(apart)} texts are held out")
+    _say(out, f"{len(train)} texts, {tokens} tokens in {len(learned)} pieces; {len(held_out)} texts are held out")
     _say(out, f"{steps} steps of {batch} pieces: {steps * batch / len(learned):.2g} times through them")
     if (last := last_checkpoint(work)) is not None:
-        _say(out, f"goes on from step {step_of(last)}")
+        _say(out, f"resumes at step {step_of(last)}")
     began = time.monotonic()
     first = 0 if last is None else step_of(last)
 
-    def told(step: int, loss: float) -> None:
-        each = (time.monotonic() - began) / max(1, step - first)
-        _say(out, f"step {step}/{steps}: loss {loss:.3f} nats a token, {each:.2g} s a step")
+    def report_step(step: int, loss: float) -> None:
+        step_s = (time.monotonic() - began) / max(1, step - first)
+        _say(out, f"step {step}/{steps}: loss {loss:.3f} nats a token, {step_s:.2g} s a step")
 
-    job = Finetune(request.training, request.trust_remote_code, told, lambda sentence: _say(out, f"{sentence} ..."))
+    job = Finetune(
+        request.training, request.trust_remote_code, report_step, lambda sentence: _say(out, f"{sentence} ...")
+    )
     to.parent.mkdir(parents=True, exist_ok=True)
     with scratch(to.parent, to.name) as new:
         try:
@@ -108,24 +110,24 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
         except KeyboardInterrupt:
             last = last_checkpoint(work)
             where = "the beginning" if last is None else f"step {step_of(last)}"
-            _say(out, f"stopped; the same command goes on from {where} ({work})")
+            _say(out, f"stopped; the same command resumes at {where} ({work})")
             raise
-        held_out = _losses(tuned, scored)
+        losses = _losses(tuned, scored)
         report = {
             "request": asdict(request),
             "model_key": source.key,
-            "texts": {"trained": len(train), "held_out": len(apart)},
+            "texts": {"trained": len(train), "held_out": len(held_out)},
             "pieces": {"trained": len(learned), "held_out": len(scored)},
             "tokens": {"trained": tokens, "held_out": sum(len(p) - 1 for _, p in scored)},
             "trained_weights": tuned.trained_weights,
-            "training_loss": [list(one) for one in tuned.losses],
-            "held_out_loss": held_out,
+            "training_loss": [list(pair) for pair in tuned.losses],
+            "held_out_loss": losses,
             "versions": {name: version(name) for name in ("olivine", "torch", "transformers", "peft")},
         }
         (new / FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")
         put_folder(new, to)
     shutil.rmtree(work)
-    _tell(held_out, to, out)
+    _say_losses(losses, to, out)
 
 
 def _check_target(to: Path, force: bool) -> None:
@@ -140,7 +142,7 @@ def _check_target(to: Path, force: bool) -> None:
 
 
 def _claim(work: Path, about: dict[str, Any]) -> None:
-    """Make the folder of checkpoints, or go on with that of the same request.
+    """Make the folder of checkpoints, or take the one that the same request has left.
 
     Raises:
         UsageError: when it belongs to another one.
@@ -148,11 +150,11 @@ def _claim(work: Path, about: dict[str, Any]) -> None:
     about = json.loads(json.dumps(about))
     path = work / _REQUEST
     if path.is_file():
-        made = json.loads(path.read_text(encoding="utf-8"))
-        if changed := [name for name in about if about[name] != made.get(name)]:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [name for name in about if about[name] != earlier.get(name)]:
             raise UsageError(
-                f"{work} holds an interrupted fine-tuning with another {', '.join(changed)}. Repeat its command to go "
-                "on with it, delete it, or give --to another folder."
+                f"{work} holds an interrupted fine-tuning with another {', '.join(changed)}. Repeat its command to "
+                "resume it, delete it, or give --to another folder."
             )
         return
     if work.exists() and any(work.iterdir()):
@@ -168,8 +170,8 @@ def _losses(tuned: Tuned, scored: Sequence[tuple[int, Sequence[int]]]) -> dict[s
     before, after = np.array(tuned.before), np.array(tuned.after)
 
     def mean(values: Any) -> dict[str, float]:
-        found: Interval = clustered_mean(_by_text(values, texts), _by_text(tokens, texts))
-        return {name: value for name, value in asdict(found).items() if np.isfinite(value)}
+        interval: Interval = clustered_mean(_by_text(values, texts), _by_text(tokens, texts))
+        return {name: value for name, value in asdict(interval).items() if np.isfinite(value)}
 
     return {"before": mean(before), "after": mean(after), "difference": mean(after - before)}
 
@@ -179,7 +181,7 @@ def _by_text(values: Any, texts: Any) -> Any:
     return sums[np.unique(texts)]
 
 
-def _tell(losses: dict[str, dict[str, float]], to: Path, out: Console) -> None:
+def _say_losses(losses: dict[str, dict[str, float]], to: Path, out: Console) -> None:
     before, after, change = losses["before"], losses["after"], losses["difference"]
     span = f" ({change['low']:+.3f} to {change['high']:+.3f})" if "low" in change else ""
     verdict = "lower" if change.get("high", 0) < 0 else "higher" if change.get("low", 0) > 0 else "no difference found"

@@ -1,4 +1,4 @@
-"""``olivine provider add NAME``: an environment of its own for a provider, with pinned packages, by venv and pip."""
+"""``olivine provider add``: make an environment of its own for a provider, with pinned packages, by venv and pip."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from olivine.search.planning.doctor import provider_table
 
 
 class EnvironmentFailed(OlivineError):
-    """An environment that could not be made; the message ends with pip's last words."""
+    """An environment could not be made; the message ends with pip's last lines."""
 
 
 def add_provider(provider: str, to: Path | None, python: str, out: Console) -> int:
     """Make a provider's environment, and try the provider in it.
 
     Args:
-        provider: our word for it.
-        to: the folder to make; ``envs/NAME`` by default. One that is there is brought to the pinned versions.
+        provider: olivine's name of it.
+        to: the folder to make; ``envs/NAME`` by default. An existing environment gets the pinned versions.
         python: the interpreter that it is made from.
-        out: where the result is printed.
+        out: for the result.
 
     Returns:
         The exit code: 0 when the provider works in it, else 1.

@@ -1,4 +1,4 @@
-"""Which model a workflow of Olive is about, and where it runs; a workflow of another kind of model is refused."""
+"""Model and execution provider of a workflow of Olive; a workflow of another kind of model is refused."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from olivine.passes.errors import UsageError
-from olivine.search.planning.olive.workflow import Workflow, mapping, sequence
+from olivine.search.planning.olive.workflow import Notes, Workflow, mapping, sequence
 
-#: (place, sentence) pairs: what a part became, or why it has no counterpart.
-Notes = list[tuple[str, str]]
 _CAUSAL = re.compile(r"(text-generation|causal-lm|causallm)(-with-past)?", re.IGNORECASE)
 #: ``model_type`` of onnxruntime.transformers for models that generate no text; gpt2 stands for any decoder there.
 _OTHERS = ("bert", "bart", "vit", "swin", "clip", "unet", "vae", "sam2", "t5", "whisper", "conformer", "tnlr", "mmdit")
@@ -43,8 +41,8 @@ _PROVIDERS = {
 }
 
 
-def model_of(workflow: Workflow, kept: Notes, lost: Notes) -> dict[str, Any]:
-    """``model:`` and what belongs to it.
+def model_of(workflow: Workflow, notes: Notes) -> dict[str, Any]:
+    """``model:``, ``revision:`` and ``trust_remote_code:`` of a study.
 
     Raises:
         UsageError: when it is no causal language model, or none that can be fetched; the message says why.
@@ -59,7 +57,7 @@ def model_of(workflow: Workflow, kept: Notes, lost: Notes) -> dict[str, Any]:
             f"({given.get('model_script') or given.get('model_loader') or 'a loader'}). olivine takes a Hugging Face "
             "checkpoint, a GGUF file or an ONNX Runtime GenAI folder."
         )
-    kept.append(("input_model", f"model: {name}"))
+    notes.keep("input_model", f"model: {name}")
     raw: dict[str, Any] = {"model": name}
     arguments: dict[str, Any] = {}
     for source in (given, hugging):
@@ -69,19 +67,17 @@ def model_of(workflow: Workflow, kept: Notes, lost: Notes) -> dict[str, Any]:
         value = arguments.pop(key, None) or given.pop(key, None) or hugging.pop(key, None)
         if value:
             raw[key] = value if key == "revision" else bool(value)
-            kept.append((f"input_model.{key}", f"{key}: {str(raw[key]).lower()}"))
+            notes.keep(f"input_model.{key}", f"{key}: {str(raw[key]).lower()}")
     if (adapter := given.pop("adapter_path", None)) is not None:
-        lost.append(("input_model.adapter_path", f"merge the adapter {adapter} into the checkpoint first"))
+        notes.lose("input_model.adapter_path", f"merge the adapter {adapter} into the checkpoint first")
     for key in ("torch_dtype", "dtype"):
         if arguments.pop(key, None) is not None:
-            lost.append(
-                (f"input_model.{key}", "weights are read as they are stored, and exported as the provider needs")
-            )
+            notes.lose(f"input_model.{key}", "weights are read as they are stored, and exported as the provider needs")
     for key in arguments:
-        lost.append((f"input_model.load_kwargs.{key}", "weights are read from safetensors; no model class is loaded"))
+        notes.lose(f"input_model.load_kwargs.{key}", "weights are read from safetensors; no model class is loaded")
     for key in {**given, **hugging}:
         if key not in ("task", "model_class"):
-            lost.append((f"input_model.{key}", "the model builder knows inputs, outputs and attributes of a decoder"))
+            notes.lose(f"input_model.{key}", "the model builder knows inputs, outputs and attributes of a decoder")
     return raw
 
 
@@ -99,10 +95,10 @@ def _path(given: object) -> str:
 
 
 def _refuse_others(workflow: Workflow, hugging: Mapping[str, Any]) -> None:
-    """Refuse what generates no text, by everything that tells.
+    """Refuse a model that generates no text.
 
     Raises:
-        UsageError: naming what told.
+        UsageError: naming the part of the workflow that shows it.
     """
     kind = workflow.model_type
     task = str(workflow.model.get("task") or hugging.get("task") or "")
@@ -122,12 +118,12 @@ def _refuse_others(workflow: Workflow, hugging: Mapping[str, Any]) -> None:
     elif hugging.get("components") or workflow.model.get("model_components"):
         why = "it has several components"
     for flow in workflow.flows:
-        for one in flow:
-            word = str(one.params.get("model_type", "")).lower()
-            if one.kind in _FOREIGN_PASSES:
-                why = why or f"{one.place} is for {_FOREIGN_PASSES[one.kind]}"
-            elif one.kind == "orttransformersoptimization" and word in _OTHERS:
-                why = why or f"{one.place} optimizes a model of type '{word}'"
+        for olive_pass in flow:
+            word = str(olive_pass.params.get("model_type", "")).lower()
+            if olive_pass.kind in _FOREIGN_PASSES:
+                why = why or f"{olive_pass.place} is for {_FOREIGN_PASSES[olive_pass.kind]}"
+            elif olive_pass.kind == "orttransformersoptimization" and word in _OTHERS:
+                why = why or f"{olive_pass.place} optimizes a model of type '{word}'"
     if why:
         raise UsageError(
             f"The workflow has no causal language model: {why}. olivine searches builds of models that continue text, "
@@ -135,11 +131,11 @@ def _refuse_others(workflow: Workflow, hugging: Mapping[str, Any]) -> None:
         )
 
 
-def provider_of(workflow: Workflow, kept: Notes, lost: Notes) -> str:
-    """The provider of the target system: the first one that is known, a GPU's before the CPU's."""
+def provider_of(workflow: Workflow, notes: Notes) -> str:
+    """The provider of the target system: the first that olivine knows, others before the CPU's."""
     target = dict(workflow.target)
     kind = str(target.pop("type", "LocalSystem"))
-    devices, named = [], [str(one) for one in sequence(workflow.rest.get("execution_providers"))]
+    devices, named = [], [str(provider) for provider in sequence(workflow.rest.get("execution_providers"))]
     for accelerator in sequence(target.pop("accelerators", None)) or [target.pop("device", None)]:
         about = accelerator if isinstance(accelerator, Mapping) else {"device": accelerator}
         devices.append(str(about.get("device") or "").lower())
@@ -147,21 +143,18 @@ def provider_of(workflow: Workflow, kept: Notes, lost: Notes) -> str:
             named.append(str(provider[0] if isinstance(provider, list) and provider else provider))
     for provider in named:
         if provider not in _PROVIDERS:
-            lost.append(("systems", f"{provider}: the model builder makes no graphs for it, or olivine has not met it"))
+            notes.lose("systems", f"{provider}: the model builder makes no graphs for it, or olivine has not met it")
     usual = {"gpu": ["cuda"], "npu": ["qnn"]}.get(devices[0] if devices else "", ["cpu"])
-    found = list(dict.fromkeys(_PROVIDERS[one] for one in named if one in _PROVIDERS)) or (
-        usual if not named else ["cpu"]
-    )
-    chosen = next((one for one in found if one != "cpu"), "cpu")
-    kept.append(("systems", f"provider: {chosen}"))
-    for other in found:
+    known = list(dict.fromkeys(_PROVIDERS[provider] for provider in named if provider in _PROVIDERS))
+    providers = known or (["cpu"] if named else usual)
+    chosen = next((provider for provider in providers if provider != "cpu"), "cpu")
+    notes.keep("systems", f"provider: {chosen}")
+    for other in providers:
         if other != chosen:
-            lost.append(
-                ("systems", f"provider {other}: a study compares with one float base; run it again with {other}")
-            )
+            notes.lose("systems", f"provider {other}: a study compares with one float base; run it again with {other}")
     if "local" not in kind.lower():
-        lost.append(("systems", f"{kind}: a study runs where it is started; an environment is named by providers:"))
+        notes.lose("systems", f"{kind}: a study runs where it is started; an environment is named by providers:")
     for key in target:
         if key not in ("execution_providers", "name"):
-            lost.append((f"systems.{key}", "a study runs where it is started"))
+            notes.lose(f"systems.{key}", "a study runs where it is started")
     return chosen

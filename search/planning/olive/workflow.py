@@ -1,14 +1,14 @@
 """Microsoft Olive's workflow JSON, in all its shapes, as one frozen value.
 
 The schema changed over the years: sections were nested in ``config`` and ``engine`` and are flat now, a pass was one
-mapping and may be a list of alternatives, systems and evaluators are named or written where they are used. What is read
-here is what Olive's documentation and its published recipes show; nothing of the workflow is ever run.
+mapping and may be a list of alternatives, systems and evaluators are named or written where they are used. This module
+reads the shapes that Olive's documentation and its published recipes show. It runs nothing of a workflow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,33 @@ from olivine.passes.errors import UsageError
 from olivine.passes.sources.json_file import read_json
 from olivine.search.config.yaml_file import read_yaml
 
-#: Ways through alternatives that are followed: beyond, the search space has all their values anyway.
+#: Most ways through alternatives that are followed; the search space has all values of the others anyway.
 MOST_FLOWS = 64
-#: What belongs to a pass but is none of its parameters.
-_OF_A_PASS = ("type", "config", "disable_search", "host", "evaluator", "output_name", "clean_run_cache")
-#: Keys at the top that are read; the engine's own stand in ``engine`` in old files and at the top in new ones.
+#: Keys of a pass that are none of its parameters.
+_NO_PARAMETERS = ("type", "config", "disable_search", "host", "evaluator", "output_name", "clean_run_cache")
+#: Keys at the top with a field of their own. Old files have the engine's keys in ``engine``, new ones at the top.
 _READ = ("input_model", "systems", "data_configs", "evaluators", "passes", "pass_flows", "engine")
+
+
+@dataclass
+class Notes:
+    """What becomes of each part of a workflow, collected while it is converted.
+
+    Attributes:
+        kept: (place, what it became).
+        lost: (place, why it has no counterpart, and what stands in).
+    """
+
+    kept: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
+
+    def keep(self, place: str, became: str) -> None:
+        """Note what a part became."""
+        self.kept.append((place, became))
+
+    def lose(self, place: str, why: str) -> None:
+        """Note why a part has no counterpart."""
+        self.lost.append((place, why))
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,7 @@ class OlivePass:
 
     @property
     def place(self) -> str:
-        """Where it stands, for messages."""
+        """Its place in the workflow, for messages."""
         return f"passes.{self.name} ({self.type})"
 
 
@@ -114,7 +135,7 @@ def normalized(raw: Mapping[str, Any]) -> Workflow:
 
 def mapping(value: object) -> dict[str, Any]:
     """A mapping with text as keys, or an empty one."""
-    return {str(key): one for key, one in value.items()} if isinstance(value, Mapping) else {}
+    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {}
 
 
 def sequence(value: object) -> list[Any]:
@@ -125,14 +146,14 @@ def sequence(value: object) -> list[Any]:
 
 
 def flat(value: object, key: str = "config") -> dict[str, Any]:
-    """A section in which what stood in ``config`` stands beside its type, as new files have it."""
+    """A section whose nested ``config`` is merged into it, as new files have it."""
     section = mapping(value)
     inner = section.pop(key, None)
     return {**section, **mapping(inner)} if isinstance(inner, Mapping) or inner is None else {**section, key: inner}
 
 
 def _named(given: object, known: object) -> dict[str, Any]:
-    """A section that is written where it is used, or named; the only one there is where nothing is said."""
+    """A section that is written where it is used, or named; without either, the only one that there is."""
     if isinstance(given, Mapping):
         return flat(given)
     sections = mapping(known)
@@ -144,15 +165,15 @@ def _named(given: object, known: object) -> dict[str, Any]:
 def _data(given: object) -> dict[str, dict[str, Any]]:
     """Data configs by name: a list of named ones in new files, a mapping in old ones."""
     if isinstance(given, Mapping):
-        return {str(name): flat(one, "params_config") for name, one in given.items()}
-    found = [flat(one, "params_config") for one in sequence(given)]
-    return {str(one.get("name", index)): one for index, one in enumerate(found)}
+        return {str(name): flat(section, "params_config") for name, section in given.items()}
+    sections = [flat(section, "params_config") for section in sequence(given)]
+    return {str(section.get("name", index)): section for index, section in enumerate(sections)}
 
 
 def _flows(passes: object, named: object) -> tuple[tuple[OlivePass, ...], ...]:
     """Each way through the passes: one after another, or as ``pass_flows`` names them, alternatives apart."""
-    given = passes if isinstance(passes, Mapping) else {str(i): one for i, one in enumerate(sequence(passes))}
-    alternatives = {str(name): _alternatives(str(name), one) for name, one in given.items()}
+    by_name = passes if isinstance(passes, Mapping) else {str(i): entry for i, entry in enumerate(sequence(passes))}
+    alternatives = {str(name): _alternatives(str(name), entry) for name, entry in by_name.items()}
     orders = [[str(word) for word in sequence(flow)] for flow in sequence(named)] or [list(alternatives)]
     ways: Iterable[tuple[OlivePass, ...]] = (
         way for order in orders for way in product(*(alternatives[name] for name in order if alternatives.get(name)))
@@ -160,12 +181,11 @@ def _flows(passes: object, named: object) -> tuple[tuple[OlivePass, ...], ...]:
     return tuple(islice(ways, MOST_FLOWS))
 
 
-def _alternatives(name: str, given: object) -> list[OlivePass]:
-    found = []
-    for one in sequence(given):
-        settings = mapping(one)
-        inner = settings.get("config")
-        params = {key: value for key, value in settings.items() if key not in _OF_A_PASS} | mapping(inner)
+def _alternatives(name: str, entry: object) -> list[OlivePass]:
+    passes = []
+    for settings in map(mapping, sequence(entry)):
+        outer = {key: value for key, value in settings.items() if key not in _NO_PARAMETERS}
         searched = not bool(settings.get("disable_search", False))
-        found.append(OlivePass(name, str(settings.get("type", "")), params, searched))
-    return found
+        params = outer | mapping(settings.get("config"))
+        passes.append(OlivePass(name, str(settings.get("type", "")), params, searched))
+    return passes
