@@ -13,8 +13,8 @@ from olivine.passes.base import Axis, Choice, ExportPass
 from olivine.passes.errors import PassRefused, did_you_mean
 from olivine.passes.export.fusion_levels import FUSION_LEVELS
 from olivine.passes.export.genai_builder import run_builder, supported_architectures
+from olivine.passes.precisions import MIXED, is_integer
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.quantize.precisions import MIXED, is_integer
 
 
 def float_type(provider: str, precision: str) -> str:

@@ -22,10 +22,10 @@ from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.kernel import DYNAMIC_INT8, Kernel
+from olivine.passes.precisions import is_integer, is_mixed
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
-from olivine.passes.quantize.precisions import is_integer, is_mixed
 from olivine.passes.quantize.smoothing import smoothing_factors
 
 if TYPE_CHECKING:

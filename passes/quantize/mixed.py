@@ -24,6 +24,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import DYNAMIC_INT8, Kernel
+from olivine.passes.precisions import is_mixed
 from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code
 from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
@@ -32,7 +33,6 @@ from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
-from olivine.passes.quantize.precisions import is_mixed
 
 if TYPE_CHECKING:
     from olivine.passes.learn.calibrated import Calibrated

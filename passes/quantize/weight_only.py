@@ -21,12 +21,12 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import Kernel
+from olivine.passes.precisions import INTEGER_BITS, is_integer
 from olivine.passes.quantize.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
-from olivine.passes.quantize.precisions import INTEGER_BITS, is_integer
 
 if TYPE_CHECKING:
     from olivine.passes.learn.calibrated import Calibrated

@@ -12,7 +12,7 @@ from olivine.passes.export.genai_builder import supported_architectures
 from olivine.passes.sources.file_names import inside
 from olivine.passes.sources.json_file import read_json
 from olivine.passes.sources.weights.files import check_shards
-from olivine.passes.sources.weights.safetensors_stream import INDEX
+from olivine.passes.store.safetensors_stream import INDEX
 
 WEIGHTS = "*.safetensors"
 #: What a checkpoint is made of, beside its weights: configs, tokenizer, chat template.

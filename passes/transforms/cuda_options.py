@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from olivine.passes.base import Axis, Choice, ConfigPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
-from olivine.passes.quantize.precisions import INTEGER_BITS
+from olivine.passes.precisions import INTEGER_BITS
 
 WEIGHT_KERNELS = ("default", "fpa_intb")
 #: The block that fpA_intB has kernels for in the released packages; their own message says so.

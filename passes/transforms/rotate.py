@@ -26,7 +26,7 @@ import numpy as np
 from olivine.passes.artifact import link_or_copy
 from olivine.passes.base import Axis, CheckpointPass, Choice
 from olivine.passes.errors import PassRefused
-from olivine.passes.sources.weights.safetensors_stream import Planned, tensor_files, write_safetensors
+from olivine.passes.store.safetensors_stream import Planned, tensor_files, write_safetensors
 from olivine.passes.transforms.orthogonal import RandomHadamard
 
 _ATTENTION_IN, _MLP_IN = "input_layernorm", "post_attention_layernorm"

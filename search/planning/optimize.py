@@ -16,8 +16,8 @@ from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.errors import UsageError
 from olivine.passes.export.export import float_refusal
+from olivine.passes.precisions import MIXED, is_integer
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.quantize.precisions import MIXED, is_integer
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder
 from olivine.passes.store.cache import cache_root

@@ -13,7 +13,7 @@ from rich.text import Text
 from olivine.evaluators.latency.interleave import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.errors import SourceError
-from olivine.passes.sources.layer_shapes import config_shapes
+from olivine.passes.sources.model_shape import config_shapes
 from olivine.passes.sources.source import Source, resolve
 from olivine.search.builds.cache import cache_folder, limit_bytes
 from olivine.search.config.language import LanguageStudyConfig

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from olivine.passes.base import Scalar
+from olivine.passes.precisions import MIXED
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.quantize.precisions import MIXED
 
 #: The text that a study of a model of unknown origin is scored on.
 WIKITEXT = {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}

@@ -13,7 +13,7 @@ from typing import Any
 from olivine.passes.artifact import link_or_copy
 from olivine.passes.errors import SourceError
 from olivine.passes.sources.weights.safetensors_header import read_header
-from olivine.passes.sources.weights.safetensors_stream import INDEX, SINGLE
+from olivine.passes.store.safetensors_stream import INDEX, SINGLE
 
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
 #: Wrappers that write their own name into those of the weights, wherever they stand.

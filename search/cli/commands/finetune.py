@@ -43,7 +43,7 @@ def _rate(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     """Train, merge and score."""
-    from olivine.passes.transforms.finetune import Training
+    from olivine.passes.learn.finetune import Training
     from olivine.search.planning.finetune import FinetuneRequest, finetune
 
     training = Training(options.max_steps, options.batch_size, options.learning_rate, options.rank, options.seed)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from olivine.evaluators.metric import HEADLINES, METRICS
-from olivine.passes.quantize.precisions import is_uniform
+from olivine.passes.precisions import is_uniform
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import headline_metrics, interval_text, params_text, title, varying
 from olivine.search.report.study_view import StudyView

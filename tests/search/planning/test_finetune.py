@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from olivine.passes.errors import UsageError
+from olivine.passes.learn.finetune import Finetune, Training, last_checkpoint
 from olivine.passes.sources.source import resolve
 from olivine.passes.sources.weights.safetensors_header import read_header
-from olivine.passes.transforms.finetune import Finetune, Training, last_checkpoint
 from olivine.search.cli.main import main
 from olivine.search.planning.finetune import FILE, FinetuneRequest, finetune
 

@@ -19,7 +19,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed
 from olivine.passes.graph import linears, load_graph
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
-from olivine.passes.sources.layer_shapes import config_shapes
+from olivine.passes.sources.model_shape import config_shapes
 from olivine.passes.sources.source import resolve
 from olivine.search.config.space import parse_space
 from olivine.search.planning.plan import make_plan, plan_table

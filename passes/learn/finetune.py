@@ -20,7 +20,7 @@ from typing import Any
 from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.sources import checkpoint
-from olivine.passes.sources.weights.safetensors_stream import INDEX
+from olivine.passes.store.safetensors_stream import INDEX
 
 #: What the Trainer writes last into a checkpoint of its own: one without it was cut off.
 _STATE = "trainer_state.json"

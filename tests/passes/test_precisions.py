@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from olivine.passes.base import Scalar
-from olivine.passes.quantize.precisions import is_uniform
+from olivine.passes.precisions import is_uniform
 
 
 @pytest.mark.parametrize(
