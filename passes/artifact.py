@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from olivine.passes.store.atomic_files import aside
 
 GENAI_CONFIG = "genai_config.json"
 #: What an export adds to a model: its manifest, its card and the picture of the front that it was chosen from.
@@ -48,24 +45,6 @@ class ModelArtifact:
         """Bytes of the graph and its external data: what a deployment downloads beside the tokenizer."""
         graph = self.onnx_path().name
         return sum(p.stat().st_size for p in self.files() if p.name == graph or p.name.startswith(graph + "."))
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest(value: Any, length: int = 32) -> str:
-    """SHA-256 of a JSON value in canonical form, as the first ``length`` hex digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write aside, sync, rename, sync the folder: there is the old file or the new one, never half of it."""
-    with aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -18,16 +18,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
 
 from olivine.passes.kernel import Kernel
-
-if TYPE_CHECKING:
-    from olivine.passes.learn.calibrated import Calibrated
-    from olivine.passes.quantize.expected_loss import LayerLoss
-    from olivine.passes.quantize.layer_format import Format
 
 Scalar = str | int | float | bool
 Choice = Mapping[str, Scalar]
@@ -148,30 +143,6 @@ class GraphPass(Pass):
         Raises:
             PassRefused: when no node fits.
         """
-
-    def formats(self, losses: Mapping[str, LayerLoss]) -> Mapping[str, Format]:
-        """How the linear layers that this pass stores would be stored; none by default.
-
-        Args:
-            losses: path of every linear layer that no earlier pass has stored -> what formats are expected to cost it.
-
-        Returns:
-            Path -> format, None for a layer that stays float.
-        """
-        return {}
-
-    def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
-        """What the pipeline calls instead of :meth:`rewrite` where ``needs_calibration`` is true.
-
-        Args:
-            model: changed in place.
-            calibrated: what text has taught about the float graph that the stage started from; activations keep
-                their names.
-
-        Raises:
-            PassRefused: when no node fits, or an activation was not captured.
-        """
-        raise NotImplementedError(f"pass '{self.name}' says that it needs calibration, but does not take any")
 
 
 class ConfigPass(Pass):

@@ -10,10 +10,10 @@ from typing import Any
 from olivine.passes.base import Axis, Choice, Pass, Scalar
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.export.export import Export
-from olivine.passes.graphs.fuse import Fuse
-from olivine.passes.graphs.quantize import DynamicInt8, StaticInt8
+from olivine.passes.graphs.fuse import GraphFuse
+from olivine.passes.graphs.quantize import GraphDynamicQuantize, GraphStaticQuantize
 from olivine.passes.graphs.session_options import GraphSessionOptions
-from olivine.passes.graphs.weight_only import WeightOnly
+from olivine.passes.graphs.weight_only import GraphWeightOnlyQuantize
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.mixed import MixedQuantize
@@ -87,7 +87,7 @@ LANGUAGE = Catalog(
 )
 
 #: Graphs that are no decoder, and encoders.
-GRAPH = Catalog((Fuse, StaticInt8, DynamicInt8, WeightOnly, GraphSessionOptions))
+GRAPH = Catalog((GraphFuse, GraphStaticQuantize, GraphDynamicQuantize, GraphWeightOnlyQuantize, GraphSessionOptions))
 
 
 def read_recipe(steps: Sequence[Mapping[str, Any]]) -> Recipe:

@@ -1,7 +1,8 @@
-"""What the kernels of ONNX Runtime make of this machine's processor and its instructions."""
+"""This machine's processor: its cores, its name, and how its instructions add int8 products."""
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from functools import cache
@@ -9,6 +10,11 @@ from pathlib import Path
 
 _X86 = ("x86_64", "amd64", "i686", "i386")
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
 
 
 @cache

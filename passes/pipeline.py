@@ -23,18 +23,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.artifact import ModelArtifact, digest
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import CheckpointPass, ExportPass, GraphFacts, GraphFilePass, GraphPass, Pass, PassResult
 from olivine.passes.errors import PassRefused
 from olivine.passes.graphs.source import GraphSource
 from olivine.passes.learn.calibrated import Calibrated, Checkpoint
 from olivine.passes.learn.calibration import hessians_key
-from olivine.passes.quantize.expected_loss import LayerLoss, expected_losses
+from olivine.passes.quantize.expected_loss import expected_losses
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.onnx_source_rules import refuse_other_graph
 from olivine.passes.sources.source import Source
 from olivine.passes.stages import TOGETHER, apply_stage, form
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import digest
 
 
 @dataclass(frozen=True)

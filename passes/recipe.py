@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from olivine.passes.artifact import digest
 from olivine.passes.base import CheckpointPass, ExportPass, GraphFilePass, Pass
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.kernel import Kernel
+from olivine.passes.store.digests import digest
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from typing import Any
 
 import psutil
 
-from olivine.passes.cpu import cpu_name
+from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.sources.source import Source
-from olivine.passes.transforms.session_options import available_cores
 
 PACKAGES = (
     "olivine",

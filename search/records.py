@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
+from olivine.passes.store.atomic_files import write_atomic
 
 #: Of a study folder; raised whenever an older olivine could misread what a newer one writes.
 FORMAT = 1

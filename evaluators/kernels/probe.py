@@ -26,13 +26,13 @@ from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.evaluators.process.bootstrap import child_command
 from olivine.evaluators.process.lifecycle import how_it_ended, told_starter
 from olivine.evaluators.process.scheduling import STEADY_MEMORY
-from olivine.passes.artifact import digest, write_atomic
-from olivine.passes.cpu import cpu_identity
+from olivine.passes.cpu import available_cores, cpu_identity
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.kernel import Kernel
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import cache_root, scratch_folder
+from olivine.passes.store.digests import digest
 from olivine.passes.store.secrets import masked, without_secrets
-from olivine.passes.transforms.session_options import available_cores
 
 __all__ = ["Kernel", "KernelTimes", "probe_kernels"]
 

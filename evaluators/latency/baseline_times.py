@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from olivine.passes.artifact import write_atomic
+from olivine.passes.store.atomic_files import write_atomic
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
 from olivine.evaluators.stats import student
-from olivine.passes.artifact import digest
+from olivine.passes.store.digests import digest
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.quality.label_scores import Numbers, Score, accuracy
 from olivine.evaluators.stats import Interval, jackknife, proportion, student
-from olivine.passes.artifact import digest
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import aside
+from olivine.passes.store.digests import digest
 
 Prediction = Literal["argmax", "cosine"]
 

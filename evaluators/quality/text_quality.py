@@ -18,8 +18,8 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.messages import WindowScore
 from olivine.evaluators.quality import formulas as formulas
 from olivine.evaluators.stats import Floats, Interval, anytime_mean
-from olivine.passes.artifact import digest
 from olivine.passes.errors import OlivineError
+from olivine.passes.store.digests import digest
 
 #: A stop rule is not asked before this many windows.
 MIN_WINDOWS = 3

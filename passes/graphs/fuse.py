@@ -27,7 +27,7 @@ FUSED_AS = {
 
 
 @dataclass(frozen=True)
-class Fuse(GraphFilePass):
+class GraphFuse(GraphFilePass):
     """Merges nodes into the operators of ONNX Runtime.
 
     Attributes:
@@ -49,7 +49,7 @@ class Fuse(GraphFilePass):
     )
 
     @classmethod
-    def from_choice(cls, choice: Choice) -> Fuse | None:
+    def from_choice(cls, choice: Choice) -> GraphFuse | None:
         """No step for ``fusion_level: none``."""
         return None if choice["fusion_level"] == "none" else cls(str(choice["fusion_level"]))
 

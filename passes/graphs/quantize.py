@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import onnx
 
-from olivine.passes.artifact import digest
 from olivine.passes.base import Axis, Choice, GraphFacts, GraphFilePass
 from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graphs.graph_inputs import Feed, read_feeds
 from olivine.passes.graphs.quiet import errors_only
+from olivine.passes.store.digests import digest
 
 #: Products whose weights are constant; the embedding's operators are a choice of their own.
 PRODUCTS = ("MatMul", "Gemm", "Attention")
@@ -34,7 +34,7 @@ def integer_activations(choice: Choice) -> bool:
 
 
 @dataclass(frozen=True)
-class StaticInt8(GraphFilePass):
+class GraphStaticQuantize(GraphFilePass):
     """Weights in int8, activations in uint8 with ranges from calibration samples, in QDQ form.
 
     Attributes:
@@ -86,7 +86,7 @@ class StaticInt8(GraphFilePass):
     )
 
     @classmethod
-    def from_choice(cls, choice: Choice) -> StaticInt8 | None:
+    def from_choice(cls, choice: Choice) -> GraphStaticQuantize | None:
         """A step for ``activations: static`` alone."""
         if choice.get("activations") != "static":
             return None
@@ -157,14 +157,14 @@ class StaticInt8(GraphFilePass):
 
 
 @dataclass(frozen=True)
-class DynamicInt8(GraphFilePass):
+class GraphDynamicQuantize(GraphFilePass):
     """Weights in int8, activations in uint8 with ranges found at run time.
 
     Attributes:
         per_channel: each output channel of a weight has a scale of its own.
         float_down: products that read an activation function stay float.
         embedding: ``float`` or ``int8`` embedding tables.
-        reduce_range: weights have 7 bits; as :attr:`StaticInt8.reduce_range`.
+        reduce_range: weights have 7 bits; as :attr:`GraphStaticQuantize.reduce_range`.
     """
 
     per_channel: bool
@@ -186,7 +186,7 @@ class DynamicInt8(GraphFilePass):
     )
 
     @classmethod
-    def from_choice(cls, choice: Choice) -> DynamicInt8 | None:
+    def from_choice(cls, choice: Choice) -> GraphDynamicQuantize | None:
         """A step for ``activations: dynamic`` alone."""
         if choice.get("activations") != "dynamic":
             return None

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from olivine.passes.artifact import link_or_copy
 from olivine.passes.base import Axis, Choice, GraphFacts, GraphFilePass
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.cpu import available_cores
 
 SESSION = "session.json"
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 import onnx
 
-from olivine.passes.artifact import digest
 from olivine.passes.base import GraphFilePass
 from olivine.passes.errors import SourceError, did_you_mean
 from olivine.passes.graphs.encoder import export_encoder
@@ -19,6 +18,7 @@ from olivine.passes.sources import checkpoint
 from olivine.passes.sources.content_hash import content_sha256, files_digest
 from olivine.passes.sources.demo import MINILM, VIT_FOCUS, fetch, fetch_all
 from olivine.passes.sources.file_names import refuse_foreign_links
+from olivine.passes.store.digests import digest
 
 GRAPH_FILE = "model.onnx"
 #: Raised whenever the same source and recipe would give other bytes.

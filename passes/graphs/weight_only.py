@@ -26,7 +26,7 @@ def _weight_only(choice: Choice) -> bool:
 
 
 @dataclass(frozen=True)
-class WeightOnly(GraphFilePass):
+class GraphWeightOnlyQuantize(GraphFilePass):
     """Constant weights of MatMuls in blocks of integers (MatMulNBits); activations stay float.
 
     Attributes:
@@ -49,7 +49,7 @@ class WeightOnly(GraphFilePass):
     )
 
     @classmethod
-    def from_choice(cls, choice: Choice) -> WeightOnly | None:
+    def from_choice(cls, choice: Choice) -> GraphWeightOnlyQuantize | None:
         """A step for integer weights below float activations."""
         if not _weight_only(choice):
             return None

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from olivine.passes.artifact import ModelArtifact, digest, link_or_copy
+from olivine.passes.artifact import ModelArtifact, link_or_copy
+from olivine.passes.cpu import available_cores
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.export.check import ort_errors, prompt
 from olivine.passes.graph import linears, load_graph
 from olivine.passes.store.cache import Cache
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.store.digests import digest
 
 if TYPE_CHECKING:
     import onnx

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.sources import checkpoint
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.safetensors_stream import INDEX
 
 #: What the Trainer writes last into a checkpoint of its own: one without it was cut off.

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from olivine.passes.artifact import ModelArtifact, digest
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import HEAD
 from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.learn.merged_layers import pieces
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import digest
 
 if TYPE_CHECKING:
     import torch

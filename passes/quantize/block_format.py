@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from olivine.passes.errors import UsageError, did_you_mean
-from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.packing import BlockCodes
 
 WIDTHS = (2, 4, 8)
 ALGORITHMS = ("rtn", "k_quant", "gptq")
@@ -55,7 +51,3 @@ class BlockFormat:
     def params(self) -> dict[str, Any]:
         """Plain values, for cache keys."""
         return asdict(self)
-
-    def quantize(self, weight: np.ndarray) -> BlockCodes:
-        """The codes of a float weight [K, N], for an algorithm that needs no text."""
-        return quantize_blocks(weight, self.bits, self.block_size, self.algorithm, self.symmetric)

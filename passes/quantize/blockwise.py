@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from olivine.passes.cpu import available_cores
 from olivine.passes.quantize.packing import BlockCodes
-from olivine.passes.transforms.session_options import available_cores
 
 if TYPE_CHECKING:
     import torch

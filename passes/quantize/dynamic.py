@@ -12,25 +12,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from olivine.passes.base import Axis, Choice, GraphPass
+from olivine.passes.base import Axis, Choice
 from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
 from olivine.passes.kernel import DYNAMIC_INT8, Kernel
+from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_integer, is_mixed
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern
+from olivine.passes.quantize.quantize_pass import QuantizePass
 from olivine.passes.quantize.smoothing import smoothing_factors
-
-if TYPE_CHECKING:
-    from olivine.passes.learn.calibrated import Calibrated
-    from olivine.passes.quantize.expected_loss import LayerLoss
 
 #: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.
 LAYER_GROUPS = {
@@ -47,7 +46,7 @@ _Activation = tuple[ir.Value, ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
-class DynamicQuantize(GraphPass):
+class DynamicQuantize(QuantizePass):
     """Quantize weights and activations of the chosen layers to int8.
 
     Attributes:

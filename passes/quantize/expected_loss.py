@@ -21,74 +21,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from olivine.passes.artifact import ModelArtifact, digest
+from olivine.passes.artifact import ModelArtifact
+from olivine.passes.cpu import available_cores
 from olivine.passes.graph import Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.gradients import gradients_key
 from olivine.passes.learn.merged_layers import Piece, pieces
-from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
+from olivine.passes.quantize.block_format import BLOCK_SIZES
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.gptq import feedback
 from olivine.passes.quantize.layer_format import DynamicInt8
+from olivine.passes.quantize.layer_loss import LayerLoss, blocks_key, dynamic_key
 from olivine.passes.quantize.smoothing import output_error
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.store.digests import digest
 
 #: Raised whenever the same format and text would give other predictions.
 VERSION = 4
-#: Squared step of a searched scale, relative to that of a block's whole range: what k-quant's search gains.
-SEARCHED = 0.9
 _FILE = "losses.json"
 _ROUNDING = 1 / 12
-
-
-@dataclass(frozen=True)
-class LayerLoss:
-    """What storing one layer costs, in nats per token.
-
-    Attributes:
-        path: of the layer, as in :attr:`Linear.path`.
-        k: input features.
-        n: output features.
-        blocks: ``"block size/sym|asym/learned|alone"`` -> loss if a block's whole range were one step.
-        dynamic: ``"largest code of a weight"``, with ``/smooth`` where the activation is -> loss of dynamic int8.
-    """
-
-    path: str
-    k: int
-    n: int
-    blocks: Mapping[str, float]
-    dynamic: Mapping[str, float]
-
-    @property
-    def weights(self) -> int:
-        """Number of weights."""
-        return self.k * self.n
-
-    def of(self, form: BlockFormat) -> float:
-        """Expected divergence of storing the weight in ``form``."""
-        key, share = _of_range(form)
-        return share * self.blocks[key]
-
-    def of_dynamic(self, form: DynamicInt8) -> float:
-        """Expected divergence of dynamic int8."""
-        return self.dynamic[_dynamic_key(form)]
-
-    @classmethod
-    def merged(cls, path: str, parts: Sequence[LayerLoss]) -> LayerLoss:
-        """Of a layer whose output features are those of ``parts``, which read the same: losses add up."""
-        blocks, dynamic = (
-            {key: sum(getattr(part, name)[key] for part in parts) for key in getattr(parts[0], name)}
-            for name in ("blocks", "dynamic")
-        )
-        return cls(path, parts[0].k, sum(part.n for part in parts), blocks, dynamic)
 
 
 def expected_losses(calibrated: Calibrated) -> dict[str, LayerLoss]:
@@ -151,7 +108,7 @@ def _of_layer(
         for smooth in (False, True):
             by = of_activation.get(layer.reads) if smooth else None
             error = output_error(weight, ranges, powers, top, by)
-            dynamic[_dynamic_key(DynamicInt8(top, smooth))] = 0.5 * float(error @ gradient)
+            dynamic[dynamic_key(DynamicInt8(top, smooth))] = 0.5 * float(error @ gradient)
     return LayerLoss(layer.path, k, n, losses_of_blocks(weight, hessian, gradient), dynamic)
 
 
@@ -172,7 +129,8 @@ def losses_of_blocks(weight: np.ndarray, hessian: np.ndarray, gradient_power: np
         starts = np.arange(0, len(weight), size)
         for (how, span), (learned, power) in product(spans.items(), heard.items()):
             of_blocks = np.add.reduceat(power, starts, dtype=np.float64) @ np.square(span, dtype=np.float64)
-            losses[f"{size}/{how}/{learned}"] = 0.5 * _ROUNDING * float(of_blocks @ gradient_power)
+            key = blocks_key(size, how == "sym", learned == "learned")
+            losses[key] = 0.5 * _ROUNDING * float(of_blocks @ gradient_power)
     return losses
 
 
@@ -191,20 +149,3 @@ def block_ranges(weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]
     """Lowest and highest weight of each block, float32 [blocks, N] of a weight [K, N]; K may be no multiple."""
     starts = np.arange(0, len(weight), size)
     return np.minimum.reduceat(weight, starts, axis=0), np.maximum.reduceat(weight, starts, axis=0)
-
-
-@cache
-def _of_range(form: BlockFormat) -> tuple[str, float]:
-    """Which of a layer's losses a format has, and the share of it that its steps leave."""
-    symmetric = not form.zero_points
-    levels: int = 2 ** (form.bits - 1) if symmetric else 2**form.bits - 1
-    searched = SEARCHED if form.algorithm == "k_quant" or (form.learns and not symmetric) else 1.0
-    return _key(form.block_size, symmetric, form.learns), searched / levels**2
-
-
-def _dynamic_key(form: DynamicInt8) -> str:
-    return f"{form.top}/smooth" if form.smooth else str(form.top)
-
-
-def _key(size: int, symmetric: bool, learned: bool) -> str:
-    return f"{size}/{'sym' if symmetric else 'asym'}/{'learned' if learned else 'alone'}"

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from olivine.passes.artifact import digest
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import HEAD, Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.merged_layers import Piece, pieces
 from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.blockwise import quantize_blocks
 from olivine.passes.quantize.gptq import Job, gptq_all
 from olivine.passes.quantize.packing import PackedCodes
+from olivine.passes.store.digests import digest
 
 #: Raised whenever the same format and text would give other codes.
 VERSION = 5
@@ -51,7 +52,7 @@ def layer_codes(layers: Sequence[Linear], form: BlockFormat, calibrated: Calibra
 
 
 def _now(layer: Linear, form: BlockFormat) -> PackedCodes:
-    return form.quantize(layer.array()).packed()
+    return quantize_blocks(layer.array(), form.bits, form.block_size, form.algorithm, form.symmetric).packed()
 
 
 @dataclass(frozen=True)

@@ -13,24 +13,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import onnx_ir as ir
 
-from olivine.passes.base import Axis, Choice, GraphPass
+from olivine.passes.base import Axis, Choice
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import Kernel
+from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import INTEGER_BITS, is_integer
 from olivine.passes.quantize.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
 from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.layer_format import Format
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
-
-if TYPE_CHECKING:
-    from olivine.passes.learn.calibrated import Calibrated
-    from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.quantize_pass import QuantizePass
 
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)
 #: Operators of layers that an earlier pass of the recipe has stored.
@@ -38,7 +37,7 @@ QUANTIZED = frozenset({"MatMulNBits", "MatMulIntegerToFloat"})
 
 
 @dataclass(frozen=True)
-class WeightOnlyQuantize(GraphPass):
+class WeightOnlyQuantize(QuantizePass):
     """Quantize weights in blocks; activations stay float.
 
     Attributes:

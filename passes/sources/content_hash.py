@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from olivine.passes.artifact import digest, sha256_file, write_atomic
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import cache_root
+from olivine.passes.store.digests import digest, sha256_file
 
 _SMALL_BYTES = 4_000_000
 _SETTLED_S = 2.0

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import SourceError
 from olivine.passes.sources.content_hash import content_sha256
 from olivine.passes.store.atomic_files import aside, make_folder, put_folder
 from olivine.passes.store.cache import cache_root
+from olivine.passes.store.digests import sha256_file
 
 _FETCH_TIMEOUT_S = 600
 

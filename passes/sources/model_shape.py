@@ -10,12 +10,12 @@ from olivine.passes.sources.source import Source
 
 #: Bytes of a weight.
 WIDTHS = {"float64": 8, "float32": 4, "fp32": 4, "float16": 2, "bfloat16": 2, "fp16": 2, "bf16": 2}
-#: The demo's weights after rotation, and its embedding: what is known of it before it is fetched.
-_DEMO_PARAMETERS, _DEMO_VOCABULARY, _DEMO_HIDDEN = 163_000_000, 49152, 576
 #: Share of the weights in the embedding, where no config.json tells.
 _EMBEDDING_SHARE = 0.1
+#: Input and output features of a linear layer.
 Shape = tuple[int, int]
-#: The demo model, before it is fetched.
+#: The demo's weights after rotation, and its config, before it is fetched.
+_DEMO_PARAMETERS = 163_000_000
 _DEMO = {
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -38,7 +38,7 @@ _NEEDED = _USUAL.keys() - {"num_key_value_heads"}
 
 @dataclass(frozen=True)
 class Weights:
-    """How many weights a model has, and where: ``total`` counts a tied head by itself, as the graph does."""
+    """Numbers of weights of a model, and of its words: ``total`` counts a tied head by itself, as the graph does."""
 
     total: float
     embedding: float
@@ -48,7 +48,7 @@ class Weights:
 def count_weights(source: Source) -> Weights:
     """Weights of the float graph, from the size of the checkpoint and its config.json."""
     if source.kind == "demo":
-        return Weights(_DEMO_PARAMETERS, _DEMO_VOCABULARY * _DEMO_HIDDEN, _DEMO_VOCABULARY)
+        return Weights(_DEMO_PARAMETERS, _DEMO["vocab_size"] * _DEMO["hidden_size"], _DEMO["vocab_size"])
     total = source.weight_bytes / WIDTHS.get(source.dtype, 2)
     config: Mapping[str, Any] = source.config or {}
     text: Mapping[str, Any] = config.get("text_config") or config
@@ -65,8 +65,8 @@ def config_shapes(source: Source | None) -> list[Shape]:
     Args:
         source: the model; None, or one that has no such config, stands for a usual model.
     """
-    known: Mapping[str, Any] = (source.config if source is not None else None) or {}
-    config = _DEMO if source is not None and source.kind == "demo" else known.get("text_config") or known
+    whole: Mapping[str, Any] = (source.config if source is not None else None) or {}
+    config = _DEMO if source is not None and source.kind == "demo" else whole.get("text_config") or whole
     if not config.keys() >= _NEEDED:
         config = _USUAL
     hidden, inner, heads = (int(config[n]) for n in ("hidden_size", "intermediate_size", "num_attention_heads"))

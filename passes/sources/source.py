@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from olivine.passes.artifact import GENAI_CONFIG, digest, link_or_copy
+from olivine.passes.artifact import GENAI_CONFIG, link_or_copy
 from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
 from olivine.passes.sources import checkpoint, demo, genai_folder, hub
 from olivine.passes.sources.content_hash import content_sha256, files_digest
@@ -29,6 +29,7 @@ from olivine.passes.sources.license import license_of_folder
 from olivine.passes.sources.weights.files import WeightFiles
 from olivine.passes.sources.weights.fit import check_fit
 from olivine.passes.store.cache import cache_root
+from olivine.passes.store.digests import digest
 from olivine.passes.transforms.rotate import Rotate
 
 Kind = Literal["hub", "checkpoint", "gguf", "onnx", "demo"]

@@ -44,6 +44,12 @@ def aside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_atomic(path: Path, text: str) -> None:
+    """Write aside, sync, rename, sync the folder: there is the old file or the new one, never half of it."""
+    with aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, where they are not there; after a power loss they still are."""
     if not folder.is_dir():

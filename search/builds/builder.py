@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import BuildFailed
-from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import Cache

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.process.lifecycle import begin
-from olivine.passes.artifact import write_atomic
 from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.errors import OlivineError, unwritable
 from olivine.passes.graphs.source import find_plain
 from olivine.passes.pipeline import Built as Made
 from olivine.passes.pipeline import build, forecast
 from olivine.passes.sources.source import resolve
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.shared_builds import SharedBuilds
 from olivine.search.builds.messages import BuildAnswer, BuildRefused, Built, ExpectedLosses

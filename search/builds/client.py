@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from olivine.passes.artifact import ModelArtifact, write_atomic
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import BuildFailed, OlivineError
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.messages import BuildRefused, Built, ExpectedLosses
 from olivine.search.builds.process import BuildProcess

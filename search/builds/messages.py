@@ -9,7 +9,7 @@ from typing import Any
 from olivine.evaluators.process.messages import read
 from olivine.passes import errors
 from olivine.passes.errors import OlivineError
-from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_loss import LayerLoss
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from olivine.evaluators.data.text_source import tokenize
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.unpruned import open_scored
 from olivine.evaluators.providers.interpreters import options_for
-from olivine.passes.artifact import ABOUT, ModelArtifact, sha256_file
+from olivine.passes.artifact import ABOUT, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import put_folder, scratch
 from olivine.passes.store.cache import scratch_folder
+from olivine.passes.store.digests import sha256_file
 from olivine.passes.transforms.prune_head import is_pruned
 from olivine.search.builds.calibration_text import Calibration
 from olivine.search.export.model_card import card

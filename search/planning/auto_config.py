@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from olivine.evaluators.data.text_source import TextSource, splits
-from olivine.passes.cpu import cpu_name
+from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
-from olivine.passes.transforms.session_options import available_cores
 from olivine.search.config.language import LanguageStudyConfig, StopConfig, parse_config
 from olivine.search.planning.estimate import Durations, durations, memory_bytes
 from olivine.search.planning.machine_speed import MachineRates

@@ -16,10 +16,9 @@ from rich.text import Text
 from olivine.evaluators.providers.interpreters import interpreter
 from olivine.evaluators.providers.session import CPU
 from olivine.evaluators.providers.state import ProviderState, provider_state
-from olivine.passes.cpu import cpu_name
+from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.cache import cache_root
-from olivine.passes.transforms.session_options import available_cores
 from olivine.search.environment import PACKAGES, installed
 from olivine.search.planning.machine_speed import free_disk_bytes
 

@@ -16,13 +16,13 @@ from rich.console import Console
 
 from olivine.evaluators.data.training_rows import held_apart, pieces, read_rows
 from olivine.evaluators.stats import Interval, clustered_mean
-from olivine.passes.artifact import digest, write_atomic
 from olivine.passes.errors import UsageError
 from olivine.passes.learn.finetune import Finetune, Training, Tuned, last_checkpoint, require_package, step_of
 from olivine.passes.pipeline import materialized
 from olivine.passes.sources.source import resolve
-from olivine.passes.store.atomic_files import make_folder, put_folder, scratch
+from olivine.passes.store.atomic_files import make_folder, put_folder, scratch, write_atomic
 from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.store.digests import digest
 
 #: File beside the checkpoint: the request, and the loss before and after.
 FILE = "finetune.json"

@@ -12,14 +12,13 @@ import yaml
 from rich.console import Console
 
 from olivine.evaluators.metric import HEADLINES
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.errors import UsageError
 from olivine.passes.export.export import float_refusal
 from olivine.passes.precisions import MIXED, is_integer
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import Source, resolve
-from olivine.passes.store.atomic_files import make_folder
+from olivine.passes.store.atomic_files import make_folder, write_atomic
 from olivine.passes.store.cache import cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.config.language import LanguageStudyConfig, load_config, parse_config

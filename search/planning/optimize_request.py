@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.quantities import parse_duration, parse_share
 
 #: Target -> the metric that it makes an objective of.

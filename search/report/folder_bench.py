@@ -23,11 +23,11 @@ from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import alike
 from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.cpu import available_cores
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.genai_folder import refuse_native_code
 from olivine.passes.sources.json_file import read_json
 from olivine.passes.transforms.prune_head import is_pruned
-from olivine.passes.transforms.session_options import available_cores
 from olivine.search.report.folder_warnings import Results, bench_cautions
 from olivine.search.report.formatting import measured_text, title
 from olivine.search.report.verdict import verdict

@@ -12,7 +12,7 @@ from olivine.evaluators.latency.warnings import oversubscribed, too_short
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.providers.session import CPU
 from olivine.passes.artifact import GENAI_CONFIG
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.cpu import available_cores
 from olivine.search.export.folder import MANIFEST
 
 Results = Mapping[str, Sequence[Measurement]]

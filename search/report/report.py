@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.metric import TASK_METRICS
-from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.formatting import (

@@ -15,11 +15,11 @@ from typing import Protocol
 
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
-from olivine.passes.base import GraphPass
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.block_format import BlockFormat
-from olivine.passes.quantize.expected_loss import LayerLoss
 from olivine.passes.quantize.layer_format import Format
+from olivine.passes.quantize.layer_loss import LayerLoss
+from olivine.passes.quantize.quantize_pass import QuantizePass
 from olivine.passes.recipe import Recipe
 from olivine.search.config.space import Space
 
@@ -182,7 +182,7 @@ def layer_formats(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> dict[str, 
     left = dict(losses)
     stored: dict[str, tuple[Format, int]] = {}
     for step in recipe.passes():
-        if not isinstance(step, GraphPass):
+        if not isinstance(step, QuantizePass):
             continue
         for path, form in step.formats(left).items():
             stored[path] = (form, int(getattr(step, "accuracy_level", 0)))

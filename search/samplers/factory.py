@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from olivine.passes.catalog import LANGUAGE, read_recipe
+from olivine.passes.cpu import available_cores
 from olivine.passes.errors import PassRefused
-from olivine.passes.transforms.session_options import available_cores
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.records import TrialRecord

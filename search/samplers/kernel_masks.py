@@ -20,12 +20,12 @@ from typing import Any
 
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
+from olivine.passes.cpu import available_cores
 from olivine.passes.errors import BuildFailed
 from olivine.passes.kernel import FLOAT, Kernel
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.language import LanguageStudyConfig
 
 Shape = tuple[int, int]

@@ -10,8 +10,8 @@ import numpy as np
 from olivine.evaluators.latency.warnings import oversubscribed
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS, TASK_METRICS
+from olivine.passes.cpu import available_cores
 from olivine.passes.errors import OlivineError
-from olivine.passes.transforms.session_options import available_cores
 from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.goal import StudyConfig
 from olivine.search.pareto import nearest_misses

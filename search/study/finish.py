@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from olivine.evaluators.providers.interpreters import process_options
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import read_recipe
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.builds.calibration_text import Calibration
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.folder import export_model, rebuild_command

@@ -25,7 +25,7 @@ from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE, read_recipe
-from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.secrets import masked
 from olivine.search.builds.builder import Builder

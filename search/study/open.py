@@ -17,10 +17,9 @@ from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process import cgroup
 from olivine.evaluators.providers.interpreters import loop_of
-from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source, resolve
-from olivine.passes.store.atomic_files import make_folder, sweep_aside
+from olivine.passes.store.atomic_files import make_folder, sweep_aside, write_atomic
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
 from olivine.search.config.language import LanguageStudyConfig, load_config

@@ -8,9 +8,9 @@ from typing import Any
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import TASK_METRICS
-from olivine.passes.artifact import write_atomic
 from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.graph_folder import export_plain
 from olivine.search.records import TrialRecord

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 import optuna
 from optuna.trial import TrialState
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.graphs.source import GraphSource, find_plain
-from olivine.passes.store.atomic_files import make_folder, sweep_aside
+from olivine.passes.store.atomic_files import make_folder, sweep_aside, write_atomic
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, Cache
 from olivine.search.builds.cache import cache_folder
 from olivine.search.config.graph import GraphStudyConfig, load_any

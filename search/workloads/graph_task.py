@@ -14,10 +14,10 @@ from olivine.evaluators.data.rows import file_rows
 from olivine.evaluators.data.text_source import splits
 from olivine.evaluators.quality.label_scores import OF_CLASSES, SCORES, Numbers, Score, built_in
 from olivine.evaluators.quality.task_score import TaskScore
-from olivine.passes.artifact import digest
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput, write_feeds
 from olivine.passes.sources.content_hash import content_sha256
+from olivine.passes.store.digests import digest
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.task import TaskConfig
 from olivine.search.workloads.graph_text_feeds import TOKENIZER, text_feed, text_tokenizer

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.artifact import write_atomic
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import describe_environment
 
 ROOT = Path(__file__).parents[2]

@@ -30,13 +30,14 @@ from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.unpruned import UnprunedModel
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.stats import clustered_mean
-from olivine.passes.artifact import ModelArtifact, write_atomic
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
+from olivine.passes.cpu import available_cores
 from olivine.passes.pipeline import build
 from olivine.passes.sources.source import resolve
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache, cache_root
-from olivine.passes.transforms.session_options import available_cores
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
 from olivine.search.report.folder_bench import bench_folders

@@ -30,13 +30,15 @@ from front import SHARED, WINDOW_TOKENS, Choice, Subject, solve, word
 from low_rank import Training, float_model, student_of, train, write_folder
 
 from olivine.evaluators.stats import Interval, clustered_mean
-from olivine.passes.artifact import ModelArtifact, digest, write_atomic
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.catalog import LANGUAGE
+from olivine.passes.cpu import available_cores
 from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.pipeline import build, materialized
 from olivine.passes.sources.source import resolve
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.store.digests import digest
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
 from olivine.search.report.folder_bench import bench_folders

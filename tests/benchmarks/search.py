@@ -24,8 +24,8 @@ import optuna
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.search_table import TABLE, Table, read_table
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.catalog import LANGUAGE
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.pareto import Floats, hypervolume, minimised, nondominated
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.factory import AnyProposer

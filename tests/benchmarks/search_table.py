@@ -19,10 +19,10 @@ from typing import Any
 
 from rich.console import Console
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.recipe import Recipe
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.language import LanguageStudyConfig, load_config
 from olivine.search.config.space import Space
 from olivine.search.records import StudyDir, TrialRecord

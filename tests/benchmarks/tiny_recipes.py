@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tiny import tiny_checkpoint
 from tiny_study import write_text
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import OlivineError
 from olivine.passes.providers import PROVIDERS
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.language import LanguageStudyConfig, parse_config
 from olivine.search.environment import describe_environment
 from olivine.search.export.verify import verify_folder

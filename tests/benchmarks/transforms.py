@@ -24,7 +24,7 @@ import onnxruntime as ort
 import scipy.linalg
 from onnx import helper
 
-from olivine.passes.artifact import link_or_copy, write_atomic
+from olivine.passes.artifact import link_or_copy
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.export.check import prompt
 from olivine.passes.graph import Linear, linears, load_graph
@@ -35,6 +35,7 @@ from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
 from olivine.passes.quantize.expected_loss import losses_of_blocks
 from olivine.passes.quantize.smoothing import output_error
 from olivine.passes.sources.source import resolve
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 

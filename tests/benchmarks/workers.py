@@ -27,11 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from postgres import postgres_server
 from sleepy_worker import OBJECTIVES, SPACE, Sleepy
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.cpu import cpu_name
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.cpu import available_cores, cpu_name
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import installed
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import watcher_for

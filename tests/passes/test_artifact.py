@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olivine.passes.artifact import ModelArtifact, digest, link_or_copy, sha256_file, write_atomic
+from olivine.passes.artifact import ModelArtifact, link_or_copy
+from olivine.passes.store.atomic_files import write_atomic
+from olivine.passes.store.digests import digest, sha256_file
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

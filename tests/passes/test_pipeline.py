@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from olivine.passes import stages
-from olivine.passes.artifact import ModelArtifact, digest, sha256_file
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import CheckpointPass, ConfigPass, ExportPass, GraphPass, Scalar, WiringPass
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import BuildFailed, PassRefused, UsageError
@@ -25,6 +25,7 @@ from olivine.passes.sources.onnx_source_rules import refuse_other_graph
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store import cache as caching
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import digest, sha256_file
 
 PASSES = {cls.name: cls for cls in LANGUAGE.passes}
 #: A choice that takes every pass of the catalog.

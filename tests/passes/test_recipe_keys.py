@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tiny_graph import tiny_graph
 
-from olivine.passes.artifact import digest
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import GRAPH, LANGUAGE, read_recipe
 from olivine.passes.graphs.graph_inputs import graph_inputs, synthetic, write_feeds
 from olivine.passes.graphs.source import find_plain
 from olivine.passes.pipeline import build, stage_key
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import digest
 
 DYNAMIC: dict[str, Scalar] = {"precision": "int8", "activations": "dynamic"}
 STATIC: dict[str, Scalar] = {"precision": "int8", "activations": "static"}

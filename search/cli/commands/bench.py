@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Time the folders against the reference."""
-    from olivine.passes.artifact import write_atomic
+    from olivine.passes.store.atomic_files import write_atomic
     from olivine.search.report.folder_bench import bench_folders, bench_table, results_json
 
     reference = options.reference or options.folders[0]

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score the folders on a text, or on tasks where some are named."""
-    from olivine.passes.artifact import write_atomic
+    from olivine.passes.store.atomic_files import write_atomic
     from olivine.search.report.folder_bench import results_json
 
     results = _on_tasks(options) if options.tasks else _on_text(options)

@@ -10,8 +10,7 @@ from typing import Any
 
 import psutil
 
-from olivine.passes.cpu import cpu_name
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.cpu import available_cores, cpu_name
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.environment import gpu_names, installed
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from olivine.passes.base import Scalar
-from olivine.passes.cpu import int8_sums_saturate
-from olivine.passes.transforms.session_options import available_cores
+from olivine.passes.cpu import available_cores, int8_sums_saturate
 
 _THREADS = "threads"
 

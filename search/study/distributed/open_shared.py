@@ -12,8 +12,8 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from olivine.evaluators.metric import METRICS
-from olivine.passes.artifact import digest
 from olivine.passes.errors import UsageError
+from olivine.passes.store.digests import digest
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.records import StudyDir
 from olivine.search.study.distributed.heartbeat import BEAT_S, WorkerRegistry

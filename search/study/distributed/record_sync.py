@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.errors import UsageError
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.records import StudyDir, TrialRecord
 
 _TRIALS, _HANDOVER = "trials", "handover"

@@ -11,13 +11,13 @@ import onnx_ir
 import pytest
 from tiny import ARCHITECTURES
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.export import genai_builder
 from olivine.passes.export.deferred import DeferredFile, WrittenInPlace
 from olivine.passes.export.export import Export
 from olivine.passes.export.fusion_levels import FUSION_LEVELS
 from olivine.passes.export.genai_builder import supported_architectures
+from olivine.passes.store.digests import sha256_file
 
 TEXT = "The price of bread, and the bank of the river in the green winter."
 

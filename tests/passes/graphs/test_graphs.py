@@ -9,7 +9,6 @@ import onnxruntime as ort
 import pytest
 from tiny_graph import ROWS, tiny_graph
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.catalog import GRAPH
 from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import OlivineError, PassRefused, SourceError, UsageError
@@ -18,6 +17,7 @@ from olivine.passes.graphs.source import find_plain
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import sha256_file
 
 SIZES = {"batch": 3, "sequence": 8}
 DYNAMIC = {"precision": "int8", "activations": "dynamic"}

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.quantize.dynamic import (
@@ -24,6 +23,7 @@ from olivine.passes.quantize.dynamic import (
     quantize_activations,
 )
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+from olivine.passes.store.digests import sha256_file
 
 Rewrite = Callable[..., Any]
 Weights = dict[str, np.ndarray]

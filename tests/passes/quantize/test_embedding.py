@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.quantize.blockwise import quantize_blocks
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
+from olivine.passes.store.digests import sha256_file
 
 Rewrite = Callable[..., Any]
 Weights = dict[str, np.ndarray]

@@ -13,6 +13,7 @@ from olivine.passes.graph import linears
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.dynamic import REDUCED_TOP, DynamicQuantize, quantize_activations
 from olivine.passes.quantize.fold_division import fold_divisions
+from olivine.passes.quantize.layer_codes import layer_codes
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
 Rewrite = Callable[..., Any]
@@ -40,8 +41,8 @@ class Smoothed(DynamicQuantize):
             divisions = quantize_activations(model, [down], REDUCED_TOP, factors)
         if self.before == "blocks":  # type: ignore[attr-defined]
             form = BlockFormat(8, "rtn", 32, False)
-            stored = [Stored(one, form, lambda one=one: form.quantize(one.array())) for one in others]
-            store_in_blocks(model, stored, 0)
+            codes = layer_codes(others, form)
+            store_in_blocks(model, [Stored(layer, form, of) for layer, of in zip(others, codes, strict=True)], 0)
         if self.fold:  # type: ignore[attr-defined]
             fold_divisions(model, divisions)
 

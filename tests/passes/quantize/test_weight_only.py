@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from olivine.passes.artifact import ModelArtifact, sha256_file
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph, save_graph
 from olivine.passes.learn.calibrated import Calibrated
@@ -20,6 +20,7 @@ from olivine.passes.quantize.gptq import gptq
 from olivine.passes.quantize.packing import BlockCodes, unpack_bits
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import sha256_file
 
 MLP = "/model/layers.0/mlp"
 Rewrite = Callable[..., Any]

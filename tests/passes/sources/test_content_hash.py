@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.sources import content_hash as fingerprint
+from olivine.passes.store.digests import sha256_file
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError
 from olivine.passes.pipeline import build
@@ -21,6 +20,7 @@ from olivine.passes.sources import source
 from olivine.passes.sources.gguf import file as gguf_file
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.store.digests import sha256_file
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from power_loss import Disk
 
-from olivine.passes.artifact import write_atomic
-from olivine.passes.store.atomic_files import aside, aside_name, put_folder, scratch, sweep_aside
+from olivine.passes.store.atomic_files import aside, aside_name, put_folder, scratch, sweep_aside, write_atomic
 from olivine.passes.store.cache import Cache
 
 ARRIVED = pytest.mark.parametrize("arrived", ["nothing else", "all names"])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused
+from olivine.passes.store.digests import sha256_file
 from olivine.passes.store.safetensors_stream import tensor_files
 from olivine.passes.transforms.orthogonal import RandomHadamard
 from olivine.passes.transforms.rotate import Rotate

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.transforms.session_options import OPTIMIZATION_LEVELS, SessionOptions, available_cores
+from olivine.passes.cpu import available_cores
+from olivine.passes.transforms.session_options import OPTIMIZATION_LEVELS, SessionOptions
 
 CONFIG: dict[str, Any] = {
     "model": {

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from olivine.passes.errors import OlivineError, PassRefused
-from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.search.builds.messages import BuildRefused, Built, ExpectedLosses, parse
 
 BUILT = Built("/cache/artifacts/k/model", "k", ["onnx"], [{"name": "export", "params": {}}], 1)

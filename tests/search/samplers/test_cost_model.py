@@ -8,7 +8,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
-from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.search.config.language import parse_config
 from olivine.search.config.space import parse_space
 from olivine.search.samplers.cost_model import (

@@ -18,7 +18,7 @@ from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
-from olivine.passes.quantize.expected_loss import LayerLoss
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.search.config.graph import parse_any
 from olivine.search.samplers.factory import make_proposer
 from olivine.search.samplers.kernel_masks import KernelMasks

@@ -17,10 +17,10 @@ from rich.console import Console
 from study_folder import record
 from tiny_study import tiny_config, write_text
 
-from olivine.passes.artifact import write_atomic
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
+from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.cli.main import parser
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.export import trial as single

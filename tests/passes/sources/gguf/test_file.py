@@ -13,9 +13,9 @@ import torch
 from tiny_gguf import tiny_gguf
 from transformers import AutoModelForCausalLM
 
-from olivine.passes.artifact import sha256_file
 from olivine.passes.errors import SourceError
 from olivine.passes.sources.source import resolve
+from olivine.passes.store.digests import sha256_file
 
 Make = Callable[..., Path]
 IDS = torch.arange(4, 204)[None]
@@ -171,8 +171,8 @@ def test_scaling_that_transformers_has_no_word_for_is_refused(tiny_llama: Path, 
 
 
 def test_only_files_that_state_more_get_other_keys(tiny_llama: Path, tmp_path: Path) -> None:
-    from olivine.passes.artifact import digest
     from olivine.passes.sources.source import _converters
+    from olivine.passes.store.digests import digest
 
     plain = tiny_gguf(tiny_llama, tmp_path / "plain.gguf")
     assert resolve(str(plain)).key == digest(["gguf", sha256_file(plain), _converters()])

@@ -1,0 +1,40 @@
+"""QuantizePass: a graph pass that stores linear layers as integers, and may learn from calibration text."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from olivine.passes.base import GraphPass
+from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.quantize.layer_format import Format
+from olivine.passes.quantize.layer_loss import LayerLoss
+
+
+class QuantizePass(GraphPass):
+    """Stores linear layers as integers."""
+
+    @abstractmethod
+    def formats(self, losses: Mapping[str, LayerLoss]) -> Mapping[str, Format]:
+        """How the linear layers that this pass stores would be stored.
+
+        Args:
+            losses: path of every linear layer that no earlier pass has stored -> what formats are expected to cost it.
+
+        Returns:
+            Path -> format, None for a layer that stays float.
+        """
+
+    @abstractmethod
+    def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
+        """Change ``model`` as :meth:`rewrite` does, with what text has taught; called where ``needs_calibration``.
+
+        Args:
+            model: changed in place.
+            calibrated: of the float graph that the stage started from; activations keep their names.
+
+        Raises:
+            PassRefused: when no node fits, or an activation was not captured.
+        """
