@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.protocols import LoadedProcess
 from olivine.passes.artifact import GENAI_CONFIG
 
 
@@ -35,7 +35,7 @@ class Memory:
     name: ClassVar[str] = "memory"
     metrics: ClassVar[tuple[str, ...]] = ("model_bytes", "peak_rss_bytes", "gpu_memory_bytes", "load_ms")
 
-    def evaluate(self, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
+    def evaluate(self, candidate: LoadedProcess, reference: LoadedProcess) -> list[Measurement]:
         """Measure ``candidate``; ``reference`` is not used.
 
         Raises:

@@ -24,7 +24,7 @@ import numpy as np
 
 from olivine.evaluators.kernels.files import FLOATS
 from olivine.evaluators.process.lifecycle import begin
-from olivine.evaluators.providers.session import CPU
+from olivine.evaluators.process.servers.provider import CPU
 
 #: Rounds of a group: at least, at most, and for how long. Two more before them warm up.
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 6, 24, 0.2

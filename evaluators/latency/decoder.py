@@ -19,7 +19,7 @@ import numpy as np
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.core_placement import oddest
-from olivine.evaluators.latency.interleave import MIN_ROUNDS, Interleaver, Readings, TimedProcess, Visits
+from olivine.evaluators.latency.interleave import MIN_ROUNDS, Interleaver, Readings, Visits
 from olivine.evaluators.latency.speedup import (
     decode_speedup,
     e2e_speedup,
@@ -31,6 +31,7 @@ from olivine.evaluators.latency.speedup import (
 from olivine.evaluators.latency.warnings import core_cautions, timing_cautions
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.procfs import frequency_governor, stolen_s
+from olivine.evaluators.process.protocols import TimedProcess
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 
 #: Times as many rounds as needed that are taken at most, where many do not count.
@@ -151,7 +152,7 @@ class PairedDecoderLatency:
 
     def _rounds(
         self,
-        turns: Interleaver,
+        turns: Interleaver[TimedProcess],
         prompt: Sequence[int],
         readings: Sequence[Readings],
         rng: np.random.Generator,
@@ -185,7 +186,7 @@ class PairedDecoderLatency:
 
     def _round(
         self,
-        turns: Interleaver,
+        turns: Interleaver[TimedProcess],
         prompt: Sequence[int],
         readings: Sequence[Readings],
         rng: np.random.Generator,
@@ -196,7 +197,7 @@ class PairedDecoderLatency:
         _, start = turns.settle()
         distances = [start]
         for index in rng.permutation(len(readings)):
-            timing = turns.prefill(index, prompt, self.new_tokens)
+            timing = turns.pause_others(index).prefill(prompt, self.new_tokens)
             readings[index].ttft_ms.append(timing.ms[0])
             readings[index].foreign_cores.append(timing.foreign_cores)
             readings[index].process.append(process)
@@ -204,18 +205,18 @@ class PairedDecoderLatency:
         for _ in range(visits.count):
             distances += turns.settle()
             for index in rng.permutation(len(readings)):
-                readings[index].step_ms.append(turns.decode(index, visits.steps).ms)
+                readings[index].step_ms.append(turns.pause_others(index).decode(visits.steps).ms)
         distance = oddest([*distances, turns.look()])
         for each in readings:
             each.core_distance.append(distance)
 
-    def _wake(self, turns: Interleaver, prompt: Sequence[int], visits: Visits) -> None:
+    def _wake(self, turns: Interleaver[TimedProcess], prompt: Sequence[int], visits: Visits) -> None:
         """Let fresh processes run once."""
         for index in range(len(turns.processes)):
-            turns.prefill(index, prompt, self.new_tokens)
-            turns.decode(index, visits.steps)
+            turns.pause_others(index).prefill(prompt, self.new_tokens)
+            turns.pause_others(index).decode(visits.steps)
 
-    def _warm_up(self, turns: Interleaver, prompt: Sequence[int]) -> tuple[Visits, int, bool]:
+    def _warm_up(self, turns: Interleaver[TimedProcess], prompt: Sequence[int]) -> tuple[Visits, int, bool]:
         """Run rounds that do not count until no process is still getting faster, by its own times.
 
         Returns:
@@ -231,8 +232,8 @@ class PairedDecoderLatency:
             rounds += 1
             prefills, decodes = [], []
             for index in range(len(turns.processes)):
-                prefills += turns.prefill(index, prompt, self.new_tokens).ms
-                decodes.append(turns.decode(index, steps).ms)
+                prefills += turns.pause_others(index).prefill(prompt, self.new_tokens).ms
+                decodes.append(turns.pause_others(index).decode(steps).ms)
             now = [prefill + sum(decode) for prefill, decode in zip(prefills, decodes, strict=True)]
             steady = bool(last) and all(new > 0.95 * old for new, old in zip(now, last, strict=True))
             late = rounds >= MIN_WARMUP_ROUNDS and self.clock() - started > WARMUP_SHARE * self.max_seconds
@@ -242,7 +243,7 @@ class PairedDecoderLatency:
         step_ms = [float(np.median(decode)) for decode in decodes]
         return Visits.fit(sum(prefills), step_ms, self.new_tokens - 1), rounds, steady
 
-    def _precise(self, readings: Sequence[Readings], turns: Interleaver) -> bool:
+    def _precise(self, readings: Sequence[Readings], turns: Interleaver[TimedProcess]) -> bool:
         counted = turns.counted(readings[0].core_distance)
         return _half_width([process.of_rounds(counted) for process in readings]) <= self.half_width
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,12 +25,12 @@ from olivine.evaluators.latency.decoder import (
     PER_LOAD,
     PROCESS_SECONDS,
 )
-from olivine.evaluators.latency.interleave import MIN_ROUNDS, Interleaver, TimedProcess
+from olivine.evaluators.latency.interleave import MIN_ROUNDS, Interleaver
 from olivine.evaluators.latency.speedup import effective, lower_half_mean, neighbours, prefill_speedup, with_neighbours
 from olivine.evaluators.latency.warnings import core_cautions, timing_cautions
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.messages import Timing
 from olivine.evaluators.process.procfs import frequency_governor, stolen_s
+from olivine.evaluators.process.protocols import GraphProcess
 from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
 
 #: Milliseconds of a visit's first runs, which don't count, and of those that do, for the faster process.
@@ -38,14 +38,6 @@ COLD_MS, COUNTED_MS = 10.0, 20.0
 MAX_RUNS = 64
 #: Runs of each shape before anything counts.
 WARM_RUNS = 3
-
-
-class GraphProcess(TimedProcess, Protocol):
-    """A process whose graph runs on feeds."""
-
-    def run(self, feeds: Path, number: int, times: int) -> Timing:
-        """Time runs on one feed."""
-        ...
 
 
 @dataclass
@@ -62,12 +54,12 @@ class Rounds:
     process: list[int] = field(default_factory=list)
     core_distance: list[float] = field(default_factory=list)
 
-    def counted(self, turns: Interleaver) -> tuple[Floats, list[int]]:
+    def counted(self, turns: Interleaver[Any]) -> tuple[Floats, list[int]]:
         """[processes, shapes, rounds] milliseconds of the rounds that count, and their processes."""
         kept = turns.counted(self.core_distance)
         return np.array(self.ms)[:, :, kept], np.array(self.process)[kept].tolist()
 
-    def moved(self, turns: Interleaver) -> Floats:
+    def moved(self, turns: Interleaver[Any]) -> Floats:
         """[processes, shapes, rounds] milliseconds of the rounds that do not count."""
         found: Floats = np.array(self.ms)[:, :, ~turns.counted(self.core_distance)]
         return found
@@ -146,21 +138,20 @@ class PairedGraphLatency:
         seconds = max(PROCESS_SECONDS, PER_LOAD * sum(process.load_seconds for process in processes))
         return max(1, min(round(self.max_seconds / seconds), MAX_PROCESSES))
 
-    def _warm_up(self, turns: Interleaver, processes: Sequence[GraphProcess]) -> list[tuple[int, int]]:
+    def _warm_up(self, turns: Interleaver[GraphProcess], processes: Sequence[GraphProcess]) -> list[tuple[int, int]]:
         """Run every shape; returns (cold, counted) runs of a visit for each, by the faster process's time."""
         found = []
         for number in range(len(self.shapes)):
             fastest = math.inf
-            for index, process in enumerate(processes):
-                turns.alone(index)
-                fastest = min(fastest, *process.run(self.feeds, number, WARM_RUNS).ms)
+            for index in range(len(processes)):
+                fastest = min(fastest, *turns.pause_others(index).run(self.feeds, number, WARM_RUNS).ms)
             cold = min(math.ceil(COLD_MS / fastest), MAX_RUNS // 2)
             found.append((cold, min(math.ceil(COUNTED_MS / fastest), MAX_RUNS // 2)))
         return found
 
     def _rounds(
         self,
-        turns: Interleaver,
+        turns: Interleaver[GraphProcess],
         processes: Sequence[GraphProcess],
         runs: Sequence[tuple[int, int]],
         rounds: Rounds,
@@ -197,7 +188,7 @@ class PairedGraphLatency:
 
     def _round(
         self,
-        turns: Interleaver,
+        turns: Interleaver[GraphProcess],
         processes: Sequence[GraphProcess],
         runs: Sequence[tuple[int, int]],
         rounds: Rounds,
@@ -211,8 +202,7 @@ class PairedGraphLatency:
             distances += [arrival, start] if distances else [start]
             cold, counted = runs[number]
             for index in rng.permutation(len(processes)):
-                turns.alone(int(index))
-                ms = processes[index].run(self.feeds, int(number), cold + counted).ms
+                ms = turns.pause_others(int(index)).run(self.feeds, int(number), cold + counted).ms
                 rounds.ms[index][number].append(float(lower_half_mean(np.array(ms[cold:]))))
         rounds.core_distance.append(oddest([*distances, turns.look()]))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,13 @@ import numpy.typing as npt
 from olivine.evaluators.latency.core_distance import CoreDistance
 from olivine.evaluators.latency.core_placement import Placement
 from olivine.evaluators.latency.speedup import lower_half_mean
-from olivine.evaluators.process.client import ModelProcessFailed
-from olivine.evaluators.process.messages import Timing
+from olivine.evaluators.process.failure import ModelProcessFailed
+from olivine.evaluators.process.protocols import InterleavedProcess
 from olivine.evaluators.process.scheduling import own_cores, prompt_thread
 from olivine.evaluators.stats import Floats
 
 _Value = TypeVar("_Value")
+_Process = TypeVar("_Process", bound=InterleavedProcess)
 #: Rounds below this can't give a 95 % interval that is not just the extremes.
 MIN_ROUNDS = 8
 #: Rounds below this give no 95 % interval at all.
@@ -36,68 +37,8 @@ RESTING_SHARE = 0.3
 _NEAREST: dict[tuple[int, ...], float] = {}
 
 
-class TimedProcess(Protocol):
-    """Time a loaded model: :class:`olivine.evaluators.process.client.ModelProcess`, or a simulated one in tests."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of token ids."""
-        ...
-
-    @property
-    def load_seconds(self) -> float:
-        """How long the model took to load."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Threads of the model, 0 for as many as there are cores."""
-        ...
-
-    def keep_on(self, cores: Collection[int]) -> None:
-        """Let the thread that answers run on these cores alone."""
-        ...
-
-    def reserve(self, tokens: int) -> bool:
-        """Hold memory for prompts of so many tokens, 0 to give it back; whether all of it is held."""
-        ...
-
-    @property
-    def usable(self) -> bool:
-        """Whether it can take a request."""
-        ...
-
-    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
-        """Run a prompt to its first token."""
-        ...
-
-    def decode(self, steps: int) -> Timing:
-        """Generate further tokens."""
-        ...
-
-    def restart(self) -> None:
-        """Start a fresh process, without the model."""
-        ...
-
-    def reload(self) -> None:
-        """Load the model into it."""
-        ...
-
-    def pause(self) -> None:
-        """Let the process stand still until it is asked something, or resumed."""
-        ...
-
-    def resume(self) -> None:
-        """Let it run again."""
-        ...
-
-    def hurry(self, first: bool) -> bool:
-        """Let the process go before other programs, or no longer; whether the system let us."""
-        ...
-
-
 @dataclass
-class Interleaver:
+class Interleaver(Generic[_Process]):
     """Processes of which one runs at a time.
 
     Attributes:
@@ -106,7 +47,7 @@ class Interleaver:
         placement: of the cores, while processes of several threads are timed; None where it makes no difference.
     """
 
-    processes: Sequence[TimedProcess]
+    processes: Sequence[_Process]
     hurried: bool = False
     placement: Placement | None = None
     _cores: Sequence[int] = field(default_factory=own_cores)
@@ -133,9 +74,9 @@ class Interleaver:
                 if process.usable:
                     with suppress(ModelProcessFailed):  # who asks it next is told; what was measured is not lost
                         process.reserve(0)
-                process.hurry(False)
+                process.restore_priority()
                 if self.one_core:
-                    process.keep_on(self._cores)
+                    process.pin(self._cores)
 
     @contextmanager
     def _watched_cores(self, allowance_s: float) -> Iterator[None]:
@@ -214,25 +155,17 @@ class Interleaver:
         if self.one_core:
             core = int(rng.choice(self._cores))
             for process in self.processes:
-                process.keep_on({core})
+                process.pin({core})
 
     def reserve(self, tokens: int) -> bool:
         """Every process holds memory for prompts of so many tokens; whether each holds all of it."""
-        return all([self.alone(index).reserve(tokens) for index in range(len(self.processes))])
-
-    def prefill(self, index: int, tokens: Sequence[int], room: int) -> Timing:
-        """A prompt on the process of this index."""
-        return self.alone(index).prefill(tokens, room)
-
-    def decode(self, index: int, steps: int) -> Timing:
-        """Further tokens on the process of this index."""
-        return self.alone(index).decode(steps)
+        return all([self.pause_others(index).reserve(tokens) for index in range(len(self.processes))])
 
     def _hurry(self) -> None:
-        self.hurried = all([process.hurry(True) for process in self.processes])
+        self.hurried = all([process.raise_priority() for process in self.processes])
 
-    def alone(self, index: int) -> TimedProcess:
-        """The process of this index, which alone may run now."""
+    def pause_others(self, index: int) -> _Process:
+        """Let all processes but one stand still; returns that one, by its index."""
         for other, process in enumerate(self.processes):
             if other != index:
                 process.pause()

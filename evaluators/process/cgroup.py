@@ -1,8 +1,8 @@
 """Control groups: a bound on the memory of a child and of all that it starts, kept by the kernel (cgroups(7)).
 
 Where they are allowed (as root, in most containers, in a delegated systemd slice) a child that allocates faster than
-anyone watches is stopped by the kernel before the machine feels it. Where they are not, :meth:`MemoryGroup.create`
-gives None.
+the watch looks is stopped by the kernel before the machine feels it. Where they are not, :meth:`MemoryGroup.create`
+returns None.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 _NAME = re.compile(r"^olivine-(\d+)-\d+$")
 _numbers = count()
-#: What the kernel tells of this process: the groups it is in, and where they are mounted.
-_PROC = Path("/proc/self")
+#: The kernel's account of this process: the groups it is in, and where they are mounted.
+PROC = Path("/proc/self")
 
 
 @dataclass(frozen=True)
 class _Files:
-    """What the files of a group are called."""
+    """Names of the files of a group."""
 
     limit: str
     swap: str
@@ -42,12 +42,12 @@ class MemoryGroup:
     files: _Files
 
     @classmethod
-    def create(cls, limit_bytes: int) -> MemoryGroup | None:
-        """A group below our own, or None where the system does not let us."""
-        found = _own()
-        if found is None:
+    def create(cls, limit_bytes: int, proc: Path = PROC) -> MemoryGroup | None:
+        """Make a group below our own; None where the system does not allow it."""
+        own = _own(proc)
+        if own is None:
             return None
-        home, files = found
+        home, files = own
         group = cls(home / f"olivine-{os.getpid()}-{next(_numbers)}", files)
         try:
             if files is _V2:
@@ -63,7 +63,7 @@ class MemoryGroup:
         return group
 
     def add(self, pid: int) -> bool:
-        """Put a process into the group; whether that worked."""
+        """Put a process into the group; False where the system does not allow it."""
         try:
             (self.folder / "cgroup.procs").write_text(str(pid))
         except OSError:
@@ -80,8 +80,8 @@ class MemoryGroup:
 
     def peak_bytes(self) -> int:
         """The most that the group ever held, file pages included; 0 where the kernel does not say."""
-        found = self._read(self.files.peak).strip()
-        return int(found) if found.isdigit() else 0
+        text = self._read(self.files.peak).strip()
+        return int(text) if text.isdigit() else 0
 
     def close(self) -> None:
         """Remove the group; its processes have to be gone."""
@@ -95,44 +95,50 @@ class MemoryGroup:
             return ""
 
 
-def sweep() -> None:
+def sweep(proc: Path = PROC) -> None:
     """Remove groups that processes of ours which are gone have left."""
-    found = _own()
-    if found is None:
+    own = _own(proc)
+    if own is None:
         return
-    for folder in found[0].glob("olivine-*"):
+    for folder in own[0].glob("olivine-*"):
         match = _NAME.match(folder.name)
         if match and not Path(f"/proc/{match[1]}").exists():
             with suppress(OSError):  # somebody is still in it
                 folder.rmdir()
 
 
-def _own() -> tuple[Path, _Files] | None:
+def _own(proc: Path) -> tuple[Path, _Files] | None:
     """The group that this process is in, and its version; None without a memory controller."""
-    mounts, paths = _PROC / "mountinfo", _PROC / "cgroup"
-    if not mounts.exists() or not paths.exists():
+    mounts, groups = proc / "mountinfo", proc / "cgroup"
+    if not mounts.exists() or not groups.exists():
         return None
-    places = {}
-    for line in mounts.read_text().splitlines():
+    hierarchies = _mounted(mounts.read_text())
+    for line in groups.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for name in ("memory", ""):
+            if name not in controllers.split(",") or name not in hierarchies:
+                continue
+            home, files = _below(*hierarchies[name], path), _V1 if name else _V2
+            if home.is_dir() and (files is _V1 or "memory" in (home / "cgroup.controllers").read_text().split()):
+                return home, files
+    return None
+
+
+def _mounted(mounts: str) -> dict[str, tuple[str, Path]]:
+    """Hierarchy (``memory`` of version 1, or nothing for version 2) -> the part that is mounted, and the place."""
+    hierarchies = {}
+    for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         root, place = before.split()[3:5]
         if kind == "cgroup2":
-            places[""] = (root, Path(place))
+            hierarchies[""] = (root, Path(place))
         elif kind == "cgroup" and "memory" in options.split(","):
-            places["memory"] = (root, Path(place))
-    for line in paths.read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for name in ("memory", ""):
-            if name in controllers.split(",") and name in places:
-                home = _below(*places[name], path)
-                files = _V1 if name else _V2
-                if home.is_dir() and (files is _V1 or "memory" in (home / "cgroup.controllers").read_text().split()):
-                    return home, files
-    return None
+            hierarchies["memory"] = (root, Path(place))
+    return hierarchies
 
 
 def _below(root: str, place: Path, path: str) -> Path:
-    """Where the group ``path`` is, in a hierarchy of which the part from ``root`` on is mounted at ``place``."""
+    """Folder of the group ``path``, in a hierarchy of which the part from ``root`` on is mounted at ``place``."""
     inside = Path(path).is_relative_to(root)
     return place / (Path(path).relative_to(root) if inside else path.lstrip("/"))

@@ -1,6 +1,6 @@
-"""Keeping a child within its memory: the kernel's bound where it is allowed, and the parent's watch in any case.
+"""Limits on the memory of a child: the kernel's bound where it is allowed, and the parent's watch in any case.
 
-1. What counts is the resident set (VmHWM): weights that are mapped from a file are part of it. The parent reads it
+1. The resident set counts (VmHWM): weights that are mapped from a file are part of it. The parent reads it
    many times a second and ends the child that has passed its limit.
 2. A child may grow faster than that. Behind the limit, with some room, stands a control group, which the kernel keeps;
    where none may be made, a limit on private memory (RLIMIT_DATA), at which allocations fail.
@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
 
+from olivine.evaluators.process import procfs
 from olivine.evaluators.process.cgroup import MemoryGroup
-from olivine.evaluators.process.procfs import available_bytes, peak_rss_bytes, rss_bytes, total_bytes
 from olivine.passes.errors import Excess
 
 #: How often memory is read, with a limit and without one.
@@ -22,9 +24,29 @@ CALM_POLL_S = 0.1
 #: Room behind the limit for what no resident set holds, such as pages of files that are written.
 _ROOM = 1.25
 #: Private memory that is mapped and never touched: heaps of threads, reserved arenas.
-_UNTOUCHED = 1_000_000_000
+UNTOUCHED = 1_000_000_000
 #: Memory that the machine keeps: this share, within these bounds.
 _RESERVE_SHARE, _RESERVE_LEAST, _RESERVE_MOST = 0.03, 250_000_000, 1_000_000_000
+
+
+class MemoryReadings(Protocol):
+    """Readings of memory; :mod:`olivine.evaluators.process.procfs` has them."""
+
+    def rss_bytes(self, pid: int) -> int:
+        """Bytes that a process has resident."""
+        ...
+
+    def peak_rss_bytes(self, pid: int) -> int:
+        """The most bytes that it ever had resident."""
+        ...
+
+    def available_bytes(self) -> int:
+        """Bytes that programs can still get."""
+        ...
+
+    def total_bytes(self) -> int:
+        """Bytes of the machine."""
+        ...
 
 
 @dataclass
@@ -35,25 +57,40 @@ class MemoryWatch:
         pid: the child.
         limit: bytes that it may hold; None for as much as the machine can spare.
         group: its control group, where there is a limit and one may be made.
+        readings: of its memory and the machine's.
         peak: the most that it was seen to hold.
     """
 
     pid: int
     limit: int | None
-    group: MemoryGroup | None = field(default=None)
+    group: MemoryGroup | None = None
+    readings: MemoryReadings = procfs
     peak: int = 0
 
     @classmethod
-    def start(cls, pid: int, limit: int | None) -> MemoryWatch:
-        """Bound a child that has just been started."""
+    def start(
+        cls,
+        pid: int,
+        limit: int | None,
+        make_group: Callable[[int], MemoryGroup | None] = MemoryGroup.create,
+        untouched: int = UNTOUCHED,
+    ) -> Self:
+        """Bound a child that has just been started.
+
+        Args:
+            pid: the child.
+            limit: as the attribute.
+            make_group: makes a control group with so many bytes, or None where none may be made.
+            untouched: private memory that the child may map beyond the limit, where there is no group.
+        """
         if limit is None:
             return cls(pid, None)
-        group = MemoryGroup.create(int(limit * _ROOM))
+        group = make_group(int(limit * _ROOM))
         if group is not None and group.add(pid):
             return cls(pid, limit, group)
         if group is not None:
             group.close()
-        bound = int(limit * _ROOM) + _UNTOUCHED
+        bound = int(limit * _ROOM) + untouched
         try:
             resource.prlimit(pid, resource.RLIMIT_DATA, (bound, bound))
         except (OSError, ValueError):  # gone already, or a lower hard limit is set: then that one holds
@@ -62,38 +99,37 @@ class MemoryWatch:
 
     @property
     def poll_s(self) -> float:
-        """How long to wait between two looks."""
+        """Seconds between two looks."""
         return CALM_POLL_S if self.limit is None else POLL_S
 
     def excess(self) -> Excess | None:
-        """What the child holds too much, if it does."""
-        self.peak = max(self.peak, peak_rss_bytes(self.pid))
+        """Memory that the child holds beyond its limit, or beyond what the machine can spare; or None."""
+        self.peak = max(self.peak, self.readings.peak_rss_bytes(self.pid))
         if self.limit is not None and self.peak > self.limit:
             return Excess(self.peak, self.limit)
-        reserve, held = reserve_bytes(), rss_bytes(self.pid)
-        if held > reserve and (left := available_bytes()) < reserve:
+        reserve, held = self.reserve_bytes(), self.readings.rss_bytes(self.pid)
+        if held > reserve and (left := self.readings.available_bytes()) < reserve:
             return Excess(held, held - reserve + left, left)
         return None
 
     def room(self) -> int:
         """Bytes that the child may still take, by its limit and by what the machine can spare."""
-        spare = available_bytes() - reserve_bytes()
+        spare = self.readings.available_bytes() - self.reserve_bytes()
         if self.limit is not None:
-            spare = min(spare, self.limit - rss_bytes(self.pid))
+            spare = min(spare, self.limit - self.readings.rss_bytes(self.pid))
         return max(0, spare)
 
     def killed(self) -> Excess | None:
-        """Of a child that has died: what it held too much, when the kernel ended it for that."""
+        """Memory for which the kernel ended the child; None where it did not."""
         if self.group is None or self.limit is None or not self.group.killed():
             return None
         return Excess(max(self.peak, self.group.peak_bytes(), self.limit + 1), self.limit)
+
+    def reserve_bytes(self) -> int:
+        """Bytes that are left to the machine, whatever the child would like."""
+        return int(min(max(self.readings.total_bytes() * _RESERVE_SHARE, _RESERVE_LEAST), _RESERVE_MOST))
 
     def close(self) -> None:
         """Remove the control group; the child is gone."""
         if self.group is not None:
             self.group.close()
-
-
-def reserve_bytes() -> int:
-    """Memory that is left to the machine, whatever a child would like."""
-    return int(min(max(total_bytes() * _RESERVE_SHARE, _RESERVE_LEAST), _RESERVE_MOST))

@@ -1,19 +1,32 @@
-"""What a model's process answers, and how that is read: whatever a model has spoiled may answer anything."""
+"""The answers of model processes: one type a command, written by a server and read by the client.
+
+Imported by children under interpreters that have no olivine: the standard library alone. How the client reads them is
+in :mod:`olivine.evaluators.process.answers`.
+"""
 
 from __future__ import annotations
 
-import math
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import ClassVar
 
-_Answer = TypeVar("_Answer")
+
+class Message:
+    """JSON of a child process: a model may have spoiled it, so every field is of its very type, and numbers finite."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What loading a model told.
+class Done(Message):
+    """Tells whether the command could do its work."""
+
+    done: bool
+
+
+@dataclass(frozen=True)
+class Loaded(Message):
+    """A model that is ready.
 
     Attributes:
         load_ms: time to a usable model, in milliseconds, library imports not counted.
@@ -32,18 +45,18 @@ class Loaded:
     @property
     def runtime(self) -> str:
         """The flavours of ONNX Runtime that ran it, with their versions: ``onnxruntime 1.31.1``."""
-        return ", ".join(f"{name} {found}" for name, found in sorted(self.versions.items()) if name != "python")
+        return ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items()) if name != "python")
 
 
 @dataclass(frozen=True)
-class ProcessStats:
+class ProcessStats(Message):
     """Memory of the model's process.
 
     Attributes:
         rss_bytes: resident now.
         peak_rss_bytes: the most it ever had resident (VmHWM), or since the last :meth:`ModelProcess.reset_peak`.
         scored: whether quality was scored since the start: its logits are then part of the peak.
-        gpu_bytes: what the GPU holds more than before the model was loaded; None where it runs on none.
+        gpu_bytes: bytes on the GPU beyond those before the model was loaded; None where it runs on none.
     """
 
     rss_bytes: int
@@ -53,7 +66,7 @@ class ProcessStats:
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timing(Message):
     """Times of one visit to a process.
 
     Attributes:
@@ -66,7 +79,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class WindowScore:
+class WindowScore(Message):
     """One window of text under one model, against the base; sums in nats over ``tokens`` scored positions."""
 
     nll: float
@@ -77,7 +90,7 @@ class WindowScore:
 
 
 @dataclass(frozen=True)
-class OutputScore:
+class OutputScore(Message):
     """An output beside the base's.
 
     Attributes:
@@ -94,83 +107,35 @@ class OutputScore:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenIds(Message):
     """Token ids of a text."""
 
-    tokens: list[int]
+    ids: list[int]
 
 
 @dataclass(frozen=True)
-class Text:
-    """What a model wrote."""
+class GeneratedText(Message):
+    """The greedy continuation of a prompt, as text."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Endings:
-    """How likely a model finds given endings of a prompt; one entry per ending.
+class GeneratedTokens(Message):
+    """The next tokens of a greedy continuation, and whether it ends here: by an end token or for want of room."""
+
+    ids: list[int]
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Loglikelihoods(Message):
+    """Log-likelihoods of continuations of a prompt; one entry per continuation.
 
     Attributes:
-        logp: log-likelihood of all its tokens together, in nats.
+        nats: log-likelihood of all its tokens together.
         greedy: whether each of its tokens is the likeliest one.
     """
 
-    logp: list[float]
+    nats: list[float]
     greedy: list[bool]
-
-
-@dataclass(frozen=True)
-class Written:
-    """Tokens that a model wrote greedily, and whether it ends here: by an end token or for want of room."""
-
-    tokens: list[int]
-    done: bool
-
-
-@dataclass(frozen=True)
-class Done:
-    """Whether what was asked for is done."""
-
-    done: bool
-
-
-def read(kind: type[_Answer], found: object) -> _Answer:
-    """A dataclass from what JSON held, each field of the type that it says.
-
-    Raises:
-        ValueError: naming the first field that is missing, unknown or of another type; numbers have to be finite.
-    """
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{_short(found)} is no {kind.__name__}")  # noqa: TRY004 - the value of an answer
-    wanted = get_type_hints(kind)
-    for name in [*wanted, *found]:
-        if name not in wanted:
-            raise ValueError(f"a {kind.__name__} has no {name!r}")
-        if name not in found and not hasattr(kind, name):
-            raise ValueError(f"a {kind.__name__} without {name!r}")
-        if name in found and not _is(found[name], wanted[name]):
-            raise ValueError(f"a {kind.__name__} whose {name!r} is {_short(found[name])}")
-    return kind(**found)
-
-
-def _is(value: object, wanted: Any) -> bool:
-    origin, arguments = get_origin(wanted), get_args(wanted)
-    if wanted is Any:
-        return True
-    if origin is types.UnionType:
-        return any(_is(value, one) for one in arguments)
-    if origin is list:
-        return isinstance(value, list) and all(_is(one, arguments[0]) for one in value)
-    if origin in (dict, Mapping):
-        return isinstance(value, dict) and all(
-            _is(name, arguments[0]) and _is(one, arguments[1]) for name, one in value.items()
-        )
-    if wanted is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return type(value) is wanted
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,4 +1,4 @@
-"""What Linux tells of processes and of the machine: proc(5)."""
+"""Readings that Linux gives of processes and of the machine: proc(5)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """The most that a process has had resident (VmHWM); 0 for a process that has just ended."""
+    """The most bytes that a process ever had resident (VmHWM); 0 for a process that has just ended."""
     return _status_bytes(pid, "VmHWM")
 
 
 def rss_bytes(pid: int) -> int:
-    """What a process has resident now (VmRSS); 0 for a process that has just ended."""
+    """Bytes that a process has resident now (VmRSS); 0 for a process that has just ended."""
     return _status_bytes(pid, "VmRSS")
 
 
@@ -60,6 +60,6 @@ def stolen_s() -> float:
 
 
 def frequency_governor() -> str | None:
-    """How the kernel sets the first core's frequency; None where it does not, as in most virtual machines."""
+    """The kernel's rule for the first core's frequency; None where it has none, as in most virtual machines."""
     path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return path.read_text().strip() if path.is_file() else None

@@ -82,8 +82,8 @@ def set_niceness(pid: int, niceness: int) -> bool:
     return True
 
 
-def keep_on(pid: int, cores: Collection[int]) -> None:
-    """Let a process's first thread run on these cores alone, where the system knows of such a thing."""
+def pin(pid: int, cores: Collection[int]) -> None:
+    """Let the first thread of a process run on these cores alone, where the system can pin threads."""
     if hasattr(os, "sched_setaffinity"):
         with suppress(ProcessLookupError):  # it has just ended, as whoever asks it next is told
             os.sched_setaffinity(pid, cores)

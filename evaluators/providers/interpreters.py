@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.process.client import Loop
-from olivine.evaluators.providers.session import asked_provider
+from olivine.evaluators.process.servers.provider import asked_provider
 from olivine.evaluators.providers.state import ort_name
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.providers import PROVIDERS

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from olivine.evaluators.process.lifecycle import begin
-from olivine.evaluators.providers.session import CPU, CUDA, fallen_nodes, open_session
+from olivine.evaluators.process.servers.provider import CPU, CUDA, fallen_nodes, open_session
 
 #: Largest difference from the CPU's result that rounding to half precision explains, relative to the largest value.
 TOLERANCE = 2e-2

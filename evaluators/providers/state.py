@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from olivine.evaluators.process.bootstrap import child_command
+from olivine.evaluators.process.servers.provider import CPU, asked_provider
 from olivine.evaluators.providers.probe_graphs import probe_graphs
-from olivine.evaluators.providers.session import CPU, asked_provider
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 

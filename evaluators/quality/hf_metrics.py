@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import datasets
 import numpy as np
 
-from olivine.evaluators.process.scoring import bucketed_kl
+from olivine.evaluators.process.servers.scoring import bucketed_kl
 from olivine.evaluators.quality import formulas as formulas
 from olivine.evaluators.quality.offline_metric import OfflineMetric
 from olivine.evaluators.stats import Floats, Interval

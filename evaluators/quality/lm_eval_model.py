@@ -100,8 +100,8 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
                 tokens = tuple((context + continuation)[-(self.max_length + 1) : -1])
                 shared.setdefault(tokens, []).append(number)
         for tokens, numbers in shared.items():
-            found = self._process.endings(tokens, [requests[number][2] for number in numbers])
-            for number, logp, greedy in zip(numbers, found.logp, found.greedy, strict=True):
+            found = self._process.loglikelihoods(tokens, [requests[number][2] for number in numbers])
+            for number, logp, greedy in zip(numbers, found.nats, found.greedy, strict=True):
                 answers[number] = (logp, greedy)
                 if (text := requests[number][0]) is not None:
                     self.cache_hook.add_partial("loglikelihood", text, answers[number])
@@ -147,7 +147,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             end = self.tokenizer.decode(self.eot_token_id)
             stops = handle_stop_sequences(list(wanted.get("until") or []), eos=end)
             tokens = self.tok_encode(context)[-(self.max_length - room) :]
-            written = self._process.write(tokens, room, partial(self._stopped, stops))
+            written = self._process.generate_until(tokens, room, partial(self._stopped, stops))
             text = postprocess_generated_text(self._decoded(written), stop=stops, think_end_token=None)
             answers.append(str(text))
             self.cache_hook.add_partial("generate_until", (context, given), answers[-1])

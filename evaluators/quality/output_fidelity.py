@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
+from olivine.evaluators.process.failure import ModelProcessFailed
+from olivine.evaluators.process.protocols import OutputProcess
 from olivine.evaluators.stats import student
 from olivine.passes.store.digests import digest
 
@@ -41,7 +42,7 @@ class Fidelity:
     name: ClassVar[str] = "fidelity"
     metrics: ClassVar[tuple[str, ...]] = ("cosine_distance", "kl_divergence", "top1_agreement")
 
-    def evaluate(self, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
+    def evaluate(self, candidate: OutputProcess, reference: OutputProcess) -> list[Measurement]:
         """Run all samples; the base's outputs are stored once.
 
         Raises:

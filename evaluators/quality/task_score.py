@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.protocols import OutputProcess
 from olivine.evaluators.quality.label_scores import Numbers, Score, accuracy
 from olivine.evaluators.stats import Interval, jackknife, proportion, student
 from olivine.passes.errors import UsageError
@@ -18,14 +19,6 @@ from olivine.passes.store.atomic_files import aside
 from olivine.passes.store.digests import digest
 
 Prediction = Literal["argmax", "cosine"]
-
-
-class OutputProcess(Protocol):
-    """What a task needs of a process; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
-
-    def outputs(self, feeds: Path, count: int, path: Path, output: str | None) -> None:
-        """Write what the graph gives for the first feeds."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from olivine.evaluators.data.windows import Window
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.messages import WindowScore
+from olivine.evaluators.process.protocols import ScoringProcess
 from olivine.evaluators.quality import formulas as formulas
 from olivine.evaluators.stats import Floats, Interval, anytime_mean
 from olivine.passes.errors import OlivineError
@@ -35,18 +36,6 @@ class QualityGateFailed(OlivineError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class ScoringProcess(Protocol):
-    """What quality needs of a process; :class:`olivine.evaluators.process.client.ModelProcess` is one."""
-
-    def reference(self, windows: list[tuple[tuple[int, ...], int]], path: Path, top_k: int) -> None:
-        """Run the windows as the base and store what candidates are compared with."""
-        ...
-
-    def score(self, path: Path, window: int) -> WindowScore:
-        """Score one stored window."""
-        ...
 
 
 @dataclass(frozen=True)

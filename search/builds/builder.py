@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from olivine.passes.errors import BuildFailed
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
@@ -74,10 +73,7 @@ class Builder(BuildClient):
         """
         request = {**self.request(recipe), "calibration": self.calibration, "forecast": True}
         answer, _ = self.answer(self.ready(), request, "forecast", ExpectedLosses)
-        try:
-            return answer.by_path()
-        except ValueError as error:
-            raise BuildFailed(f"the build answered with {error}") from error
+        return answer.by_path()
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:

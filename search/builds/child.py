@@ -102,7 +102,7 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
         recipe, calibration = LANGUAGE.recipe(request["recipe"]), request.get("calibration")
         if request.get("forecast"):
             losses = forecast(source, recipe, cache, request["calibration"])
-            return ExpectedLosses([asdict(loss) for loss in losses.values()], peak_rss_bytes())
+            return ExpectedLosses(list(losses.values()), peak_rss_bytes())
         return _told(build(source, recipe, cache, calibration))
     except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
         found = unwritable(error) or error

@@ -6,14 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from olivine.evaluators.process.messages import read
+from olivine.evaluators.process.answers import read
+from olivine.evaluators.process.messages import Message
 from olivine.passes import errors
 from olivine.passes.errors import OlivineError
 from olivine.passes.quantize.layer_loss import LayerLoss
 
 
 @dataclass(frozen=True)
-class Built:
+class Built(Message):
     """A model in the cache.
 
     Attributes:
@@ -32,7 +33,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class BuildRefused:
+class BuildRefused(Message):
     """An error of ours, by the name of its class."""
 
     error: str
@@ -48,19 +49,15 @@ class BuildRefused:
 
 
 @dataclass(frozen=True)
-class ExpectedLosses:
+class ExpectedLosses(Message):
     """What every layer should lose in every format, each as a :class:`LayerLoss`."""
 
-    losses: list[dict[str, Any]]
+    losses: list[LayerLoss]
     peak_rss_bytes: int
 
     def by_path(self) -> dict[str, LayerLoss]:
-        """The losses by the path of their layer.
-
-        Raises:
-            ValueError: when one of them is none.
-        """
-        return {loss.path: loss for loss in (read(LayerLoss, one) for one in self.losses)}
+        """The losses by the path of their layer."""
+        return {loss.path: loss for loss in self.losses}
 
 
 BuildAnswer = Built | BuildRefused | ExpectedLosses
@@ -79,5 +76,5 @@ def parse(content: bytes) -> BuildAnswer:
     if not isinstance(found, dict):
         raise ValueError(f"{content[:80]!r}, which is no answer")  # noqa: TRY004 - of the text, not of an argument
     if "error" in found:
-        return read(BuildRefused, found)
-    return read(ExpectedLosses, found) if "losses" in found else read(Built, found)
+        return read(BuildRefused, content)
+    return read(ExpectedLosses, content) if "losses" in found else read(Built, content)

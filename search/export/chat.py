@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from olivine.evaluators.providers.session import ProviderUnavailable, prove_provider
+from olivine.evaluators.process.servers.provider import ProviderUnavailable, prove_provider
 from olivine.passes.errors import OlivineError, UsageError
 from olivine.search.report.folder_bench import read_genai_config
 

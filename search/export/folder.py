@@ -14,8 +14,8 @@ import numpy as np
 
 from olivine.evaluators.data.text_source import tokenize
 from olivine.evaluators.process.client import ModelProcess
-from olivine.evaluators.process.unpruned import open_scored
 from olivine.evaluators.providers.interpreters import options_for
+from olivine.evaluators.quality.unpruned import open_scored
 from olivine.passes.artifact import ABOUT, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE

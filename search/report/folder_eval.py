@@ -13,9 +13,9 @@ from rich.table import Table
 from olivine.evaluators.data.text_source import SPLITS, TextSource, splits, tokenize
 from olivine.evaluators.data.windows import PROTOCOLS, TextProtocol, TokenizedText, Window, draw, total_tokens
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.unpruned import GRAPH, open_scored
 from olivine.evaluators.providers.interpreters import options_for
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.quality.unpruned import GRAPH, open_scored
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.transforms.prune_head import is_pruned

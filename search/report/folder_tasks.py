@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.unpruned import open_scored
 from olivine.evaluators.providers.interpreters import options_for
 from olivine.evaluators.quality.lm_eval import Tasks, difference, require_package
+from olivine.evaluators.quality.unpruned import open_scored
 from olivine.search.report.folder_bench import in_order, read_genai_config, stamped
 from olivine.search.report.folder_warnings import Results
 from olivine.search.report.formatting import measured_text

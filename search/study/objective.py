@@ -20,8 +20,8 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.messages import Loaded
-from olivine.evaluators.process.unpruned import open_scored, run_quality
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.quality.unpruned import open_scored, run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE, read_recipe

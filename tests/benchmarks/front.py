@@ -27,8 +27,8 @@ import train_tiny
 from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.process.client import ModelProcess
-from olivine.evaluators.process.unpruned import UnprunedModel
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.quality.unpruned import UnprunedModel
 from olivine.evaluators.stats import clustered_mean
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar

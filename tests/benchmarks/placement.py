@@ -55,22 +55,22 @@ def rounds(base: Path, model: Path, seconds: float) -> list[Round]:
                     wake(turns, prompt)
                 looks, prefill, decode = [turns.look()], [0.0, 0.0], [0.0, 0.0]
                 for index in map(int, rng.permutation(2)):
-                    prefill[index] = turns.prefill(index, prompt, STEPS).ms[0]
+                    prefill[index] = turns.pause_others(index).prefill(prompt, STEPS).ms[0]
                 looks.append(turns.look())
                 for index in map(int, rng.permutation(2)):
-                    steps = np.array(turns.decode(index, STEPS).ms[COLD_STEPS:])
+                    steps = np.array(turns.pause_others(index).decode(STEPS).ms[COLD_STEPS:])
                     decode[index] = float(lower_half_mean(steps))
                 looks.append(turns.look())
                 found.append(Round(oddest(looks), (prefill[0], prefill[1]), (decode[0], decode[1])))
     return found
 
 
-def wake(turns: Interleaver, prompt: Sequence[int]) -> None:
+def wake(turns: Interleaver[ModelProcess], prompt: Sequence[int]) -> None:
     """Let fresh processes run once."""
     turns.reserve(PROMPT)
     for index in (0, 1):
-        turns.prefill(index, prompt, STEPS)
-        turns.decode(index, STEPS)
+        turns.pause_others(index).prefill(prompt, STEPS)
+        turns.pause_others(index).decode(STEPS)
 
 
 def table(found: Sequence[Round], model: str, seconds: float) -> str:

@@ -12,61 +12,52 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.process import memory_limit as memory_watch
-from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
+from olivine.evaluators.process.bootstrap import child_command
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.connection import Connection
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.process.memory_limit import MemoryWatch
+from olivine.passes.errors import Excess
 
 LIMIT_BYTES = 500_000_000
 FAULTS = Path(__file__).resolve().parents[1] / "faults"
-
-
-@contextmanager
-def without_groups(yes: bool) -> Iterator[None]:
-    """As on a machine where no control group may be made."""
-    made = memory_watch.MemoryGroup.create
-    if yes:
-        memory_watch.MemoryGroup.create = lambda limit_bytes: None  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        memory_watch.MemoryGroup.create = made  # type: ignore[method-assign]
 
 
 def once(plan: Path, fault: str, groups: bool) -> dict[str, Any]:
     """One model process that outgrows its limit."""
     (plan / f"1.genai_config.json.{fault}").touch()
     passed: list[float] = []
-    excess = MemoryWatch.excess
+    kinds: list[str] = []
 
-    def watched(watch: MemoryWatch) -> Any:
-        found = excess(watch)
-        if found is not None:
-            passed.append(time.monotonic())
-        return found
+    class Watch(MemoryWatch):
+        def excess(self) -> Excess | None:
+            excess = super().excess()
+            if excess is not None:
+                passed.append(time.monotonic())
+            return excess
+
+    def watch(pid: int, limit: int | None) -> MemoryWatch:
+        started = Watch.start(pid, limit) if groups else Watch.start(pid, limit, make_group=lambda limit_bytes: None)
+        kinds.append("watch" if started.group is None else "control group")
+        return started
 
     before = time.monotonic()
-    MemoryWatch.excess = watched  # type: ignore[method-assign]
-    try:
-        with without_groups(not groups), tempfile.TemporaryDirectory() as empty:
-            (Path(empty) / "genai_config.json").write_text("{}")
-            with ModelProcess.start(memory_limit_bytes=LIMIT_BYTES) as process:
-                kind = "watch" if process._memory.group is None else "control group"
-                try:
-                    process.load(Path(empty))
-                except ModelProcessFailed as error:
-                    gone = time.monotonic()
-                    assert error.excess is not None, error
-                    peak = error.excess.peak_bytes
-    finally:
-        MemoryWatch.excess = excess  # type: ignore[method-assign]
+    command = child_command(sys.executable, "process.server", "genai")
+    with tempfile.TemporaryDirectory() as empty:
+        (Path(empty) / "genai_config.json").write_text("{}")
+        with ModelProcess(lambda: Connection(command, 300.0, LIMIT_BYTES, watch)) as process:
+            try:
+                process.load(Path(empty))
+            except ModelProcessFailed as error:
+                gone = time.monotonic()
+                assert error.excess is not None, error
+                peak = error.excess.peak_bytes
     # It grows by 10 MB in at least 20 ms: so long is it since it passed the limit.
     since = (peak - LIMIT_BYTES) / 10e6 * 0.02 + (gone - (passed[0] if passed else gone)) if fault == "eat" else None
-    return {"kind": kind, "fault": fault, "peak_bytes": peak, "seconds": since, "whole": gone - before}
+    return {"kind": kinds[0], "fault": fault, "peak_bytes": peak, "seconds": since, "whole": gone - before}
 
 
 def main() -> None:

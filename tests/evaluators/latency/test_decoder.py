@@ -54,7 +54,7 @@ class SimulatedProcess:
         self.prompts: list[list[int]] = []
         self.processes = 0
         self.threads = 2
-        self.kept_on: list[set[int]] = []
+        self.pinned: list[set[int]] = []
         self.held: list[int] = []
         self.room = 1000
         self.load_seconds = 0.5
@@ -76,8 +76,8 @@ class SimulatedProcess:
         self.held.append(tokens)
         return tokens <= self.room
 
-    def keep_on(self, cores: Collection[int]) -> None:
-        self.kept_on.append(set(cores))
+    def pin(self, cores: Collection[int]) -> None:
+        self.pinned.append(set(cores))
 
     def pause(self) -> None:
         self.paused = True
@@ -85,9 +85,11 @@ class SimulatedProcess:
     def resume(self) -> None:
         self.paused = False
 
-    def hurry(self, first: bool) -> bool:
-        self.first = first
+    def raise_priority(self) -> bool:
         return True
+
+    def restore_priority(self) -> None:
+        pass
 
     def restart(self) -> None:
         self.processes += 1
@@ -258,8 +260,8 @@ def test_processes_of_one_thread_share_a_core_that_changes_and_are_free_afterwar
     for process in processes:
         process.threads = 1
     PairedDecoderLatency(half_width=0.0, clock=lambda: machine.now).evaluate(processes[1], processes[0])
-    assert processes[0].kept_on == processes[1].kept_on
-    *timed, last = processes[0].kept_on
+    assert processes[0].pinned == processes[1].pinned
+    *timed, last = processes[0].pinned
     assert {frozenset(cores) for cores in timed} == {frozenset({3}), frozenset({5})}
     assert last == {3, 5}
 
@@ -273,7 +275,7 @@ def test_other_processes_run_where_the_kernel_puts_them(
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
     processes[0].threads = threads
     PairedDecoderLatency(clock=lambda: machine.now).evaluate(processes[1], processes[0])
-    assert processes[0].kept_on == processes[1].kept_on == []
+    assert processes[0].pinned == processes[1].pinned == []
 
 
 def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:

@@ -47,7 +47,7 @@ class FakeProcess:
     def reserve(self, tokens: int) -> bool:
         return tokens == 0
 
-    def keep_on(self, cores: Collection[int]) -> None:
+    def pin(self, cores: Collection[int]) -> None:
         raise AssertionError("a process of two threads runs where the kernel puts it")
 
     def pause(self) -> None:
@@ -56,8 +56,11 @@ class FakeProcess:
     def resume(self) -> None:
         self.still = False
 
-    def hurry(self, first: bool) -> bool:
+    def raise_priority(self) -> bool:
         return True
+
+    def restore_priority(self) -> None:
+        pass
 
     def restart(self) -> None:
         self.log.append("restart")

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ import pytest
 from bigram import bigram_folder
 from onnx import TensorProto, helper
 
-from olivine.evaluators.process import memory_limit as memory_watch
-from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
+from olivine.evaluators.process.bootstrap import child_command
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.connection import Connection
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.process.lifecycle import STARTER
+from olivine.evaluators.process.memory_limit import MemoryWatch
 from olivine.passes.errors import Excess
 from olivine.passes.export.export import Export
 
@@ -84,14 +88,20 @@ def test_a_crash_names_its_signal(open_process: OpenProcess, base_folder: Path, 
     assert gone(process.pid)
 
 
-def test_a_hang_is_a_timeout_and_leaves_no_process(open_process: OpenProcess, base_folder: Path) -> None:
-    process = open_process(base_folder, timeout_s=60.0)
-    os.kill(process.pid, signal.SIGSTOP)
-    process._timeout_s = 0.2
-    with pytest.raises(ModelProcessFailed, match=r"did not answer 'prefill' within 0\.2 s") as caught:
-        process.prefill([1])
-    assert caught.value.kind == "timeout"
-    assert gone(process.pid)
+def interpreter(tmp_path: Path, script: str) -> Path:
+    """A program that reads one request, and does what the script says."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nread request\n{script}\n")
+    python.chmod(0o755)
+    return python
+
+
+def test_a_hang_is_a_timeout_and_leaves_no_process(tmp_path: Path) -> None:
+    with ModelProcess.start(python=interpreter(tmp_path, "exec sleep 60"), timeout_s=0.2) as process:
+        with pytest.raises(ModelProcessFailed, match=r"did not answer 'prefill' within 0\.2 s") as caught:
+            process.prefill([1])
+        assert caught.value.kind == "timeout"
+        assert gone(process.pid)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -106,13 +116,6 @@ def test_outgrowing_the_memory_limit_is_told_with_the_peak(tmp_path: Path, resta
         assert caught.value.kind == "memory"
         assert gone(process.pid)
     assert not list(tmp_path.glob("*.npz"))
-
-
-@pytest.fixture
-def no_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that allows no control group: allocations fail instead."""
-    monkeypatch.setattr(memory_watch.MemoryGroup, "create", lambda limit_bytes: None)
-    monkeypatch.setattr(memory_watch, "_UNTOUCHED", 0)
 
 
 def graph_of_zeros(folder: Path) -> Path:
@@ -130,10 +133,13 @@ def graph_of_zeros(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("no_group")
 def test_an_allocation_that_onnx_runtime_did_not_get_is_beyond_the_limit(tmp_path: Path) -> None:
     limit, folder = 1_000_000_000, graph_of_zeros(tmp_path / "m")
-    with ModelProcess.open(folder, memory_limit_bytes=limit, loop="graph") as process:
+    command = child_command(sys.executable, "process.server", "graph")
+    # A system that allows no control group: allocations fail instead.
+    watch = partial(MemoryWatch.start, make_group=lambda limit_bytes: None, untouched=0)
+    with ModelProcess(lambda: Connection(command, 300.0, limit, watch)) as process:
+        process.load(folder)
         with pytest.raises(
             ModelProcessFailed,
             match=r"in 'run' for want of memory; its limit is 1000 MB \(children.memory\): .*4000000000",
@@ -158,9 +164,7 @@ def test_an_allocation_that_onnx_runtime_did_not_get_is_beyond_the_limit(tmp_pat
 def test_last_words_of_want_are_an_excess_where_a_limit_is_set_on_that_memory(
     tmp_path: Path, words: str, limit: int | None, options: list[dict[str, dict[str, str]]], beyond: bool
 ) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nread request\necho "{words}" >&2\nexit 1\n')
-    python.chmod(0o755)
+    python = interpreter(tmp_path, f'echo "{words}" >&2\nexit 1')
     folder = bigram_folder(tmp_path / "m", np.zeros((3, 3), dtype=np.float32), provider_options=options)
     with pytest.raises(ModelProcessFailed, match="exit code 1 in 'load'") as caught:
         ModelProcess.open(folder, python=python, memory_limit_bytes=limit)
@@ -225,6 +229,15 @@ def test_a_paused_process_can_be_closed(base_folder: Path) -> None:
     assert gone(process.pid)
 
 
+def ends(process: ModelProcess) -> bool:
+    """Whether a process ends by itself within twenty seconds."""
+    for _ in range(400):
+        if not process.alive:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def test_a_paused_process_ends_with_the_thread_that_started_it(base_folder: Path) -> None:
     processes: list[ModelProcess] = []
 
@@ -235,23 +248,23 @@ def test_a_paused_process_ends_with_the_thread_that_started_it(base_folder: Path
     thread = threading.Thread(target=open_and_pause)
     thread.start()
     thread.join()
-    processes[0]._process.wait(timeout=20)
+    assert ends(processes[0])
     processes[0].close()
 
 
 def test_a_hurried_process_has_all_its_threads_ahead_where_we_may(open_process: OpenProcess, base_folder: Path) -> None:
     process = open_process(base_folder)
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    first = -19 if process.hurry(True) else usual
+    first = -19 if process.raise_priority() else usual
     assert {os.getpriority(os.PRIO_PROCESS, int(t)) for t in os.listdir(f"/proc/{process.pid}/task")} == {first}
-    process.hurry(False)
+    process.restore_priority()
     assert os.getpriority(os.PRIO_PROCESS, process.pid) == usual
 
 
 def test_a_restarted_process_is_a_fresh_process_with_the_same_model(
     open_process: OpenProcess, base_folder: Path
 ) -> None:
-    process = open_process(base_folder, timeout_s=99.0)
+    process = open_process(base_folder)
     before = process.pid
     process.restart()
     assert gone(before)
@@ -259,7 +272,6 @@ def test_a_restarted_process_is_a_fresh_process_with_the_same_model(
     process.reload()
     assert len(process.prefill([1, 2]).ms) == 1
     assert process.folder == base_folder
-    assert process._timeout_s == 99.0
 
 
 def test_a_process_that_has_lost_its_model_is_of_no_use_until_it_has_it_back(
@@ -321,10 +333,10 @@ def test_a_process_is_kept_on_a_core(open_process: OpenProcess, base_folder: Pat
     process = open_process(base_folder)
     assert process.threads == 1
     cores = os.sched_getaffinity(process.pid)
-    process.keep_on({min(cores)})
+    process.pin({min(cores)})
     assert os.sched_getaffinity(process.pid) == {min(cores)}
     process.close()
-    process.keep_on(cores)
+    process.pin(cores)
 
 
 def test_two_processes_answer_at_the_same_time(open_process: OpenProcess, base_folder: Path) -> None:
@@ -342,44 +354,38 @@ def test_two_processes_answer_at_the_same_time(open_process: OpenProcess, base_f
 
 
 def test_the_child_ends_when_its_parent_is_gone(base_folder: Path) -> None:
-    process = ModelProcess.open(base_folder)
-    assert process._process.stdin is not None
-    process._process.stdin.close()
-    for _ in range(200):
-        if not process.alive:
+    code = (
+        "import os, sys; from pathlib import Path; from olivine.evaluators.process.client import ModelProcess\n"
+        "print(ModelProcess.open(Path(sys.argv[1])).pid, flush=True); os._exit(0)"
+    )
+    parent = subprocess.run([sys.executable, "-c", code, str(base_folder)], capture_output=True, check=True)
+    for _ in range(400):
+        if gone(int(parent.stdout)):
             break
         time.sleep(0.05)
-    assert process._process.returncode == 0
-    process.close()
-
-
-def test_a_garbled_answer_is_an_error(open_process: OpenProcess, base_folder: Path) -> None:
-    process = open_process(base_folder)
-    process._buffer = b"not json\n"
-    with pytest.raises(ModelProcessFailed, match="no JSON") as caught:
-        process.stats()
-    assert caught.value.kind == "error"
+    assert gone(int(parent.stdout))
 
 
 @pytest.mark.parametrize(
     ("answer", "what"),
     [
-        (b'{"id": 1, "nll": 2', "no JSON"),
-        (b"[1]", "answered another request"),
-        (b'{"id": 99}', "answered another request"),
-        (b'{"id": 1}', "a Timing without 'ms'"),
-        (b'{"id": 1, "ms": 3.0, "foreign_cores": 0}', r"whose 'ms' is 3\.0"),
-        (b'{"id": 1, "ms": [NaN], "foreign_cores": 0}', r"whose 'ms' is \[nan\]"),
-        (b'{"id": 1, "ms": [true], "foreign_cores": 0}', r"whose 'ms' is \[True\]"),
-        (b'{"id": 1, "ms": [1.0], "foreign_cores": 0, "x": 1}', "has no 'x'"),
-        (b'{"id": 1, "ms": [], "foreign_cores": 0}', r"the times \[\], not with 1"),
-        (b'{"id": 1, "ms": [0.0], "foreign_cores": 0}', "not with 1 above 0"),
+        ('[1, {"ms": [2', "no JSON"),
+        ("not json", "no JSON"),
+        ("[1]", "Field required"),
+        ('[99, {"ms": [1.0], "foreign_cores": 0}]', "answered another request"),
+        ("[1, {}]", "1.ms: Field required"),
+        ('[1, {"ms": 3.0, "foreign_cores": 0}]', "1.ms: Input should be a valid array"),
+        ('[1, {"ms": [NaN], "foreign_cores": 0}]', "1.ms.0: Input should be a finite number"),
+        ('[1, {"ms": [true], "foreign_cores": 0}]', "1.ms.0: Input should be a valid number"),
+        ('[1, {"ms": ["1"], "foreign_cores": 0}]', "1.ms.0: Input should be a valid number"),
+        ('[1, {"ms": [1.0], "foreign_cores": 0, "x": 1}]', "1.x: Unexpected keyword"),
+        ('[1, {"ms": [], "foreign_cores": 0}]', r"the times \[\], not with 1"),
+        ('[1, {"ms": [0.0], "foreign_cores": 0}]', "not with 1 above 0"),
     ],
 )
-def test_an_answer_of_wrong_fields_is_an_error_and_ends_the_process(answer: bytes, what: str) -> None:
-    with ModelProcess.start() as process:
-        process._buffer = answer + b"\n"
-        with pytest.raises(ModelProcessFailed, match=what) as caught:
+def test_an_answer_of_wrong_fields_is_an_error_and_ends_the_process(tmp_path: Path, answer: str, what: str) -> None:
+    with ModelProcess.start(python=interpreter(tmp_path, f"echo '{answer}'\nexec sleep 60")) as process:
+        with pytest.raises(ModelProcessFailed, match=f"answered.*'prefill'.*{what}|{what}.*'prefill'") as caught:
             process.prefill([1])
         assert caught.value.kind == "error"
         assert gone(process.pid)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from olivine.evaluators.process.graph_server import cosine, divergence
+from olivine.evaluators.process.servers.graph import cosine, divergence
 
 
 def test_the_cosine_is_taken_an_item_at_a_time() -> None:

@@ -3,14 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from olivine.evaluators.process import cgroup
-from olivine.evaluators.process import memory_limit as memory_watch
-from olivine.evaluators.process.cgroup import MemoryGroup
-from olivine.evaluators.process.memory_limit import MemoryWatch, reserve_bytes
+from olivine.evaluators.process.cgroup import MemoryGroup, sweep
+from olivine.evaluators.process.memory_limit import MemoryWatch
 
 GREEDY = "held = []\nwhile True: held.append(b'x' * 5_000_000)"
 LIMIT = 200_000_000
@@ -38,44 +37,63 @@ def test_the_kernel_ends_a_child_that_nobody_watches_and_says_so() -> None:
     assert not group.folder.exists()
 
 
-def test_without_groups_allocations_fail_behind_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_watch.MemoryGroup, "create", lambda limit_bytes: None)
-    monkeypatch.setattr(memory_watch, "_UNTOUCHED", 0)
+def test_without_groups_allocations_fail_behind_the_limit() -> None:
     child = start(f"input()\n{GREEDY}")
-    watch = MemoryWatch.start(child.pid, LIMIT)
+    watch = MemoryWatch.start(child.pid, LIMIT, make_group=lambda limit_bytes: None, untouched=0)
     assert watch.group is None
     child.communicate(b"\n", timeout=60)
     assert child.returncode == 1  # MemoryError
 
 
 def test_groups_of_processes_that_are_gone_are_swept() -> None:
-    found = cgroup._own()
-    if found is None or MemoryGroup.create(LIMIT) is None:
+    group = MemoryGroup.create(LIMIT)
+    if group is None:
         pytest.skip("no control group may be made here")
-    left = found[0] / "olivine-999999999-0"
-    left.mkdir()
-    own = [folder for folder in found[0].glob(f"olivine-{os.getpid()}-*") if folder.is_dir()]
-    cgroup.sweep()
-    assert not left.exists()
-    assert all(folder.is_dir() for folder in own)
-    for folder in own:
-        folder.rmdir()
+    abandoned = group.folder.parent / "olivine-999999999-0"
+    abandoned.mkdir()
+    sweep()
+    assert not abandoned.exists()
+    assert group.folder.is_dir()
+    group.close()
 
 
-def test_without_a_limit_the_machine_keeps_some_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = MemoryWatch(os.getpid(), None)
-    assert watch.excess() is None
-    monkeypatch.setattr(memory_watch, "rss_bytes", lambda pid: 5 * reserve_bytes())
-    assert watch.excess() is None
-    monkeypatch.setattr(memory_watch, "available_bytes", lambda: reserve_bytes() - 1)
-    excess = watch.excess()
+@dataclass
+class Readings:
+    """A machine of 20 GB, which keeps 600 MB of them to itself."""
+
+    rss: int
+    peak: int
+    available: int
+
+    def rss_bytes(self, pid: int) -> int:
+        return self.rss
+
+    def peak_rss_bytes(self, pid: int) -> int:
+        return self.peak
+
+    def available_bytes(self) -> int:
+        return self.available
+
+    def total_bytes(self) -> int:
+        return 20_000_000_000
+
+
+def test_without_a_limit_the_machine_keeps_some_memory() -> None:
+    assert MemoryWatch(os.getpid(), None).excess() is None
+    assert MemoryWatch(1, None, readings=Readings(3_000_000_000, 3_000_000_000, 600_000_000)).excess() is None
+    excess = MemoryWatch(1, None, readings=Readings(3_000_000_000, 3_000_000_000, 599_999_999)).excess()
     assert excess is not None
-    assert excess.left_bytes == reserve_bytes() - 1
+    assert excess.left_bytes == 599_999_999
     assert "were left to the machine" in str(excess)
-    small = MemoryWatch(os.getpid(), None)
-    monkeypatch.setattr(memory_watch, "rss_bytes", lambda pid: reserve_bytes() // 2)
-    monkeypatch.setattr(memory_watch, "peak_rss_bytes", lambda pid: 5 * reserve_bytes())
-    assert small.excess() is None, "what it gave back is not the machine's trouble"
+    small = MemoryWatch(1, None, readings=Readings(300_000_000, 3_000_000_000, 599_999_999))
+    assert small.excess() is None, "memory that the child gave back is not the machine's trouble"
+
+
+def test_a_child_may_take_what_its_limit_and_the_machine_leave() -> None:
+    readings = Readings(300_000_000, 300_000_000, 5_000_000_000)
+    assert MemoryWatch(1, None, readings=readings).room() == 4_400_000_000
+    assert MemoryWatch(1, 1_000_000_000, readings=readings).room() == 700_000_000
+    assert MemoryWatch(1, 200_000_000, readings=readings).room() == 0
 
 
 def test_children_are_the_first_to_go_when_memory_runs_out(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.gpu import parse
-from olivine.evaluators.process.onnx_session import OnnxSession, _session_options
+from olivine.evaluators.process.servers.session import OnnxSession, _session_options
 
 PROMPT = [5, 17, 42, 99, 7]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from olivine.evaluators.process.scoring import bucketed_kl, likelihood, score, top_k
+from olivine.evaluators.process.servers.scoring import bucketed_kl, likelihood, score, top_k
 
 LOGITS = hnp.arrays(np.float32, (40, 17), elements=st.floats(-20, 20, width=32))
 

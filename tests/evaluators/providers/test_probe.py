@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from olivine.evaluators.process.servers.provider import CPU, CUDA
 from olivine.evaluators.providers import probe as provider_probe
 from olivine.evaluators.providers.probe import devices, genai_has, probe, verdict
 from olivine.evaluators.providers.probe_graphs import probe_graphs
-from olivine.evaluators.providers.session import CPU, CUDA
 
 
 def test_the_cpu_runs_every_kernel() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from olivine.evaluators.data.windows import Window
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.process.messages import WindowScore
 from olivine.evaluators.quality.text_quality import WHOLE_TEXT, QualityGateFailed, TextQuality, WindowSums
 

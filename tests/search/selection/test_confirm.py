@@ -10,7 +10,7 @@ import pytest
 
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import ModelProcessFailed
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.search.config.language import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection import confirm as module

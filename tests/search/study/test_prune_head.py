@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_study import tiny_config, tiny_yaml, write_text
 
-from olivine.evaluators.process.unpruned import GRAPH
+from olivine.evaluators.quality.unpruned import GRAPH
 from olivine.passes.transforms.prune_head import is_pruned
 from olivine.search.cli.main import main
 from olivine.search.records import StudyDir

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.client import ModelProcessFailed
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import Excess, OlivineError, Unwritable, UsageError
 from olivine.search.records import TrialRecord

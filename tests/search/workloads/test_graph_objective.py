@@ -14,7 +14,8 @@ import yaml
 from rich.console import Console
 from tiny_graph import tiny_graph, tiny_plain_yaml
 
-from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.process.messages import OutputScore
 from olivine.passes.errors import BuildFailed, Excess
 from olivine.search.builds.client import BuildOutcome

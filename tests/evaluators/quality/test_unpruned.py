@@ -9,9 +9,10 @@ import onnx_ir as ir
 import pytest
 
 from olivine.evaluators.data.windows import Window
-from olivine.evaluators.process.client import ModelProcess, ModelProcessFailed
-from olivine.evaluators.process.unpruned import GRAPH, run_quality
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.quality.unpruned import GRAPH, run_quality
 from olivine.passes.graph import save_wiring
 from olivine.passes.transforms.prune_head import PruneHead
 

@@ -1,8 +1,7 @@
-"""A decoder in a plain ONNX Runtime session: the loop that GenAI has, for providers whose environment can't hold it.
+"""Commands of decoders by a plain ONNX Runtime session, for providers whose environment can't hold GenAI.
 
 Greedy, batch 1: a prompt on an empty cache, then one token after the other, each step's ``present`` the next one's
-``past``. Both processes of a comparison run it, so that like is compared with like. Imports only the standard library,
-numpy and onnxruntime.
+``past``. Both processes of a comparison run it, so that like is compared with like. Text stays with the parent.
 """
 
 from __future__ import annotations
@@ -12,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.providers.session import CPU, CUDA, asked_provider
+from olivine.evaluators.process.messages import Done, GeneratedTokens, Timing
+from olivine.evaluators.process.servers.decoder import DecoderServer
+from olivine.evaluators.process.servers.provider import CPU, CUDA, asked_provider
+from olivine.evaluators.process.timing import timed
 
 _LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -38,8 +40,8 @@ class OnnxSession:
         self._session, self._ort = session, ort
         self._device = "cpu" if provider in (CPU, "OpenVINOExecutionProvider") else "cuda"
         layers, heads = decoder["num_hidden_layers"], decoder["num_key_value_heads"]
-        self._names = {given.name for given in session.get_inputs()}
-        types = {given.name: given.type for given in session.get_inputs()}
+        self._names = {graph_input.name for graph_input in session.get_inputs()}
+        types = {graph_input.name: graph_input.type for graph_input in session.get_inputs()}
         self._past = [
             (decoder["inputs"][f"past_{part}_names"] % layer, decoder["outputs"][f"present_{part}_names"] % layer)
             for layer in range(layers)
@@ -57,7 +59,7 @@ class OnnxSession:
         return self._run(np.asarray(ids, dtype=np.int64))
 
     def step(self) -> None:
-        """Feed the likeliest token, and find the one after it."""
+        """Feed the likeliest token, and compute the one after it."""
         self._run(np.array([self._next], dtype=np.int64))
 
     @property
@@ -80,22 +82,64 @@ class OnnxSession:
             binding.bind_output(present, self._device)
         self._session.run_with_iobinding(binding)
         logits, *self._cache = binding.get_outputs()
-        found = logits.numpy()[0]
-        self._next = int(found[-1].argmax())
-        return found
+        rows = logits.numpy()[0]
+        self._next = int(rows[-1].argmax())
+        return rows
+
+
+class SessionServer(DecoderServer):
+    """A language model in an :class:`OnnxSession`."""
+
+    def open(self, folder: Path, config: dict[str, Any]) -> None:
+        """Load the model of a folder."""
+        import onnxruntime as ort
+
+        self._session = OnnxSession(ort, folder, config)
+        ends = config["model"].get("eos_token_id", [])
+        self._ends = set(ends if isinstance(ends, list) else [ends])
+        self._room = 0
+
+    def prefill(self, tokens: list[int], room: int) -> Timing:
+        """Time a prompt on a fresh cache, to its first token; the cache grows as it is needed."""
+        ids = np.array(tokens, dtype=np.int64)
+        return timed(lambda: self._session.start(ids), 1)
+
+    def decode(self, steps: int) -> Timing:
+        """Time further tokens."""
+        return timed(self._session.step, steps)
+
+    def start_generation(self, tokens: list[int], room: int) -> Done:
+        """Start a greedy continuation of a prompt on a fresh cache; :meth:`continue_generation` gives its tokens."""
+        self._session.start(np.array(tokens, dtype=np.int64))
+        self._room = room
+        return Done(True)
+
+    def continue_generation(self, steps: int) -> GeneratedTokens:
+        """Generate up to ``steps`` further tokens of the continuation."""
+        ids: list[int] = []
+        while self._room > 0 and len(ids) < steps:
+            ids.append(self._session.token)
+            self._room = 0 if self._session.token in self._ends else self._room - 1
+            if self._room > 0:
+                self._session.step()
+        return GeneratedTokens(ids, self._room == 0)
+
+    def prompt_logits(self, ids: Any) -> Any:
+        """[tokens, vocabulary] logits of a prompt on a fresh cache."""
+        return self._session.start(ids)
 
 
 def _session_options(ort: Any, decoder: dict[str, Any]) -> Any:
-    """What genai_config.json says of the session, as GenAI reads it: no word of threads is one, and 0 are all cores."""
-    given = decoder.get("session_options", {})
+    """Read a session's options from genai_config.json as GenAI does: no number of threads means 1, and 0 all cores."""
+    settings = decoder.get("session_options", {})
     options = ort.SessionOptions()
-    threads = given.get("intra_op_num_threads")
+    threads = settings.get("intra_op_num_threads")
     options.intra_op_num_threads = 1 if threads is None else int(threads)
-    level = given.get("graph_optimization_level", "ORT_ENABLE_ALL")
+    level = settings.get("graph_optimization_level", "ORT_ENABLE_ALL")
     if level not in _LEVELS:
         raise ValueError(f"genai_config.json: unknown graph_optimization_level {level!r}")
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    for key, value in given.items():
+    for key, value in settings.items():
         if "." in key:  # a config entry of ONNX Runtime, such as session.intra_op.allow_spinning
             options.add_session_config_entry(key, str(value))
     return options

@@ -96,6 +96,11 @@ def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
     return Scores(*(np.concatenate(part) for part in zip(*_in_chunks(compare, logits), strict=True)))
 
 
+def finite(logits: Float32) -> bool:
+    """Tell whether all logits are finite; a sum shows it without an array of flags."""
+    return bool(np.isfinite(logits.sum(axis=1, dtype=np.float64)).all())
+
+
 def likelihood(logits: Float32, targets: Int32) -> tuple[float, bool]:
     """Log-likelihood in nats of the tokens ``targets`` [positions] under ``logits`` [positions, vocabulary].
 

@@ -38,6 +38,8 @@ _SHAPE_ARITHMETIC = frozenset(
 #: What a provider is known to leave to the CPU and may, because it computes on the same processor: OpenVINO 1.24 has
 #: no GroupQueryAttention and no quantized embedding, but the linear layers, which the choice is about, are its own.
 _MAY_LEAVE = {"OpenVINOExecutionProvider": frozenset({"GroupQueryAttention", "GatherBlockQuantized"})}
+#: Exit code of a model process whose provider would not be the one that runs.
+EXIT_PROVIDER = 3
 #: Fallen nodes that a message names; the others are counted.
 _NAMED = 4
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from olivine.evaluators.providers.session import (
+from olivine.evaluators.process.servers.provider import (
     CPU,
     CUDA,
     ProviderUnavailable,

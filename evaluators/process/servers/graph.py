@@ -1,7 +1,4 @@
-"""The child side of a process whose graph is no decoder: named inputs in, outputs out.
-
-Like :mod:`olivine.evaluators.process.server`, which starts it: the standard library, numpy and onnxruntime alone.
-"""
+"""Commands of graphs that are no decoders: named inputs in, outputs out."""
 
 from __future__ import annotations
 
@@ -12,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.process.server import Server, timed, versions
-from olivine.evaluators.providers.session import CPU
+from olivine.evaluators.process.messages import Done, Loaded, OutputScore, Timing
+from olivine.evaluators.process.servers.memory import MemoryServer
+from olivine.evaluators.process.servers.provider import CPU
+from olivine.evaluators.process.timing import timed, versions
 
 
-class GraphServer(Server):
-    """The commands for such a graph; the folder has ``model.onnx`` and ``session.json``."""
+class GraphServer(MemoryServer):
+    """A graph in a plain ONNX Runtime session; its folder has ``model.onnx`` and ``session.json``."""
 
     def __init__(self) -> None:
-        super().__init__(None)
-        self.feeds: dict[tuple[str, int], dict[str, Any]] = {}
+        super().__init__()
+        self._session: Any = None
+        self._feeds: dict[tuple[str, int], dict[str, Any]] = {}
 
-    def load(self, folder: str) -> dict[str, Any]:
+    def load(self, folder: str) -> Loaded:
         """Load the graph on the CPU provider."""
         import onnxruntime as ort
 
@@ -32,58 +32,53 @@ class GraphServer(Server):
         options.log_severity_level = 3
         options.intra_op_num_threads = settings["intra_op_num_threads"]
         started = time.perf_counter()
-        self.model = ort.InferenceSession(str(Path(folder) / "model.onnx"), options, providers=[CPU])
-        return {
-            "load_ms": (time.perf_counter() - started) * 1e3,
-            "provider": CPU,
-            "threads": options.intra_op_num_threads,
-            "vocab_size": 0,
-            "versions": versions(),
-        }
+        self._session = ort.InferenceSession(str(Path(folder) / "model.onnx"), options, providers=[CPU])
+        load_ms = (time.perf_counter() - started) * 1e3
+        return Loaded(load_ms, CPU, options.intra_op_num_threads, 0, versions())
 
-    def run(self, feeds: str, number: int, runs: int) -> dict[str, Any]:
+    def run(self, feeds: str, number: int, times: int) -> Timing:
         """Time runs on one feed."""
         feed = self._feed(feeds, number)
-        return timed(lambda: self.model.run(None, feed), runs)
+        return timed(lambda: self._session.run(None, feed), times)
 
-    def outputs(self, feeds: str, count: int, path: str, output: str | None) -> dict[str, Any]:
-        """Write what the graph gives for the first feeds."""
+    def outputs(self, feeds: str, count: int, path: str, output: str | None) -> Done:
+        """Write the graph's output for each of the first feeds."""
         self.scored = True
-        found = {str(number): self._output(feeds, number, output) for number in range(count)}
-        if not all(np.isfinite(value).all() for value in found.values()):
+        arrays = {str(number): self._output(feeds, number, output) for number in range(count)}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             raise FloatingPointError("the graph gives outputs that are not finite")
         with Path(path).open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **found)
-        return {}
+            np.savez(stream, allow_pickle=False, **arrays)
+        return Done(True)
 
-    def compare(self, feeds: str, number: int, stored: str, output: str | None, logits: bool) -> dict[str, Any]:
-        """An output beside a stored one."""
+    def compare(self, feeds: str, number: int, stored: str, output: str | None, logits: bool) -> OutputScore:
+        """Compare an output with a stored one."""
         self.scored = True
         own = self._output(feeds, number, output)
-        with np.load(stored) as kept:
-            base = kept[str(number)]
+        with np.load(stored) as arrays:
+            base = arrays[str(number)]
         if own.shape != base.shape:
             raise ValueError(f"the graph gives an output of shape {own.shape}, the base one of {base.shape}")
         if not np.isfinite(own).all():
-            return {"cosine": 0.0, "kl": 0.0, "agree": 0.0, "finite": False}
+            return OutputScore(0.0, 0.0, 0.0, finite=False)
         kl, agree = divergence(base, own) if logits else (0.0, 1.0)
-        return {"cosine": cosine(base, own), "kl": kl, "agree": agree, "finite": True}
+        return OutputScore(cosine(base, own), kl, agree, finite=True)
 
     def _output(self, feeds: str, number: int, output: str | None) -> Any:
-        """The asked output in float32; the first one by default."""
-        names = [given.name for given in self.model.get_outputs()]
+        """The output of this name in float32; the first one by default."""
+        names = [graph_output.name for graph_output in self._session.get_outputs()]
         if output is not None and output not in names:
             raise ValueError(f"the graph has no output '{output}'; it has {', '.join(names)}")
-        found = self.model.run([output or names[0]], self._feed(feeds, number))[0]
-        return np.asarray(found, dtype=np.float32)
+        array = self._session.run([output or names[0]], self._feed(feeds, number))[0]
+        return np.asarray(array, dtype=np.float32)
 
     def _feed(self, feeds: str, number: int) -> dict[str, Any]:
-        if (feeds, number) not in self.feeds:
+        if (feeds, number) not in self._feeds:
+            prefix = f"{number}/"
             with np.load(feeds) as stored:
-                prefix = f"{number}/"
-                found = {name.removeprefix(prefix): stored[name] for name in stored.files if name.startswith(prefix)}
-            self.feeds[feeds, number] = found
-        return self.feeds[feeds, number]
+                names = [name for name in stored.files if name.startswith(prefix)]
+                self._feeds[feeds, number] = {name.removeprefix(prefix): stored[name] for name in names}
+        return self._feeds[feeds, number]
 
 
 def cosine(base: Any, own: Any) -> float:
@@ -104,6 +99,6 @@ def divergence(base: Any, own: Any) -> tuple[float, float]:
 
 
 def log_softmax(logits: Any) -> Any:
-    """Over the last axis."""
+    """Logarithms of the probabilities of logits, over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,97 @@
+"""Commands of decoders by ONNX Runtime GenAI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olivine.evaluators.process.messages import Done, GeneratedText, GeneratedTokens, Timing, TokenIds
+from olivine.evaluators.process.servers.decoder import DecoderServer
+from olivine.evaluators.process.timing import timed
+
+
+class GenaiServer(DecoderServer):
+    """A language model in ONNX Runtime GenAI."""
+
+    def __init__(self) -> None:
+        import onnxruntime_genai as genai
+
+        super().__init__()
+        if hasattr(genai, "disable_telemetry_events"):
+            genai.disable_telemetry_events()
+        self._genai: Any = genai
+        self._model: Any = None
+        self._generator: Any = None
+
+    def open(self, folder: Path, config: dict[str, Any]) -> None:
+        """Load the model of a folder."""
+        self._model = self._genai.Model(str(folder))
+
+    def prefill(self, tokens: list[int], room: int) -> Timing:
+        """Time a prompt on a fresh cache with ``room`` for further tokens, to its first token."""
+        ids = np.array(tokens, dtype=np.int32)
+        generator = self._fresh_generator(len(ids) + room + 1)
+
+        def first_token() -> None:
+            generator.append_tokens(ids)
+            self._next_token()
+
+        return timed(first_token, 1)
+
+    def decode(self, steps: int) -> Timing:
+        """Time further tokens."""
+        return timed(self._next_token, steps)
+
+    def _next_token(self) -> None:
+        """Generate a token; on a GPU, also fetch it: only then has the device done the work that is timed."""
+        self._generator.generate_next_token()
+        if self.on_gpu:
+            self._generator.get_next_tokens()
+
+    def tokenize(self, text: str) -> TokenIds:
+        """Cut a text into token ids by GenAI's tokenizer."""
+        return TokenIds(self._genai.Tokenizer(self._model).encode(text).tolist())
+
+    def generate(self, prompt: str, max_new_tokens: int) -> GeneratedText:
+        """Continue a prompt greedily."""
+        tokenizer = self._genai.Tokenizer(self._model)
+        ids = tokenizer.encode(prompt)
+        generator = self._fresh_generator(len(ids) + max_new_tokens, min_length=0)
+        generator.append_tokens(ids)
+        while not generator.is_done():
+            generator.generate_next_token()
+        return GeneratedText(tokenizer.decode(generator.get_sequence(0)[len(ids) :]))
+
+    def start_generation(self, tokens: list[int], room: int) -> Done:
+        """Start a greedy continuation of a prompt on a fresh cache; :meth:`continue_generation` gives its tokens."""
+        generator = self._fresh_generator(len(tokens) + room, min_length=0)
+        generator.append_tokens(np.array(tokens, dtype=np.int32))
+        return Done(True)
+
+    def continue_generation(self, steps: int) -> GeneratedTokens:
+        """Generate up to ``steps`` further tokens of the continuation."""
+        before = len(self._generator.get_sequence(0))
+        for _ in range(steps):
+            if self._generator.is_done():
+                break
+            self._generator.generate_next_token()
+        ids = [int(token) for token in self._generator.get_sequence(0)[before:]]
+        return GeneratedTokens(ids, bool(self._generator.is_done()))
+
+    def prompt_logits(self, ids: Any) -> Any:
+        """[tokens, vocabulary] logits of a prompt on a fresh cache."""
+        generator = self._fresh_generator(len(ids))  # no room for more: a prompt may be as long as the context
+        generator.append_tokens(ids)
+        self._generator = None  # the logits are all that is wanted of it
+        return np.asarray(generator.get_output("logits"))[0]
+
+    def _fresh_generator(self, max_length: int, min_length: int | None = None) -> Any:
+        """Make a greedy generator; by default it may not end before ``max_length``."""
+        self._generator = None  # the last cache goes before the next one comes
+        params = self._genai.GeneratorParams(self._model)
+        least = max_length if min_length is None else min_length
+        params.set_search_options(max_length=max_length, min_length=least, do_sample=False)
+        self._generator = self._genai.Generator(self._model, params)
+        return self._generator
