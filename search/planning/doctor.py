@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.providers.interpreters import interpreter
 from olivine.evaluators.process.servers.provider import CPU
+from olivine.evaluators.providers.interpreters import interpreter
 from olivine.evaluators.providers.state import ProviderState, provider_state
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.providers import PROVIDERS

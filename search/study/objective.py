@@ -61,7 +61,7 @@ class Objective:
         evaluators: makes what measures, once the base is built: its tokenizer cuts the text.
         constraints: what a candidate has to keep.
         progress: told of each phase.
-        arm_options: limits and loop of the model processes, as :meth:`ModelProcess.start` takes them.
+        process_options: limits and loop of the model processes, as :meth:`ModelProcess.start` takes them.
         pythons: provider -> interpreter that runs its models, where it is another one than this.
         stages: the parts of a trial that this process does; one that only builds loads no model.
         ladder: drops candidates on few windows; by default all windows are scored.

@@ -54,7 +54,8 @@ def test_a_model_that_outgrows_its_memory_is_infeasible_with_its_peak(
     objective: GraphObjective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def outgrown(process: ModelProcess, *_: Any) -> OutputScore:
-        raise process._kill("memory", f"was ended in 'compare': it {EXCESS}", EXCESS)
+        process.close()
+        raise ModelProcessFailed("memory", f"The process of a model was ended in 'compare': it {EXCESS}", "", EXCESS)
 
     monkeypatch.setattr(ModelProcess, "compare", outgrown)
     record = objective.measure(1, CHOICE)
