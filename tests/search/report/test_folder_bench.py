@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shown(table: Any) -> str:
-    console = Console(width=160, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=160, record=True, quiet=False, file=StringIO())
     console.print(table)
     return console.export_text()
 

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_beside_a_reference_every_metric_is_there(tiny_onnx: Path, other_onnx: P
     quotient = other["perplexity"].value / own["perplexity"].value
     assert other["perplexity_ratio"].value == pytest.approx(quotient, rel=1e-5)
     assert set(json.loads(results_json(results))[str(other_onnx)]) >= {"perplexity_ratio", "top1_agreement"}
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=160, record=True, file=StringIO())
     console.print(evaluation_table(results, tiny_onnx))
     shown = console.export_text()
     assert "A: " in shown
@@ -88,7 +89,7 @@ def test_models_of_different_tokenizers_are_compared_by_bytes_only(tiny_onnx: Pa
     with pytest.raises(UsageError, match=r"different tokenizers .*bits_per_byte is what compares"):
         evaluate_folders([other], tiny_onnx, text, windows=2, window_tokens=32)
     found = evaluate_folders([tiny_onnx, other], None, text, windows=2, window_tokens=32)
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=160, record=True, file=StringIO())
     console.print(evaluation_table(found, None))
     assert "bits per byte between all" in " ".join(console.export_text().split())
 

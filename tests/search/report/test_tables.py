@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from olivine.search.report.verdict import ratio, verdict
 
 
 def shown(table: RenderableType, width: int = 200) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=StringIO())
     console.print(table)
     return console.export_text()
 

@@ -30,7 +30,7 @@ def record(number: int, tpot_ms: float, ratio: float, half: float = 0.01, tpot_h
 def recorded(wider: float = 1.0) -> list[TrialRecord]:
     """The recorded candidates; with intervals of the ratio so much wider, as from fewer windows of text."""
     found = []
-    for row in csv.DictReader(RECORDED.open()):
+    for row in csv.DictReader(RECORDED.read_text().splitlines()):
         metrics = {
             name: {"value": float(row[name]), "low": float(row[f"{name}_low"]), "high": float(row[f"{name}_high"])}
             for name in ("tpot_ms", "perplexity_ratio")

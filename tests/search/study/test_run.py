@@ -82,7 +82,7 @@ def test_optuna_storage_agrees_with_the_records(study: StudyDir) -> None:
 
 
 def test_front_csv_has_the_columns_others_rely_on(study: StudyDir) -> None:
-    rows = list(csv.DictReader(study.front_path.open()))
+    rows = list(csv.DictReader(study.front_path.read_text().splitlines()))
     assert sum(row["selected"] == "True" for row in rows) == 1
     columns = (
         "trial,selected,precision,block_size,lm_head,tpot_ms,tpot_speedup,tpot_speedup_low,tpot_speedup_high,ttft_ms,"
