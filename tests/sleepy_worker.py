@@ -42,7 +42,8 @@ SPACE = parse_space(
         "lm_head": ["same", "fp32", "int8"],
         "fusion_level": ["none", "qkv", "full"],
         "threads": {"low": 1, "high": 200},
-    }
+    },
+    LANGUAGE,
 )
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
 

@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from olivine.search.config.language import LanguageStudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import parse_config
 
 
 def write_text(path: Path, documents: int = 60, words: int = 60) -> Path:

@@ -8,7 +8,7 @@ from olivine.passes.sources.model_shape import count_weights
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.passes.store.shared_builds import SharedBuilds
-from olivine.search.config.language import CacheConfig
+from olivine.search.config.sections import CacheConfig
 
 #: Checkpoint and float graph take 4 bytes a weight each, what layers read 3, codes of half a dozen formats 6; the last
 #: candidates get the rest.

@@ -86,7 +86,8 @@ def load_study(
     Raises:
         UsageError: naming every mistake of the YAML.
     """
-    from olivine.search.config.graph import load_any
+    from olivine.search.config.load import load_config
+    from olivine.search.study.warm_start import warm_started
 
-    given = {key: str(value) for key, value in (more or {}).items() if value is not None}
-    return load_any(options.config, overrides(getattr(options, "overrides", [])) | given)
+    own = {key: str(value) for key, value in (more or {}).items() if value is not None}
+    return warm_started(load_config(options.config, overrides(getattr(options, "overrides", [])) | own))

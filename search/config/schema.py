@@ -14,46 +14,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from olivine.evaluators.metric import metrics_of
 from olivine.passes.base import Axis
-from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.sections import StudyConfig
 
-PATH, PLAIN_PATH = Path("configs/schema.json"), Path("configs/plain-schema.json")
+#: Name of a schema's file -> the kind of study that it describes.
+SCHEMAS: dict[str, type[StudyConfig]] = {"schema.json": LanguageStudyConfig, "plain-schema.json": GraphStudyConfig}
 _JSON_TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
 
 
-def json_schema() -> dict[str, Any]:
-    """The schema: pydantic's, with the axes, metrics and constraints that pydantic does not know of."""
-    schema = _completed(LanguageStudyConfig, "olivine study", LANGUAGE.axes, metrics_of("language"))
-    axes = _axes(False, LANGUAGE.axes) | {"minProperties": 1}
-    schema["properties"]["enqueue"]["items"] = {"anyOf": [axes, _EARLIER_STUDY]}
-    return schema
-
-
-def plain_schema() -> dict[str, Any]:
-    """The schema of a study of a plain graph."""
-    schema = _completed(GraphStudyConfig, "olivine study of a plain graph", GRAPH.axes, metrics_of("graph"))
-    schema["properties"]["enqueue"]["items"] = _axes(False, GRAPH.axes) | {"minProperties": 1}
-    return schema
-
-
-def _completed(model: type[BaseModel], title: str, axes: Mapping[str, Axis], metrics: Sequence[str]) -> dict[str, Any]:
-    """Pydantic's schema with what it does not know of."""
+def json_schema(model: type[StudyConfig]) -> dict[str, Any]:
+    """The schema of one kind of study: pydantic's, with the axes, metrics and constraints that it does not know of."""
     schema = model.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = title
+    schema["title"] = "olivine study of a plain graph" if model.kind == "graph" else "olivine study"
     properties, select = schema["properties"], schema["$defs"]["SelectConfig"]["properties"]
-    properties["space"] |= _axes(True, axes) | {"minProperties": 1}
+    properties["space"] |= _axes(True, model.catalog.axes) | {"minProperties": 1}
+    properties["enqueue"]["items"] = {
+        "anyOf": [_axes(False, model.catalog.axes) | {"minProperties": 1}, _EARLIER_STUDY]
+    }
+    metrics = metrics_of(model.kind)
     names = {"enum": list(metrics)}
     properties["objectives"] |= {"items": names, "uniqueItems": True}
     properties["constraints"]["items"] = select["where"]["items"] = _constraint(metrics)
     select["metric"]["anyOf"] = [names, {"type": "null"}]
     select["weights"]["propertyNames"] = names
     return schema
+
+
+def to_text(model: type[StudyConfig]) -> str:
+    """The schema of one kind of study as its file holds it."""
+    return json.dumps(json_schema(model), indent=2) + "\n"
 
 
 _EARLIER_STUDY = {
@@ -64,16 +57,6 @@ _EARLIER_STUDY = {
     "required": ["from"],
     "additionalProperties": False,
 }
-
-
-def to_text() -> str:
-    """The schema as ``configs/schema.json`` holds it."""
-    return json.dumps(json_schema(), indent=2) + "\n"
-
-
-def plain_text() -> str:
-    """The schema as ``configs/plain-schema.json`` holds it."""
-    return json.dumps(plain_schema(), indent=2) + "\n"
 
 
 def _axes(searched: bool, axes: Mapping[str, Axis]) -> dict[str, Any]:
@@ -120,11 +103,10 @@ def _constraint(metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write both schemas below ``configs/``; only the one of language models where a path is given, to that."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else PATH
-    path.write_text(to_text(), encoding="utf-8")
-    if path == PATH:
-        PLAIN_PATH.write_text(plain_text(), encoding="utf-8")
+    """Write the schemas to a folder: the first argument, ``configs`` by default."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "configs")
+    for name, model in SCHEMAS.items():
+        (folder / name).write_text(to_text(model), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from olivine.passes.base import Axis, Scalar
-from olivine.passes.catalog import LANGUAGE
+from olivine.passes.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Space:
 
     Attributes:
         domains: one an axis that is named.
-        axes: all that there are.
+        catalog: all axes that there are, and the recipes that their values make.
     """
 
     domains: tuple[Domain, ...]
-    axes: Mapping[str, Axis] = field(default_factory=lambda: LANGUAGE.axes, compare=False, repr=False)
+    catalog: Catalog = field(compare=False, repr=False)
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Space:
         """Draw one choice: the canonical values of the axes that apply."""
         domains = {domain.axis.name: domain for domain in self.domains}
         choice: dict[str, Scalar] = {}
-        for name, axis in self.axes.items():
+        for name, axis in self.catalog.axes.items():
             if axis.applies(choice):
                 choice[name] = _suggest(domains[name], trial) if name in domains else axis.default_for(choice)
         return choice
@@ -87,7 +87,7 @@ class Space:
         if any(not domain.values for domain in self.domains):
             return None
         options = {domain.axis.name: domain.values for domain in self.domains}
-        return _choices({}, list(self.axes.values()), options, {})
+        return _choices({}, list(self.catalog.axes.values()), options, {})
 
     def usual(self) -> dict[str, Scalar]:
         """The value that ``enqueue:`` takes of an axis it does not name: the default, or else the first."""
@@ -102,7 +102,7 @@ class Space:
     def deciding(self, name: str) -> tuple[str, ...]:
         """Names of the axes that decide whether the axis ``name`` exists, in the order of the axes."""
         reads = self._survey()[1]
-        return tuple(axis for axis in self.axes if axis in reads.get(name, set()))
+        return tuple(axis for axis in self.catalog.axes if axis in reads.get(name, set()))
 
     def _survey(self) -> tuple[frozenset[str], dict[str, set[str]]]:
         """Axes that exist in some choice; and which axes each axis's existence was seen to depend on.
@@ -118,7 +118,7 @@ class Space:
                 for domain in self.domains
             }
             reads: dict[str, set[str]] = {}
-            choices = _choices({}, list(self.axes.values()), options, reads)
+            choices = _choices({}, list(self.catalog.axes.values()), options, reads)
             reached = frozenset(name for choice in choices for name in choice)
             read = set().union(*reads.values())
             if read <= widened:
@@ -129,7 +129,7 @@ class Space:
         """Whether every value of a canonical choice is one that this space could have drawn."""
         domains = {domain.axis.name: domain for domain in self.domains}
         return all(
-            _within(domains[name], value) if name in domains else value == self.axes[name].default_for(choice)
+            _within(domains[name], value) if name in domains else value == self.catalog.axes[name].default_for(choice)
             for name, value in choice.items()
         )
 
@@ -187,9 +187,10 @@ def _within(domain: Domain, value: Scalar) -> bool:
     return value in domain.values or (not domain.values and domain.low <= float(value) <= domain.high)
 
 
-def parse_space(raw: Mapping[str, Any], axes: Mapping[str, Axis] = LANGUAGE.axes) -> Space:
-    """The search space that a checked YAML section describes, of these axes."""
-    return Space(tuple(_domain(axis, raw[axis.name]) for axis in axes.values() if axis.name in raw), axes)
+def parse_space(raw: Mapping[str, Any], catalog: Catalog) -> Space:
+    """The search space that a checked YAML section describes."""
+    domains = (_domain(axis, raw[name]) for name, axis in catalog.axes.items() if name in raw)
+    return Space(tuple(domains), catalog)
 
 
 def _domain(axis: Axis, given: Any) -> Domain:

@@ -1,4 +1,4 @@
-"""What is wrong with a ``space:`` section or an ``enqueue:`` choice, as (place, message) pairs."""
+"""Mistakes in a ``space:`` section, or in one choice of axis values, as (place, message) pairs."""
 
 from __future__ import annotations
 
@@ -7,82 +7,83 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olivine.passes.base import Axis
-from olivine.passes.catalog import LANGUAGE
+from olivine.passes.catalog import Catalog
 from olivine.passes.errors import did_you_mean
 from olivine.passes.export.export import float_refusal
+from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import describe
 from olivine.search.config.space import parse_space
 
-Mistake = tuple[str, str]
 #: A range is refused beyond this many values: a larger step says the same.
 MAX_RANGE = 10_000
 _RANGE_KEYS = ("low", "high", "step")
 
 
-def space_mistakes(raw: Mapping[Any, Any], axes: Mapping[str, Axis] = LANGUAGE.axes) -> list[Mistake]:
-    """Every mistake in a ``space:`` section of these axes."""
+def space_mistakes(raw: Mapping[Any, Any], catalog: Catalog) -> list[Mistake]:
+    """Find every mistake in a ``space:`` section of this catalog."""
     if not raw:
-        return [("space", no_axis(axes))]
-    return _axes_mistakes(raw, "space", False, axes) or _combination_mistakes(raw, list(raw), "space", axes)
+        return [("space", no_axis(catalog))]
+    return _axes_mistakes(raw, "space", False, catalog) or _combination_mistakes(raw, list(raw), "space", catalog)
 
 
-def choice_mistakes(
-    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = LANGUAGE.axes
-) -> list[Mistake]:
-    """Every mistake in one choice of axis values; ``space``, where it is sound, gives the axes not named."""
-    found = _axes_mistakes(raw, place, True, axes)
-    if found or _axes_mistakes(space, "space", False, axes):
-        return found
-    return _combination_mistakes({**parse_space(space, axes).usual(), **raw}, list(raw), place, axes)
+def choice_mistakes(raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], catalog: Catalog) -> list[Mistake]:
+    """Find every mistake in one choice; axes that it does not name have the usual values of a sound ``space``."""
+    mistakes = _axes_mistakes(raw, place, True, catalog)
+    if mistakes or _axes_mistakes(space, "space", False, catalog):
+        return mistakes
+    return _combination_mistakes({**parse_space(space, catalog).usual(), **raw}, list(raw), place, catalog)
 
 
 def differing_from_base(
-    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], axes: Mapping[str, Axis] = LANGUAGE.axes
+    raw: Mapping[Any, Any], place: str, space: Mapping[Any, Any], catalog: Catalog
 ) -> list[Mistake]:
-    """Values of one choice that the study's base, which ``space`` describes, would not have."""
-    if _axes_mistakes(space, "space", False, axes):
+    """Find the values of one choice that the study's base, which ``space`` describes, would not have."""
+    if _axes_mistakes(space, "space", False, catalog):
         return []
-    usual = parse_space(space, axes).usual()
+    usual = parse_space(space, catalog).usual()
     return [
         (f"{place}.{name}", f"is not the study's: the float base has it too. Write space.{name}: {_spelled(value)}.")
         for name, value in raw.items()
-        if (axis := axes.get(str(name))) is not None and axis.shared and value != usual.get(axis.name, axis.default)
+        if (axis := catalog.axes.get(str(name))) is not None
+        and axis.shared
+        and value != usual.get(axis.name, axis.default)
     ]
 
 
-def no_axis(axes: Mapping[str, Axis] = LANGUAGE.axes) -> str:
-    """What to say where no axis is named."""
-    return f"names no axis. Available: {', '.join(axes)}."
+def no_axis(catalog: Catalog) -> str:
+    """The message where no axis is named."""
+    return f"names no axis. Available: {', '.join(catalog.axes)}."
 
 
-def _axes_mistakes(
-    raw: Mapping[Any, Any], place: str, fixed: bool, axes: Mapping[str, Axis] = LANGUAGE.axes
-) -> list[Mistake]:
-    found: list[Mistake] = []
-    for name, given in raw.items():
-        axis = axes.get(str(name))
-        if axis is None:
-            found.append((f"{place}.{name}", f"unknown axis. {did_you_mean(name, axes)}"))
-        else:
-            found += [(f"{place}.{name}", message) for message in _axis_mistakes(axis, given, fixed)]
-    return found
+def _axes_mistakes(raw: Mapping[Any, Any], place: str, fixed: bool, catalog: Catalog) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    for name, values in raw.items():
+        axis = catalog.axes.get(str(name))
+        messages = (
+            [f"unknown axis. {did_you_mean(name, catalog.axes)}"]
+            if axis is None
+            else _axis_mistakes(axis, values, fixed)
+        )
+        mistakes += [(f"{place}.{name}", message) for message in messages]
+    return mistakes
 
 
-def _axis_mistakes(axis: Axis, given: Any, fixed: bool) -> list[str]:
-    if fixed and isinstance(given, dict | list):
-        return [f"takes one value here; found {describe(given)}"]
-    if isinstance(given, dict):
-        return _range_mistakes(axis, given)
-    if isinstance(given, list):
-        if not given:
-            return [f"is an empty list. {_fits(axis)}"]
-        twice = [value for index, value in enumerate(given) if value in given[:index]]
-        found = [message for value in given for message in _value_mistakes(axis, value)]
-        if axis.shared and len(given) > 1 and not found and not twice:
-            word = _spelled(given[0])
-            return [f"takes one value in a study, because the float base takes it over. Write {axis.name}: {word}."]
-        return found + [f"names {_spelled(value)} twice" for value in twice]
-    return _value_mistakes(axis, given)
+def _axis_mistakes(axis: Axis, values: Any, fixed: bool) -> list[str]:
+    """Mistakes in what a YAML gives one axis: a value; unless the axis is ``fixed``, a list or a range as well."""
+    if fixed and isinstance(values, dict | list):
+        return [f"takes one value here; found {describe(values)}"]
+    if isinstance(values, dict):
+        return _range_mistakes(axis, values)
+    if not isinstance(values, list):
+        return _value_mistakes(axis, values)
+    if not values:
+        return [f"is an empty list. {_fits(axis)}"]
+    twice = [value for index, value in enumerate(values) if value in values[:index]]
+    mistakes = [message for value in values for message in _value_mistakes(axis, value)]
+    if axis.shared and len(values) > 1 and not mistakes and not twice:
+        word = _spelled(values[0])
+        return [f"takes one value in a study, because the float base takes it over. Write {axis.name}: {word}."]
+    return mistakes + [f"names {_spelled(value)} twice" for value in twice]
 
 
 def _value_mistakes(axis: Axis, value: Any) -> list[str]:
@@ -107,31 +108,36 @@ def _choice_mistakes(axis: Axis, value: Any) -> list[str]:
     if isinstance(value, str) and any(value == str(known) for known in axis.values):
         return [f"takes the number {value}; found the text '{value}': leave the quotes out"]
     if isinstance(value, bool):
-        said = f"{describe(value)} (YAML reads yes, no, on and off so; quotes keep the word)"
-        return [f"unknown value {said}. {_fits(axis)}"]
+        word = f"{describe(value)} (YAML reads yes, no, on and off so; quotes keep the word)"
+        return [f"unknown value {word}. {_fits(axis)}"]
     return [f"unknown value {_spelled(value)}. {did_you_mean(value, axis.values)}"]
 
 
-def _range_mistakes(axis: Axis, given: Mapping[Any, Any]) -> list[str]:
+def _range_mistakes(axis: Axis, bounds: Mapping[Any, Any]) -> list[str]:
     if axis.kind not in ("int", "float"):
         return [f"takes no range, its values are no numbers. {_fits(axis)}"]
-    found = [
-        f"unknown key '{key}' in a range. {did_you_mean(key, _RANGE_KEYS)}" for key in given if key not in _RANGE_KEYS
+    mistakes = [
+        f"unknown key '{key}' in a range. {did_you_mean(key, _RANGE_KEYS)}" for key in bounds if key not in _RANGE_KEYS
     ]
-    found += [f"a range needs '{key}'" for key in ("low", "high") if key not in given]
+    mistakes += [f"a range needs '{key}'" for key in ("low", "high") if key not in bounds]
     for key in ("low", "high"):
-        found += [f"{key} {message}" for message in (_value_mistakes(axis, given[key]) if key in given else [])]
-    step = given.get("step", 1)
-    if isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < math.inf:
-        found.append(f"step takes a number above 0; found {describe(step)}")
-    elif axis.kind == "int" and step != int(step):
-        found.append(f"step takes a whole number; found {describe(step)}")
-    if found:
-        return found
-    if given["low"] > given["high"]:
-        return [f"low {given['low']} is above high {given['high']}"]
-    if ("step" in given or axis.kind == "int") and (given["high"] - given["low"]) / step >= MAX_RANGE:
+        mistakes += [f"{key} {message}" for message in (_value_mistakes(axis, bounds[key]) if key in bounds else [])]
+    step = bounds.get("step", 1)
+    mistakes += _step_mistakes(axis, step)
+    if mistakes:
+        return mistakes
+    if bounds["low"] > bounds["high"]:
+        return [f"low {bounds['low']} is above high {bounds['high']}"]
+    if ("step" in bounds or axis.kind == "int") and (bounds["high"] - bounds["low"]) / step >= MAX_RANGE:
         return [f"has more than {MAX_RANGE} values: take a larger step"]
+    return []
+
+
+def _step_mistakes(axis: Axis, step: Any) -> list[str]:
+    if isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < math.inf:
+        return [f"step takes a number above 0; found {describe(step)}"]
+    if axis.kind == "int" and step != int(step):
+        return [f"step takes a whole number; found {describe(step)}"]
     return []
 
 
@@ -143,36 +149,34 @@ def _fits(axis: Axis) -> str:
     return f"It takes numbers{f' {axis.bounds[0]:g} .. {axis.bounds[1]:g}' if axis.bounds else ''}."
 
 
-def _combination_mistakes(
-    raw: Mapping[str, Any], named: Sequence[str], place: str, axes: Mapping[str, Axis] = LANGUAGE.axes
-) -> list[Mistake]:
+def _combination_mistakes(raw: Mapping[str, Any], named: Sequence[str], place: str, catalog: Catalog) -> list[Mistake]:
     """Precisions without kernels on the provider; ``named`` axes that no combination of ``raw`` reaches."""
-    found = [
+    refused = [
         (f"{place}.precision", reason)
-        for provider in (_values(raw, "provider", axes) if "provider" in axes else ())
-        for precision in _values(raw, "precision", axes)
+        for provider in (_values(raw, "provider", catalog) if "provider" in catalog.axes else ())
+        for precision in _values(raw, "precision", catalog)
         if (reason := float_refusal(str(provider), str(precision))) is not None
     ]
-    if found:
-        return found
-    reached = parse_space(raw, axes).reached()
+    if refused:
+        return refused
+    reached = parse_space(raw, catalog).reached()
     return [
-        (f"{place}.{name}", f"has no effect: {_why_unreached(raw, name, axes)}")
+        (f"{place}.{name}", f"has no effect: {_why_unreached(raw, name, catalog)}")
         for name in named
         if name not in reached
     ]
 
 
-def _why_unreached(raw: Mapping[str, Any], name: str, axes: Mapping[str, Axis]) -> str:
+def _why_unreached(raw: Mapping[str, Any], name: str, catalog: Catalog) -> str:
     """The axes that decide whether ``name`` exists, with what the YAML gives them."""
-    deciding = [n for n in parse_space(raw, axes).deciding(name) if n != name]
-    given = ", ".join(f"{n} is {' or '.join(map(_plain, _values(raw, n, axes)))}" for n in deciding)
-    return f"no combination uses it while {given}"
+    deciding = [n for n in parse_space(raw, catalog).deciding(name) if n != name]
+    values = ", ".join(f"{n} is {' or '.join(map(_plain, _values(raw, n, catalog)))}" for n in deciding)
+    return f"no combination uses it while {values}"
 
 
-def _values(raw: Mapping[str, Any], name: str, axes: Mapping[str, Axis]) -> list[Any]:
-    given = raw.get(name, axes[name].default)
-    return given if isinstance(given, list) else [given]
+def _values(raw: Mapping[str, Any], name: str, catalog: Catalog) -> list[Any]:
+    values = raw.get(name, catalog.axes[name].default)
+    return values if isinstance(values, list) else [values]
 
 
 def _spelled(value: object) -> str:

@@ -1,4 +1,4 @@
-"""TaskConfig: ``evaluation.task`` of a plain study, and what its parts say against each other."""
+"""TaskConfig: ``evaluation.task`` of a study of a plain graph, and mistakes between its parts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from olivine.evaluators.metric import TASK_METRICS
 from olivine.evaluators.quality.label_scores import OF_CLASSES
-from olivine.passes.errors import UsageError
-from olivine.search.config.constraints import Constraint, parse_constraint
+from olivine.search.config.goal_mistakes import goal_metrics
+from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Text, Whole, describe
-from olivine.search.config.space_mistakes import Mistake
+from olivine.search.config.sections import Section
 
 #: Files with rows; another name is that of a hub data set.
 FILES = (".jsonl", ".json", ".csv", ".parquet")
@@ -21,14 +21,14 @@ FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 def _columns(value: object) -> tuple[str, ...]:
     """``COLUMN`` or ``[COLUMN, COLUMN]``."""
-    found = (value,) if isinstance(value, str) else value
+    columns = (value,) if isinstance(value, str) else value
     if (
-        not isinstance(found, list | tuple)
-        or len(found) not in (1, 2)
-        or not all(isinstance(one, str) for one in found)
+        not isinstance(columns, list | tuple)
+        or len(columns) not in (1, 2)
+        or not all(isinstance(column, str) for column in columns)
     ):
         raise ValueError(f"takes a column, or a list of two columns for a pair of texts; found {describe(value)}")
-    return tuple(found)
+    return tuple(columns)
 
 
 Columns = Annotated[
@@ -45,19 +45,13 @@ Columns = Annotated[
 ]
 
 
-class _Section(BaseModel):
-    """A part of the YAML: unknown keys are mistakes, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskInputsConfig(_Section):
+class TaskInputsConfig(Section):
     """Where the graph's inputs are in a row."""
 
     text: Columns = Field(description="column with the text, or [COLUMN, COLUMN] for a pair of texts")
 
 
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """A task of one's own: task_score and task_drop are measured on labelled rows."""
 
     data: Text = Field(description="JSON lines, JSON, CSV or Parquet file, or id of a hub data set")
@@ -89,58 +83,31 @@ class TaskConfig(_Section):
 
 
 def task_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
-    """Mistakes in ``evaluation.task``, and in goals that speak of a task where there is none."""
+    """Find mistakes in ``evaluation.task``, and goals that speak of a task where there is none."""
     evaluation = raw.get("evaluation")
     task = evaluation.get("task") if isinstance(evaluation, dict) else None
     if task is None:
         return [
             (place, f"{metric} needs evaluation.task: the labelled rows that it is measured on")
-            for place, metric in _named(raw)
+            for place, metric in goal_metrics(raw)
+            if metric in TASK_METRICS
         ]
-    found: list[Mistake] = []
     if not isinstance(task, dict):
-        return found
-    inputs, metric = task.get("inputs"), task.get("metric", "accuracy")
-    text = inputs.get("text") if isinstance(inputs, dict) else None
+        return []
+    mistakes: list[Mistake] = []
     if task.get("prediction") == "cosine":
+        inputs, metric = task.get("inputs"), task.get("metric", "accuracy")
+        text = inputs.get("text") if isinstance(inputs, dict) else None
         if isinstance(text, str) or (isinstance(text, list) and len(text) == 1):
-            found.append(
-                ("evaluation.task.inputs.text", f"'cosine' compares two texts: write [COLUMN, COLUMN]; found {text}")
-            )
+            reason = f"'cosine' compares two texts: write [COLUMN, COLUMN]; found {text}"
+            mistakes.append(("evaluation.task.inputs.text", reason))
         if metric in OF_CLASSES:
-            found.append(
-                (
-                    "evaluation.task.metric",
-                    f"'{metric}' compares classes; a cosine is none: take pearsonr or spearmanr",
-                )
-            )
+            reason = f"'{metric}' compares classes; a cosine is none: take pearsonr or spearmanr"
+            mistakes.append(("evaluation.task.metric", reason))
     if isinstance(data := task.get("data"), str) and Path(data).suffix in FILES:
-        found += [
+        mistakes += [
             (f"evaluation.task.{key}", f"has no effect for a file such as {data}: leave it out")
             for key in ("config", "split", "revision")
             if task.get(key) is not None
         ]
-    return found
-
-
-def _named(raw: Mapping[Any, Any]) -> list[tuple[str, str]]:
-    """(place, metric) wherever objectives, constraints or the selection name a task's metric."""
-    select = raw.get("select")
-    rule: Mapping[Any, Any] = select if isinstance(select, dict) else {}
-    places = [(f"objectives.{i}", name) for i, name in enumerate(_list(raw.get("objectives")))]
-    places += [("select.metric", rule.get("metric"))]
-    for place, texts in (("constraints", raw.get("constraints")), ("select.where", rule.get("where"))):
-        places += [(f"{place}.{i}", _metric(text)) for i, text in enumerate(_list(texts))]
-    return [(place, str(name)) for place, name in places if name in TASK_METRICS]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _metric(text: object) -> str | None:
-    try:
-        found: Constraint | None = parse_constraint(text) if isinstance(text, str) else None
-    except UsageError:
-        return None
-    return found.metric if found else None
+    return mistakes

@@ -6,6 +6,7 @@ what they expand to stays small; size and depth are bounded.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,15 +121,16 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     return raw
 
 
-def override(raw: dict[Any, Any], overrides: Mapping[str, str]) -> None:
-    """Set dotted paths of ``raw`` to YAML values, as ``--set`` takes them.
+def override(raw: Mapping[Any, Any], overrides: Mapping[str, str]) -> dict[Any, Any]:
+    """A copy of ``raw`` with dotted paths set to YAML values, as ``--set`` takes them.
 
     Raises:
         UsageError: when a path leads through a value that is no section, or a value is no YAML.
     """
+    changed = copy.deepcopy(dict(raw))
     for dotted, text in overrides.items():
         *parents, last = dotted.split(".")
-        section = raw
+        section = changed
         for parent in parents:
             if section.get(parent) is None:
                 section[parent] = {}
@@ -141,6 +143,7 @@ def override(raw: dict[Any, Any], overrides: Mapping[str, str]) -> None:
             section[last] = _load(text)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {dotted}={text}: '{text}' is no YAML value: {_where(error)}") from error
+    return changed
 
 
 def _where(error: yaml.YAMLError) -> str:

@@ -14,7 +14,7 @@ from olivine.passes.store.cache import Cache, scratch_folder
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
 from olivine.search.builds.calibration_text import Calibration, CalibrationText
-from olivine.search.config.language import load_config
+from olivine.search.config.load import language_config, load_config
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.folder import check_target, export_model, rebuild_command
 from olivine.search.records import StudyDir, TrialRecord
@@ -33,7 +33,7 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
         UsageError: when the study has no such trial, or selected none, or its model has changed since.
     """
     check_target(to, force)
-    config = load_config(study.config_path)
+    config = language_config(load_config(study.config_path))
     selection = study.selection()
     record = chosen_record(study, number)
     source = measured_source(config, study)

@@ -16,7 +16,9 @@ from olivine.evaluators.data.text_source import TextSource, splits
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
-from olivine.search.config.language import LanguageStudyConfig, StopConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import language_config, parse_config
+from olivine.search.config.sections import StopConfig
 from olivine.search.planning.estimate import Durations, durations, memory_bytes
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize_request import OptimizeRequest
@@ -131,7 +133,7 @@ class _Chooser:
             raw["revision"] = request.revision
         if request.trust_remote_code:
             raw["trust_remote_code"] = True
-        return parse_config(raw, "what 'olivine optimize' chose")
+        return language_config(parse_config(raw, "what 'olivine optimize' chose"))
 
     def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
         """Durations of the parts of a study, and whether it fits the memory."""

@@ -48,7 +48,7 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
     """
     check_target(to, force)
     choice: dict[str, Scalar] = {name: yaml.safe_load(text) for name, text in request.settings.items()}
-    if mistakes := choice_mistakes(choice, "--set", {}):
+    if mistakes := choice_mistakes(choice, "--set", {}, LANGUAGE):
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
     source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
     recipe = LANGUAGE.compose(choice)

@@ -21,7 +21,8 @@ from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder, write_atomic
 from olivine.passes.store.cache import cache_root
 from olivine.search.builds.calibration_text import CalibrationText
-from olivine.search.config.language import LanguageStudyConfig, load_config, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import language_config, load_config, parse_config
 from olivine.search.export.folder import check_target, copy_model
 from olivine.search.export.verify import verify_folder
 from olivine.search.planning.auto_config import choose, stop_with, text_of
@@ -127,7 +128,7 @@ class Optimizer:
         if folder.config_path.is_file():
             self.request.check_same(folder.root)
             self._say([("study", f"resumes {folder.root}: {len(folder.trials())} trials are there")])
-            config = load_config(folder.config_path)
+            config = language_config(load_config(folder.config_path))
             stop = stop_with(config, source, self.request.budget_s, self.probe())
             return config.model_copy(update={"stop": stop})
         free_ram_bytes = psutil.virtual_memory().available
@@ -193,6 +194,7 @@ def _only_precision(provider: str) -> str:
 
 def _study_of_one(request: OptimizeRequest, text: object, choice: dict[str, Scalar]) -> LanguageStudyConfig:
     """The study that measures one choice."""
-    raw = {"model": request.model, "space": choice, "evaluation": {"text": text}, "stop": {"trials": 1}}
+    raw: dict[str, object] = {"model": request.model, "space": choice, "evaluation": {"text": text}}
     more = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
-    return parse_config(raw | {name: value for name, value in more.items() if value}, "what 'olivine optimize' chose")
+    raw |= {"stop": {"trials": 1}} | {name: value for name, value in more.items() if value}
+    return language_config(parse_config(raw, "what 'olivine optimize' chose"))

@@ -45,4 +45,4 @@ def chance_choices(space: Space, count: int, seed: int) -> Iterator[dict[str, Sc
 def sample_choices(space: Space, count: int = SAMPLE) -> list[dict[str, Scalar]]:
     """A fair sample of the space, the same every time; of ranges only the ends: enough for what excludes what."""
     thin = tuple(Domain(d.axis, (d.low, d.high)) if d.step or not d.values else d for d in space.domains)
-    return list(chance_choices(Space(thin), count, 0))
+    return list(chance_choices(Space(thin, space.catalog), count, 0))

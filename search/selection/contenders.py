@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from olivine.evaluators.metric import directed
 from olivine.search.config.constraints import parse_constraint
-from olivine.search.config.goal import StudyConfig
+from olivine.search.config.sections import StudyConfig
 from olivine.search.records import TrialRecord
 from olivine.search.selection.dominance import contenders
 from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks

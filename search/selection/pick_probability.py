@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from olivine.search.config.constraints import Constraint, parse_constraint
-from olivine.search.config.goal import StudyConfig
+from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import Floats, Mask
 from olivine.search.records import TrialRecord
 from olivine.search.selection.dominance import standard_error

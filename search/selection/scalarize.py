@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from olivine.evaluators.metric import directed
-from olivine.search.config.goal import StudyConfig
+from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import Floats, scaled_sum
 
 

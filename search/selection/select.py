@@ -13,7 +13,7 @@ from olivine.evaluators.metric import METRICS, TASK_METRICS
 from olivine.passes.cpu import available_cores
 from olivine.passes.errors import OlivineError
 from olivine.search.config.constraints import Constraint, parse_constraint
-from olivine.search.config.goal import StudyConfig
+from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation, Confirmed

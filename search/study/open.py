@@ -22,7 +22,8 @@ from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder, sweep_aside, write_atomic
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
-from olivine.search.config.language import LanguageStudyConfig, load_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import language_config, load_config
 from olivine.search.environment import describe_environment
 from olivine.search.records import BASE, StudyDir, TrialRecord
 from olivine.search.report.progress import Progress
@@ -193,7 +194,7 @@ def _check_same_study(config: LanguageStudyConfig, folder: StudyDir) -> None:
     """Refuse to mix two studies in one folder; budgets, selection and lm-eval's tasks may change between runs."""
     if not folder.config_path.is_file():
         return
-    old = load_config(folder.config_path)
+    old = language_config(load_config(folder.config_path))
     fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
     old, new = _but_tasks(old), _but_tasks(config)
     changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]

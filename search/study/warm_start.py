@@ -6,55 +6,49 @@ choices: every one is built and measured anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
+from olivine.search.config.enqueue import earlier_study
+from olivine.search.config.sections import StudyConfig
 from olivine.search.config.space import Space
 from olivine.search.records import StudyDir
 from olivine.search.report.study_view import read_view
 
-KEY = "from"
+AnyConfig = TypeVar("AnyConfig", bound=StudyConfig)
 
 
-def earlier_studies(raw: dict[Any, Any]) -> list[str]:
-    """Take the ``{from: STUDY_DIR}`` entries out of a raw YAML's ``enqueue:``, and return the folders they name."""
-    entries = raw.get("enqueue")
-    if not isinstance(entries, list):
-        return []
-    named = [entry for entry in entries if _names_a_study(entry)]
-    if named:
-        raw["enqueue"] = [entry for entry in entries if not _names_a_study(entry)]
-    return [entry[KEY] for entry in named]
+def warm_started(config: AnyConfig) -> AnyConfig:
+    """The config with the fronts of earlier studies in place of the entries that name their folders.
 
-
-def _names_a_study(entry: object) -> bool:
-    return isinstance(entry, dict) and list(entry) == [KEY] and isinstance(entry[KEY], str)
-
-
-def front_choices(folders: Sequence[str], space: Space) -> list[dict[str, Scalar]]:
-    """The choices on the fronts of earlier studies that ``space`` could have drawn, fastest first, each once.
-
-    Axes that ``space`` does not name keep its usual values.
+    The choices of a front come after those that the config names itself, fastest first, each once.
 
     Raises:
-        UsageError: when a folder is no study, or nothing on its front lies in ``space``.
+        UsageError: when a folder is no study, or nothing on its front lies in the search space.
     """
-    found: list[dict[str, Scalar]] = []
-    for folder in folders:
-        members = read_view(StudyDir.open(Path(folder).expanduser())).members
-        fitting = [choice for member in members if (choice := _within(member.params, space)) is not None]
-        if not fitting:
-            count = f"none of its {len(members)} front members" if members else "it has no front yet, so nothing"
-            raise UsageError(f"enqueue: from: {folder}: {count} lies in this search space. Widen space:, or drop it.")
-        found += [choice for choice in fitting if choice not in found]
-    return found
+    named = [entry for entry in config.enqueue if earlier_study(entry) is None]
+    earlier: list[dict[str, Scalar]] = []
+    for entry in config.enqueue:
+        if (folder := earlier_study(entry)) is not None:
+            choices = _front_choices(folder, config.search_space())
+            earlier += [choice for choice in choices if choice not in earlier]
+    return config.model_copy(update={"enqueue": (*named, *earlier)})
+
+
+def _front_choices(folder: str, space: Space) -> list[dict[str, Scalar]]:
+    """The choices on the front of an earlier study that ``space`` could have drawn; other axes keep usual values."""
+    members = read_view(StudyDir.open(Path(folder).expanduser())).members
+    choices = [choice for member in members if (choice := _within(member.params, space)) is not None]
+    if not choices:
+        count = f"none of its {len(members)} front members" if members else "it has no front yet, so nothing"
+        raise UsageError(f"enqueue: from: {folder}: {count} lies in this search space. Widen space:, or drop it.")
+    return choices
 
 
 def _within(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | None:
     named = {domain.axis.name for domain in space.domains}
     choice = {name: value for name, value in params.items() if name in named}
-    return choice if space.contains(LANGUAGE.canonical({**space.usual(), **choice})) else None
+    return choice if space.contains(space.catalog.canonical({**space.usual(), **choice})) else None

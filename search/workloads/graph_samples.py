@@ -17,7 +17,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput, check_sizes, synthetic, write_feeds
 from olivine.passes.graphs.pictures import picture_feeds
 from olivine.search.config.graph import GraphStudyConfig
-from olivine.search.config.language import TextFileConfig
+from olivine.search.config.sections import TextFileConfig
 from olivine.search.workloads.graph_text_feeds import text_feed, text_tokenizer
 
 Make = Callable[[str, int], list[Feed]]

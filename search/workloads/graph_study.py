@@ -18,8 +18,9 @@ from olivine.passes.graphs.source import GraphSource, find_plain
 from olivine.passes.store.atomic_files import make_folder, sweep_aside, write_atomic
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, Cache
 from olivine.search.builds.cache import cache_folder
-from olivine.search.config.graph import GraphStudyConfig, load_any
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import load_config
 from olivine.search.environment import describe_environment
 from olivine.search.pareto import front, last_growth
 from olivine.search.records import StudyDir, TrialRecord
@@ -249,7 +250,7 @@ def _check_same_study(config: GraphStudyConfig, folder: StudyDir) -> None:
     """Refuse to mix two studies in one folder; budgets and selection may change between runs."""
     if not folder.config_path.is_file() or not folder.trials():
         return
-    old: GraphStudyConfig | LanguageStudyConfig = load_any(folder.config_path)
+    old: GraphStudyConfig | LanguageStudyConfig = load_config(folder.config_path)
     changed = [name for name in FIXED if getattr(old, name, None) != getattr(config, name)]
     if changed:
         raise UsageError(

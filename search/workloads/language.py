@@ -12,7 +12,8 @@ from olivine.evaluators.memory import Memory
 from olivine.evaluators.providers.interpreters import loop_of
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
-from olivine.search.config.language import LanguageStudyConfig, TextFileConfig
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.sections import TextFileConfig
 from olivine.search.records import StudyDir
 from olivine.search.study.objective import Evaluators
 

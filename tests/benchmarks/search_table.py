@@ -23,7 +23,8 @@ from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.atomic_files import write_atomic
-from olivine.search.config.language import LanguageStudyConfig, load_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import load_config
 from olivine.search.config.space import Space
 from olivine.search.records import StudyDir, TrialRecord
 from olivine.search.report.progress import LineOutput

@@ -27,7 +27,8 @@ from tiny_study import write_text
 from olivine.passes.errors import OlivineError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.atomic_files import write_atomic
-from olivine.search.config.language import LanguageStudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import parse_config
 from olivine.search.environment import describe_environment
 from olivine.search.export.verify import verify_folder
 from olivine.search.planning.ready_studies import ReadyStudy, ready_studies

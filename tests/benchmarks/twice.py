@@ -23,7 +23,8 @@ from typing import Any
 import campaign
 
 from olivine.passes.store.cache import scratch_folder
-from olivine.search.config.language import LanguageStudyConfig, load_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import load_config
 from olivine.search.export.trial import export_trial
 from olivine.search.planning.build_one import BuildRequest, build_one
 from olivine.search.records import StudyDir

@@ -23,7 +23,7 @@ from olivine.passes.graph import _mapped
 from olivine.passes.sources.external_data import external_files, tensors
 from olivine.passes.sources.gguf.header import read_header as read_gguf_header
 from olivine.passes.sources.weights.safetensors_header import read_header
-from olivine.search.config.language import parse_config
+from olivine.search.config.load import parse_config
 from olivine.search.config.yaml_file import read_yaml
 
 #: One of so many study files is checked as a config too.

@@ -85,7 +85,7 @@ class Life:
             self.violations.append(f"unreadable: {type(error).__name__}: {error} ({cause!r})")
 
     def _read(self, folder: Any) -> None:
-        from olivine.search.config.language import load_config
+        from olivine.search.config.load import load_config
         from olivine.search.report.report import render
 
         load_config(folder.config_path)

@@ -22,12 +22,13 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(options: argparse.Namespace) -> int:
     """Export a trial, as a folder or as a package."""
-    from olivine.search.config.graph import GraphStudyConfig, load_any
+    from olivine.search.config.graph import GraphStudyConfig
+    from olivine.search.config.load import load_config
     from olivine.search.export.trial import export_trial
     from olivine.search.records import StudyDir
 
     study, out = StudyDir.open(options.study), output()
-    config = load_any(study.config_path)
+    config = load_config(study.config_path)
     if options.package and isinstance(config, GraphStudyConfig):
         raise UsageError("--package is for language models; without it, DIR holds a model.onnx for any ONNX Runtime")
     if options.package:

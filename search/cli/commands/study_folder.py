@@ -21,7 +21,7 @@ def add_trials_arguments(parser: argparse.ArgumentParser) -> None:
 
 def trials(options: argparse.Namespace) -> int:
     """Print a study's trials."""
-    from olivine.search.config.graph import load_any
+    from olivine.search.config.load import load_config
     from olivine.search.records import StudyDir
     from olivine.search.report.tables import trials_json, trials_table
 
@@ -29,7 +29,7 @@ def trials(options: argparse.Namespace) -> int:
     if options.json:
         write(trials_json(study.trials()) + "\n")
     else:
-        output().print(trials_table(study.trials(), load_any(study.config_path).objectives))
+        output().print(trials_table(study.trials(), load_config(study.config_path).objectives))
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
 from olivine.search.cli.commands.run import ARTIFACTS, STORAGES
-from olivine.search.cli.options import add_overrides, overrides
+from olivine.search.cli.options import add_overrides, load_study
 from olivine.search.cli.terminal import output
 
 
@@ -27,11 +27,11 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 
 def worker(options: argparse.Namespace) -> int:
     """Join a study that ``olivine run`` leads."""
-    from olivine.search.config.language import load_config
+    from olivine.search.config.load import language_config
     from olivine.search.config.quantities import parse_duration
     from olivine.search.study.distributed.join import run_worker
 
-    config = load_config(options.config, overrides(options.overrides))
+    config = language_config(load_study(options))
     root = options.out or Path("results") / config.name
     try:
         wait_s = parse_duration(options.wait)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from olivine.passes.errors import UsageError
-from olivine.search.config.language import parse_config
+from olivine.search.config.load import parse_config
 from olivine.search.planning.olive.flows import space_of
 from olivine.search.planning.olive.goals import goals_of, tasks_of, text_of_workflow
 from olivine.search.planning.olive.model import model_of, provider_of

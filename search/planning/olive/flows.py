@@ -44,7 +44,7 @@ def space_of(
 def _choice(axes: Values, space: dict[str, Any]) -> dict[str, Any]:
     """The choice of a flow, without what all candidates share; empty where it searches or lies outside of the space."""
     choice = {axis: values[0] for axis, values in axes.items() if axis in space}
-    if any(len(values) > 1 for values in axes.values()) or choice_mistakes(choice, "choice", space):
+    if any(len(values) > 1 for values in axes.values()) or choice_mistakes(choice, "choice", space, LANGUAGE):
         return {}
     return {axis: value for axis, value in choice.items() if axis != "provider" and not LANGUAGE.axes[axis].shared}
 
@@ -101,7 +101,7 @@ def _applying(axes: Values, provider: str, notes: Notes) -> Values:
     """The axes that exist with the values of the others."""
     left = dict(axes)
     space: dict[str, Any] = {"provider": provider, **{axis: list(values) for axis, values in left.items()}}
-    for place, why in space_mistakes(space):
+    for place, why in space_mistakes(space, LANGUAGE):
         axis = place.partition(".")[2]
         if left.pop(axis, None) is not None and axis not in ("algorithm", "block_size", "symmetric"):
             notes.lose(f"passes ({axis})", why)
@@ -111,7 +111,7 @@ def _applying(axes: Values, provider: str, notes: Notes) -> Values:
 def _without_unreachable(space: dict[str, Any], notes: Notes) -> dict[str, Any]:
     """The space without axes that no combination of all flows reaches."""
     left = dict(space)
-    for place, why in space_mistakes(space):
+    for place, why in space_mistakes(space, LANGUAGE):
         axis = place.partition(".")[2]
         if axis != "precision" and left.pop(axis, None) is not None:
             notes.lose(f"passes ({axis})", why)

@@ -8,7 +8,7 @@ import pytest
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import cache_root
 from olivine.search.builds.cache import BYTES_PER_WEIGHT, LEAST_BYTES, cache_of, limit_bytes
-from olivine.search.config.language import CacheConfig
+from olivine.search.config.sections import CacheConfig
 
 MODEL = Source("folder", "folder", "checkpoint", "k", "LlamaForCausalLM", "float16", 2_000_000_000, config={})
 

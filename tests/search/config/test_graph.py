@@ -7,8 +7,9 @@ import pytest
 from tiny_graph import tiny_plain_yaml
 
 from olivine.passes.errors import UsageError
-from olivine.search.config.graph import GraphStudyConfig, parse_any, parse_plain
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import parse_config
 from olivine.search.workloads.graph_run import plan_lines
 from olivine.search.workloads.graph_study import base_choice, candidates_of
 
@@ -17,29 +18,29 @@ MODEL = Path("tiny.onnx")
 
 def mistakes(**changes: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        parse_plain(tiny_plain_yaml(MODEL, **changes), "x.yaml")
+        parse_config(tiny_plain_yaml(MODEL, **changes), "x.yaml")
     return str(caught.value)
 
 
 def test_a_study_is_of_a_plain_graph_by_its_inputs() -> None:
-    assert isinstance(parse_any(tiny_plain_yaml(MODEL), "x.yaml"), GraphStudyConfig)
+    assert isinstance(parse_config(tiny_plain_yaml(MODEL), "x.yaml"), GraphStudyConfig)
     assert isinstance(
-        parse_any({"model": "a/b", "space": {"precision": ["int8", "int4"]}}, "x.yaml"), LanguageStudyConfig
+        parse_config({"model": "a/b", "space": {"precision": ["int8", "int4"]}}, "x.yaml"), LanguageStudyConfig
     )
 
 
 def test_candidates_are_distinct_recipes_without_the_base() -> None:
-    config = parse_plain(
+    config = parse_config(
         tiny_plain_yaml(MODEL, space={"precision": ["fp32", "int8"], "block_size": [16, 32]}), "x.yaml"
     )
     assert candidates_of(config) == 2
-    assert candidates_of(parse_plain(tiny_plain_yaml(MODEL), "x.yaml")) == 6
-    assert "candidates: 6, of which 3 are measured" in plan_lines(parse_plain(tiny_plain_yaml(MODEL), "x.yaml"))
+    assert candidates_of(parse_config(tiny_plain_yaml(MODEL), "x.yaml")) == 6
+    assert "candidates: 6, of which 3 are measured" in plan_lines(parse_config(tiny_plain_yaml(MODEL), "x.yaml"))
 
 
 def test_the_base_has_the_threads_of_the_candidates_and_nothing_else_of_theirs() -> None:
     space = {"precision": "int8", "fusion_level": "full", "threads": 1}
-    choice = base_choice(parse_plain(tiny_plain_yaml(MODEL, space=space), "x.yaml"))
+    choice = base_choice(parse_config(tiny_plain_yaml(MODEL, space=space), "x.yaml"))
     assert choice == {"fusion_level": "none", "precision": "fp32", "threads": 1}
 
 
@@ -73,4 +74,4 @@ def test_mistakes_are_named_with_their_place(changes: dict[str, Any], said: str)
 def test_metrics_of_plain_graphs_are_none_of_a_language_models_study() -> None:
     raw = {"model": "a/b", "space": {"precision": "int8"}, "objectives": ["latency_ms", "perplexity_ratio"]}
     with pytest.raises(UsageError, match="unknown metric 'latency_ms'"):
-        parse_any(raw, "x.yaml")
+        parse_config(raw, "x.yaml")

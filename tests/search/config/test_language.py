@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from olivine.passes.errors import UsageError
-from olivine.search.config.graph import load_any
-from olivine.search.config.language import DatasetConfig, LanguageStudyConfig, TextFileConfig, load_config, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import load_config, parse_config
+from olivine.search.config.sections import DatasetConfig, TextFileConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -76,10 +77,10 @@ def test_a_config_error_ends_with_exit_code_2() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_loads_and_survives_its_own_yaml(path: Path, tmp_path: Path) -> None:
-    config = load_any(path)
+    config = load_config(path)
     resolved = tmp_path / "config.yaml"
     resolved.write_text(config.to_yaml(), encoding="utf-8")
-    assert load_any(resolved) == config
+    assert load_config(resolved) == config
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

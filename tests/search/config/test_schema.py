@@ -14,17 +14,14 @@ import yaml
 from olivine.evaluators.metric import metrics_of
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.search.config.graph import is_plain
-from olivine.search.config.language import parse_config
-from olivine.search.config.schema import json_schema, plain_schema, plain_text, to_text
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import parse_config
+from olivine.search.config.schema import SCHEMAS, json_schema, to_text
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-VALIDATORS = {
-    "schema.json": jsonschema.Draft202012Validator(json_schema()),
-    "plain-schema.json": jsonschema.Draft202012Validator(plain_schema()),
-}
-VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+VALIDATORS = {name: jsonschema.Draft202012Validator(json_schema(model)) for name, model in SCHEMAS.items()}
+VALIDATOR = VALIDATORS["schema.json"]
 SOUND: dict[str, Any] = {"model": "org/name", "space": {"precision": ["int8", "int4"]}}
 
 
@@ -32,36 +29,37 @@ def sound(**changes: Any) -> dict[str, Any]:
     return {**deepcopy(SOUND), **changes}
 
 
-def test_the_schema_file_is_in_sync() -> None:
-    written = (ROOT / "configs" / "schema.json").read_text(encoding="utf-8")
-    assert written == to_text(), "run: python -m olivine.search.config.schema"
-    written = (ROOT / "configs" / "plain-schema.json").read_text(encoding="utf-8")
-    assert written == plain_text(), "run: python -m olivine.search.config.schema"
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_schema_file_is_in_sync(name: str) -> None:
+    written = (ROOT / "configs" / name).read_text(encoding="utf-8")
+    assert written == to_text(SCHEMAS[name]), "run: python -m olivine.search.config.schema"
 
 
-def test_the_module_writes_the_schema(tmp_path: Path) -> None:
-    to = tmp_path / "schema.json"
-    subprocess.run([sys.executable, "-m", "olivine.search.config.schema", str(to)], check=True)
-    assert to.read_text(encoding="utf-8") == to_text()
+def test_the_module_writes_the_schemas(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "olivine.search.config.schema", str(tmp_path)], check=True)
+    written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert written == {name: to_text(model) for name, model in SCHEMAS.items()}
 
 
-def test_the_schema_is_itself_valid() -> None:
-    jsonschema.Draft202012Validator.check_schema(json_schema())
-    assert json.loads(to_text()) == json_schema()
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_schema_is_itself_valid(name: str) -> None:
+    schema = json_schema(SCHEMAS[name])
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert json.loads(to_text(SCHEMAS[name])) == schema
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_is_valid_and_names_the_schema(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     raw = yaml.safe_load(text)
-    schema = "plain-schema.json" if is_plain(raw) else "schema.json"
+    schema = "plain-schema.json" if "inputs" in raw else "schema.json"
     assert text.startswith(f"# yaml-language-server: $schema={schema}\n")
     assert [error.message for error in VALIDATORS[schema].iter_errors(raw)] == []
 
 
 @pytest.mark.parametrize("name", LANGUAGE.axes)
 def test_every_axis_completes_with_its_values(name: str) -> None:
-    described = json_schema()["properties"]["space"]["properties"][name]
+    described = json_schema(LanguageStudyConfig)["properties"]["space"]["properties"][name]
     assert described["description"] == LANGUAGE.axes[name].doc
     for value in LANGUAGE.axes[name].values or [LANGUAGE.axes[name].default]:
         for given in (value, [value]):

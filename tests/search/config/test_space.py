@@ -9,14 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olivine.passes.base import Axis, Scalar
-from olivine.passes.catalog import LANGUAGE
+from olivine.passes.base import Axis, Pass, Scalar
+from olivine.passes.catalog import LANGUAGE, Catalog
 from olivine.passes.errors import did_you_mean
 from olivine.search.config.space import Domain, Space, parse_space
 from olivine.search.config.space_mistakes import choice_mistakes, space_mistakes
 
-#: A float axis: the catalog has none at the moment.
-SHARE = Axis("int8_share", "float", 0.5, "share of layers", bounds=(0.0, 1.0))
+
+class Shares(Pass):
+    """A pass with a float axis that always exists."""
+
+    axes = (Axis("int8_share", "float", 0.5, "share of layers", bounds=(0.0, 1.0)),)
+
+
+SHARES = Catalog((Shares,))
 
 
 class Drawer:
@@ -67,7 +73,7 @@ def product(raw: Mapping[str, list[Scalar]]) -> list[dict[str, Scalar]]:
 @settings(deadline=None, max_examples=40)
 @given(raw=raw_spaces(most=7))
 def test_enumeration_is_the_product_without_duplicates(raw: dict[str, list[Scalar]]) -> None:
-    choices = parse_space(raw).enumerate()
+    choices = parse_space(raw, LANGUAGE).enumerate()
     assert choices is not None
     assert list(choices) == product(raw)
 
@@ -75,7 +81,7 @@ def test_enumeration_is_the_product_without_duplicates(raw: dict[str, list[Scala
 @settings(deadline=None, max_examples=60)
 @given(raw=raw_spaces(), seed=st.integers(0, 2**32 - 1))
 def test_a_suggestion_is_canonical_and_within_the_space(raw: dict[str, list[Scalar]], seed: int) -> None:
-    space, drawer = parse_space(raw), Drawer(seed)
+    space, drawer = parse_space(raw, LANGUAGE), Drawer(seed)
     choice = space.suggest(drawer)
     assert LANGUAGE.canonical(choice) == choice
     assert space.contains(choice)
@@ -85,13 +91,13 @@ def test_a_suggestion_is_canonical_and_within_the_space(raw: dict[str, list[Scal
 @settings(deadline=None, max_examples=40)
 @given(raw=raw_spaces(most=7))
 def test_an_axis_is_reached_where_some_choice_has_it(raw: dict[str, list[Scalar]]) -> None:
-    assert parse_space(raw).reached() == {name for choice in product(raw) for name in choice}
+    assert parse_space(raw, LANGUAGE).reached() == {name for choice in product(raw) for name in choice}
 
 
 @pytest.mark.parametrize("name", LANGUAGE.axes)
 def test_every_axis_is_reached_by_some_choice(name: str) -> None:
     everything = {n: list(a.values) or [a.default] for n, a in LANGUAGE.axes.items()}
-    assert name in parse_space(everything).reached()
+    assert name in parse_space(everything, LANGUAGE).reached()
 
 
 @pytest.mark.timeout(60)  # the full product would take hours
@@ -101,17 +107,19 @@ def test_a_huge_space_is_checked_without_walking_through_it() -> None:
     raw |= {n: {"low": 0.0, "high": 1.0} for n, a in LANGUAGE.axes.items() if a.kind == "float"}
     raw |= {"threads": {"low": 1, "high": 64}, "provider": ["cpu", "cuda"], "precision": ["int4", "mixed"]}
     raw |= {n: a.default for n, a in LANGUAGE.axes.items() if a.shared}
-    assert space_mistakes(raw) == []
+    assert space_mistakes(raw, LANGUAGE) == []
 
 
 def test_what_decides_about_an_axis_is_found() -> None:
-    space = parse_space({"precision": ["fp32", "int4"], "algorithm": ["k_quant", "rtn"], "symmetric": [True, False]})
+    space = parse_space(
+        {"precision": ["fp32", "int4"], "algorithm": ["k_quant", "rtn"], "symmetric": [True, False]}, LANGUAGE
+    )
     assert space.deciding("symmetric") == ("precision", "algorithm")
     assert space.deciding("precision") == ()
 
 
 def test_axes_that_do_not_apply_are_not_asked_for() -> None:
-    space = parse_space({"precision": ["fp32", "int4"], "block_size": [16, 32], "lm_head": ["same", "int8"]})
+    space = parse_space({"precision": ["fp32", "int4"], "block_size": [16, 32], "lm_head": ["same", "int8"]}, LANGUAGE)
     for seed in range(20):
         drawer = Drawer(seed)
         choice = space.suggest(drawer)
@@ -119,78 +127,74 @@ def test_axes_that_do_not_apply_are_not_asked_for() -> None:
 
 
 def test_searched_axes_are_those_with_a_choice() -> None:
-    space = parse_space({"precision": "int4", "block_size": [32], "algorithm": ["rtn", "k_quant"]})
+    space = parse_space({"precision": "int4", "block_size": [32], "algorithm": ["rtn", "k_quant"]}, LANGUAGE)
     assert space.searched == ("algorithm",)
-    assert parse_space({"threads": {"low": 2, "high": 2}}).searched == ()
+    assert parse_space({"threads": {"low": 2, "high": 2}}, LANGUAGE).searched == ()
 
 
 def test_an_integer_range_has_its_values() -> None:
-    (domain,) = parse_space({"threads": {"low": 1, "high": 8, "step": 3}}).domains
+    (domain,) = parse_space({"threads": {"low": 1, "high": 8, "step": 3}}, LANGUAGE).domains
     assert domain.values == (1, 4, 7)
     assert domain.high == 7
-    (domain,) = parse_space({"threads": {"low": 1, "high": 3}}).domains
+    (domain,) = parse_space({"threads": {"low": 1, "high": 3}}, LANGUAGE).domains
     assert domain.values == (1, 2, 3)
 
 
 def test_numbers_take_the_axis_own_spelling() -> None:
-    domains = {d.axis.name: d for d in parse_space({"block_size": [32.0], "threads": 2.0}).domains}
+    domains = {d.axis.name: d for d in parse_space({"block_size": [32.0], "threads": 2.0}, LANGUAGE).domains}
     assert [repr(v) for d in domains.values() for v in d.values] == ["32", "2"]
 
 
-@pytest.fixture
-def _with_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LANGUAGE.axes, "int8_share", SHARE)
-
-
-@pytest.mark.usefixtures("_with_share")
 def test_a_float_range_with_steps_is_enumerated_without_rounding_dust() -> None:
-    space = parse_space({"int8_share": {"low": 0.1, "high": 0.5, "step": 0.1}})
+    space = parse_space({"int8_share": {"low": 0.1, "high": 0.5, "step": 0.1}}, SHARES)
     (domain,) = space.domains
     assert domain.values == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert {space.suggest(Drawer(seed))["int8_share"] for seed in range(60)} == set(domain.values)
 
 
-@pytest.mark.usefixtures("_with_share")
 def test_a_continuous_range_has_no_enumeration_but_bounds() -> None:
-    space = parse_space({"int8_share": {"low": 0.1, "high": 0.5}})
+    space = parse_space({"int8_share": {"low": 0.1, "high": 0.5}}, SHARES)
     assert space.enumerate() is None
     assert space.searched == ("int8_share",)
     assert all(0.1 <= float(space.suggest(Drawer(seed))["int8_share"]) <= 0.5 for seed in range(20))
     assert "int8_share" in space.reached()
     assert str(space.domains[0]) == "0.1 .. 0.5"
-    assert space.contains(LANGUAGE.canonical({"int8_share": 0.3}))
-    assert not space.contains(LANGUAGE.canonical({"int8_share": 0.6}))
+    assert space.contains(SHARES.canonical({"int8_share": 0.3}))
+    assert not space.contains(SHARES.canonical({"int8_share": 0.6}))
 
 
-@pytest.mark.usefixtures("_with_share")
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "0.5", True, None, [0.5], 1.5])
 def test_a_float_axis_refuses_what_is_no_number_within_its_bounds(wrong: object) -> None:
-    ((place, message),) = space_mistakes({"int8_share": [0.5, wrong]})
+    ((place, message),) = space_mistakes({"int8_share": [0.5, wrong]}, SHARES)
     assert place == "space.int8_share"
     assert message
 
 
 def test_contains_knows_axes_that_the_yaml_does_not_name() -> None:
-    space = parse_space({"precision": ["int8", "int4"]})
+    space = parse_space({"precision": ["int8", "int4"]}, LANGUAGE)
     assert space.contains(LANGUAGE.canonical({"precision": "int8"}))
     assert not space.contains(LANGUAGE.canonical({"precision": "fp32"}))
     assert not space.contains(LANGUAGE.canonical({"precision": "int8", "block_size": 64}))
 
 
 def test_the_usual_value_is_the_default_or_the_first() -> None:
-    space = parse_space({"precision": ["int8", "int4"], "block_size": [16, 32], "threads": {"low": 2, "high": 4}})
+    space = parse_space(
+        {"precision": ["int8", "int4"], "block_size": [16, 32], "threads": {"low": 2, "high": 4}}, LANGUAGE
+    )
     assert space.usual() == {"precision": "int8", "block_size": 32, "threads": 2}
 
 
 def test_an_enqueued_choice_is_checked_with_the_values_of_the_space() -> None:
-    assert choice_mistakes({"precision": "bf16"}, "enqueue.0", {"provider": "cuda", "precision": "int4"}) == []
-    assert choice_mistakes({"precision": "bf16"}, "enqueue.0", {}) != []
-    assert choice_mistakes({}, "--set", {}) == []
+    assert (
+        choice_mistakes({"precision": "bf16"}, "enqueue.0", {"provider": "cuda", "precision": "int4"}, LANGUAGE) == []
+    )
+    assert choice_mistakes({"precision": "bf16"}, "enqueue.0", {}, LANGUAGE) != []
+    assert choice_mistakes({}, "--set", {}, LANGUAGE) == []
 
 
 def test_a_domain_prints_as_the_plan_shows_it() -> None:
     assert str(Domain(LANGUAGE.axes["precision"], ("int8", "int4"))) == "int8, int4"
-    assert str(Space(()).searched) == "()"
+    assert str(Space((), LANGUAGE).searched) == "()"
 
 
 @pytest.mark.parametrize(

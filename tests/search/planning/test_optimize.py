@@ -13,11 +13,13 @@ from rich.console import Console
 from tiny_study import write_text
 
 from olivine.evaluators.providers.state import ProviderState
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
-from olivine.search.config.language import LanguageStudyConfig, load_config, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import load_config, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.planning.auto_config import CHARACTERS_PER_TOKEN, Chosen, choose
 from olivine.search.planning.machine_speed import MachineRates
@@ -138,7 +140,9 @@ def test_every_preset_is_a_valid_study_with_a_start_inside_its_space(provider: s
 def test_every_single_build_is_a_valid_choice(provider: str, target: str) -> None:
     for precision in ("fp32", "fp16", "bf16", "int8", "int4", "mixed"):
         if PROVIDERS[provider].refusal(precision) is None:
-            assert choice_mistakes(good_choice(provider, target, precision, SearchScope()), "choice", {}) == []
+            assert (
+                choice_mistakes(good_choice(provider, target, precision, SearchScope()), "choice", {}, LANGUAGE) == []
+            )
 
 
 @pytest.fixture(scope="module")

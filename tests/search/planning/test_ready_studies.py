@@ -12,7 +12,8 @@ import yaml
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
-from olivine.search.config.language import load_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import load_config
 from olivine.search.config.schema import json_schema
 from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
 
@@ -40,7 +41,9 @@ def test_every_recipe_is_a_valid_study_with_an_honest_header(recipe: ReadyStudy)
     assert all(words.get(word) for word in ("Purpose", "Assumptions", "Time", "Command"))
     assert "never run on the real weights" in words["Time"]
     assert f"configs/recipes/{recipe.name}.yaml" in words["Command"]
-    assert list(jsonschema.Draft202012Validator(json_schema()).iter_errors(yaml.safe_load(text))) == []
+    assert (
+        list(jsonschema.Draft202012Validator(json_schema(LanguageStudyConfig)).iter_errors(yaml.safe_load(text))) == []
+    )
 
 
 def test_they_are_listed_shown_and_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_recipes import FAMILIES, run_recipe, tiny_study
 
-from olivine.search.config.language import load_config
+from olivine.search.config.load import load_config
 from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
 
 RECIPES = {recipe.name: recipe for recipe in ready_studies()}

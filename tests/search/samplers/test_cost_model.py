@@ -9,7 +9,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
 from olivine.passes.quantize.layer_loss import LayerLoss
-from olivine.search.config.language import parse_config
+from olivine.search.config.load import parse_config
 from olivine.search.config.space import parse_space
 from olivine.search.samplers.cost_model import (
     FORECAST,
@@ -112,4 +112,4 @@ def test_shares_of_a_mixed_model_are_forecast_by_its_own_allocation() -> None:
     ],
 )
 def test_only_what_runs_on_probed_kernels_is_forecast(space: dict[str, object], known: bool) -> None:
-    assert forecastable(parse_space(space)) is known
+    assert forecastable(parse_space(space, LANGUAGE)) is known

@@ -131,7 +131,7 @@ def test_masks_survive_a_file(tmp_path: Path) -> None:
 
 
 def test_masked_candidates_are_not_counted() -> None:
-    space = parse_space({"precision": ["int8", "int4"], "accuracy_level": [0, 4], "lm_head": "same"})
+    space = parse_space({"precision": ["int8", "int4"], "accuracy_level": [0, 4], "lm_head": "same"}, LANGUAGE)
     assert (count_candidates(space), count_candidates(space, masks=MASKS)) == (4, 3)
 
 

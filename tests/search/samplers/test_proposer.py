@@ -26,10 +26,11 @@ SPACE = parse_space(
         "block_size": [16, 32, 64, 128],
         "lm_head": ["same", "fp32"],
         "fusion_level": ["none", "qkv", "full"],
-    }
+    },
+    LANGUAGE,
 )
 #: 2 x 4 = 8 candidates, for GP: each of its fits takes seconds.
-RANGE = parse_space({"precision": ["int8", "int4"], "threads": {"low": 1, "high": 4}})
+RANGE = parse_space({"precision": ["int8", "int4"], "threads": {"low": 1, "high": 4}}, LANGUAGE)
 
 
 def space_for(sampler: str) -> Space:
@@ -165,7 +166,7 @@ def test_masked_candidates_are_never_proposed(sampler: str) -> None:
 def test_an_endless_space_that_is_mostly_masked_still_gives_candidates() -> None:
     masks = KernelMasks({Kernel(4, block, 4, "float"): "slow" for block in (16, 32, 64, 128)})
     space = parse_space(
-        {"precision": "mixed", "block_size": [16, 32, 64, 128, 256], "int8_share": {"low": 0.1, "high": 0.9}}
+        {"precision": "mixed", "block_size": [16, 32, 64, 128, 256], "int8_share": {"low": 0.1, "high": 0.9}}, LANGUAGE
     )
     proposer = Proposer(space, "random", seed=0, startup_trials=4, masks=masks)
     found = [proposer.propose(start(), number, ()) for number in range(1, 40)]
@@ -174,7 +175,7 @@ def test_an_endless_space_that_is_mostly_masked_still_gives_candidates() -> None
 
 
 def test_params_hold_searched_axes_that_apply() -> None:
-    space = parse_space({"provider": "cpu", "precision": ["fp32", "int4"], "block_size": [32, 64]})
+    space = parse_space({"provider": "cpu", "precision": ["fp32", "int4"], "block_size": [32, 64]}, LANGUAGE)
     for number in range(1, 20):
         proposal = Proposer(space, "random", 0, 4).propose(start(), number, ())
         assert proposal is not None

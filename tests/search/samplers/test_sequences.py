@@ -19,7 +19,7 @@ from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
 from olivine.passes.quantize.layer_loss import LayerLoss
-from olivine.search.config.graph import parse_any
+from olivine.search.config.load import parse_config
 from olivine.search.samplers.factory import make_proposer
 from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.workloads.graph_study import GraphStudyRunner
@@ -136,7 +136,7 @@ def _quiet() -> Iterator[None]:
 
 def sequence(raw: dict[str, Any]) -> list[str]:
     """Keys of the recipes that a study proposes, in order."""
-    config = parse_any(raw, "made-up.yaml")
+    config = parse_config(raw, "made-up.yaml")
     of_graph = "inputs" in raw
     composing = GRAPH.compose if of_graph else LANGUAGE.compose
     study = MadeUpStudy(config.search_space(), composing, config.objectives)

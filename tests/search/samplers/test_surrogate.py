@@ -26,7 +26,8 @@ SPACE = parse_space(
         "block_size": [16, 32, 64, 128, 256],
         "lm_head": ["same", "fp32"],
         "accuracy_level": [0, 1, 4],
-    }
+    },
+    LANGUAGE,
 )
 
 DISTRIBUTIONS = {d.axis.name: optuna.distributions.CategoricalDistribution(d.values) for d in SPACE.domains}

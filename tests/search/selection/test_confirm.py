@@ -11,7 +11,7 @@ import pytest
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.failure import ModelProcessFailed
-from olivine.search.config.language import parse_config
+from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection import confirm as module
 from olivine.search.selection.confirm import confirm

@@ -17,7 +17,7 @@ from tiny_study import tiny_yaml, write_text
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
-from olivine.search.config.language import parse_config
+from olivine.search.config.load import parse_config
 from olivine.search.planning.preflight import require_tasks
 from olivine.search.records import StudyDir
 from olivine.search.report.report import render

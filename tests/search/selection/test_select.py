@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from olivine.evaluators.measurement import Measurement
-from olivine.search.config.language import LanguageStudyConfig, parse_config
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.selection.dominance import spread

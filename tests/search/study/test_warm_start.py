@@ -8,8 +8,9 @@ import yaml
 from study_folder import write_study
 
 from olivine.passes.errors import UsageError
-from olivine.search.config.language import load_config
+from olivine.search.config.load import load_config
 from olivine.search.report.study_view import read_view
+from olivine.search.study.warm_start import warm_started
 
 SPACE: dict[str, Any] = {
     "precision": ["int8", "int4", "mixed"],
@@ -30,7 +31,7 @@ def test_the_front_of_an_earlier_study_comes_after_what_is_named(tmp_path: Path)
     study = write_study(tmp_path / "earlier")
     front = [member.params for member in read_view(study).members]
     named = {"precision": "int4", "algorithm": "gptq"}
-    config = load_config(write(tmp_path, enqueue=[{"from": str(study.root)}, named]))
+    config = warm_started(load_config(write(tmp_path, enqueue=[{"from": str(study.root)}, named])))
     assert config.enqueue[0] == named
     assert len(config.enqueue) > 2
     for choice in config.enqueue[1:]:
@@ -40,7 +41,7 @@ def test_the_front_of_an_earlier_study_comes_after_what_is_named(tmp_path: Path)
 def test_what_lies_outside_of_the_space_is_left_out(tmp_path: Path) -> None:
     study = write_study(tmp_path / "earlier")
     narrow = {"precision": ["int4", "mixed"], "block_size": [32], "int8_share": {"low": 0.4, "high": 0.6}}
-    config = load_config(write(tmp_path, space=narrow, enqueue=[{"from": str(study.root)}]))
+    config = warm_started(load_config(write(tmp_path, space=narrow, enqueue=[{"from": str(study.root)}])))
     assert config.enqueue
     assert all(0.4 <= choice.get("int8_share", 0.5) <= 0.6 for choice in config.enqueue)
 
@@ -48,11 +49,11 @@ def test_what_lies_outside_of_the_space_is_left_out(tmp_path: Path) -> None:
 def test_an_earlier_study_with_nothing_to_take_is_a_mistake(tmp_path: Path) -> None:
     study = write_study(tmp_path / "earlier")
     with pytest.raises(UsageError, match=r"none of its \d+ front members lies in this search space"):
-        load_config(write(tmp_path, space={"precision": ["fp32"]}, enqueue=[{"from": str(study.root)}]))
+        warm_started(load_config(write(tmp_path, space={"precision": ["fp32"]}, enqueue=[{"from": str(study.root)}])))
     with pytest.raises(UsageError, match="is no study folder"):
-        load_config(write(tmp_path, enqueue=[{"from": str(tmp_path)}]))
+        warm_started(load_config(write(tmp_path, enqueue=[{"from": str(tmp_path)}])))
 
 
 def test_from_beside_other_keys_is_an_unknown_axis(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"enqueue\.0\.from: unknown axis"):
-        load_config(write(tmp_path, enqueue=[{"from": "x", "precision": "int4"}]))
+        warm_started(load_config(write(tmp_path, enqueue=[{"from": "x", "precision": "int4"}])))

@@ -19,7 +19,8 @@ from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.process.messages import OutputScore
 from olivine.passes.errors import BuildFailed, Excess
 from olivine.search.builds.client import BuildOutcome
-from olivine.search.config.graph import GraphStudyConfig, load_any
+from olivine.search.config.graph import GraphStudyConfig
+from olivine.search.config.load import load_config
 from olivine.search.records import StudyDir
 from olivine.search.report.progress import LineOutput
 from olivine.search.workloads.graph_builder import GraphBuilder
@@ -41,7 +42,7 @@ def objective(tmp_path_factory: pytest.TempPathFactory, said: Path) -> Iterator[
     home = tmp_path_factory.mktemp("objective")
     raw = tiny_plain_yaml(tiny_graph(home / "tiny.onnx"), constraints=["cosine_distance <= 0.5"])
     (home / "study.yaml").write_text(yaml.safe_dump(raw))
-    config = load_any(home / "study.yaml")
+    config = load_config(home / "study.yaml")
     assert isinstance(config, GraphStudyConfig)
     with said.open("w") as stream:
         progress = LineOutput(Console(file=stream, width=400))

@@ -9,7 +9,8 @@ from tiny_graph import tiny_plain_yaml
 
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import GraphInput, read_feeds
-from olivine.search.config.graph import GraphStudyConfig, parse_plain
+from olivine.search.config.graph import GraphStudyConfig
+from olivine.search.config.load import parse_config
 from olivine.search.workloads.graph_samples import make_samples
 
 IDS = (GraphInput("input_ids", "int64", ("batch", "sequence"), 50),)
@@ -18,7 +19,7 @@ SHAPES = {"one": {"batch": 1, "sequence": 4}}
 
 
 def config(**inputs: Any) -> GraphStudyConfig:
-    return parse_plain(tiny_plain_yaml(Path("x.onnx"), inputs={"shapes": SHAPES, "samples": 3, **inputs}), "x.yaml")
+    return parse_config(tiny_plain_yaml(Path("x.onnx"), inputs={"shapes": SHAPES, "samples": 3, **inputs}), "x.yaml")
 
 
 def test_made_up_samples_are_the_same_every_time_and_differ_between_splits(tmp_path: Path) -> None:
@@ -83,13 +84,13 @@ def test_pictures_become_normalized_crops(tmp_path: Path) -> None:
     sized = tiny_plain_yaml(
         Path("x.onnx"), inputs={"shapes": {"one": {"batch": 2}}, "samples": 3, "pictures": "demo:photos"}
     )
-    made = make_samples(parse_plain(sized, "x.yaml"), tmp_path, PICTURE, tmp_path / "out")
+    made = make_samples(parse_config(sized, "x.yaml"), tmp_path, PICTURE, tmp_path / "out")
     pixels = read_feeds(made.path("select"))[0]["pixels"]
     assert pixels.shape == (1, 3, 8, 8)
     assert -2.2 < pixels.min() < pixels.max() < 2.7
     with pytest.raises(UsageError, match="no folder"):
         make_samples(
-            parse_plain({**sized, "inputs": {**sized["inputs"], "pictures": "nowhere"}}, "x.yaml"),
+            parse_config({**sized, "inputs": {**sized["inputs"], "pictures": "nowhere"}}, "x.yaml"),
             tmp_path,
             PICTURE,
             tmp_path / "out",

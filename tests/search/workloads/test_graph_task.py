@@ -16,7 +16,8 @@ from tiny_graph import labelled_rows, tiny_graph, tiny_plain_yaml, tiny_tokenize
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import GraphInput, read_feeds
 from olivine.search.cli.main import main
-from olivine.search.config.graph import GraphStudyConfig, parse_plain
+from olivine.search.config.graph import GraphStudyConfig
+from olivine.search.config.load import parse_config
 from olivine.search.records import StudyDir
 from olivine.search.workloads.graph_task import PARTS, Task, load_task
 
@@ -27,7 +28,7 @@ ROWS = [{"text": f"w{i} w{i + 1}", "other": f"w{i}", "label": i % 2, "near": i /
 def config(data: object, changes: Mapping[str, Any] | None = None, **more: Any) -> GraphStudyConfig:
     task = {"data": str(data), "inputs": {"text": "text"}, **(changes or {})}
     raw = tiny_plain_yaml(Path("tiny.onnx"), **more)
-    return parse_plain({**raw, "evaluation": {**raw["evaluation"], "task": task}}, "x.yaml")
+    return parse_config({**raw, "evaluation": {**raw["evaluation"], "task": task}}, "x.yaml")
 
 
 def task_of(data: object, **changes: Any) -> Task:
@@ -80,7 +81,7 @@ def test_mistakes_of_the_yaml_are_named_with_their_place(changes: dict[str, Any]
 )
 def test_goals_that_need_a_task_say_so(changes: dict[str, Any], place: str) -> None:
     with pytest.raises(UsageError, match=r"needs evaluation\.task:") as caught:
-        parse_plain(tiny_plain_yaml(Path("tiny.onnx"), **changes), "x.yaml")
+        parse_config(tiny_plain_yaml(Path("tiny.onnx"), **changes), "x.yaml")
     assert place in str(caught.value)
 
 

@@ -12,7 +12,7 @@ from olive_workflows import REFUSED, SHAPES, TUTORIAL
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
-from olivine.search.config.language import load_config
+from olivine.search.config.load import load_config
 from olivine.search.planning.olive.convert import Imported, convert
 from olivine.search.planning.olive.workflow import normalized
 

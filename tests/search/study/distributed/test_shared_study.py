@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import parse_space
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared, join_shared
@@ -14,7 +15,7 @@ from olivine.search.study.distributed.shared_study import SharedStudy, choice_of
 from olivine.search.study.optuna_adapter import distributions_of
 
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
-SPACE = parse_space({"precision": ["int8", "int4"], "block_size": [16, 32], "threads": {"low": 1, "high": 4}})
+SPACE = parse_space({"precision": ["int8", "int4"], "block_size": [16, 32], "threads": {"low": 1, "high": 4}}, LANGUAGE)
 
 
 def worker(storage: InMemoryStorage, name: str) -> SharedStudy:
@@ -52,7 +53,9 @@ def test_a_claim_is_a_trial_with_its_parameters_and_its_worker(storage: InMemory
 
 
 def test_distributions_are_those_of_a_suggestion(storage: InMemoryStorage) -> None:
-    space = parse_space({"precision": "mixed", "int8_share": {"low": 0.0, "high": 1.0}, "block_size": [16, 32]})
+    space = parse_space(
+        {"precision": "mixed", "int8_share": {"low": 0.0, "high": 1.0}, "block_size": [16, 32]}, LANGUAGE
+    )
     found = distributions_of(space, {"int8_share": 0.5, "block_size": 32})
     assert found == {"int8_share": FloatDistribution(0.0, 1.0), "block_size": CategoricalDistribution((16, 32))}
     assert distributions_of(SPACE, {"precision": "int4", "block_size": 16, "threads": 3})["threads"] == IntDistribution(
