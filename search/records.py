@@ -1,28 +1,19 @@
-"""The study folder: what each file is called and what is in it.
-
-``trials/0007.json`` is written once, when its trial ends, whatever its state; everything that is shown later
-(table, front, report, dashboard) can be made from these files alone.
-"""
+"""TrialRecord and StudyOutcome: the facts of a study, and their JSON, which is made and read here alone."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from olivine.passes.errors import UsageError
-from olivine.passes.store.atomic_files import write_atomic
-
-#: Of a study folder; raised whenever an older olivine could misread what a newer one writes.
-FORMAT = 1
-
-#: The record of the base in a study folder.
-BASE = "trials/0000.json"
+from olivine.evaluators.measurement import Measurement
+from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE, read_recipe
+from olivine.passes.recipe import Recipe
 
 State = Literal["complete", "infeasible", "failed"]
+#: Metric -> its measurement.
+Metrics = Mapping[str, Measurement]
 
 
 @dataclass(frozen=True)
@@ -35,36 +26,36 @@ class TrialRecord:
             breaks one), ``failed`` (did not build or run).
         reason: why it is not complete, in one sentence; empty where it is.
         params: the values of the searched axes that apply, and the fixed ones.
-        recipe: the steps, as :meth:`Recipe.to_json` gives them.
+        recipe: its steps.
         recipe_key: identity of the recipe.
         passes: name, params, seconds, cached of each pass.
         build_seconds: wall-clock seconds of the build.
         build_peak_rss_bytes: peak resident memory of the process that built it.
         evaluate_seconds: wall-clock seconds of all evaluators.
-        metrics: metric -> {value, low, high, unit, samples, protocol}.
+        metrics: measurements of the search.
         constraints: constraint -> violation; 0 or less keeps it.
         provider: the execution provider that truly ran.
-        runtime: the flavours of ONNX Runtime that ran it, with their versions.
         versions: package -> version.
         started: ISO 8601, UTC.
         phases: seconds of each phase of the trial, for the report's timing.
-        stderr_tail: the last that a failed child process said.
-        ladder: {step, reason, audited} of a candidate that was dropped before it was timed, or would have been but for
-            the audit (``ladder.py``); empty for others.
+        stderr_tail: the last lines of a child process that failed.
+        runtime: the flavours of ONNX Runtime that ran it, with their versions.
         workers: part of the trial -> the worker of a shared study that did it; empty where one process did all.
+        ladder: {step, reason, audited} of a candidate that was dropped before it was timed, or would have been but for
+            the audit; empty for others.
     """
 
     number: int
     state: State
     reason: str
     params: Mapping[str, Any]
-    recipe: list[dict[str, Any]]
+    recipe: Recipe
     recipe_key: str
     passes: list[dict[str, Any]] = field(default_factory=list)
     build_seconds: float = 0.0
     build_peak_rss_bytes: int = 0
     evaluate_seconds: float = 0.0
-    metrics: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     constraints: Mapping[str, float] = field(default_factory=dict)
     provider: str = "cpu"
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -81,157 +72,155 @@ class TrialRecord:
         Raises:
             KeyError: when the trial ended before it was measured.
         """
-        return float(self.metrics[metric]["value"])
+        return self.metrics[metric].value
 
     @property
     def feasible(self) -> bool:
-        """Measured in full and keeping every constraint."""
+        """True where it was measured in full and keeps every constraint."""
         return self.state == "complete"
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``trials/NNNN.json``."""
+        plain = asdict(replace(self, recipe=LANGUAGE.recipe([]), metrics={}))
+        return plain | {"recipe": self.recipe.to_json(), "metrics": metrics_json(self.metrics)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrialRecord:
+        """The inverse of :meth:`to_json`, for records of every version."""
+        recipe, metrics = read_recipe(content["recipe"]), read_metrics(content.get("metrics", {}))
+        return cls(**{**content, "recipe": recipe, "metrics": metrics})
 
 
 @dataclass(frozen=True)
-class StudyDir:
-    """A study folder."""
+class LeftOut:
+    """The selected recipe without one of its ingredients.
 
-    root: Path
+    Attributes:
+        axis: the axis.
+        value: that the selected recipe has.
+        ablated_value: that replaced it.
+        metrics: of the recipe without it, measured as the front is confirmed; empty where it does not build or run.
+        reason: why it does not.
+    """
+
+    axis: str
+    value: Scalar
+    ablated_value: Scalar
+    metrics: Metrics
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Scores of lm-eval's tasks.
+
+    Attributes:
+        measured: trial number -> its scores, named ``task.metric``; 0 is the base.
+        failures: trials that could not be scored, each in a sentence.
+    """
+
+    measured: Mapping[int, Metrics] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """The end of a study: its selected trial and the measurements of confirmation. All is empty while it runs.
+
+    Attributes:
+        trial: number of the selected trial; None where nothing is selected.
+        reason: why that one, or why none, in a sentence; empty while the study runs.
+        warnings: to be known before it is deployed, each with a cure.
+        confirmed: trial number -> metrics measured again, on fresh samples.
+        front: trial numbers of the confirmed front.
+        dominated_probability: trial number -> probability that another member beats it in every objective.
+        measured: trial number -> times that its latency was measured.
+        shrinkage: metric -> geometric mean of confirmed value / the search's own.
+        default_threads: speedups of GenAI's default of one thread over the base; empty where that is the base.
+        rebuild: the command that builds the selected trial again.
+        tasks: scores of lm-eval's tasks, where the study asks for some.
+        ablation: the selected recipe without each of its ingredients, where the study asks for it.
+    """
+
+    trial: int | None = None
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    confirmed: Mapping[int, Metrics] = field(default_factory=dict)
+    front: tuple[int, ...] = ()
+    dominated_probability: Mapping[int, float] = field(default_factory=dict)
+    measured: Mapping[int, int] = field(default_factory=dict)
+    shrinkage: Mapping[str, float] = field(default_factory=dict)
+    default_threads: Metrics = field(default_factory=dict)
+    rebuild: str = ""
+    tasks: TaskScores | None = None
+    ablation: tuple[LeftOut, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """True once the study has selected a trial, or found that none can be."""
+        return bool(self.reason)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Confirmed metrics of the selected trial; empty where nothing is selected."""
+        return {} if self.trial is None else self.confirmed.get(self.trial, {})
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of selection.json."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("tasks", "ablation")}
+        plain["confirmed"] = _all_metrics_json(self.confirmed)
+        plain["default_threads"] = metrics_json(self.default_threads)
+        if self.tasks is not None:
+            measured = _all_metrics_json(self.tasks.measured)
+            plain["tasks"] = {"measured": measured, "failures": self.tasks.failures}
+        if self.ablation:
+            plain["ablation"] = [
+                {"axis": part.axis, "value": part.value, "plain": part.ablated_value}
+                | {"metrics": metrics_json(part.metrics), "reason": part.reason}
+                for part in self.ablation
+            ]
+        return plain
 
     @classmethod
-    def open(cls, root: Path) -> StudyDir:
-        """An existing study folder.
-
-        Raises:
-            UsageError: when the folder is none, or of a version that this one can't read.
-        """
-        study = cls(root)
-        if not study.config_path.is_file():
-            raise UsageError(f"{root} is no study folder: it has no config.yaml. 'olivine run CONFIG' makes one.")
-        study.check_format()
-        return study
-
-    def check_format(self) -> None:
-        """Refuse a folder that a newer olivine wrote; the first versions wrote format 1 without saying so.
-
-        Raises:
-            UsageError: naming the version that reads it.
-        """
-        if not self.format_path.is_file():
-            return
-        found = _parsed(self.format_path)
-        if int(found["format"]) > FORMAT:
-            raise UsageError(
-                f"{self.root} is a study of format {found['format']}, written by olivine {found['olivine']}; this "
-                f"olivine {version('olivine')} reads formats up to {FORMAT}. Open it with olivine {found['olivine']} "
-                "or newer."
-            )
-
-    def write_format(self) -> None:
-        """Say which version reads this folder."""
-        write_atomic(self.format_path, json.dumps({"format": FORMAT, "olivine": version("olivine")}))
-
-    @property
-    def config_path(self) -> Path:
-        """The resolved config."""
-        return self.root / "config.yaml"
-
-    @property
-    def format_path(self) -> Path:
-        """The format of the folder, and the version that wrote it: {format, olivine}."""
-        return self.root / "format.json"
-
-    @property
-    def environment_path(self) -> Path:
-        """Hardware, versions, threads."""
-        return self.root / "environment.json"
-
-    @property
-    def database_path(self) -> Path:
-        """Optuna's RDB storage."""
-        return self.root / "study.db"
-
-    @property
-    def base_times_path(self) -> Path:
-        """The base's own times over the study."""
-        return self.root / "base_times.json"
-
-    @property
-    def kernels_path(self) -> Path:
-        """What the kernel probe found, and which kernels are therefore not proposed."""
-        return self.root / "kernels.json"
-
-    @property
-    def front_path(self) -> Path:
-        """The confirmed Pareto front: a row per member."""
-        return self.root / "front.csv"
-
-    @property
-    def selection_path(self) -> Path:
-        """Which trial was selected, why, and what confirmation found: {trial, reason, warnings, confirmed: {...}}."""
-        return self.root / "selection.json"
-
-    @property
-    def report_path(self) -> Path:
-        """The self-contained report."""
-        return self.root / "report.html"
-
-    @property
-    def best_path(self) -> Path:
-        """The exported selection."""
-        return self.root / "best"
-
-    def write_trial(self, record: TrialRecord) -> None:
-        """Write the record of an ended trial."""
-        write_atomic(self.root / "trials" / f"{record.number:04d}.json", json.dumps(asdict(record), indent=1))
-
-    def trial(self, number: int) -> TrialRecord:
-        """The record of one trial.
-
-        Raises:
-            UsageError: when the study has none of that number.
-        """
-        for record in self.trials():
-            if record.number == number:
-                return record
-        known = [record.number for record in self.trials()]
-        raise UsageError(
-            f"{self.root} has no trial {number}; it has {f'{known[0]} to {known[-1]}' if known else 'none'}"
+    def from_json(cls, content: Mapping[str, Any]) -> StudyOutcome:
+        """The inverse of :meth:`to_json`, for files of every version."""
+        tasks = content.get("tasks")
+        return cls(
+            trial=content["trial"],
+            reason=content["reason"],
+            warnings=tuple(content.get("warnings", ())),
+            confirmed=_read_all_metrics(content.get("confirmed", {})),
+            front=tuple(content.get("front", ())),
+            dominated_probability={int(n): p for n, p in content.get("dominated_probability", {}).items()},
+            measured={int(n): count for n, count in content.get("measured", {}).items()},
+            shrinkage=content.get("shrinkage", {}),
+            default_threads=read_metrics(content.get("default_threads", {})),
+            rebuild=content.get("rebuild", ""),
+            tasks=TaskScores(_read_all_metrics(tasks["measured"]), tuple(tasks["failures"])) if tasks else None,
+            ablation=tuple(
+                LeftOut(row["axis"], row["value"], row["plain"], read_metrics(row["metrics"]), row["reason"])
+                for row in content.get("ablation", ())
+            ),
         )
 
-    def trials(self) -> list[TrialRecord]:
-        """All records, by number."""
-        return [TrialRecord(**_parsed(path)) for path in sorted((self.root / "trials").glob("[0-9]*.json"))]
 
-    def environment(self) -> dict[str, Any]:
-        """The parsed environment.json."""
-        environment: dict[str, Any] = json.loads(self.environment_path.read_text())
-        return environment
-
-    def model(self) -> dict[str, Any]:
-        """What environment.json says of the model: {name, kind, revision, key, ...}; empty where it says nothing."""
-        model: dict[str, Any] = self.environment().get("model", {}) if self.environment_path.is_file() else {}
-        return model
-
-    def selection(self) -> dict[str, Any]:
-        """The parsed selection.json, or an empty one where the study has not ended."""
-        if not self.selection_path.is_file():
-            return {}
-        selection: dict[str, Any] = json.loads(self.selection_path.read_text())
-        return selection
+def metrics_json(metrics: Metrics, samples: bool = True) -> dict[str, dict[str, Any]]:
+    """Measurements as records, selection.json and manifests hold them; manifests leave the samples out."""
+    entries = {name: measurement.to_dict() for name, measurement in metrics.items()}
+    return entries if samples else {name: entry | {"samples": []} for name, entry in entries.items()}
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of the study.
+def read_metrics(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Measurement]:
+    """The inverse of :func:`metrics_json`."""
+    return {
+        name: Measurement(**{**entry, "metric": name, "samples": tuple(entry.get("samples", ()))})
+        for name, entry in entries.items()
+    }
 
-    Raises:
-        UsageError: when it is damaged.
-    """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text at all
-        cure = "Move it out of the study folder; what it held is measured again."
-        if path.match(BASE):
-            cure = (
-                "It is the record of the base, which all others were compared with: put back a copy, or begin the "
-                "study anew in another folder."
-            )
-        raise UsageError(f"{path} is damaged ({error}). {cure}") from error
-    return found
+
+def _all_metrics_json(metrics: Mapping[int, Metrics]) -> dict[str, Any]:
+    return {str(number): metrics_json(measured) for number, measured in metrics.items()}
+
+
+def _read_all_metrics(entries: Mapping[str, Any]) -> dict[int, Metrics]:
+    return {int(number): read_metrics(measured) for number, measured in entries.items()}

@@ -21,7 +21,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import parse_space
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.progress import watcher_for
 from olivine.search.samplers.proposer import Proposer
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
@@ -32,6 +32,7 @@ from olivine.search.study.distributed.worker import Worker
 from olivine.search.study.objective import STAGES
 from olivine.search.study.optuna_adapter import tell
 from olivine.search.study.storage import connect
+from olivine.search.study_dir import StudyDir
 
 #: 2 * 5 * 3 * 3 * 4 = 360 candidates at most; some axes leave one precision out.
 SPACE = parse_space(
@@ -72,8 +73,8 @@ class Sleepy:
             "tpot_ms": bits + 16 / float(choice.get("block_size", 16)) + float(choice.get("threads", 1)) / 100,
             "perplexity_ratio": 1 + 1 / bits + float(choice.get("block_size", 16)) / 1000,
         }
-        metrics = {name: Measurement.exact(name, "1", value).to_dict() for name, value in found.items()}
-        return TrialRecord(number, "complete", "", dict(choice), recipe.to_json(), recipe.key, metrics=metrics)
+        metrics = {name: Measurement.exact(name, "1", value) for name, value in found.items()}
+        return TrialRecord(number, "complete", "", dict(choice), recipe, recipe.key, metrics=metrics)
 
 
 def base(shared: SharedStudy, exchange: RecordSync, sleepy: Sleepy) -> None:

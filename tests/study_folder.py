@@ -13,7 +13,11 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS
+from olivine.passes.catalog import read_recipe
+from olivine.search.records import StudyOutcome, TrialRecord
+from olivine.search.study_dir import StudyDir
 
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
 CONSTRAINT = "perplexity_ratio <= 1.2"
@@ -51,19 +55,10 @@ REASON_BROKEN = "perplexity_ratio is 1.95 [1.88, 2.03]; the study asks for at mo
 REASON_FAILED = "the process that built it was killed at 6.1 GB <of 6.0 GB> & left no answer"
 
 
-def entry(value: float, spread: float, unit: str, **protocol: Any) -> dict[str, Any]:
-    return {
-        "value": value,
-        "low": value * math.exp(-spread),
-        "high": value * math.exp(spread),
-        "unit": unit,
-        "samples": [],
-        "protocol": protocol,
-    }
-
-
-def exact(value: float, unit: str) -> dict[str, Any]:
-    return entry(value, 0.0, unit)
+def entry(metric: str, value: float, spread: float = 0.0, **protocol: Any) -> Measurement:
+    """A measurement whose interval reaches ``spread`` to either side on a log scale."""
+    low, high = value * math.exp(-spread), value * math.exp(spread)
+    return Measurement(metric, METRICS[metric].unit, value, low, high, (), protocol)
 
 
 def record(number: int) -> TrialRecord:
@@ -74,27 +69,27 @@ def record(number: int) -> TrialRecord:
     broken = not failed and ratio > 1.2
     latency = {"prompt_tokens": 128, "new_tokens": 32, "rounds": 24, "stopped": "half_width", "threads": 2}
     quality = {"text": "news articles", "split": "select", "windows": 12, "window_tokens": 512, "stride": 512}
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, Measurement] = {}
     if not failed:
         spread = 0.0 if base else 0.004 + 0.03 * abs(ratio - 1)
         metrics |= {
-            "perplexity": entry(BASE_PERPLEXITY * ratio, 0.04, "1", **quality),
-            "perplexity_ratio": entry(ratio, spread, "ratio", **quality),
-            "kl_divergence": entry(kl, 0.1, "nats", **quality) if kl else exact(0.0, "nats"),
-            "top1_agreement": entry(1 - 0.5 * math.tanh(kl), 0.004, "ratio", **quality),
-            "model_bytes": exact(megabytes * 1e6, "bytes"),
-            "peak_rss_bytes": exact(megabytes * 1.3e6 + 9e7, "bytes"),
-            "load_ms": entry(200 + megabytes, 0.05, "ms"),
+            "perplexity": entry("perplexity", BASE_PERPLEXITY * ratio, 0.04, **quality),
+            "perplexity_ratio": entry("perplexity_ratio", ratio, spread, **quality),
+            "kl_divergence": entry("kl_divergence", kl, 0.1, **quality) if kl else entry("kl_divergence", 0.0),
+            "top1_agreement": entry("top1_agreement", 1 - 0.5 * math.tanh(kl), 0.004, **quality),
+            "model_bytes": entry("model_bytes", megabytes * 1e6),
+            "peak_rss_bytes": entry("peak_rss_bytes", megabytes * 1.3e6 + 9e7),
+            "load_ms": entry("load_ms", 200 + megabytes, 0.05),
         }
     measured = not failed and (not broken or number == MEASURED_BROKEN)
     if measured:
         spread = 0.0 if base else 0.021
         metrics |= {
-            "tpot_ms": entry(BASE_TPOT_MS / decode, 0.025, "ms", **latency),
-            "ttft_ms": entry(BASE_TTFT_MS / prefill, 0.025, "ms", **latency),
-            "tpot_speedup": entry(decode, spread, "ratio", **latency),
-            "ttft_speedup": entry(prefill, spread * 1.4, "ratio", **latency),
-            "decode_tok_s": entry(1e3 * decode / BASE_TPOT_MS, 0.025, "tok/s", **latency),
+            "tpot_ms": entry("tpot_ms", BASE_TPOT_MS / decode, 0.025, **latency),
+            "ttft_ms": entry("ttft_ms", BASE_TTFT_MS / prefill, 0.025, **latency),
+            "tpot_speedup": entry("tpot_speedup", decode, spread, **latency),
+            "ttft_speedup": entry("ttft_speedup", prefill, spread * 1.4, **latency),
+            "decode_tok_s": entry("decode_tok_s", 1e3 * decode / BASE_TPOT_MS, 0.025, **latency),
         }
     reason = REASON_FAILED if failed else REASON_BROKEN if broken else ""
     phases = {"build": 4.0 + number % 5, "quality": 7.5}
@@ -105,7 +100,9 @@ def record(number: int) -> TrialRecord:
         state="failed" if failed else "infeasible" if broken else "complete",
         reason=reason,
         params=params,
-        recipe=[{"name": "export", "params": {"fuse_qkv": True}}, {"name": "weight_only", "params": params}],
+        recipe=read_recipe(
+            [{"name": "export", "params": {"fuse_qkv": True}}, {"name": "weight_only", "params": params}]
+        ),
         recipe_key=f"{number:012x}",
         passes=[{"name": "export", "params": {"fuse_qkv": True}, "seconds": 9.5, "cached": number > 0}],
         build_seconds=phases["build"],
@@ -162,27 +159,27 @@ def write_front(study: StudyDir, members: list[TrialRecord]) -> None:
         row: dict[str, Any] = {"trial": member.number, "selected": member.number == 7}
         row |= {axis: member.params.get(axis, "") for axis in axes}
         for metric, found in member.metrics.items():
-            row[metric] = found["value"]
+            row[metric] = found.value
             if metric.endswith(("_speedup", "_ratio")):
-                row |= {f"{metric}_low": found["low"], f"{metric}_high": found["high"]}
+                row |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
         rows.append(row)
     with study.front_path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
-    confirmed = {str(m.number): {k: v for k, v in m.metrics.items() if k != "samples"} for m in members}
-    selection = {
-        "trial": 7,
-        "reason": "It is the knee of the confirmed front: furthest from the chord between its ends.",
-        "warnings": ["prefill is 0.98x of the base: this candidate gains in decode only"],
-        "confirmed": confirmed,
-        "rebuild": "olivine build demo:smollm2-135m-instruct --to best --set precision=mixed",
-        "default_threads": {
-            "tpot_speedup": entry(0.8, 0.02, "ratio"),
-            "ttft_speedup": entry(0.54, 0.02, "ratio"),
-        },
-    }
-    study.selection_path.write_text(json.dumps(selection))
+    study.write_outcome(
+        StudyOutcome(
+            trial=7,
+            reason="It is the knee of the confirmed front: furthest from the chord between its ends.",
+            warnings=("prefill is 0.98x of the base: this candidate gains in decode only",),
+            confirmed={member.number: member.metrics for member in members},
+            rebuild="olivine build demo:smollm2-135m-instruct --to best --set precision=mixed",
+            default_threads={
+                "tpot_speedup": entry("tpot_speedup", 0.8, 0.02),
+                "ttft_speedup": entry("ttft_speedup", 0.54, 0.02),
+            },
+        )
+    )
 
 
 def write_database(study: StudyDir, trials: list[TrialRecord]) -> optuna.Study:

@@ -26,7 +26,7 @@ from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.search.cli.main import main
 from olivine.search.environment import gpu_names
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 pytestmark = [
     pytest.mark.cuda,

@@ -156,12 +156,9 @@ def _limits(about: Mapping[str, Any]) -> str:
         "A perplexity near the base's says nothing of a task, of another language or of safety: try yours.",
         "What the base model must not be used for, this one must not either.",
     ]
-    options: dict[str, Any] = next(
-        (step["params"] for step in about["recipe"] if step["name"] == "session_options"), {}
-    )
-    if options.get("threads"):
+    if threads := read_recipe(about["recipe"]).threads:
         said.append(
-            f"genai_config.json asks for {options['threads']} threads, which is what was measured: "
+            f"genai_config.json asks for {threads} threads, which is what was measured: "
             "`session_options.intra_op_num_threads` is where another machine says otherwise."
         )
     if about.get("calibration"):

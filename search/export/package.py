@@ -8,7 +8,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-from olivine.passes.catalog import read_recipe
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.atomic_files import aside, put_folder, scratch
@@ -16,7 +15,7 @@ from olivine.search.export import serve as standalone
 from olivine.search.export.folder import MANIFEST
 from olivine.search.export.model_card import runtime_pins
 from olivine.search.export.trial import chosen_record, export_trial
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 KINDS = ("zip", "docker")
 MODEL, SCRIPT, REQUIREMENTS, DOCKERFILE = "model", "run.py", "requirements.txt", "Dockerfile"
@@ -81,7 +80,7 @@ def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, forc
     """
     check_place(to, kind, force)
     record = chosen_record(study, number)
-    provider = read_recipe(record.recipe).provider
+    provider = record.recipe.provider
     if not PROVIDERS[provider].genai:
         raise UsageError(
             f"trial {record.number} is for the provider '{provider}', which ONNX Runtime GenAI can't run, so a package "

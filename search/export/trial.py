@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.catalog import read_recipe
 from olivine.passes.errors import UsageError
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
@@ -17,11 +16,11 @@ from olivine.search.builds.calibration_text import Calibration, CalibrationText
 from olivine.search.config.load import language_config, load_config
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.folder import check_target, export_model, rebuild_command
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord, metrics_json
 from olivine.search.report.plots.front_svg import front_picture
-from olivine.search.selection.lm_eval_tasks import without_samples
 from olivine.search.study.finish import pinned_choice
 from olivine.search.study.source_identity import measured_source
+from olivine.search.study_dir import StudyDir
 
 TIMEOUT_S = 24 * 3600.0
 
@@ -34,24 +33,24 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     """
     check_target(to, force)
     config = language_config(load_config(study.config_path))
-    selection = study.selection()
+    outcome = study.outcome()
     record = chosen_record(study, number)
     source = measured_source(config, study)
     cache = cache_of(config.cache, source)
-    measured = dict(selection.get("confirmed", {}).get(str(record.number), record.metrics))
-    measured |= selection.get("tasks", {}).get("measured", {}).get(str(record.number), {})
-    recipe = read_recipe(record.recipe)
+    measured = outcome.confirmed.get(record.number, record.metrics)
+    scores = outcome.tasks.measured.get(record.number, {}) if outcome.tasks else {}
+    recipe = record.recipe
 
     artifact, calibration = build_recipe(source, recipe, cache, CalibrationText.of_study(config))
     choice = pinned_choice(record)
     rebuild = rebuild_command(config.model, source.revision, config.trust_remote_code, choice, calibration)
-    reasons = {"reason": selection.get("reason", ""), "warnings": selection.get("warnings", [])}
+    reasons = {"reason": outcome.reason, "warnings": list(outcome.warnings)}
     about = {
         **build_manifest(source, recipe, calibration, rebuild),
-        "measurements": without_samples(measured),
+        "measurements": metrics_json({**measured, **scores}, samples=False),
         "hardware": {name: study.environment()[name] for name in HARDWARE},  # that measured it
         "study": {"name": config.name, "trial": record.number},
-        **({"selection": reasons} if record.number == selection.get("trial") else {}),
+        **({"selection": reasons} if record.number == outcome.trial else {}),
     }
     return export_model(artifact, to, about, force, picture=front_picture(study))
 
@@ -62,12 +61,11 @@ def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:
     Raises:
         UsageError: when the study has no such trial, or selected none, or it did not build.
     """
-    selection = study.selection()
-    if number is None and selection.get("trial") is None:
-        raise UsageError(
-            f"{study.root} has selected no trial: {selection.get('reason', 'it has not ended')}. Give --trial"
-        )
-    record = study.trial(int(selection["trial"]) if number is None else number)
+    outcome = study.outcome()
+    number = outcome.trial if number is None else number
+    if number is None:
+        raise UsageError(f"{study.root} has selected no trial: {outcome.reason or 'it has not ended'}. Give --trial")
+    record = study.trial(number)
     if record.state == "failed":
         raise UsageError(f"trial {record.number} did not build or run: {record.reason}")
     return record

@@ -32,9 +32,9 @@ from olivine.search.planning.optimize_request import OptimizeRequest
 from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.preflight import require_providers, require_room
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice
-from olivine.search.records import StudyDir
 from olivine.search.report.formatting import measured_text, title
 from olivine.search.study.run import run_study
+from olivine.search.study_dir import StudyDir
 
 #: Copying and checking the export.
 DELIVERY_S = 10.0
@@ -113,9 +113,8 @@ class Optimizer:
             return code
         copy_model(folder.best_path, self.to)
         self._verify()
-        selection = folder.selection()
-        confirmed = selection["confirmed"][str(selection["trial"])]
-        values = [f"{title(name)} {measured_text(name, confirmed[name])}" for name in HEADLINES if name in confirmed]
+        confirmed = folder.outcome().metrics
+        values = [f"{title(name)} {measured_text(confirmed[name])}" for name in HEADLINES if name in confirmed]
         self.out.print(f"against the float base: {', '.join(values)}", markup=False)
         return 0
 

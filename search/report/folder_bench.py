@@ -177,7 +177,7 @@ def comparison_table(results: Results, base: str | None, warnings: Sequence[str]
     table.add_column("measured", justify="right", no_wrap=True)
     if base is not None:
         table.add_column("verdict, 95 % interval", overflow="fold")
-    against = {} if base is None else {m.metric: _entry(m) for m in results[base]}
+    against = {} if base is None else {m.metric: m for m in results[base]}
     for name, found in results.items():
         table.add_section()
         for m in sorted(found, key=lambda m: list(METRICS).index(m.metric)):
@@ -185,9 +185,9 @@ def comparison_table(results: Results, base: str | None, warnings: Sequence[str]
                 continue
             words = ""
             if base not in (None, name) and m.metric in _JUDGED:
-                words = verdict(m.metric, against.get(m.metric), _entry(m))
+                words = verdict(against.get(m.metric), m)
                 words = marks[name] + words.removeprefix("B") if words.startswith("B ") else words
-            cells = [marks[name], title(m.metric), measured_text(m.metric, _entry(m)), words]
+            cells = [marks[name], title(m.metric), measured_text(m), words]
             table.add_row(*map(Text, cells[: len(table.columns)]))
     if warnings:
         table.caption = Text("\n".join(f"warning: {w}" for w in warnings), style="not italic yellow")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
@@ -77,7 +76,7 @@ def tasks_table(results: Results, reference: Path | None) -> Table:
         table.add_section()
         for m in found:
             words = difference_text(m, against.get(m.metric)) if base not in (None, name) else ""
-            cells = [letters.get(name, "#"), m.metric, measured_text(m.metric, asdict(m)), str(m.protocol["questions"])]
+            cells = [letters.get(name, "#"), m.metric, measured_text(m), str(m.protocol["questions"])]
             table.add_row(*map(Text, [*cells, words][: len(table.columns)]))
     return table
 

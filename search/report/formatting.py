@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import HEADLINES, METRICS, SPEEDUPS, ModelKind, metrics_of
 from olivine.search.records import TrialRecord
 
@@ -41,7 +42,7 @@ def outcome_text(record: TrialRecord, objectives: Sequence[str]) -> str:
     if record.state != "complete":
         return record.reason or record.state
     return ", ".join(
-        f"{title(metric)} {measured_text(metric, record.metrics[metric])}"
+        f"{title(metric)} {measured_text(record.metrics[metric])}"
         for metric in headline_metrics(objectives)
         if metric in record.metrics
     )
@@ -70,12 +71,12 @@ def value_text(metric: str, value: float) -> str:
     return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
-def measured_text(metric: str, entry: Mapping[str, Any] | None) -> str:
+def measured_text(measurement: Measurement | None) -> str:
     """A measurement with its uncertainty: ``2.41x ±0.05``; empty where it was not measured."""
-    if entry is None:
+    if measurement is None:
         return ""
-    value, low, high = (float(entry[key]) for key in ("value", "low", "high"))
-    half = max(high - value, value - low)
+    metric, value = measurement.metric, measurement.value
+    half = max(measurement.high - value, value - measurement.low)
     text = value_text(metric, value)
     if half == 0:
         return text
@@ -90,10 +91,10 @@ def measured_text(metric: str, entry: Mapping[str, Any] | None) -> str:
     return f"{number} ±{half / scale:.{_decimals(number)}f} {unit}".rstrip()
 
 
-def interval_text(metric: str, entry: Mapping[str, Any]) -> str:
+def interval_text(measurement: Measurement) -> str:
     """A measurement with the ends of its interval: ``2.41x (2.36 to 2.46)``."""
-    text = value_text(metric, float(entry["value"]))
-    low, high = float(entry["low"]), float(entry["high"])
+    metric, low, high = measurement.metric, measurement.low, measurement.high
+    text = value_text(metric, measurement.value)
     if low == high:
         return text
     if not (math.isfinite(low) and math.isfinite(high)):

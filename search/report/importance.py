@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from olivine.evaluators.metric import METRICS
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 if TYPE_CHECKING:
     import optuna

@@ -149,7 +149,7 @@ class LiveView:
             table.add_column(heading(metric), justify="right", no_wrap=True)
         table.add_column("recipe", ratio=1, no_wrap=True, overflow="ellipsis")
         for record in self._front[:FRONT_ROWS]:
-            cells = [measured_text(metric, record.metrics.get(metric)) for metric in metrics]
+            cells = [measured_text(record.metrics.get(metric)) for metric in metrics]
             table.add_row(str(record.number), *cells, Text(params_text(record.params, axes) or "base"))
         if len(self._front) > FRONT_ROWS:
             table.add_row("", *[""] * len(metrics), f"and {len(self._front) - FRONT_ROWS} more")

@@ -8,11 +8,11 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from olivine.search.records import StudyDir
 from olivine.search.report.dashboard.server import command, publish
 from olivine.search.report.report import write_report
 from olivine.search.report.tables import front_table
 from olivine.search.selection.select import Selection
+from olivine.search.study_dir import StudyDir
 
 
 def show(study: optuna.Study, folder: StudyDir) -> None:

@@ -9,7 +9,7 @@ from olivine.evaluators.metric import TASK_METRICS
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
     heading,
@@ -31,7 +31,7 @@ from olivine.search.report.section_tasks import tasks
 from olivine.search.report.sections import confirmation
 from olivine.search.report.study_view import StudyView, read_view
 from olivine.search.report.summary import ablation, default_threads, flat, protocols, summary, tiles
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.study_dir import StudyDir
 
 TEMPLATE = "report.html.j2"
 #: Tones that the style has for phases.
@@ -100,8 +100,8 @@ def render(study: StudyDir) -> str:
         timing=_timing(view),
         protocols=protocols(view),
         environment=flat(view.environment),
-        masked=KernelMasks.read(study.kernels_path).lines,
-        recipe=view.selected.recipe if view.selected else [],
+        masked=study.masked_kernels(),
+        recipe=view.selected.recipe.to_json() if view.selected else [],
         default_threads=default_threads(view),
         ablation=ablation(view),
         confirmation=confirmation(view),
@@ -120,7 +120,7 @@ def _table(view: StudyView) -> dict[str, Any]:
     for record in view.records:
         shown = view.shown(record)
         cells = [
-            (measured_text(metric, entry), float(entry["value"])) if entry else ("", "")
+            (measured_text(entry), entry.value) if entry else ("", "")
             for metric in metrics
             for entry in [shown.metrics.get(metric)]
         ]
@@ -140,7 +140,7 @@ def _table(view: StudyView) -> dict[str, Any]:
 
 
 def _badge(view: StudyView, record: TrialRecord, members: set[int]) -> str:
-    if record.number == view.selection.get("trial"):
+    if record.number == view.outcome.trial:
         return "selected"
     if record.number == 0:
         return "base"

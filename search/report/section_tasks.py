@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
@@ -13,27 +12,21 @@ from olivine.search.report.study_view import StudyView
 
 def tasks(view: StudyView) -> dict[str, Any] | None:
     """A row per measured model, a column per task and metric; None where no tasks were asked for."""
-    found = view.selection.get("tasks")
-    if not found:
+    scores = view.outcome.tasks
+    if scores is None:
         return None
-    measured: Mapping[str, Mapping[str, Any]] = found["measured"]
-    names = list(dict.fromkeys(name for metrics in measured.values() for name in metrics))
-    base = measured.get("0", {})
+    names = list(dict.fromkeys(name for metrics in scores.measured.values() for name in metrics))
+    base = scores.measured.get(0, {})
     rows = []
-    for number, metrics in sorted(measured.items(), key=lambda pair: int(pair[0])):
-        cells = [_cell(name, metrics.get(name), base.get(name) if number != "0" else None) for name in names]
+    for number, metrics in sorted(scores.measured.items()):
+        cells = [_cell(metrics.get(name), base.get(name) if number else None) for name in names]
         rows.append({"number": number, "cells": cells})
-    return {"names": names, "rows": rows, "failures": found["failures"], "limit": _limit(measured)}
+    limits = [score.protocol["limit"] for metrics in scores.measured.values() for score in metrics.values()]
+    return {"names": names, "rows": rows, "failures": scores.failures, "limit": next(iter(limits), None)}
 
 
-def _cell(name: str, entry: Mapping[str, Any] | None, base: Mapping[str, Any] | None) -> tuple[str, str]:
-    """A measurement, and its difference from the base's in words."""
-    if entry is None:
+def _cell(score: Measurement | None, base: Measurement | None) -> tuple[str, str]:
+    """A score, and its difference from the base's in words."""
+    if score is None:
         return "", ""
-    words = "" if base is None else difference_text(Measurement(**entry), Measurement(**base))
-    return measured_text(name, entry), words
-
-
-def _limit(measured: Mapping[str, Mapping[str, Any]]) -> int | None:
-    protocols = [entry["protocol"] for metrics in measured.values() for entry in metrics.values()]
-    return next((protocol["limit"] for protocol in protocols), None)
+    return measured_text(score), "" if base is None else difference_text(score, base)

@@ -16,20 +16,21 @@ UNMOVED = 0.005
 
 def confirmation(view: StudyView) -> dict[str, Any] | None:
     """A row per confirmed member, and what the search believed too much; None before anything was confirmed."""
-    confirmed = view.selection.get("confirmed", {})
+    outcome = view.outcome
+    confirmed = outcome.confirmed
     compared = [metric for metric in COMPARED if any(metric in fresh for fresh in confirmed.values())]
     rows = []
     for record in view.records:
-        fresh = confirmed.get(str(record.number))
+        fresh = confirmed.get(record.number)
         if fresh is None:
             continue
-        probability = view.selection.get("dominated_probability", {}).get(str(record.number))
+        probability = outcome.dominated_probability.get(record.number)
         rows.append(
             {
                 "number": record.number,
-                "cells": [(measured_text(m, record.metrics.get(m)), measured_text(m, fresh.get(m))) for m in compared],
+                "cells": [(measured_text(record.metrics.get(m)), measured_text(fresh.get(m))) for m in compared],
                 "dominated": "breaks a constraint" if probability is None else f"{100 * probability:.0f} %",
-                "measured": view.selection.get("measured", {}).get(str(record.number), 1),
+                "measured": outcome.measured.get(record.number, 1),
             }
         )
     if not rows:
@@ -37,7 +38,7 @@ def confirmation(view: StudyView) -> dict[str, Any] | None:
     return {
         "metrics": compared,
         "rows": rows,
-        "shrinkage": [moved(metric, ratio) for metric, ratio in view.selection.get("shrinkage", {}).items()],
+        "shrinkage": [moved(metric, ratio) for metric, ratio in outcome.shrinkage.items()],
     }
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from olivine.evaluators.metric import METRICS
+from olivine.evaluators.metric import METRICS, directed
+from olivine.search.front_csv import front_entry, read_front
 from olivine.search.pareto import front
-from olivine.search.records import StudyDir, TrialRecord
-from olivine.search.report.tables import front_entry
+from olivine.search.records import StudyOutcome, TrialRecord
+from olivine.search.study_dir import StudyDir
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StudyView:
         records: every ended trial, by number.
         members: the front, best in the first objective first; with confirmed metrics where there are any.
         confirmed: whether the front was measured again after the search.
-        selection: the parsed selection.json, empty while the study runs.
+        outcome: selection and confirmed measurements, empty while the study runs.
         environment: the parsed environment.json, empty where there is none.
     """
 
@@ -36,7 +36,7 @@ class StudyView:
     records: tuple[TrialRecord, ...]
     members: tuple[TrialRecord, ...]
     confirmed: bool
-    selection: Mapping[str, Any]
+    outcome: StudyOutcome
     environment: Mapping[str, Any]
 
     def shown(self, record: TrialRecord) -> TrialRecord:
@@ -44,7 +44,7 @@ class StudyView:
         member = next((member for member in self.members if member.number == record.number), None)
         if member is not None:
             return member
-        fresh = self.selection.get("confirmed", {}).get(str(record.number), {})
+        fresh = self.outcome.confirmed.get(record.number, {})
         return replace(record, metrics={**record.metrics, **fresh})
 
     @property
@@ -55,8 +55,7 @@ class StudyView:
     @property
     def selected(self) -> TrialRecord | None:
         """The selected trial with its confirmed metrics; None where nothing is selected."""
-        number = self.selection.get("trial")
-        return next((self.shown(record) for record in self.records if record.number == number), None)
+        return next((self.shown(record) for record in self.records if record.number == self.outcome.trial), None)
 
 
 def read_view(study: StudyDir) -> StudyView:
@@ -69,28 +68,20 @@ def read_view(study: StudyDir) -> StudyView:
     config = yaml.safe_load(study.config_path.read_text(encoding="utf-8"))
     objectives = tuple(config["objectives"])
     records = tuple(study.trials())
-    rows = front_rows(study)
+    rows = read_front(study)
     confirmed = study.front_path.is_file()
-    selection = study.selection()
+    outcome = study.outcome()
     return StudyView(
         name=config["name"],
         model=config["model"],
         objectives=objectives,
         constraints=tuple(config.get("constraints", ())),
         records=records,
-        members=_members(records, rows, selection, objectives) if confirmed else _candidates(records, objectives),
+        members=_members(records, rows, outcome, objectives) if confirmed else _candidates(records, objectives),
         confirmed=confirmed,
-        selection=selection,
-        environment=study.environment() if study.environment_path.is_file() else {},
+        outcome=outcome,
+        environment=study.environment(),
     )
-
-
-def front_rows(study: StudyDir) -> list[dict[str, str]]:
-    """The rows of front.csv; none while there is no such file."""
-    if not study.front_path.is_file():
-        return []
-    with study.front_path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def _candidates(records: tuple[TrialRecord, ...], objectives: tuple[str, ...]) -> tuple[TrialRecord, ...]:
@@ -101,7 +92,7 @@ def _candidates(records: tuple[TrialRecord, ...], objectives: tuple[str, ...]) -
 def _members(
     records: tuple[TrialRecord, ...],
     rows: list[dict[str, str]],
-    selection: Mapping[str, Any],
+    outcome: StudyOutcome,
     objectives: tuple[str, ...],
 ) -> tuple[TrialRecord, ...]:
     """The confirmed front with its confirmed metrics."""
@@ -110,9 +101,8 @@ def _members(
     for row in rows:
         if (record := by_number.get(int(row["trial"]))) is None or record.number == 0:
             continue
-        fresh = {name: found for name in METRICS if (found := front_entry(row, name)) is not None}
-        fresh |= selection.get("confirmed", {}).get(row["trial"], {})
-        metrics = {name: {**record.metrics.get(name, {}), **fresh[name]} for name in fresh}
-        members.append(replace(record, metrics={**record.metrics, **metrics}))
-    sign = -1.0 if METRICS[objectives[0]].direction == "maximize" else 1.0
-    return tuple(sorted(members, key=lambda record: sign * record.value(objectives[0])))
+        written = {name: entry for name in METRICS if (entry := front_entry(row, name)) is not None}
+        members.append(
+            replace(record, metrics={**record.metrics, **written, **outcome.confirmed.get(record.number, {})})
+        )
+    return tuple(sorted(members, key=lambda record: directed(objectives[0], record.value(objectives[0]))))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import HEADLINES, METRICS
-from olivine.search.records import TrialRecord
+from olivine.search.records import Metrics, TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
     interval_text,
@@ -22,8 +23,6 @@ from olivine.search.report.formatting import (
 from olivine.search.report.study_view import StudyView
 from olivine.search.report.verdict import ratio
 
-_ONE = {"value": 1.0, "low": 1.0, "high": 1.0}
-
 
 def summary(view: StudyView) -> dict[str, Any]:
     """The headline: what was chosen and why, or how far the study is, or that nothing was found."""
@@ -33,7 +32,7 @@ def summary(view: StudyView) -> dict[str, Any]:
     chosen = view.selected
     if chosen is not None:
         status, heading = "selected", params_text(chosen.params, varying(view.records)) or "the base itself"
-    elif view.selection:
+    elif view.outcome.ended:
         status, heading = "none", "No candidate meets the constraints."
     elif not candidates:
         status, heading = "empty", "No candidate has been measured yet."
@@ -44,9 +43,9 @@ def summary(view: StudyView) -> dict[str, Any]:
     return {
         "status": status,
         "heading": heading,
-        "reason": view.selection.get("reason", ""),
-        "warnings": list(view.selection.get("warnings", [])),
-        "rebuild": view.selection.get("rebuild", ""),
+        "reason": view.outcome.reason,
+        "warnings": list(view.outcome.warnings),
+        "rebuild": view.outcome.rebuild,
         "candidates": len(candidates),
         "counts": {state: count for state, count in counts.items() if count},
         "time": duration_text(seconds),
@@ -62,7 +61,7 @@ def tiles(view: StudyView) -> list[dict[str, str]]:
         {
             "label": title(metric),
             "value": value_text(metric, chosen.value(metric)),
-            "interval": _interval(metric, chosen.metrics[metric]),
+            "interval": _interval(chosen.metrics[metric]),
             "note": _note(metric, chosen, view.base),
         }
         for metric in HEADLINES
@@ -70,8 +69,8 @@ def tiles(view: StudyView) -> list[dict[str, str]]:
     ]
 
 
-def _interval(metric: str, entry: Mapping[str, Any]) -> str:
-    text = interval_text(metric, entry)
+def _interval(measurement: Measurement) -> str:
+    text = interval_text(measurement)
     return text.partition("(")[2].rstrip(")")
 
 
@@ -99,35 +98,34 @@ def default_threads(view: StudyView) -> list[dict[str, str]]:
     chosen = view.selected
     if chosen is None:
         return []
-    found = []
-    for metric, slow in view.selection.get("default_threads", {}).items():
-        if metric in chosen.metrics:
-            total, threads = ratio(slow, chosen.metrics[metric]), ratio(slow, _ONE)
-            found.append(
+    rows = []
+    for metric, slow in view.outcome.default_threads.items():
+        if (ours := chosen.metrics.get(metric)) is not None:
+            total, threads = ratio(slow, ours), ratio(slow, Measurement.exact(metric, "ratio", 1.0))
+            rows.append(
                 {
                     "title": title(metric),
-                    "total": interval_text(metric, asdict(total)),
-                    "threads": interval_text(metric, asdict(threads)),
+                    "total": interval_text(replace(ours, **asdict(total))),
+                    "threads": interval_text(replace(ours, **asdict(threads))),
                 }
             )
-    return found
+    return rows
 
 
 def ablation(view: StudyView) -> dict[str, Any] | None:
     """The selected recipe beside what it is without each of its ingredients; None where that was not measured."""
-    chosen, left_out = view.selected, view.selection.get("ablation")
+    chosen, left_out = view.selected, view.outcome.ablation
     if chosen is None or not left_out:
         return None
-    metrics = [name for name in chosen.metrics if any(name in one["metrics"] for one in left_out)]
+    metrics = [name for name in chosen.metrics if any(name in part.metrics for part in left_out)]
 
-    def row(label: str, measured: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
-        cells = [measured_text(name, measured[name]) if name in measured else "" for name in metrics]
-        return {"label": label, "cells": cells, "reason": reason}
+    def row(label: str, measured: Metrics, reason: str = "") -> dict[str, Any]:
+        return {"label": label, "cells": [measured_text(measured.get(name)) for name in metrics], "reason": reason}
 
     rows = [row("as selected", chosen.metrics)]
-    for one in left_out:
-        label = f"{one['axis']} {scalar_text(one['plain'])} instead of {scalar_text(one['value'])}"
-        rows.append(row(label, one["metrics"], one["reason"]))
+    for part in left_out:
+        label = f"{part.axis} {scalar_text(part.ablated_value)} instead of {scalar_text(part.value)}"
+        rows.append(row(label, part.metrics, part.reason))
     return {"metrics": metrics, "rows": rows}
 
 
@@ -141,8 +139,8 @@ def protocols(view: StudyView) -> list[dict[str, Any]]:
     if shown is None:
         return []
     groups: dict[str, list[str]] = {}
-    for metric, entry in shown.metrics.items():
-        protocol = {k: v for k, v in (entry.get("protocol") or {}).items() if k not in OF_ONE_METRIC}
+    for metric, measured in shown.metrics.items():
+        protocol = {k: v for k, v in measured.protocol.items() if k not in OF_ONE_METRIC}
         if protocol:
             groups.setdefault(json.dumps(protocol, sort_keys=True, default=str), []).append(metric)
     return [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -13,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.metric import COLUMNS, METRICS, TASK_METRICS
+from olivine.evaluators.metric import COLUMNS, TASK_METRICS
+from olivine.search.front_csv import front_axes, front_entry, is_selected
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     STATE_STYLE,
@@ -26,10 +26,6 @@ from olivine.search.report.formatting import (
     varying,
 )
 from olivine.search.report.verdict import compared_metrics, verdict
-
-_ENDS = ("_low", "_high")
-#: Columns of front.csv that are no axis and no metric.
-_ABOUT = ("trial", "selected", "runtime", "dominated_probability")
 
 
 def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Table:
@@ -51,7 +47,7 @@ def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> T
         table.add_row(
             str(record.number),
             Text(record.state, style=STATE_STYLE[record.state]),
-            *(measured_text(metric, record.metrics.get(metric)) for metric in dict.fromkeys(metrics)),
+            *(measured_text(record.metrics.get(metric)) for metric in dict.fromkeys(metrics)),
             duration_text(record.build_seconds + record.evaluate_seconds),
             words,
         )
@@ -60,7 +56,7 @@ def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> T
 
 def trials_json(records: Sequence[TrialRecord]) -> str:
     """All records as one JSON list; numbers that JSON has no word for become null."""
-    return json.dumps([_finite(asdict(record)) for record in records], indent=1, allow_nan=False)
+    return json.dumps([_finite(record.to_json()) for record in records], indent=1, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -87,7 +83,7 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
     metrics.add_column("verdict, 95 % interval", overflow="fold")
     for name in compared_metrics(a, b):
         one, other = a.metrics.get(name), b.metrics.get(name)
-        metrics.add_row(name, measured_text(name, one), measured_text(name, other), verdict(name, one, other))
+        metrics.add_row(name, measured_text(one), measured_text(other), verdict(one, other))
     notes = [Text(f"trial {r.number} is {r.state}: {r.reason}", style="yellow") for r in (a, b) if r.reason]
     same = Text("Both build the same model: their recipes are equal.") if a.recipe_key == b.recipe_key else None
     return Group(*notes, *([same] if same else [params]), metrics)
@@ -98,7 +94,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("trial", justify="right")
-    metrics = [m for m in COLUMNS if any(_number(row.get(m)) is not None for row in rows)]
+    metrics = [m for m in COLUMNS if any(front_entry(row, m) is not None for row in rows)]
     for metric in metrics:
         table.add_column(heading(metric), justify="right", no_wrap=True)
     table.add_column("recipe", overflow="fold", ratio=1)
@@ -109,33 +105,8 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             Text("*" if chosen else ""),
             str(row["trial"]),
-            *(measured_text(metric, front_entry(row, metric)) for metric in metrics),
+            *(measured_text(front_entry(row, metric)) for metric in metrics),
             Text(", ".join(f"{axis} {row[axis]}" for axis in differ if str(row.get(axis, "")) != "")),
             style="bold" if chosen else "",
         )
     return table
-
-
-def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns of front.csv that are axes of the search space."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    metrics = {f"{metric}{end}" for metric in METRICS for end in ("", *_ENDS, "_search")}
-    return [name for name in names if name not in metrics and name not in _ABOUT]
-
-
-def is_selected(row: Mapping[str, Any]) -> bool:
-    """Whether a row of front.csv is the selected trial."""
-    return str(row.get("selected", "")).lower() in ("true", "1", "yes")
-
-
-def front_entry(row: Mapping[str, Any], metric: str) -> dict[str, float] | None:
-    """A metric of a row of front.csv as a measurement; None where the column is absent or empty."""
-    value = _number(row.get(metric))
-    if value is None:
-        return None
-    ends = {end: _number(row.get(f"{metric}_{end}")) for end in ("low", "high")}
-    return {"value": value, **{end: value if number is None else number for end, number in ends.items()}}
-
-
-def _number(cell: Any) -> float | None:
-    return None if cell is None or cell == "" else float(cell)

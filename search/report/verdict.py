@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
+from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS, Metric
 from olivine.evaluators.stats import Interval
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import value_text
-
-Entry = Mapping[str, Any]
 
 #: A factor beyond which an interval has no end.
 _ENDLESS = 1e12
@@ -26,7 +23,7 @@ def compared_metrics(a: TrialRecord, b: TrialRecord) -> list[str]:
     return known + sorted((set(a.metrics) | set(b.metrics)) - set(METRICS))
 
 
-def ratio(a: Entry, b: Entry) -> Interval:
+def ratio(a: Measurement, b: Measurement) -> Interval:
     """B's value over A's; the errors of both logarithms add in quadrature, each side by itself.
 
     Right for independent errors. Trials are scored on the same text, so quality errors go together and the
@@ -34,31 +31,30 @@ def ratio(a: Entry, b: Entry) -> Interval:
 
     Source: propagation of uncertainty for a quotient, JCGM 100:2008 (GUM), section 5.1.
     """
-    centre = math.log(float(b["value"]) / float(a["value"]))
-    down = math.hypot(_log_gap(b, "low"), _log_gap(a, "high"))
-    up = math.hypot(_log_gap(b, "high"), _log_gap(a, "low"))
+    centre = math.log(b.value / a.value)
+    down = math.hypot(_log_gap(b.value, b.low), _log_gap(a.value, a.high))
+    up = math.hypot(_log_gap(b.value, b.high), _log_gap(a.value, a.low))
     return Interval(centre, centre - down, centre + up).exp()
 
 
-def difference(a: Entry, b: Entry) -> Interval:
+def difference(a: Measurement, b: Measurement) -> Interval:
     """B's value minus A's, errors in quadrature."""
-    centre = float(b["value"]) - float(a["value"])
-    down = math.hypot(float(b["value"]) - float(b["low"]), float(a["high"]) - float(a["value"]))
-    up = math.hypot(float(b["high"]) - float(b["value"]), float(a["value"]) - float(a["low"]))
+    centre = b.value - a.value
+    down, up = math.hypot(b.value - b.low, a.high - a.value), math.hypot(b.high - b.value, a.value - a.low)
     return Interval(centre, centre - down, centre + up)
 
 
-def _log_gap(entry: Entry, end: str) -> float:
-    value, bound = float(entry["value"]), float(entry[end])
-    return abs(math.log(bound / value)) if bound > 0 and math.isfinite(bound) else math.inf
+def _log_gap(value: float, end: float) -> float:
+    return abs(math.log(end / value)) if end > 0 and math.isfinite(end) else math.inf
 
 
-def verdict(metric: str, a: Entry | None, b: Entry | None) -> str:
-    """What the two values say, such as ``B decodes 1.42x faster, 1.39 to 1.45``."""
+def verdict(a: Measurement | None, b: Measurement | None) -> str:
+    """The comparison of two measurements of one metric in words: ``B decodes 1.42x faster, 1.39 to 1.45``."""
     if a is None or b is None:
         return "not measured in both"
+    metric = a.metric
     known = METRICS.get(metric)
-    if (known is not None and known.by_difference) or min(float(a["value"]), float(b["value"])) <= 0:
+    if (known is not None and known.by_difference) or min(a.value, b.value) <= 0:
         return _difference_verdict(metric, difference(a, b))
     found = ratio(a, b)
     if found.low <= 0 or found.high > _ENDLESS:

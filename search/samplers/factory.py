@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from olivine.passes.catalog import LANGUAGE, read_recipe
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.cpu import available_cores
 from olivine.passes.errors import PassRefused
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.records import TrialRecord
 from olivine.search.samplers.cost_model import FORECAST, CostModel, ProbedKernels, forecastable, recipe_kernels
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 from olivine.search.samplers.proposer import Proposer, count_candidates
@@ -86,16 +85,12 @@ def make_forecast(search: StudyRunner) -> CostModel:
     space = config.search_space()
     if not forecastable(space):
         raise PassRefused("candidates of this space run on providers or in float types whose kernels are not probed")
-    losses = search.objective.forecast(read_recipe(base.recipe))
+    losses = search.objective.forecast(base.recipe)
     latency = config.evaluation.latency
-    times = ProbedKernels(losses, (1, latency.prompt_tokens), _threads(base), search.masks.times)
+    times = ProbedKernels(
+        losses, (1, latency.prompt_tokens), base.recipe.threads or available_cores(), search.masks.times
+    )
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
     times.probe(kernel for choice in drawn for kernel in recipe_kernels(LANGUAGE.compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
     return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured)
-
-
-def _threads(record: TrialRecord) -> int:
-    """Intra-op threads that a recorded recipe runs with."""
-    options: dict[str, Any] = next((step["params"] for step in record.recipe if step["name"] == "session_options"), {})
-    return int(options.get("threads") or available_cores())

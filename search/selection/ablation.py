@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from olivine.evaluators.metric import COLUMNS
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import OlivineError
-from olivine.search.records import TrialRecord
-from olivine.search.selection.confirm import Confirmed
+from olivine.search.records import LeftOut, Metrics, TrialRecord
 from olivine.search.study.baseline import base_choice
 from olivine.search.study.runner import StudyRunner
 from olivine.search.workloads.language import make_evaluators
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """The selected recipe without one ingredient.
-
-    Attributes:
-        axis: the axis.
-        value: what the selected recipe has.
-        plain: what it was replaced by.
-        metrics: of the recipe without it, as the front is confirmed; empty where it does not build or run.
-        reason: why it does not.
-    """
-
-    axis: str
-    value: Scalar
-    plain: Scalar
-    metrics: Confirmed
-    reason: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON form for selection.json."""
-        metrics = {name: {**asdict(self.metrics[name]), "samples": []} for name in COLUMNS if name in self.metrics}
-        return {"axis": self.axis, "value": self.value, "plain": self.plain, "metrics": metrics, "reason": self.reason}
 
 
 def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> Iterator[tuple[str, dict[str, Scalar]]]:
@@ -63,11 +37,12 @@ def ablate(search: StudyRunner, record: TrialRecord) -> list[LeftOut]:
     found = []
     for axis, choice in without_each(record.params, base_choice(search.config)):
         search.progress.phase_started(f"ablation: {axis} {choice[axis]} instead of {record.params[axis]}")
-        variant = replace(record, recipe=LANGUAGE.compose(choice).to_json())
-        metrics: Confirmed = {}
+        variant = replace(record, recipe=LANGUAGE.compose(choice))
+        metrics: Metrics = {}
         reason = ""
         try:
-            metrics = objective.remeasure(variant, evaluators)
+            measured = objective.remeasure(variant, evaluators)
+            metrics = {name: replace(measured[name], samples=()) for name in COLUMNS if name in measured}
         except OlivineError as error:
             reason = str(error)
             search.progress.note(f"without {axis} {record.params[axis]} the recipe does not run: {error}")

@@ -19,7 +19,7 @@ from olivine.search.config.constraints import Constraint
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.selection.contenders import to_confirm
-from olivine.search.selection.dominance import SURE, dominated_among, entries
+from olivine.search.selection.dominance import SURE, dominated_among
 from olivine.search.selection.racing import race
 from olivine.search.study.baseline import base_choice
 from olivine.search.study.objective import Evaluators
@@ -72,7 +72,7 @@ def confirm(search: StudyRunner) -> Confirmation:
     feasible = keeping(members, limits)
     measured = _race(search, feasible, evaluators)
     feasible = keeping(feasible, limits)  # a race changes what is known
-    beaten = dominated_among([entries(found) for _, found in feasible], config.objectives)
+    beaten = dominated_among([found for _, found in feasible], config.objectives)
     dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
     front = tuple(number for number, probability in dominated.items() if probability < SURE)
     return Confirmation(tuple(members), front, _default_threads(search), tuple(failures), dominated, measured)

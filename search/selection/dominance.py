@@ -1,12 +1,10 @@
-"""Dominance between points that are known with errors: how likely is each to be beaten in everything by another."""
+"""Dominance between points that are known with errors: the probability that another one beats a point in everything."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import directed
 from olivine.evaluators.stats import LEVEL
 from olivine.search.pareto import Floats, Mask, front, nondominated
-from olivine.search.records import TrialRecord
+from olivine.search.records import Metrics, TrialRecord
 
 #: A point leaves the front when it is dominated with this probability; from 1 minus this on it is a near-tie.
 SURE = 0.95
@@ -26,8 +24,6 @@ COMPARISONS = 40_000_000
 MARGIN = 4.0
 #: Standard error, relative to the value, of a metric whose interval has no end.
 UNKNOWN = 10.0
-
-Metrics = Mapping[str, Mapping[str, Any]]
 
 
 def dominated_probability(centres: Floats, errors: Floats, seed: int = 0) -> Floats:
@@ -60,24 +56,19 @@ def _beyond_doubt(centres: Floats, errors: Floats) -> Mask:
     return beaten
 
 
-def entries(found: Mapping[str, Measurement]) -> dict[str, dict[str, Any]]:
-    """Metric -> its measurement as a record holds it."""
-    return {name: asdict(measurement) for name, measurement in found.items()}
-
-
 def dominated_among(points: Sequence[Metrics], objectives: Sequence[str]) -> list[float]:
-    """:func:`dominated_probability` of points given as metric -> {value, low, high}."""
-    centres = [[directed(name, float(point[name]["value"])) for name in objectives] for point in points]
+    """:func:`dominated_probability` of measured points."""
+    centres = [[directed(name, point[name].value) for name in objectives] for point in points]
     errors = [[standard_error(point[name]) for name in objectives] for point in points]
     shape = (len(points), len(objectives))
-    found = dominated_probability(np.reshape(centres, shape), np.reshape(errors, shape))
-    return [round(float(probability), 4) for probability in found]
+    beaten = dominated_probability(np.reshape(centres, shape), np.reshape(errors, shape))
+    return [round(float(probability), 4) for probability in beaten]
 
 
-def standard_error(entry: Mapping[str, Any]) -> float:
-    """Read back from a 95 % interval, errors taken as normal."""
-    half = (float(entry["high"]) - float(entry["low"])) / 2
-    return half / NormalDist().inv_cdf((1 + LEVEL) / 2) if math.isfinite(half) else UNKNOWN * abs(float(entry["value"]))
+def standard_error(measurement: Measurement) -> float:
+    """The standard error behind a 95 % interval, errors taken as normal."""
+    half = (measurement.high - measurement.low) / 2
+    return half / NormalDist().inv_cdf((1 + LEVEL) / 2) if math.isfinite(half) else UNKNOWN * abs(measurement.value)
 
 
 def contenders(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from olivine.evaluators.quality.lm_eval import Tasks
-from olivine.passes.catalog import read_recipe
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.search.config.language import LmEvalConfig
+from olivine.search.records import Metrics, TaskScores
 from olivine.search.report.folder_bench import stamped
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.study.runner import StudyRunner
@@ -22,26 +19,24 @@ def asked_tasks(given: LmEvalConfig) -> Tasks:
     return Tasks(given.tasks, given.limit, path)
 
 
-def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> dict[str, Any]:
-    """The tasks of the study on the base, the confirmed front and the selected trial, as selection.json holds them.
+def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> TaskScores | None:
+    """Score the study's tasks on the base, the confirmed front and the selected trial; None where there are none.
 
-    Returns:
-        ``{"measured": {trial: {task.metric: measurement}}, "failures": [...]}``; empty where no tasks are asked for.
-        A member whose process dies, or a task that fails, is named and costs no other.
+    A member whose process dies, or a task that fails, is named and costs no other.
     """
     given = search.config.evaluation.lm_eval
     if given is None:
-        return {}
+        return None
     search.progress.phase_started("tasks: loading")
     loaded = asked_tasks(given).load()
-    wanted = {0, *confirmation.front, search.folder.selection()["trial"]}
+    wanted = {0, *confirmation.front, search.folder.outcome().trial}
     records = [record for record in search.records if record.number in wanted]
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[int, Metrics] = {}
     failures = []
     for position, record in enumerate(sorted(records, key=lambda record: record.number), start=1):
         search.progress.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
         try:
-            recipe = read_recipe(record.recipe)
+            recipe = record.recipe
             with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (process, folder):
                 found = [stamped(m, process) for m in loaded.evaluate(process, folder)]
         except (Unwritable, SourceError):
@@ -50,10 +45,5 @@ def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> dict[str, 
             failures.append(f"Trial {record.number}: {error}")
             search.progress.note(failures[-1])
             continue
-        measured[str(record.number)] = {m.metric: asdict(m) for m in found}
-    return {"measured": measured, "failures": failures}
-
-
-def without_samples(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Measurements for a manifest."""
-    return {name: {**entry, "samples": []} for name, entry in measured.items()}
+        measured[record.number] = {m.metric: m for m in found}
+    return TaskScores(measured, tuple(failures))

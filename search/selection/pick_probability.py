@@ -57,18 +57,18 @@ def likely_picks(records: Sequence[TrialRecord], config: StudyConfig) -> list[Tr
 
 def holds_at(end: End, constraint: Constraint, record: TrialRecord) -> bool:
     """Whether an end of a record's interval, or its value, keeps a constraint; true where nothing was measured."""
-    found = record.metrics.get(constraint.metric)
-    if found is None:
+    measurement = record.metrics.get(constraint.metric)
+    if measurement is None:
         return True
     better, worse = ("low", "high") if constraint.relation == "<=" else ("high", "low")
-    return constraint.holds(float(found[{"better": better, "value": "value", "worse": worse}[end]]))
+    return constraint.holds(getattr(measurement, {"better": better, "value": "value", "worse": worse}[end]))
 
 
 def _draws(records: Sequence[TrialRecord], metric: str, rng: np.random.Generator) -> Floats:
     """[1 + DRAWS, records] the values, then what they may be; NaN where nothing was measured."""
-    found = [record.metrics.get(metric) for record in records]
-    values = np.array([np.nan if one is None else float(one["value"]) for one in found])
-    errors = np.array([np.nan if one is None else standard_error(one) for one in found])
+    measured = [record.metrics.get(metric) for record in records]
+    values = np.array([np.nan if reading is None else reading.value for reading in measured])
+    errors = np.array([np.nan if reading is None else standard_error(reading) for reading in measured])
     noise = rng.standard_normal((DRAWS, len(records)))
     return np.vstack([values, values + errors * noise])
 

@@ -11,14 +11,14 @@ from olivine.evaluators.latency.speedup import narrowed, widened
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS
 from olivine.evaluators.stats import Interval, pooled
-from olivine.search.selection.dominance import SURE, dominated_among, entries
+from olivine.search.selection.dominance import SURE, dominated_among
 
 Members = list[dict[str, Measurement]]
 
 
 def undecided(members: Sequence[Mapping[str, Measurement]], objectives: Sequence[str]) -> list[int]:
     """Indices of those that are neither surely dominated nor surely not, the most doubtful first."""
-    beaten = dominated_among([entries(found) for found in members], objectives)
+    beaten = dominated_among(members, objectives)
     doubtful = [index for index, probability in enumerate(beaten) if 1 - SURE < probability < SURE]
     return sorted(doubtful, key=lambda index: abs(beaten[index] - 0.5))
 
@@ -30,8 +30,7 @@ def tied(members: Sequence[Mapping[str, Measurement]], objectives: Sequence[str]
         other
         for index in doubtful
         for other in range(len(members))
-        if other not in doubtful
-        and dominated_among([entries(members[index]), entries(members[other])], objectives)[0] > 1 - SURE
+        if other not in doubtful and dominated_among([members[index], members[other]], objectives)[0] > 1 - SURE
     ]
     return list(dict.fromkeys([*doubtful, *rivals]))
 

@@ -17,7 +17,7 @@ from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation, Confirmed
-from olivine.search.selection.dominance import SURE, dominated_among, entries
+from olivine.search.selection.dominance import SURE, dominated_among
 from olivine.search.selection.scalarize import rule_metrics, rule_scores
 
 #: Nearest misses that an empty result shows.
@@ -65,7 +65,7 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
     able = [(record, metrics) for record, metrics in confirmation.members if _keeps(metrics, limits)]
     if not able:
         raise NoCandidate(_why_none(confirmation, records, limits))
-    beaten = dominated_among([entries(metrics) for _, metrics in able], config.objectives)
+    beaten = dominated_among([metrics for _, metrics in able], config.objectives)
     probability = {record.number: p for (record, _), p in zip(able, beaten, strict=True)}
     eligible = [(r, m) for r, m in able if r.number in confirmation.front or probability[r.number] < SURE] or able
     rule = config.select
@@ -182,8 +182,8 @@ def _machine(record: TrialRecord, metrics: Confirmed) -> Iterable[str]:
     """What its measurement was doubtful of, and threads that have no core."""
     timed = metrics.get("tpot_speedup") or metrics.get("latency_speedup")
     yield from timed.protocol.get("cautions", ()) if timed is not None else ()
-    threads = next((step["params"].get("threads") for step in record.recipe if step["name"] == "session_options"), None)
-    if threads and record.provider == "cpu" and (said := oversubscribed(int(threads), available_cores())):
+    threads = record.recipe.threads
+    if threads and record.provider == "cpu" and (said := oversubscribed(threads, available_cores())):
         yield said
 
 

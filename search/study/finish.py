@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from olivine.evaluators.providers.interpreters import process_options
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import read_recipe
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.builds.calibration_text import Calibration
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.folder import export_model, rebuild_command
-from olivine.search.records import TrialRecord
+from olivine.search.front_csv import FrontColumns, front_csv
+from olivine.search.records import StudyOutcome, TaskScores, TrialRecord, metrics_json
 from olivine.search.report.plots.front_svg import front_picture
 from olivine.search.selection.ablation import ablate
 from olivine.search.selection.confirm import Confirmation, confirm, shrinkage
-from olivine.search.selection.lm_eval_tasks import confirm_tasks, without_samples
+from olivine.search.selection.lm_eval_tasks import confirm_tasks
 from olivine.search.selection.select import NoCandidate, Selection, select
 from olivine.search.study.runner import StudyRunner
 
-FRONT_METRICS = (
-    "tpot_ms",
-    "tpot_speedup",
-    "ttft_ms",
-    "ttft_speedup",
-    "perplexity",
-    "perplexity_ratio",
-    "kl_divergence",
-    "top1_agreement",
-    "model_bytes",
-    "peak_rss_bytes",
+#: Columns of front.csv for language models.
+FRONT = FrontColumns(
+    metrics=(
+        "tpot_ms",
+        "tpot_speedup",
+        "ttft_ms",
+        "ttft_speedup",
+        "perplexity",
+        "perplexity_ratio",
+        "kl_divergence",
+        "top1_agreement",
+        "model_bytes",
+        "peak_rss_bytes",
+    ),
+    with_interval=("tpot_speedup", "ttft_speedup", "perplexity_ratio"),
+    searched=("tpot_speedup", "ttft_speedup", "perplexity_ratio"),
 )
-#: Column with the flavours of ONNX Runtime that ran a member, with their versions.
-RUNTIME = "runtime"
-#: Columns that say what the search itself had found.
-SEARCHED = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
-WITH_INTERVAL = ("tpot_speedup", "ttft_speedup", "perplexity_ratio")
 
 
 def finish(search: StudyRunner) -> Selection:
@@ -55,11 +52,12 @@ def finish(search: StudyRunner) -> Selection:
         nothing: NoCandidate | None = None
     except NoCandidate as error:
         chosen, nothing = None, error
-    write_atomic(search.folder.front_path, front_csv(search, confirmation, chosen))
-    write_atomic(
-        search.folder.selection_path,
-        json.dumps(selection_json(search, confirmation, chosen, nothing), indent=1),
+    outcome = outcome_of(
+        confirmation, chosen or nothing, FRONT.searched, _rebuild(search, chosen.record) if chosen else ""
     )
+    axes = search.config.search_space().searched
+    write_atomic(search.folder.front_path, front_csv(axes, FRONT, search.records, outcome))
+    search.folder.write_outcome(outcome)
     if chosen is None or nothing is not None:
         assert nothing is not None
         if search.folder.best_path.exists():
@@ -67,95 +65,50 @@ def finish(search: StudyRunner) -> Selection:
         raise nothing
     tasks = confirm_tasks(search, confirmation)
     if tasks:
-        write_atomic(search.folder.selection_path, json.dumps(search.folder.selection() | {"tasks": tasks}, indent=1))
+        outcome = replace(outcome, tasks=tasks)
+        search.folder.write_outcome(outcome)
     search.progress.phase_started("export")
-    artifact = search.objective.build(read_recipe(chosen.record.recipe), "export")
-    options = process_options(read_recipe(chosen.record.recipe).provider, search.config.pythons())
+    artifact = search.objective.build(chosen.record.recipe, "export")
+    options = process_options(chosen.record.recipe.provider, search.config.pythons())
     picture = front_picture(search.folder)
     about = manifest(search, chosen, tasks)
     export_model(artifact, search.folder.best_path, about, force=True, process=options, picture=picture)
     if search.config.confirm.ablation:
-        said = search.folder.selection() | {"ablation": [one.to_json() for one in ablate(search, chosen.record)]}
-        write_atomic(search.folder.selection_path, json.dumps(said, indent=1))
+        search.folder.write_outcome(replace(outcome, ablation=tuple(ablate(search, chosen.record))))
     return chosen
 
 
-def front_csv(search: StudyRunner, confirmation: Confirmation, chosen: Selection | None) -> str:
-    """A row per confirmed front member and for the selected one: searched axes, confirmed metrics with intervals."""
-    axes = search.config.search_space().searched
-    return front_rows(axes, FRONT_METRICS, WITH_INTERVAL, SEARCHED, confirmation, chosen)
-
-
-def front_rows(
-    axes: Sequence[str],
-    metrics: Sequence[str],
-    with_interval: Sequence[str],
-    searched: Sequence[str],
-    confirmation: Confirmation,
-    chosen: Selection | None,
-) -> str:
-    """The text of front.csv: the front, and the selected member, which ``select.where`` may have put off it.
+def outcome_of(
+    confirmation: Confirmation, chosen: Selection | NoCandidate | None, searched: Sequence[str], rebuild: str = ""
+) -> StudyOutcome:
+    """The content of selection.json.
 
     Args:
-        axes: searched axes, each a column.
-        metrics: confirmed metrics, each a column.
-        with_interval: those of them that have columns for their ends.
-        searched: those that have a column for what the search itself had found.
-        confirmation: what was measured again.
-        chosen: the selected member, if there is one.
+        confirmation: the members measured again.
+        chosen: the selection, or why there is none.
+        searched: metrics whose shrinkage is told.
+        rebuild: the command that builds the selected trial again.
     """
-    columns = ["trial", "selected", *axes]
-    for metric in metrics:
-        columns += [metric, f"{metric}_low", f"{metric}_high"] if metric in with_interval else [metric]
-    columns.append(RUNTIME)
-    columns += ["dominated_probability", *(f"{metric}_search" for metric in searched)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for record, measured in confirmation.members:
-        selected = chosen is not None and record.number == chosen.record.number
-        if record.number not in confirmation.front and not selected:
-            continue
-        row: dict[str, Any] = {"trial": record.number, "selected": selected}
-        row |= {axis: record.params.get(axis, "") for axis in axes} | {RUNTIME: record.runtime}
-        for metric in metrics:
-            found = measured[metric]
-            row[metric] = f"{found.value:.6g}" if found.unit != "bytes" else int(found.value)
-            if metric in with_interval:
-                row |= {f"{metric}_low": f"{found.low:.6g}", f"{metric}_high": f"{found.high:.6g}"}
-        row["dominated_probability"] = f"{confirmation.dominated.get(record.number, 0.0):.3g}"
-        row |= {f"{metric}_search": f"{record.value(metric):.6g}" for metric in searched if metric in record.metrics}
-        writer.writerow(row)
-    return text.getvalue()
+    selected = chosen if isinstance(chosen, Selection) else None
+    return StudyOutcome(
+        trial=selected.record.number if selected else None,
+        reason=selected.reason if selected else str(chosen),
+        warnings=selected.warnings if selected else (),
+        confirmed={record.number: metrics for record, metrics in confirmation.members},
+        front=confirmation.front,
+        dominated_probability=confirmation.dominated,
+        measured=confirmation.measured,
+        shrinkage=shrinkage(confirmation, searched),
+        default_threads=confirmation.default_threads,
+        rebuild=rebuild,
+    )
 
 
-def selection_json(
-    search: StudyRunner, confirmation: Confirmation, chosen: Selection | None, nothing: NoCandidate | None
-) -> dict[str, Any]:
-    """What selection.json holds; see :attr:`StudyDir.selection_path`."""
-    return {
-        "trial": chosen.record.number if chosen else None,
-        "reason": chosen.reason if chosen else str(nothing),
-        "warnings": list(chosen.warnings) if chosen else [],
-        "confirmed": {
-            str(record.number): {name: asdict(m) for name, m in metrics.items()}
-            for record, metrics in confirmation.members
-        },
-        "front": list(confirmation.front),
-        "dominated_probability": {str(number): p for number, p in confirmation.dominated.items()},
-        "measured": {str(number): count for number, count in confirmation.measured.items()},
-        "shrinkage": shrinkage(confirmation, SEARCHED),
-        "default_threads": {name: asdict(m) for name, m in confirmation.default_threads.items()},
-        "rebuild": _rebuild(search, chosen.record) if chosen else "",
-    }
-
-
-def manifest(search: StudyRunner, chosen: Selection, tasks: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(search: StudyRunner, chosen: Selection, tasks: TaskScores | None) -> dict[str, Any]:
     """What olivine.json says of an exported candidate, beside its files."""
-    measured = {name: asdict(m) for name, m in chosen.metrics.items()}
-    measured |= tasks.get("measured", {}).get(str(chosen.record.number), {})
-    said = {"reason": chosen.reason, "warnings": list(chosen.warnings)}
-    return about_model(search, chosen.record, without_samples(measured)) | {"selection": said}
+    scores = tasks.measured.get(chosen.record.number, {}) if tasks else {}
+    about = about_model(search, chosen.record, metrics_json({**chosen.metrics, **scores}, samples=False))
+    return about | {"selection": {"reason": chosen.reason, "warnings": list(chosen.warnings)}}
 
 
 def about_model(search: StudyRunner, record: TrialRecord, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,7 +116,7 @@ def about_model(search: StudyRunner, record: TrialRecord, metrics: Mapping[str, 
     environment = describe_environment()
     return {
         "model": search.folder.environment()["model"] | {"source": search.config.model},
-        "recipe": record.recipe,
+        "recipe": record.recipe.to_json(),
         "recipe_key": record.recipe_key,
         "study": {"name": search.config.name, "trial": record.number},
         "measurements": metrics,
@@ -182,12 +135,10 @@ def _rebuild(search: StudyRunner, record: TrialRecord) -> str:
 
 def _calibration(search: StudyRunner, record: TrialRecord) -> Calibration | None:
     """What the candidate learned from, if it did."""
-    return search.calibration if read_recipe(record.recipe).needs_calibration else None
+    return search.calibration if record.recipe.needs_calibration else None
 
 
 def pinned_choice(record: TrialRecord) -> dict[str, Scalar]:
     """The choice behind a record, with the threads it ran with rather than "all cores" of another machine."""
-    options: dict[str, Scalar] = next(
-        (step["params"] for step in record.recipe if step["name"] == "session_options"), {}
-    )
-    return {**record.params, **({"threads": options["threads"]} if "threads" in options else {})}
+    threads = record.recipe.threads
+    return {**record.params, **({"threads": threads} if threads else {})}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.quality.unpruned import open_scored, run_quality
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE, read_recipe
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.secrets import masked
@@ -140,7 +140,7 @@ class Objective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        recipe = read_recipe(record.recipe)
+        recipe = record.recipe
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             found = evaluators.memory.evaluate(process, self._base())
@@ -165,7 +165,7 @@ class Objective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        recipe = read_recipe(record.recipe)
+        recipe = record.recipe
         artifact = self.build(recipe, f"{record.number:04d}-confirm")
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             return latency.evaluate(process, self._base())
@@ -218,13 +218,13 @@ class Objective:
             state=draft.state,
             reason=masked(draft.reason),
             params=dict(choice),
-            recipe=recipe.to_json(),
+            recipe=recipe,
             recipe_key=recipe.key,
             passes=draft.passes,
             build_seconds=draft.build_seconds or draft.phases.get("build", 0.0),
             build_peak_rss_bytes=draft.build_peak_rss_bytes,
             evaluate_seconds=sum(s for phase, s in draft.phases.items() if phase not in ("build", "fetch")),
-            metrics={name: asdict(m) for name, m in draft.metrics.items()},
+            metrics=dict(draft.metrics),
             constraints=violations,
             provider=draft.provider,
             runtime=draft.runtime,

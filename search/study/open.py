@@ -25,7 +25,7 @@ from olivine.search.builds.cache import cache_of
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, load_config
 from olivine.search.environment import describe_environment
-from olivine.search.records import BASE, StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.study.distributed.open_shared import create_shared, refuse_second_leader, restart_if_empty
 from olivine.search.study.distributed.shared_study import SharedStudy
@@ -35,6 +35,7 @@ from olivine.search.study.pruning import PruningRules
 from olivine.search.study.runner import StudyRunner
 from olivine.search.study.source_identity import measured_source
 from olivine.search.study.storage import LOCK_WAIT_S
+from olivine.search.study_dir import BASE, StudyDir
 from olivine.search.workloads.language import make_evaluators
 
 STUDY_NAME = "olivine"

@@ -84,7 +84,7 @@ def tell(
         UpdateFinishedTrialError: when the trial was ended by somebody else meanwhile.
     """
     storage = study._storage
-    metrics = {name: metric["value"] for name, metric in record.metrics.items()}
+    metrics = {name: metric.value for name, metric in record.metrics.items()}
     notes: dict[str, Any] = {"state": record.state}
     if not compact:
         notes["recipe_key"] = record.recipe_key

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.records import StudyDir
 from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.report.publish import print_summary, show
 from olivine.search.selection.select import NoCandidate
@@ -20,6 +19,7 @@ from olivine.search.study.interrupt import EXIT_INTERRUPTED, Interrupted
 from olivine.search.study.open import lead_search, open_search
 from olivine.search.study.runner import StudyRunner
 from olivine.search.study.storage import connect, shown
+from olivine.search.study_dir import StudyDir
 
 
 def run_study(

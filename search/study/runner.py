@@ -18,7 +18,7 @@ from olivine.passes.store.cache import Cache
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.pareto import front, last_growth
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import duration_text
 from olivine.search.report.progress import Progress
 from olivine.search.samplers.factory import AnyProposer, make_proposer
@@ -31,6 +31,7 @@ from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrup
 from olivine.search.study.objective import Objective
 from olivine.search.study.optuna_adapter import ask, tell, trial_id
 from olivine.search.study.stopping import seconds_needed, seconds_spent
+from olivine.search.study_dir import StudyDir
 
 
 @dataclass

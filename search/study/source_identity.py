@@ -10,7 +10,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source, resolve
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.environment import describe_model, installed
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 #: Kinds of models whose bytes depend on the libraries that convert them, and these libraries.
 CONVERTED, CONVERTERS = ("demo", "gguf", "encoder"), ("olivine", "transformers", "torch", "gguf")

@@ -84,5 +84,5 @@ def _whole_text(records: Sequence[TrialRecord]) -> float:
 
 def _windows_for_one(record: TrialRecord) -> float:
     """Windows that the search asked for / those that were scored before it had seen enough."""
-    protocol = record.metrics["perplexity"]["protocol"]
+    protocol = record.metrics["perplexity"].protocol
     return float(protocol["windows_asked"] / protocol["windows"])

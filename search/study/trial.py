@@ -42,8 +42,13 @@ class TrialInProgress:
         """A draft that begins with what an earlier part of the trial found."""
         if earlier is None:
             return cls()
-        metrics = {name: Measurement(**found) for name, found in earlier.metrics.items()}
-        draft = cls(metrics, dict(earlier.phases), earlier.passes, earlier.build_seconds, earlier.build_peak_rss_bytes)
+        draft = cls(
+            dict(earlier.metrics),
+            dict(earlier.phases),
+            earlier.passes,
+            earlier.build_seconds,
+            earlier.build_peak_rss_bytes,
+        )
         draft.ladder = earlier.ladder
         return draft
 

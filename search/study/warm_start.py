@@ -15,8 +15,8 @@ from olivine.passes.errors import UsageError
 from olivine.search.config.enqueue import earlier_study
 from olivine.search.config.sections import StudyConfig
 from olivine.search.config.space import Space
-from olivine.search.records import StudyDir
 from olivine.search.report.study_view import read_view
+from olivine.search.study_dir import StudyDir
 
 AnyConfig = TypeVar("AnyConfig", bound=StudyConfig)
 

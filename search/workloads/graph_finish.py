@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import TASK_METRICS
-from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.graph_folder import export_plain
-from olivine.search.records import TrialRecord
-from olivine.search.selection.confirm import Confirmation, keeping, shrinkage, unless_lost
+from olivine.search.front_csv import FrontColumns, front_csv
+from olivine.search.records import TrialRecord, metrics_json
+from olivine.search.selection.confirm import Confirmation, keeping, unless_lost
 from olivine.search.selection.contenders import to_confirm
-from olivine.search.selection.dominance import SURE, dominated_among, entries
+from olivine.search.selection.dominance import SURE, dominated_among
 from olivine.search.selection.racing import race
 from olivine.search.selection.select import NoCandidate, Selection, select
-from olivine.search.study.finish import front_rows
+from olivine.search.study.finish import outcome_of
 from olivine.search.workloads.graph_study import GraphStudyRunner
 
-FRONT_METRICS = (
-    "latency_ms",
-    "latency_speedup",
-    "cosine_distance",
-    "kl_divergence",
-    "top1_agreement",
-    *TASK_METRICS,
-    "model_bytes",
-    "peak_rss_bytes",
+#: Columns of front.csv for plain graphs.
+FRONT = FrontColumns(
+    metrics=(
+        "latency_ms",
+        "latency_speedup",
+        "cosine_distance",
+        "kl_divergence",
+        "top1_agreement",
+        *TASK_METRICS,
+        "model_bytes",
+        "peak_rss_bytes",
+    ),
+    with_interval=("latency_speedup", "cosine_distance", *TASK_METRICS),
+    searched=("latency_speedup", "cosine_distance", "task_score"),
 )
-#: Columns that say what the search itself had found.
-SEARCHED = ("latency_speedup", "cosine_distance", "task_score")
 
 Members = list[tuple[TrialRecord, dict[str, Measurement]]]
 
@@ -51,29 +52,16 @@ def finish(search: GraphStudyRunner) -> Selection:
         chosen = select(search.config, confirmation, search.records)
     except NoCandidate as error:
         nothing = error
-    measured = {name for _, found in confirmation.members for name in found}
-    metrics = [name for name in FRONT_METRICS if name in measured]
-    searched = [name for name in SEARCHED if name in measured]
-    sampled = [name for name in (*SEARCHED, "task_drop") if name in measured]
-    table = front_rows(search.config.search_space().searched, metrics, sampled, searched, confirmation, chosen)
-    write_atomic(search.folder.front_path, table)
-    found = {
-        "trial": chosen.record.number if chosen else None,
-        "reason": chosen.reason if chosen else str(nothing),
-        "warnings": list(chosen.warnings) if chosen else [],
-        "confirmed": {str(r.number): {name: asdict(m) for name, m in one.items()} for r, one in confirmation.members},
-        "front": list(confirmation.front),
-        "dominated_probability": {str(number): p for number, p in confirmation.dominated.items()},
-        "measured": {str(number): count for number, count in confirmation.measured.items()},
-        "shrinkage": shrinkage(confirmation, SEARCHED),
-    }
-    write_atomic(search.folder.selection_path, json.dumps(found, indent=1))
+    outcome = outcome_of(confirmation, chosen or nothing, FRONT.searched)
+    axes = search.config.search_space().searched
+    write_atomic(search.folder.front_path, front_csv(axes, FRONT, search.records, outcome))
+    search.folder.write_outcome(outcome)
     if chosen is None:
         assert nothing is not None
         raise nothing
     search.progress.phase_started("export")
-    artifact = search.objective.build(GRAPH.recipe(chosen.record.recipe), "export")
-    measurements = {name: {**asdict(m), "samples": []} for name, m in chosen.metrics.items()}
+    artifact = search.objective.build(chosen.record.recipe, "export")
+    measurements = metrics_json(chosen.metrics, samples=False)
     about = manifest(search.config.name, search.source.about(), search.config.model, chosen.record, measurements)
     samples = search.objective.samples
     export_plain(artifact.path, search.folder.best_path, about, samples.timed, True, search.objective.process_options())
@@ -100,7 +88,7 @@ def confirm(search: GraphStudyRunner) -> Confirmation:
     feasible = keeping(members, limits)
     measured = _race(search, feasible)
     feasible = keeping(feasible, limits)  # a race changes what is known
-    beaten = dominated_among([entries(found) for _, found in feasible], config.objectives)
+    beaten = dominated_among([found for _, found in feasible], config.objectives)
     dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
     front = tuple(number for number, probability in dominated.items() if probability < SURE)
     return Confirmation(tuple(members), front, {}, tuple(failures), dominated, measured)
@@ -126,7 +114,7 @@ def manifest(name: str, model: Any, source: str, record: TrialRecord, measuremen
     return {
         "kind": "plain",
         "model": {**model, "source": source},
-        "recipe": record.recipe,
+        "recipe": record.recipe.to_json(),
         "recipe_key": record.recipe_key,
         "study": {"name": name, "trial": record.number},
         "measurements": measurements,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +23,10 @@ from olivine.passes.graphs.source import GRAPH_FILE, graph_bytes
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.secrets import masked
 from olivine.search.config.graph import GraphStudyConfig
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.study.trial import Phase, TrialInProgress, attempt, lost
+from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_samples import Samples, make_samples
 from olivine.search.workloads.graph_task import Task
@@ -115,13 +116,13 @@ class GraphObjective:
             state=draft.state,
             reason=masked(draft.reason),
             params=dict(choice),
-            recipe=recipe.to_json(),
+            recipe=recipe,
             recipe_key=recipe.key,
             passes=draft.passes,
             build_seconds=draft.build_seconds or draft.phases.get("build", 0.0),
             build_peak_rss_bytes=draft.build_peak_rss_bytes,
             evaluate_seconds=sum(seconds for phase, seconds in draft.phases.items() if phase != "build"),
-            metrics={name: asdict(found) for name, found in draft.metrics.items()},
+            metrics=dict(draft.metrics),
             constraints=violations,
             provider=draft.provider,
             runtime=draft.runtime,
@@ -215,7 +216,7 @@ class GraphObjective:
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        artifact = self.build(GRAPH.recipe(record.recipe), f"{record.number:04d}-confirm")
+        artifact = self.build(record.recipe, f"{record.number:04d}-confirm")
         found = [Measurement.exact("model_bytes", "bytes", graph_bytes(artifact.path))]
         with ModelProcess.open(artifact.path, **self._options) as process:
             found += self._memory(process)
@@ -227,7 +228,7 @@ class GraphObjective:
 
     def retime(self, record: TrialRecord, latency: PairedGraphLatency, seed: int) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process."""
-        artifact = self.build(GRAPH.recipe(record.recipe), f"{record.number:04d}-confirm")
+        artifact = self.build(record.recipe, f"{record.number:04d}-confirm")
         with ModelProcess.open(artifact.path, **self._options) as process:
             return replace(latency, seed=latency.seed + seed).evaluate(process, self.base())
 

@@ -13,12 +13,13 @@ from olivine.passes.graphs.source import GRAPH_FILE, find_plain
 from olivine.passes.store.cache import scratch_folder
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.export.graph_folder import export_plain
-from olivine.search.records import StudyDir
+from olivine.search.records import metrics_json
 from olivine.search.report.progress import watcher_for
 from olivine.search.report.publish import print_summary, show
 from olivine.search.selection.select import NoCandidate
 from olivine.search.study.interrupt import EXIT_INTERRUPTED, Interrupted
 from olivine.search.study.source_identity import refuse_other_model
+from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_finish import finish, manifest
 from olivine.search.workloads.graph_samples import make_samples
@@ -93,9 +94,9 @@ def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | 
     Raises:
         UsageError: when the study has no such trial, has selected none, its model has changed, or ``to`` exists.
     """
-    selection = study.selection()
+    outcome = study.outcome()
     if number is None:
-        number = selection.get("trial")
+        number = outcome.trial
     if number is None:
         raise UsageError(f"{study.root} has selected no trial; name one with --trial")
     record = study.trial(number)
@@ -104,8 +105,7 @@ def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | 
     source = find_plain(config.model, config.architecture)
     refuse_other_model(study, config.model, source.about())
     cache = cache_for(config)
-    measured = selection.get("confirmed", {}).get(str(number), record.metrics)
-    measurements = {name: {**metric, "samples": []} for name, metric in measured.items()}
+    measurements = metrics_json(outcome.confirmed.get(number, record.metrics), samples=False)
     children = config.children
     with (
         scratch_folder("build") as requests,
@@ -114,6 +114,6 @@ def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | 
         base = builder.build(GRAPH.compose(base_choice(config)), "base").artifact.path
         samples = make_samples(config, source.folder, graph_inputs(base / GRAPH_FILE), requests / "inputs")
         builder.calibrate = samples.path("calibrate")
-        artifact = builder.build(GRAPH.recipe(record.recipe), "build").artifact
+        artifact = builder.build(record.recipe, "build").artifact
         about = manifest(config.name, source.about(), config.model, record, measurements)
         return export_plain(artifact.path, to, about, samples.timed, force, {"loop": "graph"})

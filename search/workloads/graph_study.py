@@ -23,13 +23,14 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config
 from olivine.search.environment import describe_environment
 from olivine.search.pareto import front, last_growth
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.samplers.proposer import ENUMERABLE, Proposal, Proposer
 from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
 from olivine.search.study.open import exclusive, kept_records, open_storage
 from olivine.search.study.optuna_adapter import ask, end_stale, storage_of, tell, trial_id
 from olivine.search.study.source_identity import refuse_other_model
+from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_objective import GraphObjective
 from olivine.search.workloads.graph_task import load_task

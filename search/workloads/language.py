@@ -14,8 +14,8 @@ from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.sections import TextFileConfig
-from olivine.search.records import StudyDir
 from olivine.search.study.objective import Evaluators
+from olivine.search.study_dir import StudyDir
 
 
 def make_evaluators(

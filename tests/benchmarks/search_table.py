@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from olivine.evaluators.measurement import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.recipe import Recipe
@@ -26,11 +27,12 @@ from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config
 from olivine.search.config.space import Space
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.progress import LineOutput
 from olivine.search.samplers.factory import make_forecast
 from olivine.search.samplers.surrogate import MetricPredictor
 from olivine.search.study.open import open_search
+from olivine.search.study_dir import StudyDir
 
 CONFIG = Path(__file__).parent / "search-table.yaml"
 TABLE = Path("results/search/table.csv")
@@ -92,9 +94,9 @@ def read_table(path: Path, config: Path = CONFIG) -> Table:
             raise ValueError(f"{path} has no row for {dict(key)}, a candidate of {config}")
         row = found[key]
         forecasts[recipe.key] = {name: float(row[f"expected_{name}"]) for name in EXPECTED}
-        metrics: dict[str, dict[str, Any]] = {name: {"value": row[name]} for name in METRICS}
+        metrics = {name: Measurement.exact(name, "", float(row[name])) for name in METRICS}
         number = len(records) + 1
-        records.append(TrialRecord(number, "complete", "", dict(choice), recipe.to_json(), recipe.key, metrics=metrics))
+        records.append(TrialRecord(number, "complete", "", dict(choice), recipe, recipe.key, metrics=metrics))
     return Table(study, tuple(records), forecasts)
 
 
@@ -146,18 +148,18 @@ def record(folder: Path) -> str:
         cells: list[Any] = [_rounded(choice[name]) if name in choice else "" for name in searched]
         metrics = {**entry.metrics, **_on_one_clock(base, entry)}
         for name in METRICS:
-            cells += [_short(metrics[name][end]) for end in ("value", "low", "high")]
+            cells += [_short(getattr(metrics[name], end)) for end in ("value", "low", "high")]
         table.writerow([*cells, *(_short(expected[name]) for name in EXPECTED)])
     return text.getvalue()
 
 
-def _on_one_clock(base: TrialRecord, entry: TrialRecord) -> dict[str, dict[str, float]]:
+def _on_one_clock(base: TrialRecord, entry: TrialRecord) -> dict[str, Measurement]:
     """Times as speedups say that they would have been when trial 0 was measured, however long ago that was."""
     found = {}
     for name in ("tpot", "ttft"):
         of_base, speedup = base.value(f"{name}_ms"), entry.metrics[f"{name}_speedup"]
-        ends = {"value": "value", "low": "high", "high": "low"}
-        found[f"{name}_ms"] = {end: of_base / speedup[other] for end, other in ends.items()}
+        ends = (of_base / end for end in (speedup.value, speedup.high, speedup.low))
+        found[f"{name}_ms"] = Measurement(f"{name}_ms", "ms", *ends)
     return found
 
 

@@ -32,8 +32,9 @@ from olivine.search.config.load import parse_config
 from olivine.search.environment import describe_environment
 from olivine.search.export.verify import verify_folder
 from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.study.run import run_study
+from olivine.search.study_dir import StudyDir
 
 #: Large enough for the recipes' blocks of 128.
 HIDDEN = 256
@@ -157,7 +158,7 @@ def run_recipe(recipe: ReadyStudy, work: Path) -> Outcome:
         return Outcome(recipe.name, _candidates(folder), 0, str(error))
     records = _candidates(folder)
     broken = [f"trial {record.number}: {record.reason}" for record in records if not record.feasible]
-    return Outcome(recipe.name, records, len(folder.selection()["front"]), "; ".join(broken))
+    return Outcome(recipe.name, records, len(folder.outcome().front), "; ".join(broken))
 
 
 def _candidates(folder: StudyDir) -> tuple[TrialRecord, ...]:

@@ -27,10 +27,11 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config
 from olivine.search.export.trial import export_trial
 from olivine.search.planning.build_one import BuildRequest, build_one
-from olivine.search.records import StudyDir
+from olivine.search.records import metrics_json
 from olivine.search.report.folder_bench import bench_folders
 from olivine.search.report.folder_eval import evaluate_folders
 from olivine.search.study.baseline import base_choice
+from olivine.search.study_dir import StudyDir
 
 NAME = SECTION = "twice"
 SPEEDUPS = ("tpot_speedup", "ttft_speedup")
@@ -78,8 +79,8 @@ def _span(entry: Entry) -> str:
 
 def reported(study: StudyDir) -> dict[str, dict[str, Any]]:
     """Name -> confirmed metrics, of the front that a study reports."""
-    said = study.selection()
-    return {f"{study.root.name} {number}": said["confirmed"][str(number)] for number in said["front"]}
+    outcome = study.outcome()
+    return {f"{study.root.name} {number}": metrics_json(outcome.confirmed[number]) for number in outcome.front}
 
 
 def measure_again(study: StudyDir, missing: Sequence[str], seconds: float, scratch: Path) -> Iterator[campaign.Row]:

@@ -32,7 +32,6 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import installed
-from olivine.search.records import StudyDir
 from olivine.search.report.progress import watcher_for
 from olivine.search.samplers.proposer import Proposer
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
@@ -42,6 +41,7 @@ from olivine.search.study.distributed.shared_study import SharedStudy, counted
 from olivine.search.study.distributed.worker import Worker
 from olivine.search.study.optuna_adapter import distributions_of
 from olivine.search.study.storage import connect
+from olivine.search.study_dir import StudyDir
 
 KEPT = Path("build/bench-workers.json")
 WORKER = Path(__file__).parents[1] / "sleepy_worker.py"

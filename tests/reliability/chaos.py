@@ -66,7 +66,7 @@ class Life:
 
     def check(self) -> None:
         """Compare the folder, whoever was killed just now, with what it held before."""
-        from olivine.search.records import StudyDir
+        from olivine.search.study_dir import StudyDir
 
         folder = StudyDir(self.root)
         records = {path.name: path.read_bytes() for path in sorted((self.root / "trials").glob("[0-9]*.json"))}
@@ -100,7 +100,7 @@ class Life:
     def check_end(self, sequence: list[str]) -> list[str]:
         """Check a study that has ended; returns the recipes that it measured, in their order."""
         from olivine.search.export.folder import MANIFEST, file_table
-        from olivine.search.records import StudyDir
+        from olivine.search.study_dir import StudyDir
 
         self.check()
         records = StudyDir(self.root).trials()

@@ -25,7 +25,7 @@ def export(options: argparse.Namespace) -> int:
     from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.config.load import load_config
     from olivine.search.export.trial import export_trial
-    from olivine.search.records import StudyDir
+    from olivine.search.study_dir import StudyDir
 
     study, out = StudyDir.open(options.study), output()
     config = load_config(study.config_path)

@@ -22,8 +22,8 @@ def add_trials_arguments(parser: argparse.ArgumentParser) -> None:
 def trials(options: argparse.Namespace) -> int:
     """Print a study's trials."""
     from olivine.search.config.load import load_config
-    from olivine.search.records import StudyDir
     from olivine.search.report.tables import trials_json, trials_table
+    from olivine.search.study_dir import StudyDir
 
     study = StudyDir.open(options.study)
     if options.json:
@@ -42,8 +42,8 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Print two trials side by side."""
-    from olivine.search.records import StudyDir
     from olivine.search.report.tables import compare_table
+    from olivine.search.study_dir import StudyDir
 
     study = StudyDir.open(options.study)
     output().print(compare_table(study.trial(options.a), study.trial(options.b)))
@@ -58,8 +58,8 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def report(options: argparse.Namespace) -> int:
     """Write report.html, and the picture where one is wanted."""
-    from olivine.search.records import StudyDir
     from olivine.search.report.report import write_front_picture, write_report
+    from olivine.search.study_dir import StudyDir
 
     study, out = StudyDir.open(options.study), output()
     out.print(str(write_report(study)), markup=False)
@@ -76,8 +76,8 @@ def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
 
 def dashboard(options: argparse.Namespace) -> int:
     """Serve optuna-dashboard until Ctrl-C."""
-    from olivine.search.records import StudyDir
     from olivine.search.report.dashboard.server import serve
+    from olivine.search.study_dir import StudyDir
 
     serve(StudyDir.open(options.study), options.port)
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 if TYPE_CHECKING:
     import optuna

@@ -46,7 +46,7 @@ def trial_note(record: TrialRecord, view: StudyView) -> str:
     known = [name for name in METRICS if name in shown.metrics]
     if known:
         lines += ["", "| metric | value, 95 % interval |", "|---|---|"]
-        lines += [f"| {escaped(title(n))} | {escaped(interval_text(n, shown.metrics[n]))} |" for n in known]
+        lines += [f"| {escaped(title(n))} | {escaped(interval_text(shown.metrics[n]))} |" for n in known]
     if record.constraints:
         lines += ["", "| constraint | |", "|---|---|"]
         lines += [f"| {escaped(name)} | {_kept(excess)} |" for name, excess in record.constraints.items()]
@@ -55,7 +55,7 @@ def trial_note(record: TrialRecord, view: StudyView) -> str:
 
 
 def _standing(record: TrialRecord, member: bool, view: StudyView) -> str:
-    if record.number == view.selection.get("trial"):
+    if record.number == view.outcome.trial:
         return "selected"
     if record.number == 0:
         return "the float base"

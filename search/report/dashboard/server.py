@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from olivine.passes.errors import UsageError
-from olivine.search.records import StudyDir
 from olivine.search.report.dashboard.artifacts import artifact_store, attach, trial_files
 from olivine.search.report.dashboard.notes import study_note, trial_note
 from olivine.search.report.plots.front_plotly import front_figure
 from olivine.search.report.plots.points import plot_pairs
 from olivine.search.report.study_view import read_view
+from olivine.search.study_dir import StudyDir
 
 if TYPE_CHECKING:
     import optuna

@@ -10,12 +10,12 @@ import numpy as np
 from olivine.evaluators.metric import METRICS
 from olivine.search.config.constraints import parse_constraint
 from olivine.search.pareto import nondominated
-from olivine.search.records import StudyDir
 from olivine.search.report.formatting import title
 from olivine.search.report.plots.points import PlotPoint, marks, plot_pairs
 from olivine.search.report.plots.svg_axes import Scale, axes_svg, padded, svg
 from olivine.search.report.plots.svg_labels import Box, place
 from olivine.search.report.study_view import StudyView, read_view
+from olivine.search.study_dir import StudyDir
 
 
 def front_picture(study: StudyDir) -> str:

@@ -40,7 +40,7 @@ def marks(view: StudyView, x: str, y: str) -> list[PlotPoint]:
         shown = view.shown(record)
         if x not in shown.metrics or y not in shown.metrics:
             continue
-        kind = _kind(record, shown.number in members, view.selection.get("trial"))
+        kind = _kind(record, shown.number in members, view.outcome.trial)
         tooltip = _tooltip(shown, kind, axes, x, y)
         uniform = record.feasible and is_uniform(record.params)
         found.append(PlotPoint(record.number, kind, _triple(shown, x), _triple(shown, y), tooltip, uniform))
@@ -59,7 +59,8 @@ def _kind(record: TrialRecord, member: bool, selected: object) -> str:
 
 
 def _triple(record: TrialRecord, metric: str) -> tuple[float, float, float]:
-    value, low, high = (float(record.metrics[metric][end]) for end in ("value", "low", "high"))
+    measured = record.metrics[metric]
+    value, low, high = measured.value, measured.low, measured.high
     return value, low if math.isfinite(low) else value, high if math.isfinite(high) else value
 
 
@@ -67,5 +68,5 @@ def _tooltip(record: TrialRecord, kind: str, axes: list[str], x: str, y: str) ->
     words = {"front": "on the front", "selected": "selected", "base": "the float base"}.get(kind, record.state)
     lines = [f"trial {record.number}, {words}", params_text(record.params, axes)]
     shown = [m for m in dict.fromkeys([x, y, *HEADLINES]) if m in record.metrics]
-    lines += [f"{title(metric)} {interval_text(metric, record.metrics[metric])}" for metric in shown]
+    lines += [f"{title(metric)} {interval_text(record.metrics[metric])}" for metric in shown]
     return "\n".join(line for line in [*lines, record.reason] if line)

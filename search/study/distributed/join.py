@@ -15,7 +15,6 @@ from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import make_folder
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.records import StudyDir
 from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.study.baseline import base_choice
@@ -27,6 +26,7 @@ from olivine.search.study.interrupt import EXIT_INTERRUPTED, finish_trial_on_int
 from olivine.search.study.objective import STAGES
 from olivine.search.study.open import ready
 from olivine.search.study.storage import connect
+from olivine.search.study_dir import StudyDir
 
 ROLES = (*STAGES, "all")
 

@@ -15,9 +15,9 @@ from olivine.evaluators.metric import METRICS
 from olivine.passes.errors import UsageError
 from olivine.passes.store.digests import digest
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.records import StudyDir
 from olivine.search.study.distributed.heartbeat import BEAT_S, WorkerRegistry
 from olivine.search.study.distributed.shared_study import SharedStudy
+from olivine.search.study_dir import StudyDir
 
 #: Parts of a config that all workers of a study must agree on; budgets and selection are for the one that leads.
 SAME = (

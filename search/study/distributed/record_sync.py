@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import write_atomic
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
+from olivine.search.study_dir import StudyDir
 
 _TRIALS, _HANDOVER = "trials", "handover"
 
@@ -65,7 +66,7 @@ class RecordSync:
         if self.url:
             self._fetch()
         path = self.folder.root / _TRIALS / _name(number)
-        return TrialRecord(**json.loads(path.read_text())) if path.is_file() else None
+        return TrialRecord.from_json(json.loads(path.read_text())) if path.is_file() else None
 
     def new_records(self) -> list[TrialRecord]:
         """Records that have come since the last call, by number; those below the URL are copied into the folder."""
@@ -74,29 +75,29 @@ class RecordSync:
         found = []
         for path in sorted((self.folder.root / _TRIALS).glob("[0-9]*.json")):
             if int(path.stem) not in self._known:
-                found.append(TrialRecord(**json.loads(path.read_text())))
+                found.append(TrialRecord.from_json(json.loads(path.read_text())))
                 self._known.add(int(path.stem))
         return found
 
     def hand_over(self, record: TrialRecord) -> None:
         """Keep what is known of a trial that another role goes on with."""
-        write_atomic(self.folder.root / _HANDOVER / _name(record.number), json.dumps(asdict(record)))
+        write_atomic(self.folder.root / _HANDOVER / _name(record.number), json.dumps(record.to_json()))
         if self.url:
             self._send(_HANDOVER, record)
 
     def handed_over(self, number: int) -> TrialRecord:
         """What another role left of a trial."""
         if self.url:
-            return TrialRecord(**json.loads(self._fs.cat_file(self._place(_HANDOVER, number))))
-        return TrialRecord(**json.loads((self.folder.root / _HANDOVER / _name(number)).read_text()))
+            return TrialRecord.from_json(json.loads(self._fs.cat_file(self._place(_HANDOVER, number))))
+        return TrialRecord.from_json(json.loads((self.folder.root / _HANDOVER / _name(number)).read_text()))
 
     def _send(self, kind: str, record: TrialRecord) -> None:
         place = self._place(kind, record.number)
         self._fs.makedirs(place.rpartition("/")[0], exist_ok=True)
         if "file" in _protocols(self._fs):
-            write_atomic(Path(place), json.dumps(asdict(record)))  # object stores write whole objects anyway
+            write_atomic(Path(place), json.dumps(record.to_json()))  # object stores write whole objects anyway
         else:
-            self._fs.pipe_file(place, json.dumps(asdict(record)).encode())
+            self._fs.pipe_file(place, json.dumps(record.to_json()).encode())
 
     def _fetch(self) -> None:
         here = self.folder.root / _TRIALS

@@ -15,7 +15,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.search.cli.main import main
 from olivine.search.planning.provider_environment import EnvironmentFailed, add_provider
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 
 @pytest.fixture

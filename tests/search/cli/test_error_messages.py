@@ -30,8 +30,8 @@ from olivine.passes.errors import Unwritable, unwritable
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.secrets import masked, without_secrets
 from olivine.search.cli.main import main
-from olivine.search.records import FORMAT, StudyDir
 from olivine.search.study import open as opening
+from olivine.search.study_dir import FORMAT, StudyDir
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 

@@ -29,11 +29,13 @@ def about(**changes: Any) -> dict[str, Any]:
         },
         "recipe": recipe.to_json(),
         "measurements": {
-            "tpot_speedup": entry(3.2, 0.03, "ratio"),
-            "perplexity_ratio": entry(1.02, 0.004, "ratio"),
-            "tpot_ms": entry(5.4, 0.03, "ms", prompt_tokens=128, new_tokens=32),
-            "perplexity": entry(25.0, 0.1, "1", text="demo:news", split="confirm", tokens=4088, window_tokens=512),
-            "model_bytes": entry(165e6, 0.0, "bytes"),
+            "tpot_speedup": entry("tpot_speedup", 3.2, 0.03).to_dict(),
+            "perplexity_ratio": entry("perplexity_ratio", 1.02, 0.004).to_dict(),
+            "tpot_ms": entry("tpot_ms", 5.4, 0.03, prompt_tokens=128, new_tokens=32).to_dict(),
+            "perplexity": entry(
+                "perplexity", 25.0, 0.1, text="demo:news", split="confirm", tokens=4088, window_tokens=512
+            ).to_dict(),
+            "model_bytes": entry("model_bytes", 165e6, 0.0).to_dict(),
         },
         "study": {"name": "demo", "trial": 8},
         "selection": {"reason": "Trial 8 has the least tpot_ms.", "warnings": ["Its interval crosses 1.05."]},

@@ -27,7 +27,7 @@ from olivine.search.planning.optimize import Optimizer
 from olivine.search.planning.optimize_request import DEVICES, TARGETS, OptimizeRequest, OptimizeWords
 from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice, preset
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
@@ -251,7 +251,7 @@ def test_one_line_searches_exports_verifies_and_goes_on(
     assert "against the float base: decode speedup" in said
     study = StudyDir.open(tmp_path / "best-study")
     manifest = json.loads((to / "olivine.json").read_text())
-    assert manifest["study"]["trial"] == study.selection()["trial"]
+    assert manifest["study"]["trial"] == study.outcome().trial
     assert load_config(saved).search_space() == load_config(study.config_path).search_space()
     assert main(["verify", str(to)]) == 0
     command = ["optimize", str(tiny_llama), "--to", str(to)]

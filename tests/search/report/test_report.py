@@ -13,7 +13,9 @@ import pytest
 from browser import chromium
 from study_folder import REASON_FAILED, entry, record, records, write_study
 
+from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import UsageError
+from olivine.search.records import LeftOut
 from olivine.search.report.importance import importances
 from olivine.search.report.plots.points import marks, plot_pairs
 from olivine.search.report.plots.svg_axes import Scale, ticks
@@ -100,7 +102,8 @@ def test_report_of_a_study_that_has_just_begun(tmp_path: Path, count: int) -> No
 
 def test_report_survives_an_unbounded_interval_and_a_missing_database(tmp_path: Path) -> None:
     trials = records()
-    trials[1].metrics["tpot_speedup"].update(low=-math.inf, high=math.inf)
+    endless = replace(trials[1].metrics["tpot_speedup"], low=-math.inf, high=math.inf)
+    trials[1] = replace(trials[1], metrics={**trials[1].metrics, "tpot_speedup": endless})
     study = write_study(tmp_path / "study", trials, ended=False)
     study.database_path.unlink()
     html = write_report(study).read_text()
@@ -125,9 +128,9 @@ def test_confirmed_values_replace_those_of_the_search(tmp_path: Path) -> None:
 def test_a_selected_trial_off_the_front_is_shown_with_its_confirmed_values(tmp_path: Path) -> None:
     """Then front.csv has no row of it: what beats it breaks ``select.where``."""
     study = write_study(tmp_path / "study")
-    fresh = {"tpot_speedup": entry(2.33, 0.01, "ratio")}
-    said = study.selection() | {"trial": 2, "reason": "It is not on the front."}
-    study.selection_path.write_text(json.dumps(said | {"confirmed": {**said["confirmed"], "2": fresh}}))
+    outcome = study.outcome()
+    confirmed = {**outcome.confirmed, 2: {"tpot_speedup": entry("tpot_speedup", 2.33, 0.01)}}
+    study.write_outcome(replace(outcome, trial=2, reason="It is not on the front.", confirmed=confirmed))
     view = read_view(study)
     assert view.selected is not None
     assert (view.selected.number, view.selected.value("tpot_speedup")) == (2, 2.33)
@@ -244,13 +247,11 @@ def test_candidates_with_all_layers_alike_are_a_series_of_their_own(tmp_path: Pa
 def test_what_each_ingredient_brought_is_told_beside_the_selected_recipe(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
     assert "What each ingredient brought" not in write_report(study).read_text()
-    selection = study.selection()
-    without = {"value": 1.25, "low": 1.24, "high": 1.26, "unit": "ratio"}
-    left_out = [
-        {"axis": "activations", "value": "int8", "plain": "float", "metrics": {"ttft_speedup": without}, "reason": ""},
-        {"axis": "algorithm", "value": "gptq", "plain": "rtn", "metrics": {}, "reason": "it <died>"},
-    ]
-    study.selection_path.write_text(json.dumps({**selection, "ablation": left_out}))
+    left_out = (
+        LeftOut("activations", "int8", "float", {"ttft_speedup": entry("ttft_speedup", 1.25, 0.008)}),
+        LeftOut("algorithm", "gptq", "rtn", {}, "it <died>"),
+    )
+    study.write_outcome(replace(study.outcome(), ablation=left_out))
     html = write_report(study).read_text()
     section = html[html.index('id="ablation"') : html.index("All trials")]
     assert "activations float instead of int8" in section
@@ -261,11 +262,10 @@ def test_what_each_ingredient_brought_is_told_beside_the_selected_recipe(tmp_pat
 
 def test_what_fell_off_the_front_in_confirmation_is_shown_as_confirmed(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    selection = study.selection()
-    fallen = next(r for r in study.trials() if r.feasible and str(r.number) not in selection["confirmed"] and r.number)
-    fresh = {"value": 1.11, "low": 1.1, "high": 1.12, "unit": "ratio"}
-    selection["confirmed"][str(fallen.number)] = {"tpot_speedup": fresh}
-    study.selection_path.write_text(json.dumps(selection))
+    outcome = study.outcome()
+    fallen = next(r for r in study.trials() if r.feasible and r.number not in outcome.confirmed and r.number)
+    fresh = {"tpot_speedup": Measurement("tpot_speedup", "ratio", 1.11, 1.1, 1.12)}
+    study.write_outcome(replace(outcome, confirmed={**outcome.confirmed, fallen.number: fresh}))
     found = {mark.number: mark for mark in marks(read_view(study), "tpot_speedup", "perplexity_ratio")}
     assert found[fallen.number].x == (1.11, 1.1, 1.12)
     assert found[fallen.number].kind == "feasible"
@@ -274,12 +274,8 @@ def test_what_fell_off_the_front_in_confirmation_is_shown_as_confirmed(tmp_path:
 
 def test_confirmed_values_stand_beside_the_searchs_own_with_the_shrinkage(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    said = study.selection() | {
-        "dominated_probability": {"7": 0.12},
-        "measured": {"7": 3},
-        "shrinkage": {"tpot_speedup": 0.94, "perplexity_ratio": 1.001},
-    }
-    study.selection_path.write_text(json.dumps(said))
+    moved = {"tpot_speedup": 0.94, "perplexity_ratio": 1.001}
+    study.write_outcome(replace(study.outcome(), dominated_probability={7: 0.12}, measured={7: 3}, shrinkage=moved))
     text = text_of(write_report(study).read_text())
     assert "On average of these: decode speedup 6.0% lower, perplexity ratio unchanged." in text
     assert "12 % 3x" in text
@@ -298,9 +294,9 @@ def test_the_report_names_whom_the_ladder_dropped(tmp_path: Path) -> None:
 def test_metrics_of_one_measurement_share_a_block_whatever_is_of_one_of_them_alone() -> None:
     timed = {"rounds": 20, "neighbours": 0.01, "samples": [1]}
     metrics = {
-        "ttft_ms": {"protocol": timed},
-        "tpot_ms": {"protocol": timed | {"neighbours": 0.02, "samples": [2]}},
-        "perplexity": {"protocol": {"text": "news"}},
+        "ttft_ms": entry("ttft_ms", 1.0, **timed),
+        "tpot_ms": entry("tpot_ms", 1.0, **timed | {"neighbours": 0.02, "samples": [2]}),
+        "perplexity": entry("perplexity", 1.0, text="news"),
     }
     shown: Any = SimpleNamespace(selected=SimpleNamespace(number=3, metrics=metrics), members=(), base=None)
     first, second = protocols(shown)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import csv
 import json
 import math
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +12,14 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 from study_folder import OBJECTIVES, REASON_FAILED, entry, record, records, write_study
 
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS
+from olivine.search.front_csv import front_axes, read_front
 from olivine.search.report.formatting import duration_text, interval_text, measured_text, value_text
-from olivine.search.report.tables import compare_table, front_axes, front_table, trials_json, trials_table
+from olivine.search.report.tables import compare_table, front_table, trials_json, trials_table
 from olivine.search.report.verdict import ratio, verdict
+
+Ends = tuple[float, float, float]
 
 
 def shown(table: RenderableType, width: int = 200) -> str:
@@ -25,8 +28,8 @@ def shown(table: RenderableType, width: int = 200) -> str:
     return console.export_text()
 
 
-def measured(value: float, low: float, high: float) -> dict[str, float]:
-    return {"value": value, "low": low, "high": high}
+def measured(metric: str, value: float, low: float, high: float) -> Measurement:
+    return Measurement(metric, METRICS[metric].unit, value, low, high)
 
 
 def test_trials_table_has_every_trial_its_state_and_its_reason() -> None:
@@ -44,7 +47,7 @@ def test_text_from_a_trial_is_never_read_as_markup() -> None:
 
 def test_trials_json_is_strict_json() -> None:
     endless = record(1)
-    endless.metrics["load_ms"]["high"] = math.inf
+    endless = replace(endless, metrics={"load_ms": replace(endless.metrics["load_ms"], high=math.inf)})
     found = json.loads(trials_json([endless]), parse_constant=pytest.fail)
     assert found[0]["metrics"]["load_ms"]["high"] is None
     assert found[0]["recipe_key"] == endless.recipe_key
@@ -75,52 +78,52 @@ def test_compare_table_shows_why_a_trial_has_no_numbers() -> None:
     [
         (
             "tpot_speedup",
-            measured(2, 1.9, 2.1),
-            measured(2.1, 2.0, 2.2),
+            (2, 1.9, 2.1),
+            (2.1, 2.0, 2.2),
             "no difference found (0.98 to 1.13)",
         ),
-        ("tpot_speedup", measured(2, 2, 2), measured(1, 1, 1), "B decodes 2.00x slower"),
-        ("tpot_speedup", measured(1, 1, 1), measured(0.99, 0.987, 0.996), "B decodes 1.010x slower, 1.004 to 1.013"),
+        ("tpot_speedup", (2, 2, 2), (1, 1, 1), "B decodes 2.00x slower"),
+        ("tpot_speedup", (1, 1, 1), (0.99, 0.987, 0.996), "B decodes 1.010x slower, 1.004 to 1.013"),
         (
             "tpot_speedup",
-            measured(1, 1, 1),
-            measured(1.1, 0, math.inf),
+            (1, 1, 1),
+            (1.1, 0, math.inf),
             "no difference found: too few samples",
         ),
         (
             "perplexity_ratio",
-            measured(1, 1, 1),
-            measured(1.1, -math.inf, math.inf),
+            (1, 1, 1),
+            (1.1, -math.inf, math.inf),
             "no difference found: too few samples",
         ),
-        ("model_bytes", measured(2e8, 2e8, 2e8), measured(2e8, 2e8, 2e8), "equal"),
+        ("model_bytes", (2e8, 2e8, 2e8), (2e8, 2e8, 2e8), "equal"),
         (
             "ttft_ms",
-            measured(100, 99, 101),
-            measured(50, 49.5, 50.5),
+            (100, 99, 101),
+            (50, 49.5, 50.5),
             "B takes 2.00x less time to the first token",
         ),
         (
             "kl_divergence",
-            measured(0, 0, 0),
-            measured(0.05, 0.04, 0.06),
+            (0, 0, 0),
+            (0.05, 0.04, 0.06),
             "B is 0.05 higher, 0.04 to 0.06: worse",
         ),
         (
             "top1_agreement",
-            measured(0.9, 0.9, 0.9),
-            measured(0.95, 0.95, 0.95),
+            (0.9, 0.9, 0.9),
+            (0.95, 0.95, 0.95),
             "B is 5.0 points higher: better",
         ),
     ],
 )
-def test_verdicts(metric: str, a: dict[str, float], b: dict[str, float], words: str) -> None:
-    assert verdict(metric, a, b).startswith(words)
+def test_verdicts(metric: str, a: Ends, b: Ends, words: str) -> None:
+    assert verdict(measured(metric, *a), measured(metric, *b)).startswith(words)
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_ratio_turns_round_when_the_two_are_swapped(a: float, b: float, spread_a: float, spread_b: float) -> None:
-    one, other = entry(a, spread_a, "ms"), entry(b, spread_b, "ms")
+    one, other = entry("tpot_ms", a, spread_a), entry("tpot_ms", b, spread_b)
     forth, back = ratio(one, other), ratio(other, one)
     assert forth.value == pytest.approx(b / a)
     assert forth.low == pytest.approx(1 / back.high)
@@ -128,13 +131,13 @@ def test_ratio_turns_round_when_the_two_are_swapped(a: float, b: float, spread_a
 
 
 def test_an_unbounded_interval_can_never_decide() -> None:
-    assert verdict("tpot_speedup", measured(1, 1, 1), measured(9, -math.inf, math.inf)).startswith("no difference")
+    known, endless = measured("tpot_speedup", 1, 1, 1), measured("tpot_speedup", 9, -math.inf, math.inf)
+    assert verdict(known, endless).startswith("no difference")
 
 
 def test_front_table_marks_the_selected_row_and_shows_intervals(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    with study.front_path.open() as stream:
-        rows: list[dict[str, Any]] = list(csv.DictReader(stream))
+    rows = read_front(study)
     text = shown(front_table(rows))
     marked = next(line for line in text.splitlines() if "*" in line)
     assert marked.split()[1] == "7"
@@ -162,11 +165,11 @@ def test_values_read_in_their_units(metric: str, value: float, text: str) -> Non
 
 
 def test_measurements_carry_their_uncertainty() -> None:
-    assert measured_text("tpot_ms", measured(6.74, 6.5, 6.9)) == "6.74 ±0.24 ms"
-    assert measured_text("model_bytes", measured(2e8, 2e8, 2e8)) == "200 MB"
-    assert measured_text("tpot_speedup", measured(2, -math.inf, math.inf)) == "2.00x ±?"
-    assert interval_text("tpot_speedup", measured(2, 1.9, 2.1)) == "2.00x (1.90 to 2.10)"
-    assert measured_text("tpot_speedup", None) == ""
+    assert measured_text(measured("tpot_ms", 6.74, 6.5, 6.9)) == "6.74 ±0.24 ms"
+    assert measured_text(measured("model_bytes", 2e8, 2e8, 2e8)) == "200 MB"
+    assert measured_text(measured("tpot_speedup", 2, -math.inf, math.inf)) == "2.00x ±?"
+    assert interval_text(measured("tpot_speedup", 2, 1.9, 2.1)) == "2.00x (1.90 to 2.10)"
+    assert measured_text(None) == ""
 
 
 def test_durations() -> None:

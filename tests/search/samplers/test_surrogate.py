@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.recipe import Recipe
@@ -64,16 +65,9 @@ def guide(*constraints: str) -> SurrogateSelector:
 
 
 def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
-    metrics: dict[str, Any] = {name: {"value": value} for name, value in truth(choice).items()}
-    return TrialRecord(
-        number,
-        "complete",
-        "",
-        dict(choice),
-        LANGUAGE.compose(choice).to_json(),
-        LANGUAGE.compose(choice).key,
-        metrics=metrics,
-    )
+    metrics = {name: Measurement.exact(name, METRICS[name].unit, value) for name, value in truth(choice).items()}
+    recipe = LANGUAGE.compose(choice)
+    return TrialRecord(number, "complete", "", dict(choice), recipe, recipe.key, metrics=metrics)
 
 
 def run(trials: int, seed: int = 0) -> list[TrialRecord]:

@@ -11,6 +11,7 @@ import pytest
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.failure import ModelProcessFailed
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection import confirm as module
@@ -27,7 +28,7 @@ def measured(tpot_ms: float, ttft_ms: float) -> list[Measurement]:
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], Any]:
     """A study of two nearly tied members, with what timing them again brings."""
-    records = [TrialRecord(number, "complete", "", {}, [], f"key{number}") for number in (1, 2)]
+    records = [TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}") for number in (1, 2)]
     found = {1: measured(10.0, 99.0), 2: measured(10.1, 90.0)}
     monkeypatch.setattr(module, "make_evaluators", lambda *_: SimpleNamespace(latency=PairedDecoderLatency()))
     monkeypatch.setattr(module, "to_confirm", lambda *_: records)

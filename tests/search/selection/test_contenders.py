@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from olivine.evaluators.measurement import Measurement
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
@@ -22,25 +24,22 @@ RECORDED = Path(__file__).with_name("reference_trials.csv")
 
 def record(number: int, tpot_ms: float, ratio: float, half: float = 0.01, tpot_half: float = 0.0) -> TrialRecord:
     metrics = {
-        "tpot_ms": {"value": tpot_ms, "low": tpot_ms - tpot_half, "high": tpot_ms + tpot_half},
-        "perplexity_ratio": {"value": ratio, "low": ratio - half, "high": ratio + half},
+        "tpot_ms": Measurement("tpot_ms", "ms", tpot_ms, tpot_ms - tpot_half, tpot_ms + tpot_half),
+        "perplexity_ratio": Measurement("perplexity_ratio", "ratio", ratio, ratio - half, ratio + half),
     }
-    return TrialRecord(number, "complete", "", {}, [], f"key{number}", metrics=metrics)
+    return TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}", metrics=metrics)
 
 
 def recorded(wider: float = 1.0) -> list[TrialRecord]:
     """The recorded candidates; with intervals of the ratio so much wider, as from fewer windows of text."""
     found = []
     for row in csv.DictReader(RECORDED.read_text().splitlines()):
-        metrics = {
-            name: {"value": float(row[name]), "low": float(row[f"{name}_low"]), "high": float(row[f"{name}_high"])}
-            for name in ("tpot_ms", "perplexity_ratio")
-        }
-        ratio = metrics["perplexity_ratio"]
-        for end in ("low", "high"):
-            ratio[end] = ratio["value"] + wider * (ratio[end] - ratio["value"])
+        metrics = {}
+        for name, unit, scale in (("tpot_ms", "ms", 1.0), ("perplexity_ratio", "ratio", wider)):
+            value, *ends = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+            metrics[name] = Measurement(name, unit, value, *(value + scale * (end - value) for end in ends))
         number = int(row["trial"])
-        found.append(TrialRecord(number, "complete", "", {}, [], f"key{number}", metrics=metrics))
+        found.append(TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}", metrics=metrics))
     return found
 
 
@@ -132,7 +131,9 @@ def test_a_constraint_on_what_was_not_measured_excludes_nobody() -> None:
 def sized(number: int, tpot_ms: float, ratio: float, megabytes: float, unsure: float = 0.0) -> TrialRecord:
     """A candidate with a limit on something that is no objective; ``unsure`` is half of its interval."""
     found = record(number, tpot_ms, ratio, 0.001)
-    size = {"value": megabytes * 1e6, "low": (megabytes - unsure) * 1e6, "high": (megabytes + unsure) * 1e6}
+    size = Measurement(
+        "model_bytes", "bytes", *(1e6 * part for part in (megabytes, megabytes - unsure, megabytes + unsure))
+    )
     return replace(found, metrics={**found.metrics, "model_bytes": size})
 
 

@@ -60,7 +60,7 @@ def test_a_near_tie_is_confirmed_beside_the_front_where_there_is_room() -> None:
     found = records()
     ahead = front(found, OBJECTIVES)
     rival = ahead[3]
-    metrics = {name: {**value, "value": value["value"] * 1.0005} for name, value in rival.metrics.items()}
+    metrics = {name: replace(reading, value=reading.value * 1.0005) for name, reading in rival.metrics.items()}
     near = replace(rival, number=99, recipe_key="near", metrics=metrics)
     assert 99 not in [r.number for r in front([*found, near], OBJECTIVES)]
     assert 99 in [r.number for r in contenders([*found, near], OBJECTIVES, 20)]
@@ -69,14 +69,20 @@ def test_a_near_tie_is_confirmed_beside_the_front_where_there_is_room() -> None:
 
 def test_a_sure_loser_is_not_confirmed() -> None:
     rival = record(5)
-    metrics = {name: {**found, **{end: 1.2 * found[end] for end in ENDS}} for name, found in rival.metrics.items()}
+    metrics = {
+        name: replace(reading, **{end: 1.2 * getattr(reading, end) for end in ENDS})
+        for name, reading in rival.metrics.items()
+    }
     loser = replace(rival, number=99, recipe_key="loser", metrics=metrics)
     assert 99 not in [r.number for r in contenders([*records(), loser], OBJECTIVES, 99)]
     assert contenders([], OBJECTIVES, 4) == []
 
 
 def test_an_interval_without_an_end_is_no_certainty() -> None:
-    exact = {"tpot_ms": entry(1.0, 0.0, "ms"), "perplexity_ratio": entry(1.0, 0.0, "ratio")}
-    vague = {"tpot_ms": {**entry(1.1, 0.0, "ms"), "high": float("inf")}, "perplexity_ratio": entry(1.1, 0.0, "ratio")}
+    exact = {"tpot_ms": entry("tpot_ms", 1.0), "perplexity_ratio": entry("perplexity_ratio", 1.0)}
+    vague = {
+        "tpot_ms": replace(entry("tpot_ms", 1.1), high=float("inf")),
+        "perplexity_ratio": entry("perplexity_ratio", 1.1),
+    }
     assert 0.3 < dominated_among([exact, vague], OBJECTIVES)[1] < 0.7
     assert record(3).feasible

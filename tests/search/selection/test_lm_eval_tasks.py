@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,30 +16,24 @@ from study_folder import write_study
 from task_files import CHOICE, write_tasks
 from tiny_study import tiny_yaml, write_text
 
+from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.load import parse_config
 from olivine.search.planning.preflight import require_tasks
-from olivine.search.records import StudyDir
+from olivine.search.records import TaskScores
 from olivine.search.report.report import render
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.selection.lm_eval_tasks import confirm_tasks
 from olivine.search.study.runner import StudyRunner
+from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
 
-def entry(value: float, samples: list[float]) -> dict[str, object]:
+def score(value: float, samples: tuple[float, ...]) -> Measurement:
     protocol = {"questions": len(samples), "limit": 4, "higher_is_better": True}
-    return {
-        "metric": "piqa.acc",
-        "unit": "1",
-        "value": value,
-        "low": value - 0.1,
-        "high": value + 0.1,
-        "samples": samples,
-        "protocol": protocol,
-    }
+    return Measurement("piqa.acc", "1", value, value - 0.1, value + 0.1, samples, protocol)
 
 
 def with_tasks(folder: Path, text: Path, tasks: Path, **more: object) -> dict[str, object]:
@@ -55,13 +50,14 @@ def test_a_study_measures_its_tasks_on_the_base_and_the_front(tiny_llama: Path, 
     config.write_text(yaml.safe_dump(with_tasks(tiny_llama, write_text(tmp_path / "text.txt"), tasks)))
     assert main(["run", str(config), "--out", str(root)]) == 0
     study = StudyDir.open(root)
-    found = study.selection()["tasks"]
-    assert found["failures"] == []
-    assert set(found["measured"]) == {"0", str(study.selection()["trial"])}
-    for metrics in found["measured"].values():
+    scores = study.outcome().tasks
+    assert scores is not None
+    assert scores.failures == ()
+    assert set(scores.measured) == {0, study.outcome().trial}
+    for metrics in scores.measured.values():
         accuracy = metrics[f"{CHOICE}.acc"]
-        assert accuracy["protocol"]["questions"] == len(accuracy["samples"]) == 3
-        assert accuracy["protocol"]["provider"] == "CPUExecutionProvider"
+        assert accuracy.protocol["questions"] == len(accuracy.samples) == 3
+        assert accuracy.protocol["provider"] == "CPUExecutionProvider"
     manifest = json.loads((study.best_path / "olivine.json").read_text())
     assert manifest["measurements"][f"{CHOICE}.acc"]["samples"] == []
     assert f"{CHOICE}.acc" in study.report_path.read_text()
@@ -81,8 +77,9 @@ def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
         objective=SimpleNamespace(scored=lambda recipe, name: nullcontext((None, None))),
     )
     found = confirm_tasks(cast(StudyRunner, search), Confirmation((), (3, 5), {}))
-    assert folder.selection()["trial"] == 7
-    assert set(found["measured"]) == {"0", "3", "5", "7"}
+    assert folder.outcome().trial == 7
+    assert found is not None
+    assert set(found.measured) == {0, 3, 5, 7}
 
 
 def test_a_study_whose_tasks_need_the_missing_package_does_not_start(
@@ -98,9 +95,9 @@ def test_a_study_whose_tasks_need_the_missing_package_does_not_start(
 
 def test_the_report_shows_scores_and_the_differences_from_the_base(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    measured = {"0": {"piqa.acc": entry(0.75, [1, 1, 1, 0])}, "7": {"piqa.acc": entry(0.25, [0, 0, 1, 0])}}
-    tasks = {"measured": measured, "failures": ["Trial 5: piqa failed: <KeyError>"]}
-    study.selection_path.write_text(json.dumps(study.selection() | {"tasks": tasks}))
+    measured = {0: {"piqa.acc": score(0.75, (1, 1, 1, 0))}, 7: {"piqa.acc": score(0.25, (0, 0, 1, 0))}}
+    tasks = TaskScores(measured, ("Trial 5: piqa failed: <KeyError>",))
+    study.write_outcome(replace(study.outcome(), tasks=tasks))
     html = render(study)
     assert "Tasks of lm-eval" in html
     assert "first 4 questions" in html

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 import pytest
 
 from olivine.evaluators.measurement import Measurement
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.selection.dominance import spread
 from olivine.search.selection.select import NoCandidate, select
-from olivine.search.study.finish import front_rows
 
 UNITS = {"tpot_ms": "ms", "perplexity_ratio": "ratio", "tpot_speedup": "ratio", "ttft_speedup": "ratio"}
 
@@ -30,7 +28,7 @@ def member(
 ) -> tuple[TrialRecord, dict[str, Measurement]]:
     values = {"tpot_ms": tpot_ms, "perplexity_ratio": ratio, "tpot_speedup": speedup, "ttft_speedup": speedup}
     metrics = {n: Measurement(n, UNITS[n], v, v * (1 - width), v * (1 + width)) for n, v in values.items()}
-    return TrialRecord(number, "complete", "", {}, [], f"key{number}"), metrics
+    return TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}"), metrics
 
 
 FRONT = Confirmation((member(3, 10.0, 1.30), member(1, 12.0, 1.04), member(2, 20.0, 1.00)), (3, 1, 2), {})
@@ -41,13 +39,6 @@ def test_the_fastest_that_keeps_the_limit_is_chosen_and_the_reason_names_both() 
     assert chosen.record.number == 1
     assert "least tpot_ms" in chosen.reason
     assert "2 confirmed front members that keep perplexity_ratio <= 1.05" in chosen.reason
-
-
-def test_a_selected_member_off_the_front_has_its_row() -> None:
-    off = Confirmation(FRONT.members, (3, 2), {}, dominated={1: 0.99})
-    chosen = select(config(select={"where": ["perplexity_ratio <= 1.05"]}), FRONT)
-    rows = list(csv.DictReader(io.StringIO(front_rows((), ("tpot_ms",), (), (), off, chosen))))
-    assert [(row["trial"], row["selected"]) for row in rows] == [("3", "False"), ("1", "True"), ("2", "False")]
 
 
 def test_knee_and_weights() -> None:

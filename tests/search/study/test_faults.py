@@ -24,8 +24,9 @@ from olivine.evaluators.process.messages import Loaded, WindowScore
 from olivine.search.builds.messages import BuildAnswer
 from olivine.search.builds.process import BuildProcess
 from olivine.search.cli.main import main
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.study import objective
+from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.timeout(900)  # one study, in the setup of the first test
 
@@ -157,7 +158,7 @@ def test_the_study_goes_on_and_ends_well(study: Study) -> None:
     assert study.code == 0
     assert sorted(study.records) == list(range(LAST + 1))
     assert [n for n, record in study.records.items() if record.state == "complete"] == MEASURED
-    assert study.folder.selection()["trial"] in MEASURED[1:]
+    assert study.folder.outcome().trial in MEASURED[1:]
     assert (study.folder.best_path / "olivine.json").is_file()
 
 
@@ -202,7 +203,7 @@ def test_a_candidate_that_outgrows_its_memory_is_infeasible_with_its_peak(study:
     assert record.state == "infeasible"
     assert what in record.reason
     assert f"its limit is {LIMIT_MB} MB (children.memory)" in record.reason
-    peak = record.metrics["peak_rss_bytes"]["value"] if number == 4 else record.build_peak_rss_bytes
+    peak = record.value("peak_rss_bytes") if number == 4 else record.build_peak_rss_bytes
     # 10 MB every 20 ms at most: one second more would be half a gigabyte more.
     assert LIMIT_MB * 1e6 < peak < (LIMIT_MB + 500) * 1e6
     assert record.constraints["children.memory"] == pytest.approx(peak / (LIMIT_MB * 1e6) - 1)

@@ -14,8 +14,8 @@ import yaml
 from tiny_study import tiny_yaml, write_text
 
 from olivine.search.cli.main import main
-from olivine.search.records import StudyDir
 from olivine.search.study.interrupt import finish_trial_on_interrupt
+from olivine.search.study_dir import StudyDir
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:

@@ -13,9 +13,9 @@ from tiny_study import tiny_config, tiny_yaml, write_text
 from olivine.evaluators.quality.unpruned import GRAPH
 from olivine.passes.transforms.prune_head import is_pruned
 from olivine.search.cli.main import main
-from olivine.search.records import StudyDir
 from olivine.search.report.folder_warnings import head_warnings
 from olivine.search.study.baseline import base_choice
+from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 SPACE = {"precision": "int8", "block_size": [16, 32], "prune_head": True}
@@ -45,8 +45,8 @@ def test_base_and_candidates_are_pruned_and_scored_by_their_twins(study: StudyDi
     records = study.trials()
     assert [(record.number, record.state) for record in records] == [(0, "complete"), (1, "complete"), (2, "complete")]
     for record in records:
-        assert record.recipe[-1]["name"] == "prune_head"
-        assert record.metrics["perplexity"]["protocol"]["graph"] == GRAPH
+        assert record.recipe.steps[-1].name == "prune_head"
+        assert record.metrics["perplexity"].protocol["graph"] == GRAPH
         assert record.value("perplexity") > 1
     assert records[0].value("kl_divergence") == 0
     assert all(record.value("kl_divergence") > 0 for record in records[1:])

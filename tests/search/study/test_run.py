@@ -19,8 +19,8 @@ from tiny_study import tiny_yaml, write_text
 from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.search.cli.main import main
 from olivine.search.export.folder import card_table, file_table
-from olivine.search.records import StudyDir
 from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
@@ -52,19 +52,20 @@ def test_every_trial_has_a_record_and_the_base_is_trial_0(study: StudyDir) -> No
     for record in records[1:]:
         assert record.state == "complete"
         assert record.value("model_bytes") < base.value("model_bytes")
-        assert record.metrics["tpot_ms"]["low"] <= record.value("tpot_ms") <= record.metrics["tpot_ms"]["high"]
+        assert record.metrics["tpot_ms"].low <= record.value("tpot_ms") <= record.metrics["tpot_ms"].high
         assert {"build", "quality", "latency"} <= set(record.phases)
         assert record.build_peak_rss_bytes > 0
         assert record.versions["onnxruntime"]
 
 
 def test_the_selected_recipe_is_measured_without_each_of_its_ingredients(study: StudyDir) -> None:
-    said = study.selection()
-    params = study.trials()[said["trial"]].params
+    outcome = study.outcome()
+    assert outcome.trial is not None
+    params = study.trial(outcome.trial).params
     plain = {"block_size": 32, "lm_head": "same"}
     expected = {axis: value for axis, value in plain.items() if params[axis] != value}
-    assert {one["axis"]: one["plain"] for one in said["ablation"]} == expected
-    assert all(one["metrics"]["tpot_speedup"]["value"] > 0 and not one["reason"] for one in said["ablation"])
+    assert {part.axis: part.ablated_value for part in outcome.ablation} == expected
+    assert all(part.metrics["tpot_speedup"].value > 0 and not part.reason for part in outcome.ablation)
 
 
 def test_no_recipe_is_measured_twice(study: StudyDir) -> None:
@@ -96,10 +97,10 @@ def test_front_csv_has_the_columns_others_rely_on(study: StudyDir) -> None:
 
 
 def test_confirmation_uses_text_the_search_never_saw(study: StudyDir) -> None:
-    selection = study.selection()
-    confirmed = selection["confirmed"][str(selection["trial"])]
-    assert confirmed["perplexity_ratio"]["protocol"]["split"] == "confirm"
-    assert study.trial(selection["trial"]).metrics["perplexity_ratio"]["protocol"]["split"] == "select"
+    outcome = study.outcome()
+    assert outcome.trial is not None
+    assert outcome.metrics["perplexity_ratio"].protocol["split"] == "confirm"
+    assert study.trial(outcome.trial).metrics["perplexity_ratio"].protocol["split"] == "select"
 
 
 def test_report_and_environment_are_written(study: StudyDir) -> None:
@@ -216,7 +217,7 @@ def test_no_feasible_candidate_exits_3_and_shows_the_nearest_misses(
     assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 3
     assert "Nearest misses" in capsys.readouterr().err
     folder = StudyDir.open(tmp_path / "study")
-    assert folder.selection()["trial"] is None
+    assert folder.outcome().trial is None
     assert folder.report_path.is_file()
     assert not folder.best_path.exists()
 

@@ -25,11 +25,11 @@ from olivine.search.cli.main import parser
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.export import trial as single
 from olivine.search.export.folder import rebuild_command
-from olivine.search.records import StudyDir
 from olivine.search.report.progress import LineOutput
 from olivine.search.study import open as opening
 from olivine.search.study.finish import about_model
 from olivine.search.study.source_identity import refuse_other_model
+from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 MOVED = "beef" + "0" * 36

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from olivine.evaluators.measurement import Measurement
+from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
@@ -28,9 +30,9 @@ def config(confirm: dict[str, Any] | None = None) -> LanguageStudyConfig:
 
 def record(number: int, scored: int = 8, **phases: float) -> TrialRecord:
     """A trial with so many of its 8 windows scored."""
-    perplexity = {"value": 20.0, "protocol": {"windows": scored, "windows_asked": 8}}
+    perplexity = Measurement.exact("perplexity", "1", 20.0, windows=scored, windows_asked=8)
     metrics = {"perplexity": perplexity} if scored else {}
-    return TrialRecord(number, "complete", "", {}, [], f"key{number}", phases=phases, metrics=metrics)
+    return TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}", phases=phases, metrics=metrics)
 
 
 BASE = record(0, build=20.0, load=1.0, quality=6.0, latency=5.0)

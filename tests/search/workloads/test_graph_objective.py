@@ -21,8 +21,8 @@ from olivine.passes.errors import BuildFailed, Excess
 from olivine.search.builds.client import BuildOutcome
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.load import load_config
-from olivine.search.records import StudyDir
 from olivine.search.report.progress import LineOutput
+from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_objective import GraphObjective
 from olivine.search.workloads.graph_study import base_choice, open_plain

@@ -13,7 +13,7 @@ import yaml
 from tiny_graph import tiny_graph, tiny_plain_yaml
 
 from olivine.search.cli.main import main
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_records_are_whole_and_the_base_is_trial_0(study: Path) -> None:
     assert base.value("cosine_distance") == 0
     for record in records[1:]:
         latency = record.metrics["latency_ms"]
-        assert latency["value"] == pytest.approx(base.value("latency_ms") / record.value("latency_speedup"))
-        assert set(latency["protocol"]["shapes"]) == {"one", "many"}
+        assert latency.value == pytest.approx(base.value("latency_ms") / record.value("latency_speedup"))
+        assert set(latency.protocol["shapes"]) == {"one", "many"}
         assert 0 < record.value("cosine_distance") < 0.1
-        assert record.metrics["cosine_distance"]["protocol"]["origin"] == "made-up values"
+        assert record.metrics["cosine_distance"].protocol["origin"] == "made-up values"
 
 
 def test_the_front_is_confirmed_on_other_samples_and_one_of_it_selected(study: Path) -> None:

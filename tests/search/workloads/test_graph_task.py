@@ -18,7 +18,7 @@ from olivine.passes.graphs.graph_inputs import GraphInput, read_feeds
 from olivine.search.cli.main import main
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.load import parse_config
-from olivine.search.records import StudyDir
+from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_task import PARTS, Task, load_task
 
 IDS = (GraphInput("input_ids", "int64", ("batch", "sequence"), 50),)
@@ -220,7 +220,7 @@ def test_a_front_is_limited_by_the_task(home: Path, capsys: pytest.CaptureFixtur
     base, *candidates = StudyDir.open(out).trials()
     assert base.value("task_score") == 1
     assert base.value("task_drop") == 0
-    assert base.metrics["task_score"]["low"] < 1
+    assert base.metrics["task_score"].low < 1
     by_precision = {record.params["precision"]: record for record in candidates}
     assert by_precision["int8"].feasible
     assert by_precision["int4"].state == "infeasible"
@@ -228,7 +228,7 @@ def test_a_front_is_limited_by_the_task(home: Path, capsys: pytest.CaptureFixtur
     assert "latency_ms" not in by_precision["int4"].metrics, "what breaks a limit is not timed"
     for record in candidates:
         assert record.value("task_drop") == pytest.approx(1 - record.value("task_score"))
-        assert record.metrics["task_score"]["protocol"]["data"] == "rows.jsonl"
+        assert record.metrics["task_score"].protocol["data"] == "rows.jsonl"
 
     with (out / "front.csv").open() as stream:
         (row,) = csv.DictReader(stream)
@@ -237,7 +237,7 @@ def test_a_front_is_limited_by_the_task(home: Path, capsys: pytest.CaptureFixtur
     assert {"task_score_low", "task_score_high", "task_score_search", "task_drop", "task_drop_high"} <= set(row)
     confirmed = json.loads((out / "selection.json").read_text())["confirmed"][row["trial"]]
     assert confirmed["task_score"]["protocol"]["split"] == "confirm"
-    assert confirmed["task_score"]["protocol"]["rows_key"] != base.metrics["task_score"]["protocol"]["rows_key"]
+    assert confirmed["task_score"]["protocol"]["rows_key"] != base.metrics["task_score"].protocol["rows_key"]
     assert "task score" in (out / "report.html").read_text()
     capsys.readouterr()
     assert main(["trials", str(out)]) == 0

@@ -18,11 +18,11 @@ from optuna_dashboard._note import get_note_from_system_attrs
 from study_folder import REASON_FAILED, record, write_study
 
 from olivine.passes.errors import UsageError
-from olivine.search.records import StudyDir
 from olivine.search.report.dashboard.notes import escaped, trial_note
 from olivine.search.report.dashboard.server import command, open_server, publish
 from olivine.search.report.dashboard.storage import FeasibilityStorage
 from olivine.search.report.study_view import read_view
+from olivine.search.study_dir import StudyDir
 
 FIGURE = "front-tpot_speedup-perplexity_ratio"
 
@@ -136,7 +136,7 @@ def test_the_command_can_be_pasted(tmp_path: Path) -> None:
 def served(study: StudyDir) -> Iterator[str]:
     """The dashboard in a child process; yields its address."""
     code = "import sys, pathlib; from olivine.search.report.dashboard.server import serve\n"
-    code += "from olivine.search.records import StudyDir\n"
+    code += "from olivine.search.study_dir import StudyDir\n"
     code += "serve(StudyDir(pathlib.Path(sys.argv[1])), 0)"
     with subprocess.Popen([sys.executable, "-c", code, str(study.root)], stdout=subprocess.PIPE, text=True) as child:
         try:

@@ -14,13 +14,13 @@ from tiny_study import tiny_config, tiny_yaml, write_text
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
-from olivine.search.records import StudyDir
 from olivine.search.report.progress import LineOutput
 from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.join import stages_here
 from olivine.search.study.distributed.machine_defaults import pinned
 from olivine.search.study.distributed.open_shared import digest_of
 from olivine.search.study.storage import shown
+from olivine.search.study_dir import StudyDir
 
 HERE = HardwareFingerprint("EPYC", 2, 24, (), ("cpu",), {"onnxruntime": "1.31.1"})
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.search.records import StudyDir, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.study.distributed.record_sync import RecordSync
+from olivine.search.study_dir import StudyDir
 
 
 def record(number: int, key: str = "k") -> TrialRecord:
-    return TrialRecord(number, "complete", "", {}, [], key, workers={"build": "a"})
+    return TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), key, workers={"build": "a"})
 
 
 def pair(tmp_path: Path, kind: str) -> tuple[RecordSync, RecordSync]:

@@ -1,0 +1,164 @@
+"""StudyDir: the files of a study folder, by name and content.
+
+``trials/0007.json`` is written once, when its trial ends, whatever its state; everything that is shown later
+(table, front, report, dashboard) can be made from these files alone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from olivine.passes.errors import UsageError
+from olivine.passes.store.atomic_files import write_atomic
+from olivine.search.records import StudyOutcome, TrialRecord
+
+#: Of a study folder; raised whenever an older olivine could misread what a newer one writes.
+FORMAT = 1
+
+#: The record of the base in a study folder.
+BASE = "trials/0000.json"
+
+
+@dataclass(frozen=True)
+class _In:
+    """A path below the root of the study that it is read from."""
+
+    name: str
+
+    def __get__(self, study: StudyDir, owner: type[StudyDir]) -> Path:
+        return study.root / self.name
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """A study folder."""
+
+    root: Path
+
+    #: The resolved config.
+    config_path = _In("config.yaml")
+    #: Format of the folder, and the version that wrote it: {format, olivine}.
+    format_path = _In("format.json")
+    #: Hardware, versions, threads.
+    environment_path = _In("environment.json")
+    #: Optuna's RDB storage.
+    database_path = _In("study.db")
+    #: The base's own times over the study.
+    base_times_path = _In("base_times.json")
+    #: Times of kernels, and the kernels that are therefore not proposed.
+    kernels_path = _In("kernels.json")
+    #: The confirmed Pareto front: a row per member.
+    front_path = _In("front.csv")
+    #: The :class:`StudyOutcome`.
+    selection_path = _In("selection.json")
+    #: The self-contained report.
+    report_path = _In("report.html")
+    #: The exported selection.
+    best_path = _In("best")
+
+    @classmethod
+    def open(cls, root: Path) -> StudyDir:
+        """An existing study folder.
+
+        Raises:
+            UsageError: when the folder is none, or of a version that this one can't read.
+        """
+        study = cls(root)
+        if not study.config_path.is_file():
+            raise UsageError(f"{root} is no study folder: it has no config.yaml. 'olivine run CONFIG' makes one.")
+        study.check_format()
+        return study
+
+    def check_format(self) -> None:
+        """Refuse a folder that a newer olivine wrote; the first versions wrote format 1 without saying so.
+
+        Raises:
+            UsageError: naming the version that reads it.
+        """
+        if not self.format_path.is_file():
+            return
+        content = _parsed(self.format_path)
+        if int(content["format"]) > FORMAT:
+            raise UsageError(
+                f"{self.root} is a study of format {content['format']}, written by olivine {content['olivine']}; this "
+                f"olivine {version('olivine')} reads formats up to {FORMAT}. Open it with olivine "
+                f"{content['olivine']} or newer."
+            )
+
+    def write_format(self) -> None:
+        """Say which version reads this folder."""
+        write_atomic(self.format_path, json.dumps({"format": FORMAT, "olivine": version("olivine")}))
+
+    def trial_path(self, number: int) -> Path:
+        """The record of one trial."""
+        return self.root / "trials" / f"{number:04d}.json"
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write the record of an ended trial."""
+        write_atomic(self.trial_path(record.number), json.dumps(record.to_json(), indent=1))
+
+    def trial(self, number: int) -> TrialRecord:
+        """The record of one trial.
+
+        Raises:
+            UsageError: when the study has none of that number.
+        """
+        records = {record.number: record for record in self.trials()}
+        if number not in records:
+            known = f"{min(records)} to {max(records)}" if records else "none"
+            raise UsageError(f"{self.root} has no trial {number}; it has {known}")
+        return records[number]
+
+    def trials(self) -> list[TrialRecord]:
+        """All records, by number."""
+        paths = sorted((self.root / "trials").glob("[0-9]*.json"))
+        return [TrialRecord.from_json(_parsed(path)) for path in paths]
+
+    def environment(self) -> dict[str, Any]:
+        """The parsed environment.json; empty where there is none."""
+        return _parsed(self.environment_path) if self.environment_path.is_file() else {}
+
+    def model(self) -> dict[str, Any]:
+        """The model in environment.json: {name, kind, revision, key, ...}; empty where it says nothing."""
+        model: dict[str, Any] = self.environment().get("model", {})
+        return model
+
+    def outcome(self) -> StudyOutcome:
+        """The end of the study; all of it empty where the study has not ended."""
+        path = self.selection_path
+        return StudyOutcome.from_json(_parsed(path)) if path.is_file() else StudyOutcome()
+
+    def write_outcome(self, outcome: StudyOutcome) -> None:
+        """Write selection.json."""
+        write_atomic(self.selection_path, json.dumps(outcome.to_json(), indent=1))
+
+    def masked_kernels(self) -> tuple[str, ...]:
+        """A sentence for each kernel that is not proposed, or the one that says why none is masked."""
+        if not self.kernels_path.is_file():
+            return ()
+        masks = _parsed(self.kernels_path)
+        reasons = tuple(str(cliff["reason"]) for cliff in masks["cliffs"])
+        return reasons or ((masks["note"],) if masks["note"] else ())
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of the study.
+
+    Raises:
+        UsageError: when it is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text at all
+        cure = "Move it out of the study folder; what it held is measured again."
+        if path.match(BASE):
+            cure = (
+                "It is the record of the base, which all others were compared with: put back a copy, or begin the "
+                "study anew in another folder."
+            )
+        raise UsageError(f"{path} is damaged ({error}). {cure}") from error
+    return content
