@@ -33,6 +33,7 @@ def tiny_checkpoint(
     norm_spread: float = 0.3,
     max_shard_size: str = "1GB",
     more: Mapping[str, Any] | None = None,
+    config: Any = None,
 ) -> Path:
     """Write a random checkpoint; the same arguments give the same bytes.
 
@@ -47,13 +48,15 @@ def tiny_checkpoint(
         norm_spread: standard deviation of norm weights around their start, so that folding them matters.
         max_shard_size: as transformers takes it; small for a sharded checkpoint.
         more: further fields of the config.
+        config: a whole config, of any architecture, instead of the arguments that describe one.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    config = _config(architecture, hidden, layers, vocab, tied, more or {})
+    if config is None:
+        config = _config(architecture, hidden, layers, vocab, tied, more or {})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -64,14 +67,13 @@ def tiny_checkpoint(
                 parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=2)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
-    _tokenizer(vocab).save_pretrained(folder)
+    _tokenizer(config.get_text_config().vocab_size).save_pretrained(folder)
     return folder
 
 
-def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool, more: Mapping[str, Any]) -> Any:
-    import transformers as tf
-
-    sizes = {
+def tiny_sizes(hidden: int = 64, layers: int = 2, vocab: int = 320, tied: bool = True) -> dict[str, Any]:
+    """Fields that the configs of most architectures share."""
+    return {
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
         "num_hidden_layers": layers,
@@ -84,8 +86,13 @@ def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool,
         "pad_token_id": 2,
         "tie_word_embeddings": tied,
         "initializer_range": 0.1,
-        **more,
     }
+
+
+def _config(architecture: str, hidden: int, layers: int, vocab: int, tied: bool, more: Mapping[str, Any]) -> Any:
+    import transformers as tf
+
+    sizes = {**tiny_sizes(hidden, layers, vocab, tied), **more}
     if architecture == "llama":
         return tf.LlamaConfig(**sizes)
     if architecture == "mistral":

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import importlib.util
 import io
+import json
 import logging
 import tempfile
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from olivine.passes.errors import BuildFailed, PassRefused
+from olivine.passes.export.builder_config import tell_builder, text_of
+from olivine.passes.export.mended_graph import mend_graph
+from olivine.passes.export.mends import mends_of
+from olivine.passes.export.rope_tables import rope_tables
 
 LOG = logging.getLogger(__name__)
 
@@ -89,6 +94,7 @@ def _weights_stay_in_files() -> contextlib.AbstractContextManager[None]:
 
 def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options: Sequence[str]) -> None:
     where = ("", str(checkpoint), str(to), precision, provider)
+    mends = mends_of(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
     said = io.StringIO()
     try:
         with (
@@ -99,9 +105,13 @@ def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options
             from onnxruntime_genai.models import builder
 
             parsed = builder.parse_extra_options(*where, scratch, list(options))
-            _flatten_rope(parsed["hf_details"]["hf_config"])
-            _name_long_rope(parsed["hf_details"]["hf_config"])
+            told = parsed["hf_details"]["hf_config"]
+            config = copy.deepcopy(told)
+            tables = rope_tables(config, text_of(config).max_position_embeddings) if "rope" in mends else {}
+            tell_builder(told, mends, tables)
             builder.create_model(*where, scratch, **parsed)
+            if mends:
+                mend_graph(to, text_of(config), mends, tables)
     except NotImplementedError as error:
         raise PassRefused(f"The GenAI model builder refuses this model: {error}") from error
     except _ERRORS as error:
@@ -112,33 +122,6 @@ def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options
         ) from error
     finally:
         LOG.debug("model builder:\n%s", said.getvalue())
-
-
-def _flatten_rope(config: Any) -> None:
-    """Say in the builder's words what transformers 5 nests by layer type (Gemma 3).
-
-    Raises:
-        PassRefused: when the layer types differ by more than their base, which the builder can't express.
-    """
-    config = getattr(config, "text_config", config)
-    nested = getattr(config, "rope_parameters", None) or {}
-    if set(nested) != {"full_attention", "sliding_attention"}:
-        return
-    whole, local = dict(nested["full_attention"]), dict(nested["sliding_attention"])
-    if whole | {"rope_theta": 0} != local | {"rope_theta": 0}:
-        raise PassRefused(
-            "The GenAI model builder would apply the RoPE scaling of this model's global attention layers "
-            f"({whole}) to its sliding-window layers ({local}) too: its logits would be wrong."
-        )
-    config.rope_parameters = whole
-    config.rope_local_base_freq = local["rope_theta"]
-
-
-def _name_long_rope(config: Any) -> None:
-    """Say ``type`` beside ``rope_type``: the builder reads it of LongRoPE (Phi), and transformers 5 saves none."""
-    rope = getattr(config, "rope_parameters", None)
-    if isinstance(rope, dict) and rope.get("rope_type") == "longrope":
-        rope.setdefault("type", "longrope")
 
 
 def _drop_commit(graph: Path) -> None:

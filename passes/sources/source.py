@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from olivine.passes.artifact import GENAI_CONFIG, link_or_copy
 from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
+from olivine.passes.export.mends import mends_note, mends_of
 from olivine.passes.sources import checkpoint, demo, genai_folder, hub
 from olivine.passes.sources.content_hash import content_sha256, files_digest
 from olivine.passes.sources.file_names import refuse_foreign_links
@@ -220,7 +221,8 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     files = [path / name for name in taken]
     layout = WeightFiles.of(path, taken)
     # Checkpoints whose weights are renamed were once cached under their own names.
-    key = digest(["checkpoint", files_digest(files), *([] if layout.as_they_are else ["renamed"])])
+    renamed = [] if layout.as_they_are else ["renamed"]
+    key = digest(["checkpoint", files_digest(files), *renamed, *_mended(config)])
     weights = sum(f.stat().st_size for f in files if f.suffix == ".safetensors")
     return Source(
         model,
@@ -234,7 +236,7 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         trust_remote_code=trust_remote_code,
         config=config,
         license=license_of_folder(path),
-        notes=(layout.note,) if layout.note else (),
+        notes=tuple(note for note in (layout.note, mends_note(config)) if note),
     )
 
 
@@ -246,7 +248,7 @@ def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
         model,
         model,
         "hub",
-        digest(["hub", model, found.commit, trust_remote_code]),
+        digest(["hub", model, found.commit, trust_remote_code, *_mended(config)]),
         checkpoint.check_architecture(config, where, trust_remote_code),
         checkpoint.float_type(config),
         found.weight_bytes,
@@ -254,7 +256,14 @@ def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
         trust_remote_code=trust_remote_code,
         config=config,
         license=found.license,
+        notes=tuple(filter(None, [mends_note(config)])),
     )
+
+
+def _mended(config: Mapping[str, Any]) -> list[list[str]]:
+    """What is mended of the model's export: part of its key, since it once was not. Nothing where nothing is."""
+    mends = mends_of(config)
+    return [["mended", *mends]] if mends else []
 
 
 def _converters() -> dict[str, str]:

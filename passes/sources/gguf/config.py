@@ -41,6 +41,7 @@ def states_more(header: GgufHeader) -> bool:
         or (kind in _GEMMA_27B and (header.own("block_count") == _GEMMA_27B[kind] or width != _GEMMA_HEAD))
         or (dims is not None and width is not None and dims != width)
         or header.own("rope.freq_base_swa") is not None
+        or kind == "nemotron"  # its export is mended
     )
 
 

@@ -190,15 +190,6 @@ def test_builder_failure_carries_its_last_lines(tiny_llama: Path, tmp_path: Path
         exported(checkpoint, tmp_path / "onnx")
 
 
-def test_gemma_with_scaled_global_rope_is_refused(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
-    checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", "gemma3")
-    config = json.loads((checkpoint / "config.json").read_text())
-    config["rope_parameters"]["full_attention"] |= {"rope_type": "linear", "factor": 8.0}
-    (checkpoint / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PassRefused, match="sliding-window layers"):
-        exported(checkpoint, tmp_path / "onnx")
-
-
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_on_the_cpu_is_refused_with_the_reason(precision: str, tmp_path: Path) -> None:
     with pytest.raises(PassRefused, match="What runs: fp32"):
