@@ -15,16 +15,16 @@ import transformers as tf
 from graph_logits import graph_logits
 from tiny import tiny_sizes
 
-from olivine.passes.artifact import digest
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused
 from olivine.passes.export.check import check_model
 from olivine.passes.export.export import Export
 from olivine.passes.export.mends import mends_of
 from olivine.passes.pipeline import build
-from olivine.passes.recipe import compose
 from olivine.passes.sources.content_hash import files_digest
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
+from olivine.passes.store.digests import digest
 
 SIZES = tiny_sizes()
 IDS = np.random.default_rng(0).integers(4, 300, size=200).tolist()
@@ -150,7 +150,7 @@ def test_mended_graphs_are_quantized_like_others(
 ) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", config=CASES[name][0])
     choice = {"precision": "int8", "algorithm": "rtn", "block_size": 32, "prune_head": True}
-    artifact = build(resolve(str(checkpoint)), compose(choice), Cache(tmp_path / "cache")).artifact
+    artifact = build(resolve(str(checkpoint)), LANGUAGE.compose(choice), Cache(tmp_path / "cache")).artifact
     last = graph_logits(artifact.path, IDS)[-1]
     expected = transformers_logits(checkpoint, IDS)[-1]
     assert np.corrcoef(last, expected)[0, 1] > 0.99
