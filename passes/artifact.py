@@ -21,12 +21,12 @@ class ModelArtifact:
     Attributes:
         path: the folder.
         key: what the folder is, as a hash of everything that went into it (not of its bytes).
-        holds: the facts that passes require and ensure, such as ``checkpoint``, ``onnx``, ``float``, ``rotated``.
+        properties: what passes require, add and remove, such as ``checkpoint``, ``onnx``, ``float``, ``rotated``.
     """
 
     path: Path
     key: str
-    holds: frozenset[str]
+    properties: frozenset[str]
 
     def files(self) -> list[Path]:
         """Every regular file of the folder, in a fixed order."""

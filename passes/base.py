@@ -42,8 +42,8 @@ class Axis:
         applies: whether the axis exists, given the values of the axes before it.
         default_of: where the default depends on the values of the axes before it, how; ``default`` is the usual one.
         calibrated: values of a ``choice`` whose pass learns from calibration text.
-        plain: the value that leaves the axis's ingredient out; None where the default does.
-        shared: whether the float base takes the value over, so that a study has one value of it.
+        ablated_value: the value that leaves the axis's ingredient out; None where the default does.
+        base_inherits: the float base takes the value too, so that a study has one value of it.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Axis:
     applies: Callable[[Choice], bool] = lambda choice: True
     default_of: Callable[[Choice], Scalar] | None = None
     calibrated: tuple[Scalar, ...] = ()
-    plain: Scalar | None = None
-    shared: bool = False
+    ablated_value: Scalar | None = None
+    base_inherits: bool = False
 
     def default_for(self, choice: Choice) -> Scalar:
         """The value when a YAML does not name the axis, given the values of the axes before it."""
@@ -72,9 +72,9 @@ class Pass(ABC):
     version: ClassVar[int] = 1
     axes: ClassVar[tuple[Axis, ...]] = ()
     requires: ClassVar[frozenset[str]] = frozenset()
-    ensures: ClassVar[frozenset[str]] = frozenset()
-    #: Facts that no longer hold afterwards.
-    breaks: ClassVar[frozenset[str]] = frozenset()
+    #: Properties that the result has, and those that it loses.
+    adds: ClassVar[frozenset[str]] = frozenset()
+    removes: ClassVar[frozenset[str]] = frozenset()
     #: Packages whose version changes the output's bytes.
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir",)
 
@@ -97,11 +97,11 @@ class Pass(ABC):
         """The kernels that it may store linear layers for; none where it touches no linear layer."""
         return frozenset()
 
-    def refuse(self, holds: frozenset[str]) -> str | None:
-        """Why this pass can't be applied to an artifact of which ``holds`` is true; None where it can."""
-        missing = sorted(self.requires - holds)
+    def refuse(self, properties: frozenset[str]) -> str | None:
+        """The reason why this pass can't be applied to an artifact with these properties; None where it can."""
+        missing = sorted(self.requires - properties)
         if missing:
-            return f"pass '{self.name}' requires {', '.join(missing)}; the model is {', '.join(sorted(holds))}"
+            return f"pass '{self.name}' requires {', '.join(missing)}; the model is {', '.join(sorted(properties))}"
         return None
 
 

@@ -40,7 +40,7 @@ from olivine.passes.store.digests import digest
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """What a build made: the artifact, and what each pass did for it."""
 
     artifact: ModelArtifact
@@ -89,7 +89,7 @@ def build(
     *,
     samples: Path | None = None,
     sizes: Mapping[str, int] | None = None,
-) -> Built:
+) -> BuildResult:
     """Build the candidate that ``recipe`` makes of ``source``, or take it from the cache.
 
     Every new graph is checked to load and to give finite outputs before it is kept; a failure is never kept.
@@ -123,18 +123,18 @@ def build(
 
 def _build(
     source: Source | GraphSource, recipe: Recipe, cache: Cache, calibration: str | None, facts: GraphFacts
-) -> Built:
+) -> BuildResult:
     passes = recipe.passes()
     if isinstance(source, Source) and source.kind == "onnx":
-        refuse_other_graph(source, passes, lambda: materialized(source, cache).genai_config())
+        refuse_other_graph(source, passes, lambda: source_artifact(source, cache).genai_config())
         passes = [p for p in passes if not isinstance(p, CheckpointPass | ExportPass)]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
     line = _StagedBuild(source, passes, cache, calibration, facts)
-    return Built(line.made(), tuple(result for results in line.results for result in results))
+    return BuildResult(line.made(), tuple(result for results in line.results for result in results))
 
 
-def forecast(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
+def layer_losses(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
     """What each linear layer of a model is expected to lose in every format, by its path.
 
     Args:
@@ -158,7 +158,7 @@ def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -
     return line.calibrated(line.made())
 
 
-def materialized(source: Source | GraphSource, cache: Cache) -> ModelArtifact:
+def source_artifact(source: Source | GraphSource, cache: Cache) -> ModelArtifact:
     """The source as a folder in the cache, made where it is not there."""
     return cache.get(source.folder_key) or cache.put(source.folder_key, source.materialize)
 
@@ -203,7 +203,7 @@ class _StagedBuild:
         """What the first ``stages`` make of the source; by default all."""
         count = len(self._stages) if stages is None else stages
         if count == 0:
-            return materialized(self._source, self._cache)
+            return source_artifact(self._source, self._cache)
         return self._cache.get(self.keys[count]) or self._make(count - 1)
 
     def calibrated(self, graph: ModelArtifact) -> Calibrated:
@@ -222,8 +222,8 @@ class _StagedBuild:
 
         def write(to: Path) -> frozenset[str]:
             nonlocal seconds
-            holds, seconds = apply_stage(stage, before, to, self._facts, learned)
-            return holds
+            properties, seconds = apply_stage(stage, before, to, self._facts, learned)
+            return properties
 
         made = self._cache.put(self.keys[index + 1], write)
         if seconds is not None:  # another process had not built it meanwhile

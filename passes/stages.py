@@ -52,17 +52,17 @@ def apply_stage(
         calibrated: what text has taught about the float graph, for passes that learn from it.
 
     Returns:
-        What holds of the new model, and seconds that each pass took.
+        What properties of the new model, and seconds that each pass took.
 
     Raises:
         PassRefused: when a pass does not apply.
         BuildFailed: when the new graph does not run, or gives outputs that are not finite.
     """
-    holds = artifact.holds
+    properties = artifact.properties
     for p in stage:
-        if reason := p.refuse(holds):
+        if reason := p.refuse(properties):
             raise PassRefused(reason)
-        holds = (holds - p.breaks) | p.ensures
+        properties = (properties - p.removes) | p.adds
     first = stage[0]
     if isinstance(first, CheckpointPass | ExportPass):
         seconds = [_timed(partial(first.apply, artifact.path, to))]
@@ -78,7 +78,7 @@ def apply_stage(
         seconds = [_write_file(first, artifact, to, facts)]
     else:
         seconds = _edit(stage, artifact, to)
-    return holds, seconds
+    return properties, seconds
 
 
 def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, calibrated: Calibrated | None) -> list[float]:

@@ -12,7 +12,7 @@ from olivine.evaluators.data.text_source import TextSource, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.pipeline import build, materialized
+from olivine.passes.pipeline import build, source_artifact
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.search.cli.main import main
@@ -28,7 +28,7 @@ def test_perplexity_of_the_float_base_agrees_with_transformers(tmp_path: Path) -
 
     source, cache = resolve(MODEL), Cache(cache_root())
     base = build(source, LANGUAGE.compose({}), cache).artifact
-    checkpoint = materialized(source, cache)
+    checkpoint = source_artifact(source, cache)
     text = tokenize("\n\n".join(TextSource.parse("demo:news").documents()[:12]), base.path)
     windows = draw(text, TextProtocol(256, 256), 3)
 

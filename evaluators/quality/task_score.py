@@ -15,7 +15,7 @@ from olivine.evaluators.process.protocols import OutputProcess
 from olivine.evaluators.quality.label_scores import Numbers, Score, accuracy
 from olivine.evaluators.stats import Interval, jackknife, proportion, student
 from olivine.passes.errors import UsageError
-from olivine.passes.store.atomic_files import aside
+from olivine.passes.store.atomic_files import staged
 from olivine.passes.store.digests import digest
 
 Prediction = Literal["argmax", "cosine"]
@@ -60,7 +60,7 @@ class TaskScore:
         stored = self.store / f"task-{key}.npy"
         if not stored.is_file():
             predictions = self.predictions(reference)
-            with aside(stored) as temporary, temporary.open("wb") as stream:
+            with staged(stored) as temporary, temporary.open("wb") as stream:
                 np.save(stream, predictions, allow_pickle=False)
         base: Numbers = np.load(stored)
         own = base if candidate is reference else self.predictions(candidate)

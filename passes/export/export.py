@@ -49,8 +49,8 @@ class Export(ExportPass):
 
     name: ClassVar[str] = "export"
     requires: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
-    breaks: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+    adds: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
+    removes: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
     libraries: ClassVar[tuple[str, ...]] = (
         "onnxruntime-genai",
         "onnxruntime",

@@ -50,7 +50,7 @@ class GraphStaticQuantize(GraphFilePass):
     reduce_range: bool = field(default_factory=int8_sums_saturate)
 
     name: ClassVar[str] = "static_int8"
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis("precision", "choice", "fp32", "type of the weights", ("fp32", *BITS)),
         Axis(
@@ -173,7 +173,7 @@ class GraphDynamicQuantize(GraphFilePass):
     reduce_range: bool = field(default_factory=int8_sums_saturate)
 
     name: ClassVar[str] = "dynamic_int8"
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(
             "embedding",

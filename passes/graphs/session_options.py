@@ -41,7 +41,7 @@ class GraphSessionOptions(GraphFilePass):
             0,
             "intra-op threads, the base's too; 0 takes all cores that the process may use",
             bounds=(0, 1024),
-            shared=True,
+            base_inherits=True,
         ),
     )
 

@@ -89,7 +89,7 @@ class GraphSource:
         return {"name": self.name, "kind": self.kind, "architecture": self.architecture, "key": self.key}
 
 
-def find_plain(model: str, architecture: str | None = None) -> GraphSource:
+def resolve_graph(model: str, architecture: str | None = None) -> GraphSource:
     """Find out what ``model`` stands for; loads nothing, and fetches a demo once.
 
     Args:

@@ -40,7 +40,7 @@ class GraphWeightOnlyQuantize(GraphFilePass):
     block_size: int
 
     name: ClassVar[str] = "weight_only"
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(
             "algorithm", "choice", "rtn", "how weights in blocks are chosen", ("rtn", "k_quant"), applies=_weight_only

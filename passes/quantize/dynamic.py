@@ -62,7 +62,7 @@ class DynamicQuantize(QuantizePass):
     name: ClassVar[str] = "dynamic_int8"
     version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(
             "activations",

@@ -13,7 +13,7 @@ from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
 from olivine.passes.precisions import is_integer
 from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.shared_tensor import ComputedOnce
+from olivine.passes.quantize.shared_tensor import SharedTensor
 
 BLOCK_SIZE = 32
 
@@ -68,8 +68,8 @@ class QuantizeEmbedding(GraphPass):
 
     name: ClassVar[str] = "embedding"
     requires: ClassVar[frozenset[str]] = frozenset({"onnx"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
-    breaks: ClassVar[frozenset[str]] = frozenset({"float"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    removes: ClassVar[frozenset[str]] = frozenset({"float"})
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch")
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(
@@ -106,7 +106,7 @@ class QuantizeEmbedding(GraphPass):
         if hidden % BLOCK_SIZE:
             raise PassRefused(f"embedding: the hidden size {hidden} is not a multiple of {BLOCK_SIZE}")
 
-        quantized = ComputedOnce(
+        quantized = SharedTensor(
             lambda: quantize_blocks(tensor.numpy().T, self.bits, BLOCK_SIZE, "rtn", True).packed(), 2
         )
 

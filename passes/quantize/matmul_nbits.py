@@ -13,7 +13,7 @@ from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused
 from olivine.passes.quantize.block_format import BlockFormat
 from olivine.passes.quantize.embedding import untie_embedding
 from olivine.passes.quantize.packing import PackedCodes
-from olivine.passes.quantize.shared_tensor import ComputedOnce
+from olivine.passes.quantize.shared_tensor import SharedTensor
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _replace(model: ir.Model, stored: Stored, accuracy_level: int) -> None:
     blocks = -(-k // form.block_size)
     stem = f"{layer.weight.name}_Q{form.bits}"
     dtype = layer.dtype
-    codes = ComputedOnce(stored.codes, 3 if form.zero_points else 2)
+    codes = SharedTensor(stored.codes, 3 if form.zero_points else 2)
     shape = (n, blocks, form.block_size * form.bits // 8)
     inputs: list[ir.Value | None] = [
         layer.node.inputs[0],

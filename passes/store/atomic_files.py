@@ -24,13 +24,13 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def staged(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; the file there is synced and renamed to ``path`` when the block ends well.
 
     A reader sees the old file or the new one, never half of one, and after a power loss as well.
     """
     make_folder(path.parent)
-    temporary = aside_name(path)
+    temporary = staging_name(path)
     try:
         yield temporary
         sync(temporary)
@@ -46,7 +46,7 @@ def aside(path: Path) -> Iterator[Path]:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write aside, sync, rename, sync the folder: there is the old file or the new one, never half of it."""
-    with aside(path) as temporary:
+    with staged(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -59,10 +59,10 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def scratch(home: Path, name: str) -> Iterator[Path]:
-    """An empty folder in ``home`` that goes when the block ends, or with :func:`sweep_aside` after a kill."""
+def staging_folder(home: Path, name: str) -> Iterator[Path]:
+    """An empty folder in ``home`` that goes when the block ends, or with :func:`remove_stale` after a kill."""
     home.mkdir(parents=True, exist_ok=True)
-    folder = aside_name(home / f"{name}-{secrets.token_hex(4)}")
+    folder = staging_name(home / f"{name}-{secrets.token_hex(4)}")
     folder.mkdir()
     try:
         yield folder
@@ -70,7 +70,7 @@ def scratch(home: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def aside_name(path: Path) -> Path:
+def staging_name(path: Path) -> Path:
     """What this process calls ``path`` while it is being made."""
     return path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
 
@@ -92,7 +92,7 @@ def sync_tree(folder: Path) -> None:
         sync(Path(place))
 
 
-def put_folder(new: Path, to: Path) -> None:
+def replace_folder(new: Path, to: Path) -> None:
     """Rename the folder ``new`` to ``to``, which may exist: it is then replaced in one step.
 
     What was at ``to`` is deleted. Both have to lie in one file system.
@@ -120,7 +120,7 @@ def _exchange(a: Path, b: Path) -> None:
     third.rename(a)
 
 
-def sweep_aside(folder: Path) -> None:
+def remove_stale(folder: Path) -> None:
     """Delete what processes of this machine that are gone had left half-made in ``folder`` or below it."""
     for path in list(folder.rglob(".*.tmp")):
         found = _ASIDE.match(path.name)

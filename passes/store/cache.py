@@ -1,6 +1,6 @@
-"""Content-addressed store of pass outputs, safe for several processes, evicted by size.
+"""Cache: content-addressed store of pass outputs, safe for several processes, evicted by size.
 
-An entry is a folder named by its key. It is built aside, synced and renamed into place, so an entry is whole or
+An entry is a folder named by its key. It is built staging, synced and renamed into place, so an entry is whole or
 absent; a build that failed leaves nothing behind, and what a killed one left goes with the next. An entry whose files
 are no longer those that were written counts as absent, and is built anew. Entries are touched when used; when the
 store outgrows its limit, candidates go first, which take seconds to put together again, and of them and of the rest
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.store.atomic_files import make_folder, scratch, sweep_aside, sync, sync_tree
+from olivine.passes.store.atomic_files import make_folder, remove_stale, staging_folder, sync, sync_tree
 from olivine.passes.store.shared_builds import SharedBuilds
 
 DEFAULT_MAX_BYTES = 12_000_000_000
-#: An entry used this recently is never evicted: whoever was just given it may not hold it yet.
+#: An entry used this recently is never evicted: whoever was just given it may not have pinned it yet.
 IN_USE_S = 60.0
 _BUILDING, _EVICTED = ".building-", ".evicted-"
 
@@ -38,7 +38,7 @@ def cache_root() -> Path:
 
 def scratch_folder(name: str) -> AbstractContextManager[Path]:
     """An empty folder below :func:`cache_root` that is gone after the block, or after a kill with the next sweep."""
-    return scratch(cache_root() / "scratch", name)
+    return staging_folder(cache_root() / "scratch", name)
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Cache:
 
     Attributes:
         root: its folder.
-        max_bytes: when it is larger, entries that nobody holds are dropped before the next one is built.
-        shared: what other machines see of it.
-        holds: entries that are handed out stay until this is closed, or the process ends.
+        max_bytes: when it is larger, entries that no process has pinned are dropped before the next one is built.
+        remote: builds that machines without a common folder leave for each other.
+        pins: entries that are handed out stay pinned until this is closed, or the process ends.
     """
 
     root: Path
     max_bytes: int = DEFAULT_MAX_BYTES
-    shared: SharedBuilds | None = None
-    holds: ExitStack | None = field(default=None, compare=False, repr=False)
+    remote: SharedBuilds | None = None
+    pins: ExitStack | None = field(default=None, compare=False, repr=False)
 
     def model_path(self, key: str) -> Path:
         """Where the model of the entry under ``key`` is, or would be."""
@@ -64,8 +64,8 @@ class Cache:
     def get(self, key: str) -> ModelArtifact | None:
         """The entry under ``key``, or None where there is none or it is damaged."""
         entry = self.model_path(key).parent
-        if self.holds is not None and entry.exists():
-            self.holds.enter_context(self.hold(key))
+        if self.pins is not None and entry.exists():
+            self.pins.enter_context(self.pin(key))
         try:
             about = json.loads((entry / "artifact.json").read_text())
             if not _whole(entry, about):
@@ -80,39 +80,39 @@ class Cache:
 
         Args:
             key: hash of everything that the output depends on.
-            build: writes the output into the empty folder it is given and returns the facts that hold of it.
+            build: writes the output into the empty folder it is given and returns the properties of it.
         """
         with self._lock(key):
-            if (found := self.get(key)) is not None:
-                return found
+            if (artifact := self.get(key)) is not None:
+                return artifact
             self.evict()
             home = self.root / "artifacts"
             self._discard(key)
-            aside = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key}.", dir=home))
+            staging = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{key}.", dir=home))
             try:
-                (aside / "model").mkdir()
-                fetched = self.shared.fetch(key, aside / "model") if self.shared is not None else None
-                holds = build(aside / "model") if fetched is None else fetched
-                about = {"key": key, "holds": sorted(holds), "files": _states(aside / "model")}
-                (aside / "artifact.json").write_text(json.dumps(about, indent=1))
-                sync_tree(aside)
-                aside.rename(home / key)
+                (staging / "model").mkdir()
+                fetched = self.remote.fetch(key, staging / "model") if self.remote is not None else None
+                properties = build(staging / "model") if fetched is None else fetched
+                about = {"key": key, "holds": sorted(properties), "files": _states(staging / "model")}
+                (staging / "artifact.json").write_text(json.dumps(about, indent=1))
+                sync_tree(staging)
+                staging.rename(home / key)
                 sync(home)
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
-            if self.shared is not None and fetched is None:
-                self.shared.leave(key, home / key / "model", holds)
-        return self.get(key) or ModelArtifact(home / key / "model", key, holds)
+                shutil.rmtree(staging, ignore_errors=True)
+            if self.remote is not None and fetched is None:
+                self.remote.leave(key, home / key / "model", properties)
+        return self.get(key) or ModelArtifact(home / key / "model", key, properties)
 
     @contextmanager
-    def hold(self, key: str) -> Iterator[None]:
-        """Meanwhile no process evicts the entry; a process that is killed holds nothing any more."""
+    def pin(self, key: str) -> Iterator[None]:
+        """Keep every process from evicting the entry until the block ends, or this process is killed."""
         make_folder(self.root / "locks")
         with (self.root / "locks" / f"{key}.used").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield
 
-    def _held(self, key: str) -> bool:
+    def _pinned(self, key: str) -> bool:
         try:
             with (self.root / "locks" / f"{key}.used").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,9 +123,7 @@ class Cache:
     def evict(self) -> None:
         """Drop entries until the store fits ``max_bytes``: candidates first, then whatever was used least recently.
 
-        Held and just used ones stay.
-
-        An entry is renamed before it is deleted, so that nobody ever sees half of one.
+        Pinned and just used ones stay. An entry is renamed before it is deleted, so that nobody ever sees half of one.
         """
         self.sweep()
         home = self.root / "artifacts"
@@ -136,14 +134,14 @@ class Cache:
             for _, used, size, folder in sorted(entries):
                 if total <= self.max_bytes:
                     break
-                if now - used >= IN_USE_S and not self._held(folder.name):
+                if now - used >= IN_USE_S and not self._pinned(folder.name):
                     self._discard(folder.name)
                     total -= size
 
     def sweep(self) -> None:
         """Delete what processes that were killed had been building, evicting or keeping for themselves."""
         for part in ("scratch", "sha256"):
-            sweep_aside(self.root / part)
+            remove_stale(self.root / part)
         home = self.root / "artifacts"
         with self._lock("evict"):
             for left in home.glob(f"{_EVICTED}*"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import UsageError
-from olivine.passes.store.atomic_files import scratch
+from olivine.passes.store.atomic_files import staging_folder
 from olivine.passes.store.secrets import masked
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class SharedBuilds:
     url: str
 
     def fetch(self, key: str, to: Path) -> frozenset[str] | None:
-        """Copy a build into the empty folder ``to``; the facts that hold of it, or None where there is none to be had.
+        """Copy a build into the empty folder ``to``; the properties of it, or None where there is none to be had.
 
         Raises:
             UsageError: when the URL is none that fsspec knows.
@@ -48,10 +48,10 @@ class SharedBuilds:
             to.mkdir()
             return None
 
-    def leave(self, key: str, model: Path, holds: frozenset[str]) -> None:
+    def leave(self, key: str, model: Path, properties: frozenset[str]) -> None:
         """Leave a build for the others, unless it is there already or no graph; or go on without, as it is finished."""
         try:
-            self._leave(key, model, holds)
+            self._leave(key, model, properties)
         except Exception as error:  # each store raises its own
             self._warn(f"build {key} can't be left for other machines", error)
 
@@ -60,29 +60,29 @@ class SharedBuilds:
         fs.invalidate_cache()
         if not fs.exists(place):
             return None
-        with tempfile.TemporaryDirectory(dir=to.parent) as aside:
-            packed = Path(aside) / "build.tar"
+        with tempfile.TemporaryDirectory(dir=to.parent) as staging:
+            packed = Path(staging) / "build.tar"
             fs.get_file(place, str(packed))
             with tarfile.open(packed) as archive:
                 archive.extractall(to, filter="data")
         facts = to / _FACTS
-        holds = frozenset(json.loads(facts.read_text()))
+        properties = frozenset(json.loads(facts.read_text()))
         facts.unlink()
-        return holds
+        return properties
 
-    def _leave(self, key: str, model: Path, holds: frozenset[str]) -> None:
+    def _leave(self, key: str, model: Path, properties: frozenset[str]) -> None:
         fs, place = self._place(key)
-        if _SHARED not in holds or fs.exists(place):
+        if _SHARED not in properties or fs.exists(place):
             return
         fs.makedirs(place.rpartition("/")[0], exist_ok=True)
-        with scratch(model.parents[2] / "scratch", "share") as aside:
-            packed, facts = aside / "build.tar", aside / _FACTS
-            facts.write_text(json.dumps(sorted(holds)))
+        with staging_folder(model.parents[2] / "scratch", "share") as staging:
+            packed, facts = staging / "build.tar", staging / _FACTS
+            facts.write_text(json.dumps(sorted(properties)))
             with tarfile.open(packed, "w") as archive:
                 archive.add(facts, _FACTS)
                 for file in sorted(path for path in model.rglob("*") if path.is_file()):
                     archive.add(file, file.relative_to(model).as_posix())
-            half = f"{place}.{aside.name}"  # an object store's put is whole or absent; a folder's copy is not
+            half = f"{place}.{staging.name}"  # an object store's put is whole or absent; a folder's copy is not
             fs.put_file(str(packed), half)
             fs.mv(half, place)
 

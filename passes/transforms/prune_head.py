@@ -25,7 +25,7 @@ from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Axis, Choice, WiringPass
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import add_initializer, save_wiring
-from olivine.passes.store.atomic_files import scratch
+from olivine.passes.store.atomic_files import staging_folder
 from olivine.passes.store.cache import cache_root, scratch_folder
 
 _GATHER = "/lm_head/prune/Gather"
@@ -46,7 +46,7 @@ class PruneHead(WiringPass):
             "bool",
             False,
             "whether prefill computes the last position's logits only; quality is scored on the unpruned twin",
-            shared=True,
+            base_inherits=True,
         ),
     )
 
@@ -138,7 +138,9 @@ def _beside(folder: Path) -> AbstractContextManager[Path]:
     """A scratch folder on the disk of ``folder``, for hard links, as far as there is a place to write to."""
     root, parent = cache_root(), folder.parent
     elsewhere = not root.exists() or root.stat().st_dev != folder.stat().st_dev
-    return scratch(parent, "unpruned") if elsewhere and os.access(parent, os.W_OK) else scratch_folder("unpruned")
+    return (
+        staging_folder(parent, "unpruned") if elsewhere and os.access(parent, os.W_OK) else scratch_folder("unpruned")
+    )
 
 
 def _graph(folder: Path) -> Path:

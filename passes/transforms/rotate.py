@@ -75,7 +75,7 @@ class Rotate(CheckpointPass):
 
     name: ClassVar[str] = "rotate"
     requires: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"rotated"})
+    adds: ClassVar[frozenset[str]] = frozenset({"rotated"})
     libraries: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis("rotate", "bool", False, "rotate the residual stream (QuaRot R1) before the export"),
@@ -86,11 +86,11 @@ class Rotate(CheckpointPass):
         """The pass where the axis ``rotate`` is true."""
         return cls() if choice.get("rotate") else None
 
-    def refuse(self, holds: frozenset[str]) -> str | None:
+    def refuse(self, properties: frozenset[str]) -> str | None:
         """A stream that is rotated already gains nothing from a second rotation."""
-        if "rotated" in holds:
+        if "rotated" in properties:
             return "pass 'rotate' does not apply: this checkpoint is rotated already"
-        return super().refuse(holds)
+        return super().refuse(properties)
 
     def apply(self, checkpoint: Path, to: Path) -> None:
         """Write the rotated checkpoint to the empty folder ``to``; one tensor at a time is in memory.

@@ -49,7 +49,7 @@ class Builder(BuildClient):
             "calibration": self.calibration if recipe.needs_calibration else None,
             "cache": str(self._cache.root),
             "cache_max_bytes": self._cache.max_bytes,
-            "cache_shared": self._cache.shared.url if self._cache.shared else None,
+            "cache_shared": self._cache.remote.url if self._cache.remote else None,
         }
 
     def build(self, recipe: Recipe, name: str) -> BuildOutcome:

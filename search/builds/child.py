@@ -20,9 +20,9 @@ from typing import Any
 from olivine.evaluators.process.lifecycle import begin
 from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.errors import OlivineError, unwritable
-from olivine.passes.graphs.source import find_plain
-from olivine.passes.pipeline import Built as Made
-from olivine.passes.pipeline import build, forecast
+from olivine.passes.graphs.source import resolve_graph
+from olivine.passes.pipeline import BuildResult as Made
+from olivine.passes.pipeline import build, layer_losses
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache
@@ -92,16 +92,16 @@ def _build_and_exit(request: Path, response: Path, server: int) -> None:
 
 def answer(request: dict[str, Any]) -> BuildAnswer:
     """Build what the request asks for; an error of ours is an answer, any other ends the process."""
-    holds = ExitStack()  # what the build reads stays in the cache until this process ends
+    pins = ExitStack()  # what the build reads stays in the cache until this process ends
     shared = SharedBuilds(request["cache_shared"]) if request.get("cache_shared") else None
-    cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared, holds)
+    cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared, pins)
     try:
         if "plain" in request:
             return _told(_build_graph(request, cache))
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
         recipe, calibration = LANGUAGE.recipe(request["recipe"]), request.get("calibration")
         if request.get("forecast"):
-            losses = forecast(source, recipe, cache, request["calibration"])
+            losses = layer_losses(source, recipe, cache, request["calibration"])
             return ExpectedLosses(list(losses.values()), peak_rss_bytes())
         return _told(build(source, recipe, cache, calibration))
     except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
@@ -115,7 +115,7 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
 def _build_graph(request: dict[str, Any], cache: Cache) -> Made:
     """Build a candidate of a graph that is no decoder."""
     about, calibrate = request["plain"], request.get("calibrate")
-    source = find_plain(about["model"], about["architecture"])
+    source = resolve_graph(about["model"], about["architecture"])
     samples = Path(calibrate) if calibrate else None
     return build(source, GRAPH.recipe(request["recipe"]), cache, samples=samples, sizes=about["sizes"])
 
@@ -124,7 +124,7 @@ def _told(built: Made) -> Built:
     return Built(
         str(built.artifact.path),
         built.artifact.key,
-        sorted(built.artifact.holds),
+        sorted(built.artifact.properties),
         [{"name": p.name, "params": dict(p.params), "seconds": p.seconds, "cached": p.cached} for p in built.passes],
         peak_rss_bytes(),
     )

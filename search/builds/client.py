@@ -106,14 +106,14 @@ class BuildClient:
 
     def _hold(self, artifact: ModelArtifact) -> None:
         held = ExitStack()
-        held.enter_context(self._cache.hold(artifact.key))
+        held.enter_context(self._cache.pin(artifact.key))
         self._held.append(held)
         if len(self._held) > HELD:
             self._held.popleft().close()
 
     def keep(self, key: str) -> None:
         """Hold what every candidate meets, the base and the calibration text, in the cache while this builder lives."""
-        self._kept.enter_context(self._cache.hold(key))
+        self._kept.enter_context(self._cache.pin(key))
 
     def _end_process(self) -> None:
         if self._process is not None:

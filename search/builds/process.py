@@ -22,7 +22,7 @@ from olivine.evaluators.process.lifecycle import close_pipes, end_group, how_it_
 from olivine.evaluators.process.memory_limit import MemoryWatch
 from olivine.evaluators.process.scheduling import die_with_parent
 from olivine.passes.errors import BuildFailed, Excess, out_of_memory, unwritable
-from olivine.passes.store.atomic_files import aside_name
+from olivine.passes.store.atomic_files import staging_name
 from olivine.passes.store.secrets import masked
 from olivine.search.builds.child import EXIT_UNWRITABLE
 from olivine.search.builds.messages import BuildAnswer, parse
@@ -40,7 +40,7 @@ class BuildProcess:
 
     def __init__(self, folder: Path, limit: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._log_path = aside_name(folder / f"build-{time.monotonic_ns()}.log")
+        self._log_path = staging_name(folder / f"build-{time.monotonic_ns()}.log")
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "olivine.search.builds.child"],

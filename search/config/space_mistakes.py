@@ -45,7 +45,7 @@ def differing_from_base(
         (f"{place}.{name}", f"is not the study's: the float base has it too. Write space.{name}: {_spelled(value)}.")
         for name, value in raw.items()
         if (axis := catalog.axes.get(str(name))) is not None
-        and axis.shared
+        and axis.base_inherits
         and value != usual.get(axis.name, axis.default)
     ]
 
@@ -80,7 +80,7 @@ def _axis_mistakes(axis: Axis, values: Any, fixed: bool) -> list[str]:
         return [f"is an empty list. {_fits(axis)}"]
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     mistakes = [message for value in values for message in _value_mistakes(axis, value)]
-    if axis.shared and len(values) > 1 and not mistakes and not twice:
+    if axis.base_inherits and len(values) > 1 and not mistakes and not twice:
         word = _spelled(values[0])
         return [f"takes one value in a study, because the float base takes it over. Write {axis.name}: {word}."]
     return mistakes + [f"names {_spelled(value)} twice" for value in twice]

@@ -20,7 +20,7 @@ from olivine.passes.artifact import ABOUT, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.passes.store.atomic_files import put_folder, scratch
+from olivine.passes.store.atomic_files import replace_folder, staging_folder
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.store.digests import sha256_file
 from olivine.passes.transforms.prune_head import is_pruned
@@ -92,7 +92,7 @@ def export_model(
     """
     check_target(to, force)
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(to.parent, to.name) as aside:
+    with staging_folder(to.parent, to.name) as aside:
         for file in artifact.files():
             target = aside / file.relative_to(artifact.path)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,16 +109,16 @@ def export_model(
             "card": card_table(aside),
         }
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        put_folder(aside, to)
+        replace_folder(aside, to)
     return to
 
 
 def copy_model(folder: Path, to: Path) -> Path:
     """Copy an exported folder, manifest and all; whole or absent, and in the place of what was there."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(to.parent, to.name) as aside:
+    with staging_folder(to.parent, to.name) as aside:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
-        put_folder(aside, to)
+        replace_folder(aside, to)
     return to
 
 

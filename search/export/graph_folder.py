@@ -12,7 +12,7 @@ from typing import Any
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.source import GRAPH_FILE
-from olivine.passes.store.atomic_files import put_folder, scratch
+from olivine.passes.store.atomic_files import replace_folder, staging_folder
 from olivine.search.export.folder import FORMAT, MANIFEST, file_table
 
 #: Feeds and outputs of the exported graph, by which it is known again.
@@ -44,14 +44,14 @@ def export_plain(
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / GRAPH_FILE).is_file())):
         raise UsageError(f"{to} is no folder of a graph, so --force does not replace it")
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(to.parent, to.name) as aside:
+    with staging_folder(to.parent, to.name) as aside:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
         shutil.copyfile(feeds, aside / FEEDS)
         with ModelProcess.open(aside, **process) as loaded:
             loaded.outputs(aside / FEEDS, 1, aside / OUTPUTS, None)
         manifest = {"format": FORMAT, **about, "files": file_table(aside)}
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        put_folder(aside, to)
+        replace_folder(aside, to)
     return to
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
-from olivine.passes.store.atomic_files import aside, put_folder, scratch
+from olivine.passes.store.atomic_files import replace_folder, staged, staging_folder
 from olivine.search.export import serve as standalone
 from olivine.search.export.folder import MANIFEST
 from olivine.search.export.model_card import runtime_pins
@@ -87,13 +87,13 @@ def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, forc
             "of it would not answer; without --package it is exported as a folder"
         )
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(to.parent, to.name) as folder:
+    with staging_folder(to.parent, to.name) as folder:
         export_trial(study, record.number, folder / MODEL, force=False)
         fill(folder, kind, provider)
         if kind == "zip":
             zip_folder(folder, to)
         else:
-            put_folder(folder, to)
+            replace_folder(folder, to)
     return to
 
 
@@ -132,7 +132,7 @@ def zip_folder(folder: Path, to: Path) -> None:
 
     Entries are sorted, times fixed, and nothing is compressed: weights hardly shrink, and compressors differ.
     """
-    with aside(to) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with staged(to) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).parts):
             entry = zipfile.ZipInfo(f"{to.stem}/{file.relative_to(folder).as_posix()}", _TIME)
             entry.create_system, entry.external_attr = 3, _FILE_MODE

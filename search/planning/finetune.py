@@ -18,9 +18,9 @@ from olivine.evaluators.data.training_rows import held_apart, pieces, read_rows
 from olivine.evaluators.stats import Interval, clustered_mean
 from olivine.passes.errors import UsageError
 from olivine.passes.learn.finetune import Finetune, Training, Tuned, last_checkpoint, require_package, step_of
-from olivine.passes.pipeline import materialized
+from olivine.passes.pipeline import source_artifact
 from olivine.passes.sources.source import resolve
-from olivine.passes.store.atomic_files import make_folder, put_folder, scratch, write_atomic
+from olivine.passes.store.atomic_files import make_folder, replace_folder, staging_folder, write_atomic
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.passes.store.digests import digest
 
@@ -79,7 +79,7 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
     train, held_out = held_apart(texts, request.held_out, request.training.seed)
     work = to.with_name(f"{to.name}-finetune")
     _claim(work, {**asdict(request), "model_key": source.key, "texts": digest(texts)})
-    folder = materialized(source, Cache(cache_root())).path
+    folder = source_artifact(source, Cache(cache_root())).path
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
@@ -104,7 +104,7 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
         request.training, request.trust_remote_code, report_step, lambda sentence: _say(out, f"{sentence} ...")
     )
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(to.parent, to.name) as new:
+    with staging_folder(to.parent, to.name) as new:
         try:
             tuned = job.apply(folder, [p for _, p in learned], [p for _, p in scored], work, new)
         except KeyboardInterrupt:
@@ -125,7 +125,7 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
             "versions": {name: version(name) for name in ("olivine", "torch", "transformers", "peft")},
         }
         (new / FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")
-        put_folder(new, to)
+        replace_folder(new, to)
     shutil.rmtree(work)
     _say_losses(losses, to, out)
 

@@ -23,7 +23,7 @@ def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> It
     known = {LANGUAGE.compose(choice).key, LANGUAGE.compose(base).key}
     for name, value in choice.items():
         axis = LANGUAGE.axes[name]
-        plain = axis.default_for(choice) if axis.plain is None else axis.plain
+        plain = axis.default_for(choice) if axis.ablated_value is None else axis.ablated_value
         changed = {**choice, name: plain}
         if name != "precision" and value != plain and LANGUAGE.compose(changed).key not in known:
             yield name, changed

@@ -15,6 +15,6 @@ def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
     """
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
-    taken = ["threads", "spinning", "rotate", *(axis.name for axis in LANGUAGE.axes.values() if axis.shared)]
+    taken = ["threads", "spinning", "rotate", *(axis.name for axis in LANGUAGE.axes.values() if axis.base_inherits)]
     shared: dict[str, Scalar] = {name: fixed[name] for name in taken if name in fixed}
     return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})

@@ -19,7 +19,7 @@ from olivine.evaluators.process import cgroup
 from olivine.evaluators.providers.interpreters import loop_of
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source, resolve
-from olivine.passes.store.atomic_files import make_folder, sweep_aside, write_atomic
+from olivine.passes.store.atomic_files import make_folder, remove_stale, write_atomic
 from olivine.search.builds.builder import Builder
 from olivine.search.builds.cache import cache_of
 from olivine.search.config.language import LanguageStudyConfig
@@ -92,7 +92,7 @@ def _folder_of(config: LanguageStudyConfig, folder: StudyDir, progress: Progress
         folder.write_format()
         write_atomic(folder.config_path, config.to_yaml())
         write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
-        sweep_aside(folder.root)
+        remove_stale(folder.root)
         cgroup.sweep()
         yield source
 

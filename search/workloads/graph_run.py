@@ -9,7 +9,7 @@ from rich.console import Console
 from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import graph_inputs
-from olivine.passes.graphs.source import GRAPH_FILE, find_plain
+from olivine.passes.graphs.source import GRAPH_FILE, resolve_graph
 from olivine.passes.store.cache import scratch_folder
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.export.graph_folder import export_plain
@@ -102,7 +102,7 @@ def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | 
     record = study.trial(number)
     if not record.feasible:
         raise UsageError(f"trial {number} is {record.state}: {record.reason}")
-    source = find_plain(config.model, config.architecture)
+    source = resolve_graph(config.model, config.architecture)
     refuse_other_model(study, config.model, source.about())
     cache = cache_for(config)
     measurements = metrics_json(outcome.confirmed.get(number, record.metrics), samples=False)

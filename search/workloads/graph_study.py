@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import BuildFailed, UsageError
-from olivine.passes.graphs.source import GraphSource, find_plain
-from olivine.passes.store.atomic_files import make_folder, sweep_aside, write_atomic
+from olivine.passes.graphs.source import GraphSource, resolve_graph
+from olivine.passes.store.atomic_files import make_folder, remove_stale, write_atomic
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, Cache
 from olivine.search.builds.cache import cache_folder
 from olivine.search.config.graph import GraphStudyConfig
@@ -174,7 +174,9 @@ class GraphStudyRunner:
 def base_choice(config: GraphStudyConfig) -> dict[str, Scalar]:
     """The graph as it came, with the threads that candidates get."""
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
-    return GRAPH.canonical({name: fixed[name] for name, axis in GRAPH.axes.items() if axis.shared and name in fixed})
+    return GRAPH.canonical(
+        {name: fixed[name] for name, axis in GRAPH.axes.items() if axis.base_inherits and name in fixed}
+    )
 
 
 def candidates_of(config: GraphStudyConfig) -> int | None:
@@ -208,7 +210,7 @@ def open_plain(config: GraphStudyConfig, folder: StudyDir, progress: Progress) -
         _check_same_study(config, folder)
         progress.phase_started("source")
         task = load_task(config)
-        source = find_plain(config.model, config.architecture)
+        source = resolve_graph(config.model, config.architecture)
         if kept_records(folder):
             refuse_other_model(folder, config.model, source.about())
         task = task.fitted(source.folder) if task else None
@@ -216,7 +218,7 @@ def open_plain(config: GraphStudyConfig, folder: StudyDir, progress: Progress) -
         write_atomic(folder.config_path, config.to_yaml())
         environment = describe_environment() | {"model": source.about()}
         write_atomic(folder.environment_path, json.dumps(environment, indent=1))
-        sweep_aside(folder.root)
+        remove_stale(folder.root)
         records = kept_records(folder)
         study = _storage(config, folder, records)
         cache = cache_for(config)

@@ -33,7 +33,7 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.learn.calibration import capture_hessians, hessians_key
-from olivine.passes.pipeline import build, materialized
+from olivine.passes.pipeline import build, source_artifact
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root, scratch_folder
 from olivine.search.builds.calibration_text import CalibrationText
@@ -62,7 +62,7 @@ def job_olivine(name: str) -> float:
     source, shared, cache = resolve(MODEL), cache_root() / "artifacts", Cache(cache_root())
     base = build(source, LANGUAGE.compose({}), cache).artifact
     # The base is two stages: the export and its session options; both are linked into an otherwise empty cache.
-    keys = [materialized(source, cache).key, *_stages_of(base.key, shared)]
+    keys = [source_artifact(source, cache).key, *_stages_of(base.key, shared)]
     text = None
     choice = CANDIDATES.get(name, {"precision": "int4", "algorithm": "gptq"})
     if name == GPTQ:
@@ -78,7 +78,7 @@ def job_cold(name: str) -> float:
     import torch  # noqa: F401
     import transformers  # noqa: F401
 
-    return _seconds_of(CANDIDATES[name], [materialized(resolve(MODEL), Cache(cache_root())).key], None)
+    return _seconds_of(CANDIDATES[name], [source_artifact(resolve(MODEL), Cache(cache_root())).key], None)
 
 
 def _seconds_of(choice: dict[str, str], keys: list[str], text: str | None) -> float:
@@ -104,7 +104,7 @@ def job_builder(name: str) -> float:
     """Seconds of the same candidate by ONNX Runtime GenAI's model builder, from the same checkpoint."""
     from onnxruntime_genai.models import builder
 
-    checkpoint = str(materialized(resolve(MODEL), Cache(cache_root())).path)
+    checkpoint = str(source_artifact(resolve(MODEL), Cache(cache_root())).path)
     precision, options = BUILDER[name]
     with scratch_folder("bench") as scratch, contextlib.redirect_stdout(sys.stderr):
         start = time.perf_counter()
@@ -180,7 +180,7 @@ def cold(repeat: int) -> list[str]:
 
 def streaming(repeat: int) -> list[str]:
     """Rows: from checkpoint to int4 folder by the command, for models of several sizes; once each."""
-    demo = materialized(resolve(MODEL), Cache(cache_root())).path
+    demo = source_artifact(resolve(MODEL), Cache(cache_root())).path
     rows = [
         "| model | parameters | s | s a billion | anonymous MB | resident MB |",
         "|---|---|---|---|---|---|",

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from footprint import Watch
 from study_rate import Rate, disk_bytes, page, run_study
 
-from olivine.passes.pipeline import materialized
+from olivine.passes.pipeline import source_artifact
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root, scratch_folder
 from olivine.search.environment import describe_environment
@@ -60,7 +60,7 @@ class StudyRunner:
 
 def checkpoint() -> Path:
     """The demo model as a Hugging Face checkpoint; built where the cache does not have it."""
-    return materialized(resolve(MODEL), Cache(cache_root())).path
+    return source_artifact(resolve(MODEL), Cache(cache_root())).path
 
 
 def workflow(scratch: Path, source: dict[str, str], passes: dict[str, Any], **more: object) -> dict[str, Any]:

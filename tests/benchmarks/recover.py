@@ -34,7 +34,7 @@ from olivine.passes.artifact import ModelArtifact
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.cpu import available_cores
 from olivine.passes.learn.calibration import load_tokens
-from olivine.passes.pipeline import build, materialized
+from olivine.passes.pipeline import build, source_artifact
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache
@@ -76,7 +76,7 @@ class Recovery:
             subject = self.subject
             candidate = subject.build(CANDIDATE, available_cores())
             started = time.monotonic()
-            checkpoint = materialized(resolve(subject.model), subject.cache).path
+            checkpoint = source_artifact(resolve(subject.model), subject.cache).path
             student, teacher = student_of(checkpoint, candidate.onnx_path()), float_model(checkpoint)
             branches, losses = train(student, teacher, load_tokens(subject.cache, subject.text), self.training)
             write_folder(candidate, branches, self.folder)

@@ -87,7 +87,7 @@ def test_the_same_recipe_gives_the_same_bytes_in_two_caches(source: Source, cach
     first, second = build(source, recipe, cache), build(source, recipe, Cache(tmp_path))
     assert contents(first.artifact) == contents(second.artifact)
     assert first.artifact.key == second.artifact.key
-    assert first.artifact.holds == second.artifact.holds
+    assert first.artifact.properties == second.artifact.properties
 
 
 def test_inputs_stay_byte_identical(source: Source, cache: Cache, tiny_llama: Path) -> None:
@@ -181,8 +181,8 @@ def test_a_graph_that_fails_its_check_is_not_cached(
 def test_facts_follow_the_passes(source: Source, cache: Cache) -> None:
     plain = build(source, LANGUAGE.compose({}), cache).artifact
     full = build(source, LANGUAGE.compose(EVERYTHING), cache).artifact
-    assert plain.holds == {"onnx", "float"}
-    assert full.holds == {"onnx", "rotated", "quantized"}
+    assert plain.properties == {"onnx", "float"}
+    assert full.properties == {"onnx", "rotated", "quantized"}
 
 
 def test_quantizing_twice_is_refused(source: Source, cache: Cache) -> None:
@@ -194,7 +194,7 @@ def test_quantizing_twice_is_refused(source: Source, cache: Cache) -> None:
 def test_an_onnx_source_needs_no_export(tiny_onnx: Path, cache: Cache) -> None:
     built = build(resolve(str(tiny_onnx)), LANGUAGE.compose({"precision": "int8"}), cache)
     assert [r.name for r in built.passes] == ["weight_only", "session_options"]
-    assert "quantized" in built.artifact.holds
+    assert "quantized" in built.artifact.properties
 
 
 @pytest.mark.parametrize(
@@ -262,12 +262,12 @@ def test_a_pass_is_refused_where_its_requirements_do_not_hold(name: str) -> None
 
 @pytest.mark.parametrize("name", PASSES)
 def test_requirements_of_the_catalog_are_ensured_in_its_order(name: str) -> None:
-    holds = frozenset({"checkpoint"})
+    properties = frozenset({"checkpoint"})
     for step in LANGUAGE.compose(choice_with(name)).passes():
-        assert step.refuse(holds) is None
-        holds = (holds - step.breaks) | step.ensures
+        assert step.refuse(properties) is None
+        properties = (properties - step.removes) | step.adds
         if step.name == name:
-            assert step.ensures <= holds
+            assert step.adds <= properties
             return
     pytest.fail(f"{name} is not in the recipe")
 
@@ -335,8 +335,8 @@ def test_an_evicting_cache_builds_the_same_bytes(
     monkeypatch.setattr(caching, "IN_USE_S", 0.0)
     recipes = [LANGUAGE.compose({"precision": "int4", "block_size": size, "threads": 1}) for size in (16, 32, 16)]
     for recipe in recipes:
-        with ExitStack() as holds:
-            small = build(source, recipe, Cache(tmp_path, 1, holds=holds)).artifact
+        with ExitStack() as pins:
+            small = build(source, recipe, Cache(tmp_path, 1, pins=pins)).artifact
             assert contents(small) == contents(build(source, recipe, cache).artifact)
     assert len(list((tmp_path / "artifacts").iterdir())) < len(list((cache.root / "artifacts").iterdir()))
 
@@ -362,7 +362,7 @@ def test_a_recipe_that_learns_from_text_is_refused_without_any(source: Source, c
 
 def test_layers_that_keep_their_names_find_their_hessians_behind_other_passes(source: Source, cache: Cache) -> None:
     recipe = LANGUAGE.compose({**EVERYTHING, "algorithm": "gptq"})
-    assert "quantized" in build(source, recipe, cache, calibrate(cache)).artifact.holds
+    assert "quantized" in build(source, recipe, cache, calibrate(cache)).artifact.properties
 
 
 @pytest.mark.parametrize("name", PASSES)

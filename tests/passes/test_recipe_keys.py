@@ -13,7 +13,7 @@ from tiny_graph import tiny_graph
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import GRAPH, LANGUAGE, read_recipe
 from olivine.passes.graphs.graph_inputs import graph_inputs, synthetic, write_feeds
-from olivine.passes.graphs.source import find_plain
+from olivine.passes.graphs.source import resolve_graph
 from olivine.passes.pipeline import build, stage_key
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
@@ -99,7 +99,7 @@ def test_a_stage_of_a_language_model_is_cached_under_its_inputs_parameters_and_v
 
 @pytest.mark.parametrize("activations", ["float", "static"])
 def test_a_stage_of_a_graph_is_cached_under_its_inputs_and_parameters(activations: str, tmp_path: Path) -> None:
-    source = find_plain(str(tiny_graph(tmp_path / "tiny.onnx")))
+    source = resolve_graph(str(tiny_graph(tmp_path / "tiny.onnx")))
     feed = synthetic(graph_inputs(source.path), {"batch": 1, "sequence": 4}, np.random.default_rng(0))
     write_feeds(tmp_path / "feeds.npz", [feed])
     recipe = GRAPH.compose({"precision": "int8", "activations": activations, "threads": 2})

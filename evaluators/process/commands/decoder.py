@@ -15,7 +15,7 @@ from olivine.evaluators.process.messages import (
     TokenIds,
     WindowScore,
 )
-from olivine.passes.store.atomic_files import aside
+from olivine.passes.store.atomic_files import staged
 
 
 class DecoderCommands:
@@ -95,8 +95,10 @@ class DecoderCommands:
         """
         plain = [[list(tokens), scored] for tokens, scored in windows]
         seconds = self._connection.timeout_s * max(1, len(plain))
-        with aside(path) as staged:
-            self._connection.request(Done, "reference", timeout_s=seconds, windows=plain, path=str(staged), top_k=top_k)
+        with staged(path) as staging:
+            self._connection.request(
+                Done, "reference", timeout_s=seconds, windows=plain, path=str(staging), top_k=top_k
+            )
 
     def score(self, path: Path, window: int) -> WindowScore:
         """Score one window of a file that :meth:`reference` wrote."""

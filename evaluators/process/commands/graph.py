@@ -6,7 +6,7 @@ from pathlib import Path
 
 from olivine.evaluators.process.connection import Connection
 from olivine.evaluators.process.messages import Done, OutputScore, Timing
-from olivine.passes.store.atomic_files import aside
+from olivine.passes.store.atomic_files import staged
 
 
 class GraphCommands:
@@ -30,8 +30,8 @@ class GraphCommands:
         Raises:
             ModelProcessFailed: of kind ``error`` when the graph has no such output, or it is not finite.
         """
-        with aside(path) as staged:
-            self._connection.request(Done, "outputs", feeds=str(feeds), count=count, path=str(staged), output=output)
+        with staged(path) as staging:
+            self._connection.request(Done, "outputs", feeds=str(feeds), count=count, path=str(staging), output=output)
 
     def compare(self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool) -> OutputScore:
         """Compare a graph's output with one that :meth:`outputs` stored."""

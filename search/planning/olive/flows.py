@@ -32,7 +32,7 @@ def space_of(
             merged[axis] = tuple(dict.fromkeys([*merged.get(axis, ()), *values]))
     if provider != "cpu":
         merged["provider"] = (provider,)
-    for axis in [axis for axis, values in merged.items() if LANGUAGE.axes[axis].shared and len(values) > 1]:
+    for axis in [axis for axis, values in merged.items() if LANGUAGE.axes[axis].base_inherits and len(values) > 1]:
         merged[axis] = merged[axis][:1]
     ordered = {axis: merged[axis] for axis in LANGUAGE.axes if axis in merged}
     space = {axis: list(values) if len(values) > 1 else values[0] for axis, values in ordered.items()}
@@ -46,7 +46,9 @@ def _choice(axes: Values, space: dict[str, Any]) -> dict[str, Any]:
     choice = {axis: values[0] for axis, values in axes.items() if axis in space}
     if any(len(values) > 1 for values in axes.values()) or choice_mistakes(choice, "choice", space, LANGUAGE):
         return {}
-    return {axis: value for axis, value in choice.items() if axis != "provider" and not LANGUAGE.axes[axis].shared}
+    return {
+        axis: value for axis, value in choice.items() if axis != "provider" and not LANGUAGE.axes[axis].base_inherits
+    }
 
 
 def _axes_of(flow: Sequence[OlivePass], provider: str, searching: bool, notes: Notes) -> Values:

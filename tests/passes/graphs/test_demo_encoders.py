@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from olivine.passes.catalog import GRAPH
-from olivine.passes.graphs.source import find_plain
+from olivine.passes.graphs.source import resolve_graph
 from olivine.passes.pipeline import build
 from olivine.passes.sources.demo import fetch_news
 from olivine.passes.store.cache import Cache
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.demo
 def test_the_sentence_transformer_fuses_whole_and_keeps_its_embeddings_in_int8(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
-    source, cache = find_plain("demo:all-minilm-l6-v2"), Cache(tmp_path)
+    source, cache = resolve_graph("demo:all-minilm-l6-v2"), Cache(tmp_path)
     int8 = {"fusion_level": "full", "precision": "int8", "activations": "dynamic"}
     base, own = (build(source, GRAPH.compose(choice), cache).artifact.path for choice in ({}, int8))
     operators = [node.op_type for node in onnx.load(own / "model.onnx").graph.node]

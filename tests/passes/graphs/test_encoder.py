@@ -15,7 +15,7 @@ from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import SourceError
 from olivine.passes.graphs.encoder import sentence_pooling
 from olivine.passes.graphs.graph_inputs import write_feeds
-from olivine.passes.graphs.source import find_plain
+from olivine.passes.graphs.source import resolve_graph
 from olivine.passes.pipeline import build
 from olivine.passes.store.cache import Cache
 
@@ -58,7 +58,7 @@ def test_a_sentence_transformer_gives_its_pooled_embedding_at_any_size_and_fuses
         hidden = model(**{name: torch.from_numpy(value) for name, value in feed.items()})[0].numpy()
     pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
     expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
-    source, cache = find_plain(str(tmp_path / "model")), Cache(tmp_path / "cache")
+    source, cache = resolve_graph(str(tmp_path / "model")), Cache(tmp_path / "cache")
     assert (source.kind, source.architecture, source.heads, source.hidden) == ("encoder", "bert", 4, 32)
     for level in ("none", "full"):
         built = build(source, GRAPH.compose({"fusion_level": level}), cache, sizes={"batch": 2, "sequence": 4})
@@ -122,7 +122,7 @@ def test_other_encoders_give_what_transformers_gives(
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     with torch.no_grad():
         wanted = expected(model, torch.from_numpy(x)).numpy()
-    built = build(find_plain(str(tmp_path / "model")), GRAPH.compose({}), Cache(tmp_path / "cache"))
+    built = build(resolve_graph(str(tmp_path / "model")), GRAPH.compose({}), Cache(tmp_path / "cache"))
     found = ort.InferenceSession(built.artifact.path / "model.onnx").run([output], {name: x})[0]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 

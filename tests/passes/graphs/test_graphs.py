@@ -13,7 +13,7 @@ from olivine.passes.catalog import GRAPH
 from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import OlivineError, PassRefused, SourceError, UsageError
 from olivine.passes.graphs.graph_inputs import GraphInput, check_sizes, graph_inputs, read_feeds, synthetic, write_feeds
-from olivine.passes.graphs.source import find_plain
+from olivine.passes.graphs.source import resolve_graph
 from olivine.passes.pipeline import build
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.cache import Cache
@@ -97,7 +97,7 @@ def test_a_candidate_has_the_operators_of_its_form_and_outputs_near_the_bases(
     choice: dict[str, str], operators: dict[str, int], most: float, graph: Path, feeds: Path, tmp_path: Path
 ) -> None:
     before = sha256_file(graph)
-    built = build(find_plain(str(graph)), GRAPH.compose(choice), Cache(tmp_path), samples=feeds, sizes=SIZES)
+    built = build(resolve_graph(str(graph)), GRAPH.compose(choice), Cache(tmp_path), samples=feeds, sizes=SIZES)
     assert sha256_file(graph) == before
     found = kinds(built.artifact.path)
     assert {name: found[name] for name in operators} == operators
@@ -109,7 +109,7 @@ def test_a_candidate_has_the_operators_of_its_form_and_outputs_near_the_bases(
 
 @pytest.mark.parametrize("choice", [DYNAMIC, STATIC, {"precision": "int4"}], ids=str)
 def test_the_same_recipe_gives_the_same_bytes(choice: dict[str, str], graph: Path, feeds: Path, tmp_path: Path) -> None:
-    source, recipe = find_plain(str(graph)), GRAPH.compose(choice)
+    source, recipe = resolve_graph(str(graph)), GRAPH.compose(choice)
     hashes = []
     for home in ("a", "b"):
         folder = build(source, recipe, Cache(tmp_path / home), samples=feeds, sizes=SIZES).artifact.path
@@ -118,7 +118,7 @@ def test_the_same_recipe_gives_the_same_bytes(choice: dict[str, str], graph: Pat
 
 
 def test_a_second_build_comes_from_the_cache(graph: Path, tmp_path: Path) -> None:
-    source, cache = find_plain(str(graph)), Cache(tmp_path)
+    source, cache = resolve_graph(str(graph)), Cache(tmp_path)
     assert not any(step.cached for step in build(source, GRAPH.compose(DYNAMIC), cache, sizes=SIZES).passes)
     assert all(step.cached for step in build(source, GRAPH.compose(DYNAMIC), cache, sizes=SIZES).passes)
 
@@ -137,7 +137,7 @@ def test_machines_that_share_a_cache_get_weights_of_the_bits_that_their_recipes_
         weights = map(onnx.numpy_helper.to_array, onnx.load(folder / "model.onnx").graph.initializer)
         return max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim == 2)
 
-    source, cache = find_plain(str(graph)), Cache(tmp_path)
+    source, cache = resolve_graph(str(graph)), Cache(tmp_path)
     with_vnni, without, unsaid = on(reduce_range=False), on(reduce_range=True), on()
     assert GRAPH.compose(choice) == (without if int8_sums_saturate() else with_vnni)
     assert len({with_vnni.key, without.key, unsaid.key}) == 3
@@ -147,15 +147,15 @@ def test_machines_that_share_a_cache_get_weights_of_the_bits_that_their_recipes_
 
 def test_static_ranges_are_refused_without_samples(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(PassRefused, match="calibration samples"):
-        build(find_plain(str(graph)), GRAPH.compose(STATIC), Cache(tmp_path), sizes=SIZES)
+        build(resolve_graph(str(graph)), GRAPH.compose(STATIC), Cache(tmp_path), sizes=SIZES)
 
 
 def test_fusion_of_an_unknown_architecture_says_which_are_known(graph: Path, tmp_path: Path) -> None:
-    source = find_plain(str(graph))
+    source = resolve_graph(str(graph))
     with pytest.raises(PassRefused, match=r"no architecture 'unnamed'.*'architecture:'.*bert"):
         build(source, GRAPH.compose({"fusion_level": "full"}), Cache(tmp_path), sizes=SIZES)
     with pytest.raises(PassRefused, match="nothing that the optimizer merges"):
-        build(find_plain(str(graph), "bert"), GRAPH.compose({"fusion_level": "full"}), Cache(tmp_path), sizes=SIZES)
+        build(resolve_graph(str(graph), "bert"), GRAPH.compose({"fusion_level": "full"}), Cache(tmp_path), sizes=SIZES)
 
 
 def test_axes_that_do_not_apply_are_no_part_of_a_recipe() -> None:
@@ -190,7 +190,7 @@ def test_sources_that_are_no_graph_are_refused_with_the_reason(tmp_path: Path) -
         ("demo:all-minilm-l12", "Did you mean 'all-minilm-l6-v2'"),
     ):
         with pytest.raises(SourceError, match=said):
-            find_plain(model)
+            resolve_graph(model)
 
 
 def test_weights_outside_of_the_folder_are_refused(graph: Path, tmp_path: Path) -> None:
@@ -203,4 +203,4 @@ def test_weights_outside_of_the_folder_are_refused(graph: Path, tmp_path: Path) 
                 entry.value = "../secret"
     (tmp_path / "out.onnx").write_bytes(stored.SerializeToString())
     with pytest.raises(OlivineError, match=r"its weights should be in '../secret'"):
-        find_plain(str(tmp_path / "out.onnx"))
+        resolve_graph(str(tmp_path / "out.onnx"))

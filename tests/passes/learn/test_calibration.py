@@ -102,7 +102,7 @@ def test_other_text_or_another_graph_gives_other_hessians(artifact: ModelArtifac
     one, two = (store_tokens(cache, tokens) for tokens in (TOKENS, TOKENS[:2]))
     keys = {
         capture_hessians(graph, key, cache).key
-        for graph in (artifact, ModelArtifact(artifact.path, "other", artifact.holds))
+        for graph in (artifact, ModelArtifact(artifact.path, "other", artifact.properties))
         for key in (one, two)
     }
     assert len(keys) == 4

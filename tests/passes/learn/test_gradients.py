@@ -89,7 +89,7 @@ def test_gradients_are_captured_once(checkpoint: ModelArtifact, tmp_path: Path) 
     cache = Cache(tmp_path)
     key = store_tokens(cache, TOKENS[:, :16])
     first = capture_gradients(checkpoint.key, lambda: checkpoint, key, cache)
-    gone = ModelArtifact(tmp_path / "gone", checkpoint.key, checkpoint.holds)
+    gone = ModelArtifact(tmp_path / "gone", checkpoint.key, checkpoint.properties)
     second = capture_gradients(gone.key, lambda: gone, key, cache)
     assert all(np.array_equal(first.powers[path], second.powers[path]) for path in first.powers)
     assert len(first.powers) == 2 * 7 + 1

@@ -15,7 +15,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph
 from olivine.passes.learn.calibration import store_tokens
-from olivine.passes.pipeline import Built, build
+from olivine.passes.pipeline import BuildResult, build
 from olivine.passes.quantize.mixed import MixedQuantize, worth_most
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.cache import Cache
@@ -23,7 +23,7 @@ from tests.tiny import tiny_checkpoint
 
 MIXED: dict[str, Scalar] = {"precision": "mixed", "algorithm": "gptq", "block_size": 16, "threads": 1}
 
-Candidate = Callable[..., Built]
+Candidate = Callable[..., BuildResult]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def candidate(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Candi
     return lambda **choice: build(source, LANGUAGE.compose({**MIXED, **choice}), cache, text)
 
 
-def formats(built: Built) -> dict[str, str]:
+def formats(built: BuildResult) -> dict[str, str]:
     """Path of each linear layer -> ``int4``, ``int8`` or ``dynamic``, read off the graph."""
     found = {}
     for node in onnx.load(built.artifact.onnx_path(), load_external_data=False).graph.node:
@@ -170,6 +170,6 @@ def test_smoothed_activations_are_allocated_and_built(candidate: Candidate) -> N
     assert (smoothed[f"{up}_scales"] != unsmoothed[f"{up}_scales"]).any()
 
 
-def _weights(built: Built) -> dict[str, np.ndarray]:
+def _weights(built: BuildResult) -> dict[str, np.ndarray]:
     found = load_graph(built.artifact.onnx_path()).graph.initializers
     return {name: value.const_value.numpy() for name, value in found.items() if value.const_value is not None}

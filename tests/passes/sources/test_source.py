@@ -37,8 +37,8 @@ def edit_config(folder: Path, **changes: Any) -> Path:
 
 def materialized(model: str, to: Path, **options: Any) -> tuple[frozenset[str], set[str]]:
     to.mkdir()
-    holds = resolve(model, **options).materialize(to)
-    return holds, {p.name for p in to.iterdir()}
+    properties = resolve(model, **options).materialize(to)
+    return properties, {p.name for p in to.iterdir()}
 
 
 def test_checkpoint_folder_is_resolved(folder: Path) -> None:
@@ -53,8 +53,8 @@ def test_checkpoint_folder_is_resolved(folder: Path) -> None:
 def test_checkpoint_is_materialized_without_what_does_not_belong(folder: Path, tmp_path: Path) -> None:
     for name in ("optimizer.pt", "trainer_state.json", "modeling.py", "README.md"):
         (folder / name).write_text("{}")
-    holds, names = materialized(str(folder), tmp_path / "to")
-    assert holds == {"checkpoint"}
+    properties, names = materialized(str(folder), tmp_path / "to")
+    assert properties == {"checkpoint"}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert "chat_template.jinja" in names
     assert not names & {"optimizer.pt", "trainer_state.json", "modeling.py", "README.md"}
@@ -93,8 +93,8 @@ def test_key_follows_the_tokenizer(folder: Path) -> None:
 def test_onnx_folder_is_resolved_and_materialized(tiny_onnx: Path, tmp_path: Path) -> None:
     found = resolve(str(tiny_onnx))
     assert (found.kind, found.architecture, found.dtype) == ("onnx", "llama", "float32")
-    holds, names = materialized(str(tiny_onnx), tmp_path / "to")
-    assert holds == {"onnx", "float"}
+    properties, names = materialized(str(tiny_onnx), tmp_path / "to")
+    assert properties == {"onnx", "float"}
     assert names == {p.name for p in tiny_onnx.iterdir()}
 
 
@@ -302,7 +302,7 @@ def test_checks_do_not_load_torch_or_transformers(folder: Path) -> None:
 @pytest.mark.demo
 def test_demo_is_rotated_and_keeps_its_special_tokens() -> None:
     made = build(resolve("demo:smollm2-135m-instruct"), LANGUAGE.recipe([]), Cache(cache_root())).artifact
-    assert made.holds == {"checkpoint", "rotated"}
+    assert made.properties == {"checkpoint", "rotated"}
     names = {p.name for p in made.files()}
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"} <= names
     config = json.loads((made.path / "config.json").read_text())

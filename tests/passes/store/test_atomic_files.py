@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from power_loss import Disk
 
-from olivine.passes.store.atomic_files import aside, aside_name, put_folder, scratch, sweep_aside, write_atomic
+from olivine.passes.store.atomic_files import (
+    remove_stale,
+    replace_folder,
+    staged,
+    staging_folder,
+    staging_name,
+    write_atomic,
+)
 from olivine.passes.store.cache import Cache
 
 ARRIVED = pytest.mark.parametrize("arrived", ["nothing else", "all names"])
@@ -93,9 +100,9 @@ def test_an_export_replaces_the_old_folder_in_one_step(
 ) -> None:
     best = disk.root / "best"
     for content in ("old", "new"):
-        with scratch(disk.root, "best") as folder:
+        with staging_folder(disk.root, "best") as folder:
             (folder / "model").write_text(content)
-            put_folder(folder, best)
+            replace_folder(folder, best)
         assert (best / "model").read_text() == content
         assert sorted(p.name for p in disk.root.iterdir()) == ["best", "old.json"]
     found = disk.after_power_loss(tmp_path / "after", arrived)  # type: ignore[arg-type]
@@ -104,7 +111,7 @@ def test_an_export_replaces_the_old_folder_in_one_step(
 
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a.json", "old")
-    with pytest.raises(ZeroDivisionError), aside(tmp_path / "a.json") as temporary:
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "a.json") as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
@@ -114,15 +121,15 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: 
 def test_what_a_killed_process_had_written_aside_is_swept_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from olivine.passes.store.atomic_files import *\n"
-        "write = aside(Path(sys.argv[1]) / 'trials' / 'a.json'); write.__enter__().write_text('half')\n"
-        "held = scratch(Path(sys.argv[1]), 'best'); (held.__enter__() / 'model').write_text('half')\n"
+        "write = staged(Path(sys.argv[1]) / 'trials' / 'a.json'); write.__enter__().write_text('half')\n"
+        "held = staging_folder(Path(sys.argv[1]), 'best'); (held.__enter__() / 'model').write_text('half')\n"
         "os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    own = aside_name(tmp_path / "b.json")
+    own = staging_name(tmp_path / "b.json")
     own.write_text("half")
     foreign = tmp_path / ".c.json.1@another-machine.tmp"
     foreign.write_text("half")
     assert len([p for p in tmp_path.rglob("*") if p.name.startswith(".")]) == 4
-    sweep_aside(tmp_path)
+    remove_stale(tmp_path)
     assert {p for p in tmp_path.rglob("*") if p.name.startswith(".")} == {own, foreign}

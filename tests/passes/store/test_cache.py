@@ -136,7 +136,7 @@ def test_held_entries_stay_and_the_next_oldest_go(tmp_path: Path) -> None:
         cache.put(key, filled(1000))
     age(cache, "held", 4 * IN_USE_S)
     age(cache, "free", 2 * IN_USE_S)
-    with Cache(tmp_path, 1500).hold("held"):
+    with Cache(tmp_path, 1500).pin("held"):
         cache.evict()
         assert keys(cache) == {"held"}
     cache.put("new", filled(1000))
@@ -148,8 +148,8 @@ def test_held_entries_stay_and_the_next_oldest_go(tmp_path: Path) -> None:
 
 def test_what_a_build_was_given_stays_until_it_ends(tmp_path: Path) -> None:
     Cache(tmp_path).put("input", filled(1000))
-    with ExitStack() as holds:
-        build = Cache(tmp_path, 10, holds=holds)
+    with ExitStack() as pins:
+        build = Cache(tmp_path, 10, pins=pins)
         assert build.get("input") is not None
         build.put("output", filled(1000))
         for key in ("input", "output"):

@@ -95,7 +95,7 @@ def test_nothing_but_the_graph_differs_and_weights_are_hard_links(
     assert names == [file.name for file in pruned.files()]
     inodes = {name: [(a.path / name).stat().st_ino for a in (plain, pruned)] for name in names}
     assert [name for name, (one, two) in inodes.items() if one != two] == ["model.onnx"]
-    assert (plain.genai_config(), plain.holds) == (pruned.genai_config(), pruned.holds)
+    assert (plain.genai_config(), plain.properties) == (pruned.genai_config(), pruned.properties)
 
 
 def test_the_twin_of_a_pruned_model_is_the_model_before(pruned_llama: tuple[ModelArtifact, ModelArtifact]) -> None:
