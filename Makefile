@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage chaos fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage chaos same-bytes fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -106,6 +106,10 @@ bench-coverage: .venv/.development  ## whether every interval covers, in simulat
 chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
 	$(BIN)/python tests/reliability/memory.py
 	$(BIN)/python tests/reliability/chaos.py --kills 200; code=$$?; $(BIN)/python tests/reliability/page.py; exit $$code
+
+# Another checkout's: make same-bytes OLD=../olivine-0.1.0/.venv/bin/olivine
+same-bytes: .venv/.development  ## whether another version builds the same files of the demo model and MiniLM
+	$(BIN)/python tests/reliability/same_bytes.py $(OLD) $(BIN)/olivine
 
 RUNS ?= 100000
 fuzz: .venv/.development  ## this many inputs for each reader of files from strangers, into results/reliability.md

@@ -21,6 +21,9 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tiny import tiny_checkpoint
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NO_PARTS_OF_THE_MODEL = ("olivine.json", "README.md")
 LEARNS = {"calibrate-text": "demo:news", "calibrate-windows": 4}
@@ -34,9 +37,10 @@ DEMO: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "int4 k_quant": ({"precision": "int4", "algorithm": "k_quant", "block_size": 64, "lm_head": "int8"}, {}),
     "int4 gptq": ({"precision": "int4", "algorithm": "gptq", "block_size": 64}, LEARNS),
     "mixed": ({**MIXED, "block_size": 16, "activations": "int8", "dynamic_share": 0.8, "embedding": "int8"}, LEARNS),
-    "int4 rotated": ({"precision": "int4", "rotate": True, "fusion_level": "full"}, {}),
     "int8 with the head of the prompt's end alone": ({"precision": "int8", "prune_head": True}, {}),
 }
+#: Of a tiny random checkpoint: the demo model is rotated as it comes.
+ROTATED = {"precision": "int4", "algorithm": "rtn", "rotate": True, "fusion_level": "full"}
 MINILM: dict[str, Mapping[str, Any]] = {
     "dynamic": {"fusion_level": "full", "precision": "int8", "activations": "dynamic"},
     "dynamic embedding": {"fusion_level": "none", "precision": "int8", "activations": "dynamic", "embedding": "int8"},
@@ -73,11 +77,11 @@ class Version:
         (cache / "demo").symlink_to(assets)
         self._environment = {**os.environ, "OLIVINE_CACHE": str(cache)}
 
-    def demo(self, choice: Mapping[str, Any], learns: Mapping[str, Any]) -> Hashes:
-        """Hashes of one recipe of the demo model."""
+    def language(self, model: str, choice: Mapping[str, Any], learns: Mapping[str, Any]) -> Hashes:
+        """Hashes of one recipe of a language model."""
         settings = [f"--set={axis}={json.dumps(value)}" for axis, value in {"threads": 2, **choice}.items()]
         text = [f"--{name}={value}" for name, value in learns.items()]
-        return self._hashed("build", "demo:smollm2-135m-instruct", *settings, *text)
+        return self._hashed("build", model, *settings, *text)
 
     def minilm(self, choices: Sequence[Mapping[str, Any]]) -> list[Hashes]:
         """Hashes of recipes of MiniLM: a study measures them in a moment, and each of its trials is exported."""
@@ -111,14 +115,15 @@ class Version:
             raise SystemExit(f"{' '.join(command)} ended with {run.returncode}:\n{run.stdout}{run.stderr}")
 
 
-def build_all(version: Version, known: dict[str, Hashes], keep: Path) -> dict[str, Hashes]:
+def build_all(version: Version, tiny: Path, known: dict[str, Hashes], keep: Path) -> dict[str, Hashes]:
     """Hashes of every recipe; those that are known are not built again, and each is written as it comes."""
     hashes = dict(known)
-    for name, (choice, learns) in DEMO.items():
-        if f"demo: {name}" not in hashes:
-            hashes[f"demo: {name}"] = version.demo(choice, learns)
+    recipes = {f"demo: {name}": ("demo:smollm2-135m-instruct", *recipe) for name, recipe in DEMO.items()}
+    for name, recipe in {**recipes, "tiny: int4 rotated": (str(tiny), ROTATED, {})}.items():
+        if name not in hashes:
+            hashes[name] = version.language(*recipe)
             keep.write_text(json.dumps(hashes, indent=1))
-            print(f"built demo: {name}", flush=True)
+            print(f"built {name}", flush=True)
     names = [f"MiniLM: {name}" for name in MINILM]
     if not set(names) <= set(hashes):
         hashes.update(zip(names, version.minilm(list(MINILM.values())), strict=True))
@@ -135,6 +140,9 @@ def main() -> int:
     parser.add_argument("--assets", type=Path, default=Path.home() / ".cache/olivine/demo", help="fetched demo assets")
     parser.add_argument("--keep", action="store_true", help="go on with hashes and caches of an earlier call")
     arguments = parser.parse_args()
+    tiny = arguments.home.absolute() / "tiny"
+    if not tiny.exists():
+        tiny_checkpoint(tiny)
     results = []
     for which, command in zip(("first", "second"), arguments.versions, strict=True):
         home = (arguments.home / which).absolute()
@@ -144,7 +152,7 @@ def main() -> int:
         arguments.assets.mkdir(parents=True, exist_ok=True)
         keep = home / "hashes.json"
         known = json.loads(keep.read_text()) if keep.exists() else {}
-        results.append(build_all(Version(command, home, arguments.assets.absolute()), known, keep))
+        results.append(build_all(Version(command, home, arguments.assets.absolute()), tiny, known, keep))
     first, second = results
     for name, files in first.items():
         differing = sorted(file for file in files.keys() | second[name] if files.get(file) != second[name].get(file))
