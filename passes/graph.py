@@ -39,13 +39,13 @@ class Linear:
     @property
     def shape(self) -> tuple[int, int]:
         """(K, N): input and output features."""
-        k, n = self.weight.const_value.shape
-        return int(k), int(n)
+        k, n = constant(self.weight).shape.numpy()
+        return k, n
 
     @property
     def dtype(self) -> ir.DataType:
-        """The type of the weight, and so of what the layer reads."""
-        return self.weight.const_value.dtype
+        """The type of the weight, and so of the activation that the layer reads."""
+        return constant(self.weight).dtype
 
     @property
     def reads(self) -> str:
@@ -60,7 +60,18 @@ class Linear:
 
     def array(self) -> np.ndarray:
         """The weight, [K, N], memory-mapped where the file allows it."""
-        return np.asarray(self.weight.const_value.numpy())
+        return np.asarray(constant(self.weight).numpy())
+
+
+def constant(value: ir.Value) -> ir.TensorProtocol:
+    """The tensor of a weight.
+
+    Raises:
+        ValueError: when the value is no constant.
+    """
+    if value.const_value is None:
+        raise ValueError(f"'{value.name}' is no constant")
+    return value.const_value
 
 
 def linears(model: ir.Model) -> Iterator[Linear]:

@@ -67,8 +67,9 @@ class KernelGraph:
             self._node("MatMul", [x, self._weight(f"weight{copy}", TensorProto.FLOAT, k, n)], [y])
 
     def _node(self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: int) -> None:
-        name = f"{op}{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op, inputs, outputs, name=name, domain=domain, **attributes))
+        node = helper.make_node(op, inputs, outputs, name=f"{op}{len(self._nodes)}", domain=domain)
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(attributes.items()))
+        self._nodes.append(node)
 
     def _weight(self, name: str, dtype: int, *shape: int) -> str:
         """A weight that lies behind those before it in its file."""

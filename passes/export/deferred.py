@@ -24,7 +24,7 @@ class WrittenInPlace(RuntimeError):
     """Code that writes into a deferred tensor: what it wrote would be lost."""
 
 
-class Deferred(torch.Tensor):  # type: ignore[misc] # mypy skips torch (pyproject.toml)
+class Deferred(torch.Tensor):
     """A tensor of known shape and type whose values are computed by :func:`computed`."""
 
     _compute: Callable[[], torch.Tensor]
@@ -32,11 +32,11 @@ class Deferred(torch.Tensor):  # type: ignore[misc] # mypy skips torch (pyprojec
     @staticmethod
     def __new__(cls, meta: torch.Tensor, compute: Callable[[], torch.Tensor]) -> Deferred:
         """Stand for what ``compute`` will give, which has the shape and type of ``meta``."""
-        made: Deferred = torch.Tensor._make_wrapper_subclass(
-            cls, meta.shape, strides=meta.stride(), dtype=meta.dtype, device="cpu"
+        tensor: Deferred = torch.Tensor._make_wrapper_subclass(
+            cls, meta.shape, strides=meta.stride(), dtype=meta.dtype, device=torch.device("cpu")
         )
-        made._compute = compute
-        return made
+        tensor._compute = compute
+        return tensor
 
     def __init__(self, meta: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
         """Everything is set in ``__new__``, where PyTorch makes tensors."""
@@ -50,25 +50,27 @@ class Deferred(torch.Tensor):  # type: ignore[misc] # mypy skips torch (pyprojec
         self._held = computed(self).contiguous()
         return int(self._held.data_ptr())
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override] # torch's own has no types
         """Without values: nothing is computed to be printed."""
         return f"Deferred({tuple(self.shape)}, {self.dtype})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override] # torch types it as the function that switches it off
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Note ``func`` down, or run it where it needs values."""
-        given = (args, kwargs or {})
+        arguments = (args, kwargs or {})
         if func._schema.is_mutable:
             raise WrittenInPlace(f"{func} writes into a tensor that stands for a weight in a file")
         try:
-            shapes = func(*tree_map(_meta, given[0]), **tree_map(_meta, given[1]))
+            shapes = func(*tree_map(_meta, arguments[0]), **tree_map(_meta, arguments[1]))
         except (NotImplementedError, RuntimeError):  # it has no rule for shapes alone
-            return _run(func, given)
+            return _run(func, arguments)
         if isinstance(shapes, torch.Tensor):
-            return cls(shapes, partial(_run, func, given))
+            return cls(shapes, partial(_run, func, arguments))
         if isinstance(shapes, (list, tuple)) and all(isinstance(shape, torch.Tensor) for shape in shapes):
-            return [cls(shape, partial(_one_of, func, given, index)) for index, shape in enumerate(shapes)]
-        return _run(func, given)
+            return [cls(shape, partial(_one_of, func, arguments, index)) for index, shape in enumerate(shapes)]
+        return _run(func, arguments)
 
 
 def computed(tensor: torch.Tensor) -> torch.Tensor:
@@ -76,12 +78,13 @@ def computed(tensor: torch.Tensor) -> torch.Tensor:
     return tensor._compute() if isinstance(tensor, Deferred) else tensor
 
 
-def _one_of(func: Any, given: tuple[Any, Any], index: int) -> torch.Tensor:
-    return _run(func, given)[index]
+def _one_of(func: Any, arguments: tuple[Any, Any], index: int) -> torch.Tensor:
+    tensor: torch.Tensor = _run(func, arguments)[index]
+    return tensor
 
 
-def _run(func: Any, given: tuple[Any, Any]) -> Any:
-    args, kwargs = tree_map(_value, given)
+def _run(func: Any, arguments: tuple[Any, Any]) -> Any:
+    args, kwargs = tree_map(_value, arguments)
     return func(*args, **kwargs)
 
 
@@ -104,7 +107,7 @@ class DeferredFile:
 
         self._path, self._open = path, safe_open
         with safe_open(path, framework="pt") as file:
-            self._metadata = file.metadata()
+            self._metadata: dict[str, str] | None = file.metadata()
             self._shapes = {name: _empty(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118 - no mapping
 
     def keys(self) -> list[str]:
@@ -113,8 +116,7 @@ class DeferredFile:
 
     def metadata(self) -> dict[str, str] | None:
         """What the file says of itself."""
-        found: dict[str, str] | None = self._metadata
-        return found
+        return self._metadata
 
     def get_slice(self, name: str) -> torch.Tensor:
         """The whole tensor; slices of it are noted down like any other operation."""

@@ -67,13 +67,13 @@ def export_encoder(folder: Path, to: Path) -> None:
     model.eval()
     form = _form(model, config, output, folder)
 
-    class Exported(torch.nn.Module):  # type: ignore[misc] # mypy skips torch (pyproject.toml)
+    class Exported(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, *given: torch.Tensor) -> torch.Tensor:
-            return form.run(dict(zip(form.example, given, strict=True)))
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return form.run(dict(zip(form.example, inputs, strict=True)))
 
     tokens = "input_ids" in form.example
     open_axes = {name: {0: "batch", 1: "sequence"} if tokens else {0: "batch"} for name in form.example}
@@ -112,17 +112,19 @@ def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
     if kind == "clip":
         size = config.vision_config.image_size
 
-        def image_embeds(given: Mapping[str, torch.Tensor]) -> torch.Tensor:
-            pooled = model.vision_model(pixel_values=given["pixel_values"])[1]
-            return model.visual_projection(pooled)
+        def image_embeds(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            pooled = model.vision_model(pixel_values=inputs["pixel_values"])[1]
+            embeds: torch.Tensor = model.visual_projection(pooled)
+            return embeds
 
         return _Form(image_embeds, {"pixel_values": torch.zeros(_BATCH, 3, size, size)}, "image_embeds")
     if kind == "whisper":
         frames = _WHISPER_FRAMES * config.max_source_positions
         encoder = model.get_encoder()
 
-        def hidden(given: Mapping[str, torch.Tensor]) -> torch.Tensor:
-            return encoder(given["input_features"])[0]
+        def hidden(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            states: torch.Tensor = encoder(inputs["input_features"])[0]
+            return states
 
         return _Form(hidden, {"input_features": torch.zeros(_BATCH, config.num_mel_bins, frames)}, output)
     if getattr(config, "image_size", None):
@@ -130,7 +132,7 @@ def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
         height, width = (size, size) if isinstance(size, int) else size
         channels = getattr(config, "num_channels", 3)
         return _Form(
-            lambda given: model(pixel_values=given["pixel_values"])[0],
+            lambda inputs: model(pixel_values=inputs["pixel_values"])[0],
             {"pixel_values": torch.zeros(_BATCH, channels, height, width)},
             output,
         )
@@ -153,14 +155,14 @@ def _text(model: Any, config: Any, output: str, folder: Path) -> _Form:
         example["token_type_ids"] = torch.zeros_like(ids)
     pooling, normalized = sentence_pooling(folder)
     if output == "logits" or pooling is None:
-        return _Form(lambda given: model(**given)[0], example, output)
+        return _Form(lambda inputs: model(**inputs)[0], example, output)
 
-    def embedding(given: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        hidden = model(**given)[0]
+    def embedding(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        hidden: torch.Tensor = model(**inputs)[0]
         if pooling == "cls":
             pooled = hidden[:, 0]
         else:
-            weight = given["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            weight = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
         return torch.nn.functional.normalize(pooled, dim=-1) if normalized else pooled
 

@@ -122,8 +122,8 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset
 
     graph = artifact.onnx_path()
     layers = list(linears(load_graph(graph)))
-    sizes = {str(layer.node.inputs[0].name): layer.shape[0] for layer in layers}
-    types = {str(layer.node.inputs[0].name): int(layer.dtype) for layer in layers}
+    sizes = {layer.reads: layer.shape[0] for layer in layers}
+    types = {layer.reads: int(layer.dtype) for layer in layers}
     head_size = int(artifact.genai_config()["model"]["decoder"]["head_size"])
     files = {name: f"{index:04d}.npy" for index, name in enumerate(sizes)}
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:

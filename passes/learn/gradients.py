@@ -129,8 +129,9 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     generator = torch.Generator().manual_seed(0)
     for window in tokens:
         hidden, head = _before_head(model, torch.from_numpy(window[None].astype(np.int64)))
-        parts = [_through_head(part, head, sums, generator) for part in hidden.detach()[0].split(HEAD_TOKENS)]
-        hidden.backward(torch.cat(parts)[None])
+        pieces_of = torch.split(hidden.detach()[0], HEAD_TOKENS)
+        parts = [_through_head(piece, head, sums, generator) for piece in pieces_of]
+        torch.autograd.backward(hidden, torch.cat(parts)[None])
     return {path: (total / tokens.size).numpy() for path, total in sums.items()}
 
 
@@ -173,7 +174,7 @@ def _through_head(
     probabilities = logits.detach().softmax(-1)
     drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     _add(sums, HEAD, (probabilities * (1 - probabilities)).sum(0))  # exact: it needs no draw
-    torch.nn.functional.cross_entropy(logits, drawn, reduction="sum").backward()
+    torch.autograd.backward(torch.nn.functional.cross_entropy(logits, drawn, reduction="sum"))
     assert read.grad is not None
     return read.grad
 

@@ -44,7 +44,7 @@ def untie_embedding(model: ir.Model) -> None:
     if head is None or head.const_value is None:
         return
     tensor = head.const_value
-    k, n = (int(size) for size in tensor.shape)
+    k, n = tensor.shape.numpy()
     own = add_initializer(
         model,
         "model.embed_tokens.weight",
@@ -101,7 +101,7 @@ class QuantizeEmbedding(GraphPass):
         if table is None or table.const_value is None:
             raise PassRefused("embedding: the table is not a constant")
         tensor = table.const_value
-        rows, hidden = (int(size) for size in tensor.shape)
+        rows, hidden = tensor.shape.numpy()
         blocks = -(-hidden // BLOCK_SIZE)
         if hidden % BLOCK_SIZE:
             raise PassRefused(f"embedding: the hidden size {hidden} is not a multiple of {BLOCK_SIZE}")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from olivine.passes.graph import drop_unused
+from olivine.passes.graph import constant, drop_unused
 
 #: Operator -> which of its inputs are the scales, [N, ...], and where its inputs end where it has no bias.
 _SCALES = {"MatMulNBits": (2, 5), "MatMulIntegerToFloat": (3, 6)}
@@ -60,22 +60,20 @@ def _scales_behind(side: ir.Value | None, features: int) -> tuple[ir.Value, int]
     scales = layer.inputs[position]
     if any(extra is not None for extra in layer.inputs[without_bias:]) or scales is None or len(scales.uses()) != 1:
         return None
-    whole = scales.const_value
-    if whole is None or int(whole.shape[0]) not in (features, 2 * features) or start + features > int(whole.shape[0]):
+    if scales.const_value is None:
         return None
-    return scales, start
+    rows = scales.const_value.shape.numpy()[0]
+    return (scales, start) if rows in (features, 2 * features) and start + features <= rows else None
 
 
 def _divide(scales: ir.Value, start: int, by: np.ndarray) -> None:
-    whole = scales.const_value
-    assert whole is not None
-    scales.const_value = ir.LazyTensor(
-        _divided(whole, start, by), dtype=whole.dtype, shape=whole.shape, name=scales.name
-    )
+    whole = constant(scales)
+    shape = ir.Shape(whole.shape.numpy())
+    scales.const_value = ir.LazyTensor(_divided(whole, start, by), dtype=whole.dtype, shape=shape, name=scales.name)
 
 
-def _divided(whole: ir.TensorProtocol, start: int, by: np.ndarray) -> Callable[[], ir.Tensor]:
-    def compute() -> ir.Tensor:
+def _divided(whole: ir.TensorProtocol, start: int, by: np.ndarray) -> Callable[[], ir.TensorProtocol]:
+    def compute() -> ir.TensorProtocol:
         changed = np.array(whole.numpy())
         rows = changed[start : start + len(by)]
         rows /= by.astype(changed.dtype).reshape(-1, *[1] * (changed.ndim - 1))

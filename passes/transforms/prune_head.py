@@ -101,7 +101,7 @@ def unprune(model: ir.Model) -> None:
     for node in found:
         if node is not None:
             model.graph.remove(node, safe=True)
-    if index is not None and not index.uses():
+    if index is not None and index.name is not None and not index.uses():
         model.graph.initializers.pop(index.name, None)
     tokens = next(value for value in model.graph.inputs if value.name == "input_ids")
     _set_positions(head, "sequence_length" if tokens.shape is None else tokens.shape[-1])
