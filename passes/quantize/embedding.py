@@ -12,7 +12,7 @@ from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
 from olivine.passes.precisions import is_integer
-from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
 from olivine.passes.quantize.shared_tensor import SharedTensor
 
 BLOCK_SIZE = 32

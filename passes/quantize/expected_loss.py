@@ -34,9 +34,9 @@ from olivine.passes.graph import Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.gradients import gradients_key
 from olivine.passes.learn.merged_layers import Piece, pieces
-from olivine.passes.quantize.block_format import BLOCK_SIZES
+from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES
+from olivine.passes.quantize.blocks.gptq import feedback
 from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
-from olivine.passes.quantize.gptq import feedback
 from olivine.passes.quantize.layer_format import DynamicInt8
 from olivine.passes.quantize.layer_loss import LayerLoss, blocks_key, dynamic_key
 from olivine.passes.quantize.smoothing import output_error

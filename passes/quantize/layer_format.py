@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.blocks.block_format import BlockFormat
 
 
 @dataclass(frozen=True)

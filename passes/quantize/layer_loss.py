@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.layer_format import DynamicInt8
 
 #: Squared step of a searched scale, relative to that of a block's whole range: what k-quant's search gains.

@@ -70,7 +70,7 @@ def _import_ahead() -> None:
     import threadpoolctl  # noqa: F401
     import torch  # noqa: F401
 
-    from olivine.passes.quantize import layer_codes  # noqa: F401
+    from olivine.passes.quantize.blocks import layer_codes  # noqa: F401
 
 
 def _build_and_exit(request: Path, response: Path, server: int) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
-from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.quantize_pass import QuantizePass

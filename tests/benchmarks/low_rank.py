@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from olivine.passes.artifact import ModelArtifact, link_or_copy
 from olivine.passes.export.check import check_model
 from olivine.passes.graph import HEAD, add_initializer, load_graph, save_graph
-from olivine.passes.quantize.packing import BlockCodes, unpack_bits
+from olivine.passes.quantize.blocks.packing import BlockCodes, unpack_bits
 
 _NODE = re.compile(r"layers\.(\d+)/(?:.*/)?(\w+)/MatMul\w*$")
 _MODULE = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)$")

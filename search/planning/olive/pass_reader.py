@@ -8,7 +8,7 @@ from typing import Any
 
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.quantize.block_format import BLOCK_SIZES
+from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES
 from olivine.search.planning.olive.workflow import OlivePass, sequence
 
 #: Words that stand for "search it" and for "leave it at its default".

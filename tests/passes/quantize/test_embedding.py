@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from olivine.passes.errors import PassRefused, UsageError
-from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.store.digests import sha256_file

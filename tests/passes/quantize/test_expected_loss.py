@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from olivine.passes.quantize.block_format import BLOCK_SIZES, BlockFormat
-from olivine.passes.quantize.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, BlockFormat
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.gptq import gptq
+from olivine.passes.quantize.blocks.packing import BlockCodes
 from olivine.passes.quantize.expected_loss import block_ranges, heard_of_gptq, losses_of_blocks
-from olivine.passes.quantize.gptq import gptq
 from olivine.passes.quantize.layer_loss import LayerLoss
-from olivine.passes.quantize.packing import BlockCodes
 
 RANDOM = np.random.default_rng(0)
 K, N = 96, 160

@@ -15,9 +15,9 @@ from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph, save_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.calibration import Hessians
-from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.gptq import gptq
-from olivine.passes.quantize.packing import BlockCodes, unpack_bits
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.gptq import gptq
+from olivine.passes.quantize.blocks.packing import BlockCodes, unpack_bits
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import sha256_file

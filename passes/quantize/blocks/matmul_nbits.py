@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, replace_node
-from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.blocks.block_format import BlockFormat
+from olivine.passes.quantize.blocks.packing import PackedCodes
 from olivine.passes.quantize.embedding import untie_embedding
-from olivine.passes.quantize.packing import PackedCodes
 from olivine.passes.quantize.shared_tensor import SharedTensor
 
 

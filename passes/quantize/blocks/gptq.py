@@ -23,8 +23,8 @@ import numpy as np
 
 from olivine.passes.cpu import available_cores
 from olivine.passes.errors import BuildFailed
-from olivine.passes.quantize.blockwise import k_quant, rtn_asymmetric, rtn_symmetric
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.blocks.blockwise import k_quant, rtn_asymmetric, rtn_symmetric
+from olivine.passes.quantize.blocks.packing import BlockCodes
 
 #: Added to the Hessian's diagonal, as a share of its mean; the paper's value (section 3.3, step 3).
 DAMPING = 0.01

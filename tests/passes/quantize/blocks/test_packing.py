@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olivine.passes.quantize.packing import BlockCodes, pack_bits, unpack_bits
+from olivine.passes.quantize.blocks.packing import BlockCodes, pack_bits, unpack_bits
 
 WIDTHS = st.sampled_from((2, 4, 8))
 

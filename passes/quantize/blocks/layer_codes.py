@@ -19,10 +19,10 @@ from olivine.passes.errors import PassRefused
 from olivine.passes.graph import HEAD, Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.merged_layers import Piece, pieces
-from olivine.passes.quantize.block_format import BlockFormat
-from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.gptq import Job, gptq_all
-from olivine.passes.quantize.packing import PackedCodes
+from olivine.passes.quantize.blocks.block_format import BlockFormat
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.gptq import Job, gptq_all
+from olivine.passes.quantize.blocks.packing import PackedCodes
 from olivine.passes.store.digests import digest
 
 #: Raised whenever the same format and text would give other codes.

@@ -11,10 +11,10 @@ from olivine.passes.graph import linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import calibrated
-from olivine.passes.quantize.block_format import BlockFormat
+from olivine.passes.quantize.blocks.block_format import BlockFormat
+from olivine.passes.quantize.blocks.layer_codes import layer_codes
+from olivine.passes.quantize.blocks.packing import PackedCodes
 from olivine.passes.quantize.expected_loss import expected_losses
-from olivine.passes.quantize.layer_codes import layer_codes
-from olivine.passes.quantize.packing import PackedCodes
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from tests.tiny import tiny_checkpoint

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from olivine.passes.cpu import available_cores
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.blocks.packing import BlockCodes
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olivine.passes.errors import BuildFailed
-from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.gptq import DAMPING, Job, gptq, gptq_all
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.gptq import DAMPING, Job, gptq, gptq_all
+from olivine.passes.quantize.blocks.packing import BlockCodes
 
 
 def inputs(features: int, seed: int = 0, rows: int = 512) -> np.ndarray:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olivine.passes.quantize.blockwise import quantize_blocks
-from olivine.passes.quantize.packing import BlockCodes
+from olivine.passes.quantize.blocks.blockwise import quantize_blocks
+from olivine.passes.quantize.blocks.packing import BlockCodes
 
 FORMATS = [("rtn", True), ("rtn", False), ("k_quant", False)]
 WIDTHS = st.sampled_from((2, 4, 8))
@@ -169,7 +169,7 @@ def test_one_column_is_what_it_is_among_others(algorithm: str, symmetric: bool) 
 def test_chunks_do_not_show_in_the_result(algorithm: str, symmetric: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     weight = np.random.default_rng(3).normal(size=(256, 9)).astype(np.float32)
     whole = quantize_blocks(weight, 4, 16, algorithm, symmetric)
-    monkeypatch.setattr("olivine.passes.quantize.blockwise.CHUNK_WEIGHTS", 300)
+    monkeypatch.setattr("olivine.passes.quantize.blocks.blockwise.CHUNK_WEIGHTS", 300)
     chunked = quantize_blocks(weight, 4, 16, algorithm, symmetric)
     assert np.array_equal(whole.packed().codes, chunked.packed().codes)
     assert np.array_equal(whole.scales, chunked.scales)
