@@ -19,7 +19,8 @@ from olivine.passes.sources.source import Source
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, parse_config
 from olivine.search.config.sections import StopConfig
-from olivine.search.planning.estimate import Durations, durations, memory_bytes
+from olivine.search.planning.estimate.estimator import Durations
+from olivine.search.planning.estimate.language import LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize_request import OptimizeRequest
 from olivine.search.planning.pick_provider import ProviderChoice
@@ -137,9 +138,9 @@ class _Chooser:
 
     def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
         """Durations of the parts of a study, and whether it fits the memory."""
-        choices = sample_choices(config.search_space(), SAMPLE)
-        parts = durations(config, self.source, choices, config.stop.trials, self.rates)
-        return parts, memory_bytes(config, self.source, choices) <= self.free_ram_bytes
+        estimator = LanguageEstimator(config, self.source, sample_choices(config.search_space(), SAMPLE))
+        fits = estimator.memory_bytes() <= self.free_ram_bytes
+        return estimator.durations(config.stop.trials, self.rates), fits
 
     def lines(self, config: LanguageStudyConfig, why: str, parts: Durations, count: int) -> tuple[tuple[str, str], ...]:
         """The choice in words, with time for so many candidates."""
@@ -240,8 +241,9 @@ def stop_with(config: LanguageStudyConfig, source: Source, budget_s: float, rate
         budget_s: seconds for all of it, with what it has taken so far.
         rates: speed of this machine.
     """
-    choices, stop = sample_choices(config.search_space(), SAMPLE), config.stop
-    parts = durations(config, source, choices, ASSUMED_TRIALS, rates)
+    stop = config.stop
+    estimator = LanguageEstimator(config, source, sample_choices(config.search_space(), SAMPLE))
+    parts = estimator.durations(ASSUMED_TRIALS, rates)
     trials = max(stop.trials, _trials(_candidates(budget_s, config.confirm.members, parts)))
     patience = None if stop.patience is None else max(stop.patience, _patience(trials))
     return stop.model_copy(update={"trials": trials, "patience": patience, "total": budget_s})

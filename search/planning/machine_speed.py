@@ -36,6 +36,13 @@ class MachineRates:
     read_bytes_per_s: float
     written_bytes_per_s: float
 
+    def text(self) -> str:
+        """The rates in words."""
+        return (
+            f"{self.flops / 1e9:.0f} GFLOP/s in products, {self.read_bytes_per_s / 1e9:.1f} GB/s from memory and "
+            f"{self.written_bytes_per_s / 1e6:.0f} MB/s to the disk"
+        )
+
 
 def probe_machine(folder: Path) -> MachineRates:
     """Measure the rates; the file that is written lies in ``folder``, which exists, and is gone afterwards."""

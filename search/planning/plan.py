@@ -1,4 +1,4 @@
-"""What a study would do and take: ``olivine plan``. Builds nothing; every estimate says what it assumes."""
+"""``olivine plan``: what a study would do and need. Builds nothing; every estimate says what it rests on."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.latency.interleave import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.errors import SourceError
+from olivine.passes.graphs.source import GraphSource
 from olivine.passes.sources.model_shape import config_shapes
-from olivine.passes.sources.source import Source, resolve
-from olivine.search.builds.cache import cache_folder, limit_bytes
+from olivine.passes.sources.source import Source
+from olivine.search.builds.cache import cache_folder
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Domain
-from olivine.search.planning.estimate import Estimate, estimate
-from olivine.search.planning.machine_speed import MachineRates, Room, existing_folder, probe_machine
+from olivine.search.planning.estimate.estimate import Estimate, StudyConfig, estimate, find_model, make_estimator
+from olivine.search.planning.machine_speed import Room, existing_folder, probe_machine
 from olivine.search.planning.preflight import absent_providers
 from olivine.search.report.formatting import duration_text, value_text
 from olivine.search.samplers.factory import sampler_name
 from olivine.search.samplers.kernel_masks import choose_masks
 from olivine.search.samplers.proposer import ENUMERABLE, count_candidates
 from olivine.search.samplers.random_choices import sample_choices
+from olivine.search.workloads.graph_study import candidates_of
+from olivine.search.workloads.graph_task import load_task
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,25 @@ class Plan:
         name: of the study.
         model: the ``model:`` of the config, with kind and architecture where they are known.
         axes: in the order in which they are chosen.
+        facts: (word, sentence) pairs about what candidates are run on.
         candidates: distinct recipes; None where there are more than can be counted.
         masked: kernels that are slow on this machine, with their figures; or why none is looked for.
         proposed: distinct recipes that need none of these; None as above.
-        endless: whether a continuous range is why.
+        endless: a continuous range is why.
         trials: candidates that the study may measure.
         timeout_s: seconds that the search may take, or None.
-        sampler: the one that proposes them; what ``auto`` stands for here.
+        sampler: that proposes them; ``auto`` is replaced by the one that it stands for.
         estimate: memory, disk and time; None where the model could not be looked at.
-        unknown: what could not be estimated, and why.
-        absent: providers that do not run on this machine, and what would bring them.
-        assumptions: what the estimate rests on.
+        unknown: sentences on what could not be estimated, and why.
+        absent: sentences on providers that do not run on this machine.
+        assumptions: sentences on what the estimate rests on.
         room: free memory, and free disk at the cache.
     """
 
     name: str
     model: str
     axes: tuple[PlannedAxis, ...]
+    facts: tuple[tuple[str, str], ...]
     candidates: int | None
     masked: tuple[str, ...]
     proposed: int | None
@@ -79,64 +84,112 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """Whether memory and disk are enough; None where that is not known."""
+        """True where memory and disk are enough; None where that is not known."""
         if self.estimate is None:
             return None
         return self.estimate.ram_bytes <= self.room.ram_bytes and self.estimate.disk_bytes <= self.room.disk_bytes
 
 
-def make_plan(config: LanguageStudyConfig, room: Room | None = None) -> Plan:
-    """Count, look at the model's config and estimate.
+@dataclass(frozen=True)
+class _Proposals:
+    """What a study proposes: distinct recipes, those that need no slow kernel, and the sampler."""
+
+    candidates: int | None
+    masked: tuple[str, ...]
+    proposed: int | None
+    sampler: str
+
+
+def make_plan(config: StudyConfig, room: Room | None = None) -> Plan:
+    """Count candidates, look at the model's headers and estimate; builds nothing.
+
+    Args:
+        config: the study.
+        room: free memory and disk; by default what this machine has now.
 
     Raises:
         SourceError: for a model that does not exist or can't be exported. A hub that does not answer is no
             error: the plan then says what it could not estimate.
+        UsageError: when data or metric of a graph's task are not there.
     """
-    space = config.search_space()
-    candidates = count_candidates(space)
+    space, cache = config.search_space(), cache_folder(config.cache)
     choices = sample_choices(space)
-    model = config.model
-    source: Source | None = None
-    found: Estimate | None = None
-    assumptions: tuple[str, ...] = ()
+    source: Source | GraphSource | None = None
     unknown: tuple[str, ...] = ()
-    cache = cache_folder(config.cache)
     try:
-        source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        source = find_model(config)
     except SourceError as error:
         if not _hub_is_away(error):
             raise
         unknown = (f"memory, disk and time: {error}",)
+    if isinstance(config, GraphStudyConfig):
+        proposals, facts = _graph_proposals(config), _graph_facts(config)
     else:
-        model = f"{config.model} ({source.kind}, {source.architecture}, weights in {source.dtype})"
-    masks = choose_masks(config, choices, config_shapes(source), cache)
-    proposed = count_candidates(space, masks=masks)
-    trials = config.stop.trials if proposed is None else min(proposed, config.stop.trials)
+        assert not isinstance(source, GraphSource)
+        proposals, facts = _language_proposals(config, source, choices), ()
+    trials = config.stop.trials if proposals.proposed is None else min(proposals.proposed, config.stop.trials)
+    found: Estimate | None = None
+    assumptions: tuple[str, ...] = ()
     if source is not None:
-        rates = probe_machine(existing_folder(cache))
-        found = estimate(config, source, choices, trials, rates)
-        assumptions = _assumptions(config, source, rates)
+        rates, estimator = probe_machine(existing_folder(cache)), make_estimator(config, source, choices)
+        found, assumptions = estimate(estimator, config, trials, rates), estimator.assumptions(rates)
     return Plan(
         name=config.name,
-        model=model,
+        model=config.model if source is None else f"{config.model} ({_description(source)})",
         axes=tuple(_planned(domain, space.domains, choices) for domain in space.domains),
-        candidates=candidates,
-        masked=tuple(masks.lines),
-        proposed=proposed,
+        facts=facts,
+        candidates=proposals.candidates,
+        masked=proposals.masked,
+        proposed=proposals.proposed,
         endless=any(not domain.values for domain in space.domains),
         trials=trials,
         timeout_s=config.stop.timeout,
-        sampler=sampler_name(config, masks),
+        sampler=proposals.sampler,
         estimate=found,
         unknown=unknown,
-        absent=absent_providers(config),
+        absent=() if isinstance(config, GraphStudyConfig) else absent_providers(config),
         assumptions=assumptions,
         room=room or Room.at(cache),
     )
 
 
+def _description(source: Source | GraphSource) -> str:
+    if isinstance(source, GraphSource):
+        return ", ".join(word for word in (source.kind, source.architecture) if word)
+    return f"{source.kind}, {source.architecture}, weights in {source.dtype}"
+
+
+def _language_proposals(
+    config: LanguageStudyConfig, source: Source | None, choices: Sequence[Mapping[str, Scalar]]
+) -> _Proposals:
+    space = config.search_space()
+    masks = choose_masks(config, choices, config_shapes(source), cache_folder(config.cache))
+    candidates, proposed = count_candidates(space), count_candidates(space, masks=masks)
+    return _Proposals(candidates, tuple(masks.lines), proposed, sampler_name(config, masks))
+
+
+def _graph_proposals(config: GraphStudyConfig) -> _Proposals:
+    candidates, name = candidates_of(config), config.sampler.name
+    if name == "auto":
+        name = "exhaustive" if candidates is not None and candidates <= config.stop.trials else "tpe"
+    return _Proposals(candidates, (), candidates, name)
+
+
+def _graph_facts(config: GraphStudyConfig) -> tuple[tuple[str, str], ...]:
+    task, seconds = load_task(config), duration_text(config.evaluation.latency.max_seconds)
+    shapes = [
+        f"{name} ({', '.join(f'{size} {n}' for size, n in sizes.items())})"
+        for name, sizes in config.inputs.shapes.items()
+    ]
+    scored = [] if task is None else [f"{task.given.metric} on {len(task.parts['select'])} rows of {task.name}"]
+    return (
+        ("shapes", f"{'; '.join(shapes)}: timed for at most {seconds} a candidate"),
+        *(("task", words) for words in scored),
+    )
+
+
 def _hub_is_away(error: SourceError) -> bool:
-    """Whether the hub, and not the config, is why a model can't be looked at."""
+    """True where the hub, and not the config, is why a model can't be looked at."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is httpx's
         HFValidationError,
         HTTPError,
@@ -153,34 +206,19 @@ def _hub_is_away(error: SourceError) -> bool:
 def _planned(domain: Domain, domains: Sequence[Domain], choices: Sequence[Mapping[str, Scalar]]) -> PlannedAxis:
     name = domain.axis.name
     present = [choice for choice in choices if name in choice]
-    found = []
+    conditions = []
     for parent in domains[: domains.index(domain)] if len(present) < len(choices) else ():
         word = parent.axis.name
         here = {choice[word] for choice in present if word in choice}
-        if here != {choice[word] for choice in choices if word in choice}:
-            found.append(f"{word} is {' or '.join(str(value) for value in parent.values if value in here)}")
-    when = " and ".join(found) or ("" if len(present) == len(choices) else "some combinations allow it")
+        if here and here != {choice[word] for choice in choices if word in choice}:
+            conditions.append(f"{word} is {' or '.join(str(value) for value in parent.values if value in here)}")
+    when = " and ".join(conditions) or ("" if len(present) == len(choices) else "some combinations allow it")
     values = str(replace(domain, values=()) if domain.step else domain)
     return PlannedAxis(name, values, domain.searched, when, domain.axis.doc)
 
 
-def _assumptions(config: LanguageStudyConfig, source: Source, rates: MachineRates) -> tuple[str, ...]:
-    latency = config.evaluation.latency
-    return (
-        "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "
-        "embedding and the head by their own axes",
-        "memory: the float base and one candidate loaded, and a build beside them; pages of mapped files, which the "
-        "system drops when it needs the room, not counted",
-        f"disk: checkpoint, float graphs, what was learned and every candidate in the cache, of at most "
-        f"{_size(limit_bytes(config.cache, source))}, nothing of it built yet; the export on top",
-        f"time: {rates.flops / 1e9:.0f} GFLOP/s in products, {rates.read_bytes_per_s / 1e9:.1f} GB/s from memory and "
-        f"{rates.written_bytes_per_s / 1e6:.0f} MB/s to the disk, as measured just now; no candidate stopped early; at "
-        f"least {MIN_ROUNDS} rounds or {duration_text(latency.max_seconds)} of timing each; downloads not counted",
-    )
-
-
 def plan_table(plan: Plan) -> RenderableType:
-    """The axes, and below them what the study takes and whether that fits."""
+    """The axes, and below them what the study needs and whether that fits."""
     axes = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     axes.title = Text(f"{plan.name}: {plan.model}", style="not italic bold")
     for column in ("axis", "values", "exists when", "what it is"):
@@ -193,6 +231,8 @@ def plan_table(plan: Plan) -> RenderableType:
     facts.add_column(overflow="fold")
     uncounted = "endless: a range has no step" if plan.endless else f"more than {ENUMERABLE}"
     facts.add_row("distinct candidates", uncounted if plan.candidates is None else str(plan.candidates))
+    for word, sentence in plan.facts:
+        facts.add_row(word, Text(sentence))
     for line in plan.masked:
         facts.add_row("kernels", Text(line, style="yellow"))
     if plan.proposed is not None and plan.proposed != plan.candidates:
@@ -226,7 +266,7 @@ def _verdict(plan: Plan) -> Text:
 
 
 def lacks(plan: Plan) -> list[str]:
-    """What this machine has not enough of, each in words with a way out."""
+    """A sentence for each thing that this machine has not enough of, with a way out."""
     lacking: list[str] = []
     if (estimate := plan.estimate) is None:
         return lacking

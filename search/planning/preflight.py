@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from olivine.evaluators.providers import absent
 from olivine.passes.errors import UsageError
-from olivine.passes.sources.source import resolve
 from olivine.search.builds.cache import cache_folder
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.planning.estimate import disk_bytes, memory_bytes
+from olivine.search.planning.estimate.estimate import StudyConfig, find_model, make_estimator
 from olivine.search.planning.machine_speed import Room
 from olivine.search.report.formatting import value_text
 from olivine.search.samplers.random_choices import sample_choices
@@ -42,7 +41,7 @@ def require_tasks(config: LanguageStudyConfig) -> None:
         asked_tasks(config.evaluation.lm_eval).load()
 
 
-def require_room(config: LanguageStudyConfig, room: Room | None = None) -> None:
+def require_room(config: StudyConfig, room: Room | None = None) -> None:
     """Refuse a study that surely does not fit: one that needs more than estimates may be wrong by.
 
     Args:
@@ -53,11 +52,10 @@ def require_room(config: LanguageStudyConfig, room: Room | None = None) -> None:
         UsageError: saying what the study needs and what is free.
     """
     room = room or Room.at(cache_folder(config.cache))
-    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    choices = sample_choices(config.search_space())
+    estimator = make_estimator(config, find_model(config), sample_choices(config.search_space()))
     for what, need, free in (
-        ("memory", memory_bytes(config, source, choices), room.ram_bytes),
-        ("disk", disk_bytes(config, source, choices, 1), room.disk_bytes),
+        ("memory", estimator.memory_bytes(), room.ram_bytes),
+        ("disk", estimator.disk_bytes(1), room.disk_bytes),
     ):
         if need > ESTIMATE_ERROR * free:
             raise UsageError(

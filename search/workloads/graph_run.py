@@ -1,4 +1,4 @@
-"""``olivine run``, ``plan`` and ``export`` for studies of plain graphs."""
+"""``olivine run`` and ``export`` for studies of plain graphs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_builder import GraphBuilder
 from olivine.search.workloads.graph_finish import finish, manifest
 from olivine.search.workloads.graph_samples import make_samples
-from olivine.search.workloads.graph_study import base_choice, cache_for, candidates_of, open_plain
-from olivine.search.workloads.graph_task import load_task
+from olivine.search.workloads.graph_study import base_choice, cache_for, open_plain
 
 
 def run_plain(
@@ -62,30 +61,6 @@ def run_plain(
         progress.study_ended()
     print_summary(folder, chosen, out, folder.best_path / GRAPH_FILE)
     return 0
-
-
-def plan_lines(config: GraphStudyConfig) -> list[str]:
-    """Axes and the number of candidates; builds nothing.
-
-    Raises:
-        UsageError: when data or metric of the task are not there.
-    """
-    task = load_task(config)
-    axes = [f"{domain.axis.name}: {domain}" for domain in config.search_space().domains]
-    count = candidates_of(config)
-    shapes = [
-        f"{name} ({', '.join(f'{size} {n}' for size, n in sizes.items())})"
-        for name, sizes in config.inputs.shapes.items()
-    ]
-    trials = config.stop.trials if count is None else min(count, config.stop.trials)
-    return [
-        f"study {config.name} on {config.model}",
-        *axes,
-        f"candidates: {'more than can be counted' if count is None else count}, of which {trials} are measured",
-        f"shapes: {'; '.join(shapes)}",
-        f"timing: at most {config.evaluation.latency.max_seconds:g} s a candidate",
-        *([f"task: {task.given.metric} on {len(task.parts['select'])} rows of {task.name}"] if task else []),
-    ]
 
 
 def export_plain_trial(study: StudyDir, config: GraphStudyConfig, number: int | None, to: Path, force: bool) -> Path:

@@ -41,17 +41,10 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(options: argparse.Namespace) -> int:
     """Print what a study would do and take."""
-    from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.planning.plan import lacks, make_plan, plan_table
 
-    config, out = load_study(options), output()
-    if isinstance(config, GraphStudyConfig):
-        from olivine.search.workloads.graph_run import plan_lines
-
-        out.print("\n".join(plan_lines(config)), markup=False)
-        return 0
-    planned = make_plan(config)
-    out.print(plan_table(planned))
+    planned = make_plan(load_study(options))
+    output().print(plan_table(planned))
     if lacking := lacks(planned):
         raise UsageError("the study does not fit this machine: " + "; ".join(lacking))
     return 0

@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(config, GraphStudyConfig):
         from olivine.search.workloads.graph_run import run_plain
 
+        require_room(config)
         return run_plain(config, root, options.storage, options.config, output(), errors())
     require_providers(config)
     require_tasks(config)

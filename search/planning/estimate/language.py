@@ -1,13 +1,14 @@
-"""What a study takes, before it runs: memory, disk and time, from the model's config and the machine's rates.
+"""LanguageEstimator: needs of a study of a language model, from the model's config.
 
-The rates of this machine are measured (``machine_rates.py``). What is counted per weight and per byte below was read
-off the demo model on two cores where it could be, and is a guess elsewhere; no whole study was held against it yet.
+What is counted per weight and per byte below was read off the demo model on two cores where it could be, and is a guess
+elsewhere; no whole study was held against it yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from olivine.evaluators.latency.decoder import MIN_WARMUP_ROUNDS
 from olivine.evaluators.latency.interleave import DECODE_SHARE, MIN_COUNTED, MIN_ROUNDS
@@ -19,7 +20,9 @@ from olivine.passes.sources.source import Source
 from olivine.search.builds.cache import limit_bytes
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.planning.estimate.estimator import Durations
 from olivine.search.planning.machine_speed import MachineRates
+from olivine.search.report.formatting import duration_text, value_text
 from olivine.search.study.baseline import base_choice
 
 _BITS = {"int8": 8, "int4": 4}
@@ -43,180 +46,117 @@ TOP_K_BYTES = 512 * 8
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What the study takes, roughly; bytes and seconds."""
-
-    float_bytes: float
-    smallest_bytes: float
-    largest_bytes: float
-    ram_bytes: float
-    disk_bytes: float
-    seconds: float
-
-
-def estimate(
-    config: LanguageStudyConfig,
-    source: Source,
-    choices: Sequence[Mapping[str, Scalar]],
-    trials: int,
-    rates: MachineRates,
-) -> Estimate:
-    """What a study takes.
-
-    Args:
-        config: of the study.
-        source: its model.
-        choices: what candidates are like.
-        trials: how many it may measure.
-        rates: of this machine.
-    """
-    sizes = _Sizes.of(config, source, choices)
-    return Estimate(
-        sizes.float_bytes,
-        min(sizes.candidates),
-        max(sizes.candidates),
-        memory_bytes(config, source, choices),
-        disk_bytes(config, source, choices, trials),
-        _seconds(config, sizes, choices, trials, rates),
-    )
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Weights of a model, and bytes of its float graph and of candidates."""
-
-    weights: Weights
-    float_bytes: float
-    candidates: list[float]
-
-    @classmethod
-    def of(cls, config: LanguageStudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> _Sizes:
-        weights, base = count_weights(source), base_choice(config)
-        width = WIDTHS[float_type(str(base["provider"]), "int4")]
-        return cls(weights, weights.total * width, [artifact_bytes(weights, choice, width) for choice in choices])
-
-
-def memory_bytes(config: LanguageStudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]]) -> float:
-    """The most that all processes hold together, without pages of mapped files, which the kernel drops at need."""
-    sizes, twin = _Sizes.of(config, source, choices), bool(base_choice(config).get("prune_head"))
-    weights, float_bytes, largest = sizes.weights, sizes.float_bytes, max(sizes.candidates)
-    building = RESIDENT_BYTES + BUILD_BYTES + COPIES * 4 * weights.embedding
-    if not may_calibrate(config):
-        learning = 0.0
-    else:  # codes of all layers, one byte a weight, or the activations of a backward pass
-        learning = max(weights.total, 1.5e3 * weights.total**0.5 * config.calibration.window_tokens**0.5)
-    base, candidate = float_bytes + PROCESS_BYTES, largest + PROCESS_BYTES
-    logits = 2 * 4 * config.evaluation.window_tokens * weights.vocabulary
-    return STUDY_BYTES + building + learning + base + candidate * (1 + twin) + logits
-
-
-def disk_bytes(
-    config: LanguageStudyConfig, source: Source, choices: Sequence[Mapping[str, Scalar]], trials: int
-) -> float:
-    """Cache, the base's predictions and the exported model."""
-    sizes = _Sizes.of(config, source, choices)
-    graphs = len({_float_graph(choice) for choice in [base_choice(config), *choices]})
-    needed = source.weight_bytes + graphs * sizes.float_bytes
-    learned = _expected(len({_learned(c) for c in choices} - {None}), trials) * sizes.weights.total
-    kept = needed + learned + trials * sum(sizes.candidates) / len(sizes.candidates)
-    predictions = 2 * config.evaluation.windows * config.evaluation.window_tokens * TOP_K_BYTES
-    return min(kept, max(limit_bytes(config.cache, source), needed)) + predictions + max(sizes.candidates)
-
-
-@dataclass(frozen=True)
-class Durations:
-    """Seconds of the parts of a study.
+class LanguageEstimator:
+    """Needs of a study of a language model.
 
     Attributes:
-        base: exporting all float graphs, and measuring the base.
-        learning: what candidates learn from text, all together.
-        trial: one candidate, on average.
-        member: confirming one member of the front.
+        config: the study.
+        source: its model.
+        choices: typical candidates.
     """
 
-    base: float
-    learning: float
-    trial: float
-    member: float
+    config: LanguageStudyConfig
+    source: Source
+    choices: Sequence[Mapping[str, Scalar]]
 
+    @cached_property
+    def weights(self) -> Weights:
+        """Weights of the model."""
+        return count_weights(self.source)
 
-def durations(
-    config: LanguageStudyConfig,
-    source: Source,
-    choices: Sequence[Mapping[str, Scalar]],
-    trials: int,
-    rates: MachineRates,
-) -> Durations:
-    """How long the parts of a study take; arguments as of :func:`estimate`."""
-    return _durations(config, _Sizes.of(config, source, choices), choices, trials, rates)
+    @cached_property
+    def base(self) -> Mapping[str, Scalar]:
+        """The choice of the float base."""
+        return base_choice(self.config)
 
+    @cached_property
+    def float_bytes(self) -> float:
+        """Size of the float base."""
+        return self.weights.total * self._float_width
 
-def _durations(
-    config: LanguageStudyConfig,
-    sizes: _Sizes,
-    choices: Sequence[Mapping[str, Scalar]],
-    trials: int,
-    rates: MachineRates,
-) -> Durations:
-    weights, float_bytes = sizes.weights, sizes.float_bytes
-    base, evaluation, latency = base_choice(config), config.evaluation, config.evaluation.latency
-    on_cpu = base["provider"] == "cpu"
-    rate = (PREFILL_SHARE * rates.flops if on_cpu else GPU_FLOPS) / (2 * (weights.total - weights.embedding))
-    mean, slower = sum(sizes.candidates) / len(sizes.candidates), REFERENCE_FLOPS / rates.flops
-    quality = evaluation.windows * evaluation.window_tokens / rate
-    prefills = 2 * latency.prompt_tokens / rate
-    visit = (MIN_COUNTED + 1) * (float_bytes + mean) / (2 * rates.read_bytes_per_s)
-    rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
-    measured = START_S + mean / rates.read_bytes_per_s + quality + max(latency.max_seconds, rounds) + TELL_S
-    builds = [BUILD_S.get(str(choice.get("algorithm", "rtn")), 0.0) for choice in choices]
-    build = slower * weights.total * sum(builds) / len(builds) + mean / rates.written_bytes_per_s
-    ahead = min(build, quality) / 2  # it runs beside scoring, and both slow down
-    learning = slower * weights.total * LEARN_S * _expected(len({_learned(c) for c in choices} - {None}), trials)
-    if may_calibrate(config):
-        text = config.calibration
-        learning += HESSIAN_PASSES * text.windows * text.window_tokens / rate
-    if any(choice["precision"] == "mixed" for choice in choices):
-        windows = min(MOST_WINDOWS, config.calibration.windows)
-        learning += BACKWARD_PASSES * windows * config.calibration.window_tokens / rate
-    graphs = len({_float_graph(choice) for choice in [base, *choices]})
-    export = 8.0 * slower + 2 * float_bytes / rates.written_bytes_per_s
-    confirming = START_S + quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
-    return Durations(graphs * export + measured + quality, learning, build - ahead + measured, confirming)
+    @cached_property
+    def candidate_bytes(self) -> Sequence[float]:
+        """Sizes of the typical candidates."""
+        return [artifact_bytes(self.weights, choice, self._float_width) for choice in self.choices]
 
+    @property
+    def _float_width(self) -> int:
+        return WIDTHS[float_type(str(self.base["provider"]), "int4")]
 
-def _seconds(
-    config: LanguageStudyConfig,
-    sizes: _Sizes,
-    choices: Sequence[Mapping[str, Scalar]],
-    trials: int,
-    rates: MachineRates,
-) -> float:
-    found = _durations(config, sizes, choices, trials, rates)
-    search = found.learning + trials * found.trial
-    if config.stop.timeout is not None:
-        search = min(search, config.stop.timeout)
-    members = min(config.confirm.members, trials) + 1
-    whole = found.base + search + members * found.member
-    return whole if config.stop.total is None else min(whole, config.stop.total)
+    def memory_bytes(self) -> float:
+        """The base, a candidate and a build beside them; a pruned base is loaded a second time, whole."""
+        weights, largest = self.weights, max(self.candidate_bytes)
+        building = RESIDENT_BYTES + BUILD_BYTES + COPIES * 4 * weights.embedding
+        learning = 0.0
+        if may_calibrate(self.config):  # codes of all layers, one byte a weight, or the activations of a backward pass
+            tokens = self.config.calibration.window_tokens
+            learning = max(weights.total, 1.5e3 * weights.total**0.5 * tokens**0.5)
+        loads = 1 + bool(self.base.get("prune_head"))
+        models = self.float_bytes + PROCESS_BYTES + loads * (largest + PROCESS_BYTES)
+        logits = 2 * 4 * self.config.evaluation.window_tokens * weights.vocabulary
+        return STUDY_BYTES + building + learning + models + logits
 
+    def disk_bytes(self, trials: int) -> float:
+        """Checkpoint, float graphs, learned codes and candidates in the cache; predictions of the base; the export."""
+        evaluation, sizes = self.config.evaluation, self.candidate_bytes
+        needed = self.source.weight_bytes + self._float_graphs * self.float_bytes
+        learned = _expected(len({_learned(c) for c in self.choices} - {None}), trials) * self.weights.total
+        cached = needed + learned + trials * sum(sizes) / len(sizes)
+        predictions = 2 * evaluation.windows * evaluation.window_tokens * TOP_K_BYTES
+        limit = max(limit_bytes(self.config.cache, self.source), needed)
+        return min(cached, limit) + predictions + max(sizes)
 
-def _learned(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...] | None:
-    """What tells the codes that a choice learns from text apart from others; None where it learns none."""
-    if choice.get("algorithm") != "gptq":
-        return None
-    bits = 8 if choice["precision"] == "int8" else 4
-    return (bits, choice.get("block_size"), choice.get("symmetric"), *_float_graph(choice))
+    @property
+    def _float_graphs(self) -> int:
+        return len({_float_graph(choice) for choice in (self.base, *self.choices)})
 
+    def durations(self, trials: int, rates: MachineRates) -> Durations:
+        """Seconds of the parts; a build runs beside scoring, and both slow down."""
+        config, weights, latency = self.config, self.weights, self.config.evaluation.latency
+        rate = PREFILL_SHARE * rates.flops if self.base["provider"] == "cpu" else GPU_FLOPS
+        rate /= 2 * (weights.total - weights.embedding)
+        mean, slower = sum(self.candidate_bytes) / len(self.candidate_bytes), REFERENCE_FLOPS / rates.flops
+        quality = config.evaluation.windows * config.evaluation.window_tokens / rate
+        prefills = 2 * latency.prompt_tokens / rate
+        visit = (MIN_COUNTED + 1) * (self.float_bytes + mean) / (2 * rates.read_bytes_per_s)
+        rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
+        measured = START_S + mean / rates.read_bytes_per_s + quality + max(latency.max_seconds, rounds) + TELL_S
+        builds = [slower * weights.total * BUILD_S.get(str(c.get("algorithm")), BUILD_S["rtn"]) for c in self.choices]
+        build = sum(builds) / len(builds) + mean / rates.written_bytes_per_s
+        ahead = min(build, quality) / 2
+        export = 8.0 * slower + 2 * self.float_bytes / rates.written_bytes_per_s
+        confirming = START_S + quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
+        return Durations(
+            base=self._float_graphs * export + measured + quality,
+            learning=self._learning(trials, rate, slower),
+            trial=build - ahead + measured,
+            member=confirming,
+        )
 
-def _expected(kinds: int, draws: int) -> float:
-    """How many of so many kinds are expected among so many draws."""
-    return kinds * (1 - (1 - 1 / kinds) ** draws) if kinds else 0.0
+    def _learning(self, trials: int, rate: float, slower: float) -> float:
+        """Seconds of all that is learned from text, at so many tokens of a forward pass a second."""
+        text, formats = self.config.calibration, len({_learned(choice) for choice in self.choices} - {None})
+        seconds = slower * self.weights.total * LEARN_S * _expected(formats, trials)
+        if may_calibrate(self.config):
+            seconds += HESSIAN_PASSES * text.windows * text.window_tokens / rate
+        if any(choice["precision"] == "mixed" for choice in self.choices):
+            seconds += BACKWARD_PASSES * min(MOST_WINDOWS, text.windows) * text.window_tokens / rate
+        return seconds
 
-
-def _float_graph(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...]:
-    """What tells the float graph that a choice is built from apart from others."""
-    floats = float_type(str(choice["provider"]), str(choice["precision"]))
-    return floats, choice.get("fusion_level"), choice.get("rotate")
+    def assumptions(self, rates: MachineRates) -> tuple[str, ...]:
+        """What the estimates rest on."""
+        seconds = duration_text(self.config.evaluation.latency.max_seconds)
+        limit = value_text("model_bytes", limit_bytes(self.config.cache, self.source))
+        return (
+            "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "
+            "embedding and the head by their own axes",
+            "memory: the float base and one candidate loaded, and a build beside them; pages of mapped files, which "
+            "the system drops when it needs the room, not counted",
+            f"disk: checkpoint, float graphs, what was learned and every candidate in the cache, of at most {limit}, "
+            "nothing of it built yet; the export on top",
+            f"time: {rates.text()}, as measured just now; no candidate stopped early; at least {MIN_ROUNDS} rounds or "
+            f"{seconds} of timing each; downloads not counted",
+        )
 
 
 def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: int) -> float:
@@ -241,3 +181,22 @@ def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: 
 
     body = weights.total - 2 * weights.embedding
     return stored(body, bits) + stored(weights.embedding, head_bits) + stored(weights.embedding, embedding_bits)
+
+
+def _learned(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...] | None:
+    """Key of the codes that a choice learns from text; None where it learns none."""
+    if choice.get("algorithm") != "gptq":
+        return None
+    bits = 8 if choice["precision"] == "int8" else 4
+    return (bits, choice.get("block_size"), choice.get("symmetric"), *_float_graph(choice))
+
+
+def _float_graph(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...]:
+    """Key of the float graph that a choice is built from."""
+    floats = float_type(str(choice["provider"]), str(choice["precision"]))
+    return floats, choice.get("fusion_level"), choice.get("rotate")
+
+
+def _expected(kinds: int, draws: int) -> float:
+    """Kinds that are expected among so many draws."""
+    return kinds * (1 - (1 - 1 / kinds) ** draws) if kinds else 0.0

@@ -10,7 +10,6 @@ from olivine.passes.errors import UsageError
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
-from olivine.search.workloads.graph_run import plan_lines
 from olivine.search.workloads.graph_study import base_choice, candidates_of
 
 MODEL = Path("tiny.onnx")
@@ -35,7 +34,6 @@ def test_candidates_are_distinct_recipes_without_the_base() -> None:
     )
     assert candidates_of(config) == 2
     assert candidates_of(parse_config(tiny_plain_yaml(MODEL), "x.yaml")) == 6
-    assert "candidates: 6, of which 3 are measured" in plan_lines(parse_config(tiny_plain_yaml(MODEL), "x.yaml"))
 
 
 def test_the_base_has_the_threads_of_the_candidates_and_nothing_else_of_theirs() -> None:

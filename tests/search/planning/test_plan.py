@@ -18,7 +18,7 @@ from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
-from olivine.search.planning.estimate import artifact_bytes
+from olivine.search.planning.estimate.language import artifact_bytes
 from olivine.search.planning.machine_speed import Room
 from olivine.search.planning.plan import Plan, make_plan, plan_table
 from olivine.search.planning.preflight import require_room

@@ -1,0 +1,69 @@
+"""Estimate of a study: put together from what its kind of model needs, and from the limits of its config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from olivine.passes.base import Scalar
+from olivine.passes.graphs.source import GraphSource, find_plain
+from olivine.passes.sources.source import Source, resolve
+from olivine.search.config.graph import GraphStudyConfig
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.planning.estimate.estimator import Estimator
+from olivine.search.planning.estimate.graph import GraphEstimator
+from olivine.search.planning.estimate.language import LanguageEstimator
+from olivine.search.planning.machine_speed import MachineRates
+
+StudyConfig = LanguageStudyConfig | GraphStudyConfig
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Needs of a study, roughly; bytes and seconds."""
+
+    float_bytes: float
+    smallest_bytes: float
+    largest_bytes: float
+    ram_bytes: float
+    disk_bytes: float
+    seconds: float
+
+
+def find_model(config: StudyConfig) -> Source | GraphSource:
+    """The model of a study.
+
+    Raises:
+        SourceError: when it does not exist or can't be exported, or its hub does not answer.
+    """
+    if isinstance(config, GraphStudyConfig):
+        return find_plain(config.model, config.architecture)
+    return resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+
+
+def make_estimator(
+    config: StudyConfig, source: Source | GraphSource, choices: Sequence[Mapping[str, Scalar]]
+) -> Estimator:
+    """The estimator of a study of this model, whose candidates are like these choices."""
+    if isinstance(config, GraphStudyConfig):
+        assert isinstance(source, GraphSource)
+        return GraphEstimator(config, source, choices)
+    assert isinstance(source, Source)
+    return LanguageEstimator(config, source, choices)
+
+
+def estimate(estimator: Estimator, config: StudyConfig, trials: int, rates: MachineRates) -> Estimate:
+    """Estimate a study that measures so many candidates, on a machine of this speed."""
+    stop, parts = config.stop, estimator.durations(trials, rates)
+    search = parts.learning + trials * parts.trial
+    if stop.timeout is not None:
+        search = min(search, stop.timeout)
+    seconds = parts.base + search + (min(config.confirm.members, trials) + 1) * parts.member
+    return Estimate(
+        float_bytes=estimator.float_bytes,
+        smallest_bytes=min(estimator.candidate_bytes),
+        largest_bytes=max(estimator.candidate_bytes),
+        ram_bytes=estimator.memory_bytes(),
+        disk_bytes=estimator.disk_bytes(trials),
+        seconds=seconds if stop.total is None else min(seconds, stop.total),
+    )
