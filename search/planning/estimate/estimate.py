@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from olivine.passes.base import Scalar
-from olivine.passes.graphs.source import GraphSource, find_plain
+from olivine.passes.graphs.source import GraphSource, resolve_graph
 from olivine.passes.sources.source import Source, resolve
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
@@ -37,7 +37,7 @@ def find_model(config: StudyConfig) -> Source | GraphSource:
         SourceError: when it does not exist or can't be exported, or its hub does not answer.
     """
     if isinstance(config, GraphStudyConfig):
-        return find_plain(config.model, config.architecture)
+        return resolve_graph(config.model, config.architecture)
     return resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
 
 

@@ -65,7 +65,7 @@ class GraphEstimator:
     @cached_property
     def candidate_bytes(self) -> Sequence[float]:
         """Sizes of the typical candidates."""
-        return [graph_bytes(self.size, choice) for choice in self.choices]
+        return [candidate_size(self.size, choice) for choice in self.choices]
 
     def memory_bytes(self) -> float:
         """The base, a candidate and a build beside them; histograms hold the activations of all samples."""
@@ -146,7 +146,7 @@ class GraphEstimator:
         )
 
 
-def graph_bytes(size: GraphSize, choice: Mapping[str, Scalar]) -> float:
+def candidate_size(size: GraphSize, choice: Mapping[str, Scalar]) -> float:
     """Size of the candidate that a canonical choice builds.
 
     Args:

@@ -11,7 +11,7 @@ from tiny_graph import HIDDEN, INNER, ROWS, tiny_graph
 
 from olivine.passes.errors import SourceError
 from olivine.passes.graphs.graph_size import graph_size
-from olivine.passes.graphs.source import find_plain
+from olivine.passes.graphs.source import resolve_graph
 
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _CLIP = {"projection_dim": 16}
@@ -24,13 +24,13 @@ def saved(model: transformers.PreTrainedModel, folder: Path) -> Path:
 
 def exported_weights(model: Path, to: Path) -> int:
     to.mkdir()
-    find_plain(str(model)).materialize(to)
+    resolve_graph(str(model)).materialize(to)
     graph = onnx.load(to / "model.onnx").graph
     return sum(onnx.numpy_helper.to_array(weight).size for weight in graph.initializer)
 
 
 def test_weights_of_an_onnx_file_are_told_apart_by_the_operator_that_reads_them(tmp_path: Path) -> None:
-    source = find_plain(str(tiny_graph(tmp_path / "tiny.onnx")))
+    source = resolve_graph(str(tiny_graph(tmp_path / "tiny.onnx")))
     size = graph_size(source, {"one": {"batch": 1, "sequence": 4}, "many": {"batch": 4, "sequence": 8}})
     assert (size.products, size.narrowing) == (2 * HIDDEN * INNER, HIDDEN * INNER)
     assert (size.embedding, size.other) == (ROWS * HIDDEN, INNER)
@@ -74,13 +74,13 @@ def test_weights_of_a_checkpoint_are_near_those_of_its_graph(family: str, tmp_pa
         "whisper": transformers.WhisperModel,
     }
     model = saved(classes[family](configs[family]()), tmp_path / "model")
-    size = graph_size(find_plain(str(model)), {"two": {"batch": 2, "sequence": 6}})
+    size = graph_size(resolve_graph(str(model)), {"two": {"batch": 2, "sequence": 6}})
     assert size.total == pytest.approx(exported_weights(model, tmp_path / "graph"), rel=0.1)
     assert size.positions == {"two": 2 * {"bert": 6, "vit": 16, "clip": 16, "whisper": 20}[family]}
 
 
 def test_a_file_that_is_no_graph_says_so(tmp_path: Path) -> None:
-    source = find_plain(str(tiny_graph(tmp_path / "tiny.onnx")))
+    source = resolve_graph(str(tiny_graph(tmp_path / "tiny.onnx")))
     source.path.write_bytes(b"not a graph")
     with pytest.raises(SourceError, match="is no ONNX graph"):
         graph_size(source, {})

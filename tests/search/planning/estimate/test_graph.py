@@ -14,12 +14,13 @@ from tiny_graph import tiny_graph, tiny_plain_yaml
 from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_size import graph_size
-from olivine.passes.graphs.source import find_plain
+from olivine.passes.graphs.source import resolve_graph
 from olivine.passes.pipeline import build
 from olivine.passes.store.cache import Cache
 from olivine.search.cli.main import main
-from olivine.search.config.graph import GraphStudyConfig, parse_plain
-from olivine.search.planning.estimate.graph import GraphEstimator, graph_bytes
+from olivine.search.config.graph import GraphStudyConfig
+from olivine.search.config.load import parse_config
+from olivine.search.planning.estimate.graph import GraphEstimator, candidate_size
 from olivine.search.planning.machine_speed import MachineRates, Room
 from olivine.search.planning.plan import make_plan, plan_table
 from olivine.search.planning.preflight import require_room
@@ -29,12 +30,14 @@ RATES = MachineRates(flops=150e9, read_bytes_per_s=15e9, written_bytes_per_s=8e8
 
 
 def study(model: Path | str, **changes: Any) -> GraphStudyConfig:
-    return parse_plain(tiny_plain_yaml(Path(model), **changes), "study.yaml")
+    config = parse_config(tiny_plain_yaml(Path(model), **changes), "study.yaml")
+    assert isinstance(config, GraphStudyConfig)
+    return config
 
 
 def estimator(model: Path | str, **changes: Any) -> GraphEstimator:
     config = study(model, **changes)
-    source = find_plain(config.model, config.architecture)
+    source = resolve_graph(config.model, config.architecture)
     return GraphEstimator(config, source, sample_choices(config.search_space(), 200))
 
 
@@ -59,12 +62,12 @@ CHOICES: list[dict[str, Any]] = [
 def test_sizes_of_the_demo_models_are_near_those_that_are_built(name: str, sizes: dict[str, int]) -> None:
     from olivine.passes.store.cache import cache_root
 
-    source = find_plain(f"demo:{name}")
+    source = resolve_graph(f"demo:{name}")
     size = graph_size(source, {})
     for choice in CHOICES:
         built = build(source, GRAPH.compose(choice), Cache(cache_root()), sizes=sizes).artifact
         graph = built.path / "model.onnx"
-        assert graph_bytes(size, GRAPH.canonical(choice)) == pytest.approx(graph.stat().st_size, rel=0.1), choice
+        assert candidate_size(size, GRAPH.canonical(choice)) == pytest.approx(graph.stat().st_size, rel=0.1), choice
 
 
 def test_a_plan_counts_candidates_and_estimates_memory_disk_and_time(model: Path) -> None:
