@@ -149,8 +149,8 @@ class ConfigPass(Pass):
     """Edits genai_config.json."""
 
     @abstractmethod
-    def edit(self, config: dict[str, Any]) -> None:
-        """Change the parsed genai_config.json in place."""
+    def edited(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The parsed genai_config.json as this pass wants it; ``config`` stays as it is."""
 
 
 class WiringPass(Pass):

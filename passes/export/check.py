@@ -26,11 +26,15 @@ DTYPES = {
 }
 
 
-def check_model(folder: Path) -> None:
+def check_model(folder: Path, packed_bytes: int = PACKED_BYTES) -> None:
     """Run a few tokens through a plain ONNX Runtime session on the CPU, without optimizations.
 
     The CPU has no kernels for bfloat16: of such a graph, the check is that ONNX Runtime reads it and finds all types
     to fit. Whether its logits are finite shows when it is scored.
+
+    Args:
+        folder: of the model.
+        packed_bytes: weights up to this are packed for the kernels first.
 
     Raises:
         BuildFailed: when the graph does not load, does not run, or gives logits that are not finite.
@@ -40,7 +44,7 @@ def check_model(folder: Path) -> None:
     decoder = json.loads((folder / GENAI_CONFIG).read_text())["model"]["decoder"]
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if _weight_bytes(folder / decoder["filename"]) > PACKED_BYTES:
+    if _weight_bytes(folder / decoder["filename"]) > packed_bytes:
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = ort.InferenceSession(str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"])

@@ -99,25 +99,33 @@ def hessians_key(artifact_key: str, calibration: str) -> str:
     return digest(["hessians", VERSION, artifact_key, calibration, {name: version(name) for name in _LIBRARIES}])
 
 
-def capture_hessians(artifact: ModelArtifact, calibration: str, cache: Cache) -> Hessians:
+def capture_hessians(
+    artifact: ModelArtifact, calibration: str, cache: Cache, group_bytes: int = GROUP_BYTES
+) -> Hessians:
     """Run calibration text through a float graph, or take the Hessians from the cache.
 
     Args:
         artifact: the float graph.
         calibration: key of the windows, as :func:`store_tokens` gives it.
         cache: where windows and Hessians are kept.
+        group_bytes: size of the Hessians that are measured in one run.
 
     Raises:
         PassRefused: when neither the Hessians nor the windows are in the cache.
         BuildFailed: when the graph does not run, or an activation is not finite.
     """
     key = hessians_key(artifact.key, calibration)
-    found = cache.get(key) or cache.put(key, lambda to: _capture(artifact, load_tokens(cache, calibration), to))
-    index = json.loads((found.path / _INDEX).read_text())
-    return Hessians(found.path, key, index["files"])
+
+    def write(to: Path) -> frozenset[str]:
+        _capture(artifact, load_tokens(cache, calibration), to, group_bytes)
+        return frozenset({"hessians"})
+
+    entry = cache.get(key) or cache.put(key, write)
+    index = json.loads((entry.path / _INDEX).read_text())
+    return Hessians(entry.path, key, index["files"])
 
 
-def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset[str]:
+def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path, group_bytes: int) -> None:
     import onnx
 
     graph = artifact.onnx_path()
@@ -129,9 +137,9 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset
     with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:
         for weights in artifact.path.glob(f"{graph.name}.*"):
             link_or_copy(weights, Path(scratch) / weights.name)
-        for group in _groups(sizes):
+        for group in _groups(sizes, group_bytes):
             cut = Path(scratch) / graph.name
-            onnx.save(_ending_at(onnx.load(graph, load_external_data=False), {n: types[n] for n in group}), cut)
+            onnx.save(_ending_at(graph, {name: types[name] for name in group}), cut)
             for name, (total, ranges) in _run(cut, group, tokens, head_size).items():
                 if not np.isfinite(total).all():
                     raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
@@ -139,20 +147,19 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> frozenset
                 np.save(to / files[name], total)
                 np.save(to / _ranges_file(files[name]), ranges)
     (to / _INDEX).write_text(json.dumps({"files": files}, indent=1))
-    return frozenset({"hessians"})
 
 
 def _ranges_file(file: str) -> str:
     return file.replace(".npy", ".ranges.npy")
 
 
-def _groups(sizes: dict[str, int]) -> Iterator[list[str]]:
-    """Activations in graph order, as many at a time as ``GROUP_BYTES`` of Hessians allow."""
+def _groups(sizes: Mapping[str, int], group_bytes: int) -> Iterator[list[str]]:
+    """Activations in graph order, as many at a time as have Hessians of ``group_bytes`` together."""
     group: list[str] = []
     held = 0
     for name, size in sizes.items():
         need = size * size * np.dtype(np.float32).itemsize
-        if group and held + need > GROUP_BYTES:
+        if group and held + need > group_bytes:
             yield group
             group, held = [], 0
         group.append(name)
@@ -188,10 +195,12 @@ def _run(
     return {name: (total, np.stack(ranges[name], axis=1)) for name, total in sums.items()}
 
 
-def _ending_at(model: onnx.ModelProto, activations: Mapping[str, int]) -> onnx.ModelProto:
+def _ending_at(graph: Path, activations: Mapping[str, int]) -> onnx.ModelProto:
     """The part of a graph that computes ``activations`` (name -> ONNX element type), which become its outputs."""
+    import onnx
     from onnx import helper
 
+    model = onnx.load(graph, load_external_data=False)
     needed = set(activations)
     kept = []
     for node in reversed(model.graph.node):  # ONNX wants nodes in topological order

@@ -107,6 +107,30 @@ def capture_gradients(
         return OutputGradients({path: powers[path] for path in powers.files})
 
 
+class _PowerSums:
+    """Sums of the squared gradients of layers' outputs, float32 [N] each.
+
+    Attributes:
+        totals: path of a layer -> its sum so far.
+    """
+
+    def __init__(self) -> None:
+        self.totals: dict[str, torch.Tensor] = {}
+
+    def add(self, path: str, powers: torch.Tensor) -> None:
+        """Add to a layer's sum."""
+        self.totals[path] = powers if path not in self.totals else self.totals[path] + powers
+
+    def hook(self, path: str) -> Callable[[Any, Sequence[Any], Sequence[torch.Tensor]], None]:
+        """A backward hook that adds the gradients of a layer's outputs."""
+
+        def add_gradients(module: Any, of_inputs: Sequence[Any], of_outputs: Sequence[torch.Tensor]) -> None:
+            gradient = of_outputs[0].reshape(-1, of_outputs[0].shape[-1])
+            self.add(path, gradient.square().sum(0))
+
+        return add_gradients
+
+
 def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     import torch
     from torch.utils.checkpoint import checkpoint as checkpoint_activations
@@ -120,10 +144,10 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     model.eval().requires_grad_(False)
     model.config.use_cache = False
     model.get_input_embeddings().register_forward_hook(lambda module, given, found: found.requires_grad_())
-    sums: dict[str, torch.Tensor] = {}
+    sums = _PowerSums()
     for name, module in model.named_modules():
-        if (found := _MODULE.search(name)) and isinstance(module, torch.nn.Linear):
-            module.register_full_backward_hook(_adder(sums, f"layers.{found[1]}/{found[2]}"))
+        if (layer := _MODULE.search(name)) and isinstance(module, torch.nn.Linear):
+            module.register_full_backward_hook(sums.hook(f"layers.{layer[1]}/{layer[2]}"))
         if _BLOCK.search(name):
             module.forward = partial(checkpoint_activations, module.forward, use_reentrant=False)
     generator = torch.Generator().manual_seed(0)
@@ -132,7 +156,7 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
         pieces_of = torch.split(hidden.detach()[0], HEAD_TOKENS)
         parts = [_through_head(piece, head, sums, generator) for piece in pieces_of]
         torch.autograd.backward(hidden, torch.cat(parts)[None])
-    return {path: (total / tokens.size).numpy() for path, total in sums.items()}
+    return {path: (total / tokens.size).numpy() for path, total in sums.totals.items()}
 
 
 def _before_head(model: Any, window: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
@@ -163,7 +187,7 @@ def _before_head(model: Any, window: torch.Tensor) -> tuple[torch.Tensor, Callab
 def _through_head(
     read: torch.Tensor,
     head: Callable[[torch.Tensor], torch.Tensor],
-    sums: dict[str, torch.Tensor],
+    sums: _PowerSums,
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Gradient of the loss of tokens that are drawn from a model's own prediction, by what its head reads."""
@@ -173,7 +197,7 @@ def _through_head(
     logits = head(read).float()
     probabilities = logits.detach().softmax(-1)
     drawn = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-    _add(sums, HEAD, (probabilities * (1 - probabilities)).sum(0))  # exact: it needs no draw
+    sums.add(HEAD, (probabilities * (1 - probabilities)).sum(0))  # exact: it needs no draw
     torch.autograd.backward(torch.nn.functional.cross_entropy(logits, drawn, reduction="sum"))
     assert read.grad is not None
     return read.grad
@@ -183,15 +207,3 @@ def give_back() -> None:
     """Return memory that was freed to the system, where the C library can (glibc's malloc_trim(3))."""
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
-
-
-def _adder(sums: dict[str, torch.Tensor], path: str) -> Callable[[Any, Sequence[Any], Sequence[torch.Tensor]], None]:
-    def hook(module: Any, of_inputs: Sequence[Any], of_outputs: Sequence[torch.Tensor]) -> None:
-        gradient = of_outputs[0].reshape(-1, of_outputs[0].shape[-1])
-        _add(sums, path, gradient.square().sum(0))
-
-    return hook
-
-
-def _add(sums: dict[str, torch.Tensor], path: str, values: torch.Tensor) -> None:
-    sums[path] = values if path not in sums else sums[path] + values

@@ -1,4 +1,4 @@
-"""What a file is, whatever it is called: SHA-256 of all its bytes, remembered while the file does not change.
+"""Identity of a file, whatever it is called: SHA-256 of all its bytes, remembered while the file does not change.
 
 Samples of a file would miss a change to one layer, so every byte counts. Reading 16 GB at each start would be
 slow, so the hash of a large file is kept below ``cache_root()/sha256`` under path, inode, size and time of
@@ -21,19 +21,19 @@ _SMALL_BYTES = 4_000_000
 _SETTLED_S = 2.0
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, as hex; from memory where the file has not changed since."""
+def content_sha256(path: Path, small_bytes: int = _SMALL_BYTES) -> str:
+    """SHA-256 of the file's bytes, as hex; from memory where a file larger than ``small_bytes`` has not changed."""
     before = path.stat()
-    if before.st_size <= _SMALL_BYTES:
+    if before.st_size <= small_bytes:
         return sha256_file(path)
     memory = cache_root() / "sha256" / digest([str(path.resolve()), *_state(before)])
     if memory.exists():
         return memory.read_text()
-    found = sha256_file(path)
+    sha256 = sha256_file(path)
     settled = time.time() - before.st_mtime > _SETTLED_S
     if settled and _state(path.stat()) == _state(before):
-        write_atomic(memory, found)
-    return found
+        write_atomic(memory, sha256)
+    return sha256
 
 
 def files_digest(files: Iterable[Path]) -> str:

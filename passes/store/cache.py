@@ -50,12 +50,14 @@ class Cache:
         max_bytes: when it is larger, entries that no process has pinned are dropped before the next one is built.
         remote: builds that machines without a common folder leave for each other.
         pins: entries that are handed out stay pinned until this is closed, or the process ends.
+        in_use_s: an entry used within this many seconds stays.
     """
 
     root: Path
     max_bytes: int = DEFAULT_MAX_BYTES
     remote: SharedBuilds | None = None
     pins: ExitStack | None = field(default=None, compare=False, repr=False)
+    in_use_s: float = IN_USE_S
 
     def model_path(self, key: str) -> Path:
         """Where the model of the entry under ``key`` is, or would be."""
@@ -134,7 +136,7 @@ class Cache:
             for _, used, size, folder in sorted(entries):
                 if total <= self.max_bytes:
                     break
-                if now - used >= IN_USE_S and not self._pinned(folder.name):
+                if now - used >= self.in_use_s and not self._pinned(folder.name):
                     self._discard(folder.name)
                     total -= size
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -69,19 +71,21 @@ class CudaOptions(ConfigPass):
         found = cls(bool(choice.get("graph_capture", False)), str(choice.get("weight_kernels", "default")))
         return None if found == cls() else found
 
-    def edit(self, config: dict[str, Any]) -> None:
-        """Write the options into the decoder's session, as the model builder's own switches would.
+    def edited(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The config with these options in the decoder's session, as the model builder's own switches would have it.
 
         Raises:
             PassRefused: when the model names no CUDA provider whose graphs could be captured.
         """
-        options = config["model"]["decoder"].setdefault("session_options", {})
+        changed: dict[str, Any] = deepcopy(dict(config))
+        options = changed["model"]["decoder"].setdefault("session_options", {})
         if self.graph_capture:
             self._cuda_entry(options.get("provider_options") or [])["enable_cuda_graph"] = "1"
         if self.weight_kernels == "fpa_intb":
             options["ep.cuda.fpa_intb_gemm"] = "1"
             # A bias folded into MatMulNBits would send the layer back to the default kernels.
             options["optimization.disable_specified_optimizers"] = "MatMulNBitsFusion"
+        return changed
 
     def _cuda_entry(self, providers: list[dict[str, dict[str, str]]]) -> dict[str, str]:
         for entry in providers:

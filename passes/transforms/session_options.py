@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,9 +70,10 @@ class SessionOptions(ConfigPass):
             optimization_level=str(choice["optimization_level"]),
         )
 
-    def edit(self, config: dict[str, Any]) -> None:
-        """Write the options into the decoder's session."""
-        options = config["model"]["decoder"].setdefault("session_options", {})
+    def edited(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The config with these options in the decoder's session."""
+        changed: dict[str, Any] = deepcopy(dict(config))
+        options = changed["model"]["decoder"].setdefault("session_options", {})
         if self.threads:
             options["intra_op_num_threads"] = self.threads
         if self.spinning:
@@ -78,3 +81,4 @@ class SessionOptions(ConfigPass):
         else:
             options["session.intra_op.allow_spinning"] = "0"
         options["graph_optimization_level"] = OPTIMIZATION_LEVELS[self.optimization_level]
+        return changed

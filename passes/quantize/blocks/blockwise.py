@@ -31,7 +31,14 @@ K_QUANT_OFFSETS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)
 Quantizer = Callable[["torch.Tensor", int], "tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]"]
 
 
-def quantize_blocks(weight: np.ndarray, bits: int, block_size: int, algorithm: str, symmetric: bool) -> BlockCodes:
+def quantize_blocks(
+    weight: np.ndarray,
+    bits: int,
+    block_size: int,
+    algorithm: str,
+    symmetric: bool,
+    chunk_weights: int = CHUNK_WEIGHTS,
+) -> BlockCodes:
     """Quantize a weight in blocks along its input features.
 
     Args:
@@ -40,6 +47,7 @@ def quantize_blocks(weight: np.ndarray, bits: int, block_size: int, algorithm: s
         block_size: weights that share a scale.
         algorithm: ``rtn`` or ``k_quant``.
         symmetric: whether the zero point is fixed in the middle; k_quant always chooses it.
+        chunk_weights: about how many are quantized at a time.
 
     Returns:
         The codes; their error is ``weight - codes.dequantize()``.
@@ -60,7 +68,7 @@ def quantize_blocks(weight: np.ndarray, bits: int, block_size: int, algorithm: s
     scales = torch.empty((n, blocks), dtype=torch.float32)
     zeros = None if quantize is rtn_symmetric else torch.empty((n, blocks), dtype=torch.uint8)
     width = min(n, 4096)
-    depth = max(1, CHUNK_WEIGHTS // (width * block_size))
+    depth = max(1, chunk_weights // (width * block_size))
 
     def run(chunk: tuple[int, int]) -> None:
         columns, block = slice(chunk[0], chunk[0] + width), slice(chunk[1], chunk[1] + depth)

@@ -37,13 +37,10 @@ def poison(folder: Path, value: float) -> None:
 
 @pytest.mark.parametrize("packed_bytes", [0, PACKED_BYTES])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_logits_that_are_not_finite_are_refused(
-    folder: Path, value: float, packed_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("olivine.passes.export.check.PACKED_BYTES", packed_bytes)
+def test_logits_that_are_not_finite_are_refused(folder: Path, value: float, packed_bytes: int) -> None:
     poison(folder, value)
     with pytest.raises(BuildFailed, match="logits that are not finite"):
-        check_model(folder)
+        check_model(folder, packed_bytes)
 
 
 def test_a_poisoned_copy_of_finite_weights_passes(folder: Path) -> None:

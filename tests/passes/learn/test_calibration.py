@@ -13,7 +13,6 @@ from onnx import helper
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import PassRefused
 from olivine.passes.export.check import prompt
-from olivine.passes.learn import calibration
 from olivine.passes.learn.calibration import Hessians, capture_hessians, load_tokens, store_tokens
 from olivine.passes.quantize.smoothing import step_power
 from olivine.passes.store.cache import Cache
@@ -69,10 +68,9 @@ def activations(folder: Path, scratch: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("group_bytes", [10**9, 1], ids=["one group", "a group each"])
 def test_hessians_are_the_second_moments_of_what_layers_read(
-    artifact: ModelArtifact, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_bytes: int
+    artifact: ModelArtifact, cache: Cache, tmp_path: Path, group_bytes: int
 ) -> None:
-    monkeypatch.setattr(calibration, "GROUP_BYTES", group_bytes)
-    found = capture_hessians(artifact, store_tokens(cache, TOKENS), cache)
+    found = capture_hessians(artifact, store_tokens(cache, TOKENS), cache, group_bytes)
     expected = activations(artifact.path, tmp_path)
     assert set(found.files) == set(expected)
     assert len(expected) == 2 * 4 + 1  # qkv, o, gate and up, down; the head

@@ -18,9 +18,9 @@ BLOCKS_OF_32 = {"provider": "cuda", "precision": "int4", "block_size": 32}
 
 
 def edited(one: CudaOptions) -> dict[str, Any]:
-    config = copy.deepcopy(CONFIG)
-    one.edit(config)
-    options: dict[str, Any] = config["model"]["decoder"]["session_options"]
+    before = copy.deepcopy(CONFIG)
+    options: dict[str, Any] = one.edited(CONFIG)["model"]["decoder"]["session_options"]
+    assert before == CONFIG
     return options
 
 
@@ -39,12 +39,12 @@ def test_graph_capture_of_a_model_without_cuda_is_refused() -> None:
     decoders: list[dict[str, Any]] = [{"session_options": {"provider_options": []}}, {"session_options": {}}, {}]
     for decoder in decoders:
         with pytest.raises(PassRefused, match="names no CUDA provider"):
-            CudaOptions(graph_capture=True).edit({"model": {"decoder": decoder}})
+            CudaOptions(graph_capture=True).edited({"model": {"decoder": decoder}})
 
 
 def test_a_config_without_session_options_gets_them() -> None:
     config: dict[str, Any] = {"model": {"decoder": {}}}
-    CudaOptions(weight_kernels="fpa_intb").edit(config)
+    config = CudaOptions(weight_kernels="fpa_intb").edited(config)
     assert config["model"]["decoder"]["session_options"]["ep.cuda.fpa_intb_gemm"] == "1"
 
 

@@ -19,9 +19,9 @@ CONFIG: dict[str, Any] = {
 
 
 def edited(one: SessionOptions) -> dict[str, Any]:
-    config = copy.deepcopy(CONFIG)
-    one.edit(config)
-    options: dict[str, Any] = config["model"]["decoder"]["session_options"]
+    before = copy.deepcopy(CONFIG)
+    options: dict[str, Any] = one.edited(CONFIG)["model"]["decoder"]["session_options"]
+    assert before == CONFIG
     return options
 
 
@@ -41,30 +41,26 @@ def test_zero_threads_and_spinning_leave_the_defaults() -> None:
 def test_spinning_is_on_where_the_source_had_switched_it_off() -> None:
     config = copy.deepcopy(CONFIG)
     config["model"]["decoder"]["session_options"]["session.intra_op.allow_spinning"] = "0"
-    SessionOptions(spinning=True).edit(config)
+    config = SessionOptions(spinning=True).edited(config)
     assert "session.intra_op.allow_spinning" not in config["model"]["decoder"]["session_options"]
 
 
 def test_a_config_without_session_options_gets_them() -> None:
     config: dict[str, Any] = {"model": {"decoder": {"filename": "model.onnx"}}}
-    SessionOptions(threads=2).edit(config)
+    config = SessionOptions(threads=2).edited(config)
     assert config["model"]["decoder"]["session_options"]["intra_op_num_threads"] == 2
 
 
 def test_nothing_else_in_the_config_changes() -> None:
-    config = copy.deepcopy(CONFIG)
-    SessionOptions(threads=2).edit(config)
+    config = SessionOptions(threads=2).edited(CONFIG)
     del config["model"]["decoder"]["session_options"]["intra_op_num_threads"]
     del config["model"]["decoder"]["session_options"]["graph_optimization_level"]
     assert config == CONFIG
 
 
 def test_editing_twice_is_editing_once() -> None:
-    config = copy.deepcopy(CONFIG)
-    SessionOptions(threads=2, spinning=False).edit(config)
-    once = copy.deepcopy(config)
-    SessionOptions(threads=2, spinning=False).edit(config)
-    assert config == once
+    once = SessionOptions(threads=2, spinning=False).edited(CONFIG)
+    assert SessionOptions(threads=2, spinning=False).edited(once) == once
 
 
 @pytest.mark.parametrize("level", OPTIMIZATION_LEVELS)

@@ -166,11 +166,10 @@ def test_one_column_is_what_it_is_among_others(algorithm: str, symmetric: bool) 
 
 
 @pytest.mark.parametrize(("algorithm", "symmetric"), FORMATS)
-def test_chunks_do_not_show_in_the_result(algorithm: str, symmetric: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_show_in_the_result(algorithm: str, symmetric: bool) -> None:
     weight = np.random.default_rng(3).normal(size=(256, 9)).astype(np.float32)
     whole = quantize_blocks(weight, 4, 16, algorithm, symmetric)
-    monkeypatch.setattr("olivine.passes.quantize.blocks.blockwise.CHUNK_WEIGHTS", 300)
-    chunked = quantize_blocks(weight, 4, 16, algorithm, symmetric)
+    chunked = quantize_blocks(weight, 4, 16, algorithm, symmetric, chunk_weights=300)
     assert np.array_equal(whole.packed().codes, chunked.packed().codes)
     assert np.array_equal(whole.scales, chunked.scales)
 
