@@ -1,0 +1,98 @@
+"""Warnings: each sentence tells what is doubtful about the selected candidate, and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from olivine.evaluators.latency.warnings import oversubscribed
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import HEADLINES, METRICS, TASK_METRICS
+from olivine.passes.cpu import available_cores
+from olivine.search.config.constraints import Constraint
+from olivine.search.records import Metrics, TrialRecord
+from olivine.search.selection.dominance import SURE
+
+
+def near_ties(
+    metric: str,
+    chosen: tuple[TrialRecord, Metrics],
+    eligible: Sequence[tuple[TrialRecord, Metrics]],
+    objectives: Sequence[str],
+) -> Iterator[str]:
+    """Warn of members that are not surely worse in the metric that decided, and surely better in another objective."""
+    record, metrics = chosen
+    for other, theirs in eligible:
+        better = [name for name in objectives if name != metric and _surely_better(name, theirs, metrics)]
+        if other.number != record.number and better and not _surely_better(metric, metrics, theirs):
+            gains = " and ".join(f"{n} {theirs[n].value:.4g} instead of {metrics[n].value:.4g}" for n in better)
+            yield (
+                f"The gap that decided is within the noise: trial {other.number} has {metric} "
+                f"{estimate_text(theirs[metric])}, and surely better {gains}. Raise confirm.max_seconds to decide it, "
+                f"or take that one: olivine export STUDY_DIR --trial {other.number} --to DIR."
+            )
+
+
+def _surely_better(metric: str, ours: Metrics, theirs: Metrics) -> bool:
+    """True where two 95 % intervals leave no doubt; they overlap where there is any."""
+    if METRICS[metric].direction == "minimize":
+        return ours[metric].high < theirs[metric].low
+    return ours[metric].low > theirs[metric].high
+
+
+def may_be_beaten(probability: float) -> Iterator[str]:
+    """Warn of a choice that rests on a difference smaller than its interval."""
+    if probability > 1 - SURE:
+        yield (
+            f"Another confirmed member beats it in every objective with a probability of {probability:.0%}: the gap is "
+            "smaller than the intervals. Raise confirm.race or confirm.max_seconds to decide it."
+        )
+
+
+def not_faster(metrics: Metrics) -> Iterator[str]:
+    """Warn of each speedup that is below 1, or that may be."""
+    for metric in HEADLINES:
+        of, speedup = METRICS[metric].ratio_of, metrics.get(metric)
+        if METRICS[metric].family != "latency" or speedup is None or speedup.low >= 1:
+            continue
+        words = f"its {METRICS[metric].title} is {estimate_text(speedup)}"
+        if speedup.high < 1:
+            yield (
+                f"It is slower than the float base: {words}. If that matters, add '{metric} >= 1' to the constraints "
+                f"or make {of} an objective."
+            )
+        else:
+            yield (
+                f"No difference to the float base was found: {words}. Raise evaluation.latency.max_seconds to decide "
+                "it."
+            )
+
+
+def may_break(metrics: Metrics, constraints: Iterable[Constraint]) -> Iterator[str]:
+    """Warn of each constraint that the estimate keeps, but not its whole interval."""
+    for constraint in constraints:
+        measurement = metrics.get(constraint.metric)
+        if measurement is None or constraint.holds(
+            measurement.high if constraint.relation == "<=" else measurement.low
+        ):
+            continue
+        cure = "evaluation.windows (or latency.max_seconds)"
+        if constraint.metric in TASK_METRICS:
+            cure = "evaluation.task.limit (or give more rows)"
+        yield (
+            f"{constraint} holds for the estimate, but not over its whole interval ({estimate_text(measurement)}). "
+            f"Raise {cure} to be sure."
+        )
+
+
+def doubtful_timing(record: TrialRecord, metrics: Metrics) -> Iterator[str]:
+    """Repeat the warnings of its latency measurement, and warn of threads that have no core."""
+    timed = next((metrics[name] for name in HEADLINES if name in metrics and METRICS[name].family == "latency"), None)
+    yield from timed.protocol.get("cautions", ()) if timed is not None else ()
+    threads = record.recipe.threads
+    if threads and record.provider == "cpu" and (warning := oversubscribed(threads, available_cores())):
+        yield warning
+
+
+def estimate_text(measurement: Measurement) -> str:
+    """A value with its interval, unrounded by any unit: ``1.041, 95 % interval 1.02 to 1.06``."""
+    return f"{measurement.value:.4g}, 95 % interval {measurement.low:.4g} to {measurement.high:.4g}"
