@@ -22,9 +22,10 @@ from olivine.search.report.formatting import (
     varying,
 )
 from olivine.search.report.importance import importances
-from olivine.search.report.plots.front_svg import front_picture, front_svg
+from olivine.search.report.plots.colors import css_variables
+from olivine.search.report.plots.front import draw_front, plot_pairs
+from olivine.search.report.plots.front_svg import front_picture, front_svg, legend
 from olivine.search.report.plots.history_svg import history_svg
-from olivine.search.report.plots.points import plot_pairs
 from olivine.search.report.plots.svg_axes import PLOT_STYLE
 from olivine.search.report.section_pruning import ladder
 from olivine.search.report.section_tasks import tasks
@@ -74,22 +75,24 @@ def render(study: StudyDir) -> str:
         title=title, heading=heading, duration=duration_text, scalar=scalar_text, interval=interval_text
     )
     view = read_view(study)
-    pairs = plot_pairs(view.objectives)
+    drawings = [draw_front(view, x, y) for x, y in plot_pairs(view.objectives)]
     history = hypervolume_history([r for r in view.records if r.number > 0], view.objectives)
     numbers = [record.number for record in view.records if record.number > 0]
     return environment.get_template(TEMPLATE).render(
         view=view,
+        colors=Markup(css_variables()),
         plot_style=Markup(PLOT_STYLE),
         summary=summary(view),
         tiles=tiles(view),
         plots=[
             {
-                "wide": Markup(front_svg(view, x, y)),
-                "narrow": Markup(front_svg(view, x, y, width=400, height=420)),
+                "wide": Markup(front_svg(drawing)),
+                "narrow": Markup(front_svg(drawing, width=400, height=420)),
             }
-            for x, y in pairs
+            for drawing in drawings
         ],
-        unplotted=sum(x not in r.metrics or y not in r.metrics for r in view.records for x, y in pairs[:1]),
+        legend=[(Markup(symbol), words) for symbol, words in legend(drawings[0])],
+        unplotted=len(view.records) - len(drawings[0].points),
         misses=_misses(view),
         table=_table(view),
         importances=importances(study, view.objectives),

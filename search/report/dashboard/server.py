@@ -10,8 +10,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from olivine.passes.errors import UsageError
 from olivine.search.report.dashboard.artifacts import artifact_store, attach, trial_files
 from olivine.search.report.dashboard.notes import study_note, trial_note
+from olivine.search.report.plots.front import draw_front, plot_pairs
 from olivine.search.report.plots.front_plotly import front_figure
-from olivine.search.report.plots.points import plot_pairs
 from olivine.search.report.study_view import read_view
 from olivine.search.study_dir import StudyDir
 
@@ -35,7 +35,7 @@ def publish(study: optuna.Study, study_dir: StudyDir) -> None:
     figures = get_plotly_graph_objects(present)
     view = read_view(study_dir)
     for x, y in plot_pairs(view.objectives):
-        figure, name = front_figure(view, x, y), f"front-{x}-{y}"
+        figure, name = front_figure(draw_front(view, x, y), view.name), f"front-{x}-{y}"
         if figures.get(name) != figure.to_json():
             save_plotly_graph_object(study, figure, graph_object_id=name)
     _save_note(study, present, None, study_note(view))

@@ -1,76 +1,99 @@
-"""The front as a plotly figure for the dashboard, whose own Pareto plot ignores feasibility and intervals."""
+"""The drawing of the front as a plotly figure for the dashboard, whose own Pareto plot ignores limits and intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from olivine.evaluators.metric import METRICS
 from olivine.search.report.formatting import title
-from olivine.search.report.plots.points import PlotPoint, marks
-from olivine.search.report.study_view import StudyView
+from olivine.search.report.plots.colors import LIGHT
+from olivine.search.report.plots.front import KINDS, UNIFORM_LEGEND, FrontDrawing, PlotPoint, Vertex
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_STYLES: dict[str, dict[str, Any]] = {
-    "feasible": {"name": "other trials", "color": "#8b9182", "symbol": "circle", "size": 7},
-    "infeasible": {"name": "breaks a constraint", "color": "#8b9182", "symbol": "circle-open", "size": 8},
-    "failed": {"name": "failed", "color": "#8b9182", "symbol": "x-thin-open", "size": 8},
-    "base": {"name": "float base", "color": "#33372b", "symbol": "square", "size": 10},
-    "front": {"name": "front", "color": "#55752f", "symbol": "circle", "size": 10},
-    "selected": {"name": "selected", "color": "#55752f", "symbol": "star", "size": 17},
-}
+#: Shape of a kind of trial -> plotly's symbol.
+_SYMBOLS = {"disc": "circle", "ring": "circle-open", "square": "square", "target": "star"}
 
 
-def front_figure(view: StudyView, x: str, y: str) -> go.Figure:
-    """Two metrics of every trial that has both, with error bars, a trace per kind of trial.
+def front_figure(drawing: FrontDrawing, study: str) -> go.Figure:
+    """The drawing with a trace for each kind of trial.
 
     Args:
-        view: the study.
-        x: metric to the right.
-        y: metric upwards.
+        drawing: the front.
+        study: name of the study.
     """
     import plotly.graph_objects as go
 
-    found = marks(view, x, y)
     figure = go.Figure()
-    for kind, style in _STYLES.items():
-        chosen = sorted((mark for mark in found if mark.kind == kind), key=lambda mark: mark.x[0])
-        if chosen:
-            figure.add_trace(go.Scatter(**_trace(chosen, style)))
+    if drawing.uniform_stairs:
+        figure.add_trace(go.Scatter(**_line(drawing.uniform_stairs, UNIFORM_LEGEND, LIGHT["muted"], "dot")))
+    if drawing.stairs:
+        figure.add_trace(go.Scatter(**_line(drawing.stairs, "line of the front", LIGHT["accent"], "solid")))
+    for kind in KINDS:
+        points = sorted((point for point in drawing.points if point.kind == kind), key=lambda point: point.x[0])
+        if points:
+            figure.add_trace(go.Scatter(**_trace(points, kind)))
+    if drawing.bound is not None:
+        words = f"{drawing.bound.metric} {drawing.bound.relation} {drawing.bound.bound:g}"
+        line = {"dash": "dash", "width": 1, "color": LIGHT["muted"]}
+        figure.add_hline(
+            y=drawing.bound.bound, line=line, annotation_text=escape(words), annotation_position="top left"
+        )
     figure.update_layout(
-        title={"text": f"olivine: feasible front of {escape(view.name)}"},
+        title={"text": f"olivine: feasible front of {escape(study)}"},
         template="plotly_white",
-        xaxis={"title": {"text": _axis(x)}},
-        yaxis={"title": {"text": _axis(y)}},
+        xaxis={"title": {"text": _axis(drawing.x)}},
+        yaxis={"title": {"text": _axis(drawing.y)}},
         legend={"orientation": "h", "y": -0.2},
         hovermode="closest",
     )
     return figure
 
 
-def _trace(chosen: list[PlotPoint], style: dict[str, Any]) -> dict[str, Any]:
+def _line(vertices: Sequence[Vertex], name: str, color: str, dash: str) -> dict[str, Any]:
     return {
-        "x": [mark.x[0] for mark in chosen],
-        "y": [mark.y[0] for mark in chosen],
-        "error_x": _error([mark.x for mark in chosen], style["color"]),
-        "error_y": _error([mark.y for mark in chosen], style["color"]),
-        # plotly reads a little HTML in texts.
-        "hovertext": [escape(mark.tooltip).replace("\n", "<br>") for mark in chosen],
-        "hoverinfo": "text",
-        "mode": "markers",
-        "name": style["name"],
-        "marker": {"color": style["color"], "symbol": style["symbol"], "size": style["size"]},
+        "x": [x for x, _ in vertices],
+        "y": [y for _, y in vertices],
+        "mode": "lines",
+        "line": {"color": color, "width": 1.5, "dash": dash},
+        "hoverinfo": "skip",
+        "name": name,
     }
 
 
-def _error(triples: list[tuple[float, float, float]], color: str) -> dict[str, Any]:
+def _trace(points: Sequence[PlotPoint], name: str) -> dict[str, Any]:
+    kind = KINDS[name]
+    color, outline = LIGHT[kind.tone], LIGHT["muted"]
+    return {
+        "x": [point.x[0] for point in points],
+        "y": [point.y[0] for point in points],
+        "error_x": _error([point.x for point in points], color),
+        "error_y": _error([point.y for point in points], color),
+        # plotly reads a little HTML in texts.
+        "hovertext": [escape(point.tooltip).replace("\n", "<br>") for point in points],
+        "hoverinfo": "text",
+        "mode": "markers+text" if kind.labelled else "markers",
+        "text": [escape(point.label) for point in points],
+        "textposition": "top right",
+        "name": kind.legend,
+        "marker": {
+            "color": color,
+            "symbol": _SYMBOLS[kind.shape],
+            "size": 17 if kind.shape == "target" else 2 * kind.radius,
+            "line": {"color": outline, "width": [1.5 * (point.uniform or kind.shape == "ring") for point in points]},
+        },
+    }
+
+
+def _error(ends: Sequence[tuple[float, float, float]], color: str) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": [high - value for value, _, high in triples],
-        "arrayminus": [value - low for value, low, _ in triples],
+        "array": [high - value for value, _, high in ends],
+        "arrayminus": [value - low for value, low, _ in ends],
         "thickness": 1,
         "width": 0,
         "color": color,

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from html import escape
 
 from olivine.evaluators.metric import METRICS
+from olivine.search.report.plots.colors import css_variables
 
-#: What a picture outside of the report needs: the report's page brings the same names itself.
-STANDALONE_STYLE = """
-:root{--card:#fff;--ink:#1d211a;--muted:#5f665a;--line:#e3e2da;--accent:#55752f;--faint:#b9bdb0}
-@media(prefers-color-scheme:dark){:root{--card:#171912;--ink:#e9ebe2;--muted:#a5ab99;--line:#33372b;--accent:#a9c774;
---faint:#5d6352}}
-"""
 PLOT_STYLE = """
 .plot text{font:12px system-ui,-apple-system,"Segoe UI",sans-serif;fill:var(--muted)}
 .plot .title{font-size:12.5px;fill:var(--ink)}
@@ -109,8 +104,8 @@ def _step(values: Sequence[float]) -> float:
 
 
 def svg(width: float, height: float, label: str, body: str, standalone: bool = False) -> str:
-    """The whole picture; ``standalone`` adds style and background, which the report's page brings itself."""
-    style = f"<style>{STANDALONE_STYLE}{PLOT_STYLE}</style>" if standalone else ""
+    """The whole picture; ``standalone`` adds colours, style and background, which the report's page brings itself."""
+    style = f"<style>{css_variables()}{PLOT_STYLE}</style>" if standalone else ""
     ground = '<rect width="100%" height="100%" fill="var(--card)"/>' if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width:.0f} {height:.0f}" '

@@ -17,7 +17,9 @@ from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.records import LeftOut
 from olivine.search.report.importance import importances
-from olivine.search.report.plots.points import marks, plot_pairs
+from olivine.search.report.plots.front import KINDS, draw_front, plot_pairs
+from olivine.search.report.plots.front_plotly import front_figure
+from olivine.search.report.plots.front_svg import front_svg, legend
 from olivine.search.report.plots.svg_axes import Scale, ticks
 from olivine.search.report.plots.svg_labels import Box, place
 from olivine.search.report.report import render, write_front_picture, write_report
@@ -148,6 +150,20 @@ def test_front_picture_is_valid_svg_of_its_own(tmp_path: Path) -> None:
     assert "prefers-color-scheme" in path.read_text()
 
 
+def test_report_and_dashboard_render_one_drawing(tmp_path: Path) -> None:
+    drawing = draw_front(read_view(write_study(tmp_path / "study")), "tpot_speedup", "perplexity_ratio")
+    picture, figure = front_svg(drawing, standalone=True), front_figure(drawing, "demo")
+    shown = [text for trace in figure.data for text in trace.hovertext or ()]
+    marks = [element.get("data-tip") for element in ET.fromstring(picture).iter() if element.get("class") == "mark"]
+    tips = [point.tooltip.replace("\n", " ") for point in drawing.points]  # as XML reads an attribute
+    assert sorted(marks) == sorted(tips)
+    assert sorted(text.replace("<br>", " ") for text in shown) == sorted(tips)
+    assert len(drawing.stairs) == 2 * 6 - 1
+    assert [kind.legend for kind in KINDS.values() if kind.legend in str(legend(drawing))] == [
+        *("breaks a constraint", "other trials", "float base", "front", "selected")
+    ]
+
+
 def test_there_is_no_picture_of_a_study_without_candidates(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", [record(0)], ended=False)
     with pytest.raises(UsageError, match="no front to draw"):
@@ -156,7 +172,7 @@ def test_there_is_no_picture_of_a_study_without_candidates(tmp_path: Path) -> No
 
 def test_marks_tell_every_kind_of_trial_apart(tmp_path: Path) -> None:
     view = read_view(write_study(tmp_path / "study"))
-    kinds = {mark.number: mark.kind for mark in marks(view, "tpot_speedup", "perplexity_ratio")}
+    kinds = {mark.number: mark.kind for mark in draw_front(view, "tpot_speedup", "perplexity_ratio").points}
     assert kinds[0] == "base"
     assert kinds[7] == "selected"
     assert kinds[14] == "infeasible"
@@ -233,7 +249,7 @@ def test_report_renders_in_a_browser(tmp_path: Path, scheme: str, width: int) ->
 def test_candidates_with_all_layers_alike_are_a_series_of_their_own(tmp_path: Path) -> None:
     """What other tools build, under the front: feasible, one width, float activations."""
     study = write_study(tmp_path / "study")
-    found = marks(read_view(study), "tpot_speedup", "perplexity_ratio")
+    found = draw_front(read_view(study), "tpot_speedup", "perplexity_ratio").points
     assert {mark.number for mark in found if mark.uniform} == {1, 3, 4, 12, 13}
     picture = tmp_path / "front.svg"
     write_front_picture(study, picture)
@@ -266,7 +282,7 @@ def test_what_fell_off_the_front_in_confirmation_is_shown_as_confirmed(tmp_path:
     fallen = next(r for r in study.trials() if r.feasible and r.number not in outcome.confirmed and r.number)
     fresh = {"tpot_speedup": Measurement("tpot_speedup", "ratio", 1.11, 1.1, 1.12)}
     study.write_outcome(replace(outcome, confirmed={**outcome.confirmed, fallen.number: fresh}))
-    found = {mark.number: mark for mark in marks(read_view(study), "tpot_speedup", "perplexity_ratio")}
+    found = {mark.number: mark for mark in draw_front(read_view(study), "tpot_speedup", "perplexity_ratio").points}
     assert found[fallen.number].x == (1.11, 1.1, 1.12)
     assert found[fallen.number].kind == "feasible"
     assert found[fallen.number].y[0] == fallen.value("perplexity_ratio")

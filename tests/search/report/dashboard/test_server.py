@@ -51,9 +51,13 @@ def trial_id(study: StudyDir, number: int) -> int:
 def test_the_front_is_a_figure_with_error_bars_and_a_trace_per_kind(published: StudyDir) -> None:
     figure = json.loads(get_plotly_graph_objects(attributes(published))[FIGURE])
     traces = {trace["name"]: trace for trace in figure["data"]}
-    assert set(traces) == {"other trials", "breaks a constraint", "float base", "front", "selected"}
+    lines = {"line of the front", "all layers alike, and the best of these"}
+    assert set(traces) == {"other trials", "breaks a constraint", "float base", "front", "selected", *lines}
     assert len(traces["front"]["hovertext"]) == 5
     assert "trial 7, selected" in traces["selected"]["hovertext"][0]
+    assert traces["selected"]["text"] == ["trial 7, selected"]
+    assert set(traces["front"]["text"]) == {"1", "3", "5", "6", "12"}
+    assert [shape["y0"] for shape in figure["layout"]["shapes"]] == [1.2]
     assert traces["front"]["error_x"]["symmetric"] is False
 
 
