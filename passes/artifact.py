@@ -11,7 +11,7 @@ from typing import Any
 
 GENAI_CONFIG = "genai_config.json"
 #: What an export adds to a model: its manifest, its card and the picture of the front that it was chosen from.
-ABOUT = ("olivine.json", "README.md", "front.svg")
+MANIFEST, CARD, PICTURE = ABOUT = ("olivine.json", "README.md", "front.svg")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from typing import Any
 from olivine.evaluators.latency.warnings import oversubscribed, too_short
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.servers.provider import CPU
-from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.artifact import GENAI_CONFIG, MANIFEST
 from olivine.passes.cpu import available_cores
-from olivine.search.export.folder import MANIFEST
 
 Results = Mapping[str, Sequence[Measurement]]
 

@@ -27,11 +27,9 @@ from olivine.search.report.plots.front import draw_front, plot_pairs
 from olivine.search.report.plots.front_svg import front_picture, front_svg, legend
 from olivine.search.report.plots.history_svg import history_svg
 from olivine.search.report.plots.svg_axes import PLOT_STYLE
-from olivine.search.report.section_pruning import ladder
-from olivine.search.report.section_tasks import tasks
-from olivine.search.report.sections import confirmation
+from olivine.search.report.sections import ablation, confirmation, default_threads, dropped, tasks
 from olivine.search.report.study_view import StudyView, read_view
-from olivine.search.report.summary import ablation, default_threads, flat, protocols, summary, tiles
+from olivine.search.report.summary import flat, protocols, summary, tiles
 from olivine.search.study_dir import StudyDir
 
 TEMPLATE = "report.html.j2"
@@ -108,7 +106,7 @@ def render(study: StudyDir) -> str:
         default_threads=default_threads(view),
         ablation=ablation(view),
         confirmation=confirmation(view),
-        ladder=ladder(view),
+        dropped=dropped(view),
         tasks=tasks(view),
     )
 

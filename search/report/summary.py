@@ -1,31 +1,27 @@
-"""What the report says in words: the headline, the tiles, the protocol."""
+"""Summary of a study in words: headline, tiles, protocols."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import HEADLINES, METRICS
-from olivine.search.records import Metrics, TrialRecord
+from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
     interval_text,
-    measured_text,
     params_text,
-    scalar_text,
     title,
     value_text,
     varying,
 )
 from olivine.search.report.study_view import StudyView
-from olivine.search.report.verdict import ratio
 
 
 def summary(view: StudyView) -> dict[str, Any]:
-    """The headline: what was chosen and why, or how far the study is, or that nothing was found."""
+    """The headline: the selected recipe and its reason, or that the study still runs, or that nothing fits."""
     candidates = [record for record in view.records if record.number > 0]
     counts = {state: sum(r.state == state for r in candidates) for state in ("complete", "infeasible", "failed")}
     seconds = sum(record.build_seconds + record.evaluate_seconds for record in view.records)
@@ -75,7 +71,7 @@ def _interval(measurement: Measurement) -> str:
 
 
 def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
-    """What a tile's number comes from, and what it is relative to."""
+    """The measurement behind a tile's number, and the base's beside it."""
     if metric == "model_bytes":
         if base is None or metric not in base.metrics:
             return ""
@@ -90,51 +86,12 @@ def _note(metric: str, chosen: TrialRecord, base: TrialRecord | None) -> str:
     return f"{title(behind)} {value_text(behind, own)}, base {value_text(behind, reference)}"
 
 
-def default_threads(view: StudyView) -> list[dict[str, str]]:
-    """The selected candidate against the base on GenAI's default of one thread, and what threads alone gave.
-
-    selection.json holds the speedups of that slow base over the study's base; they are below 1.
-    """
-    chosen = view.selected
-    if chosen is None:
-        return []
-    rows = []
-    for metric, slow in view.outcome.default_threads.items():
-        if (ours := chosen.metrics.get(metric)) is not None:
-            total, threads = ratio(slow, ours), ratio(slow, Measurement.exact(metric, "ratio", 1.0))
-            rows.append(
-                {
-                    "title": title(metric),
-                    "total": interval_text(replace(ours, **asdict(total))),
-                    "threads": interval_text(replace(ours, **asdict(threads))),
-                }
-            )
-    return rows
-
-
-def ablation(view: StudyView) -> dict[str, Any] | None:
-    """The selected recipe beside what it is without each of its ingredients; None where that was not measured."""
-    chosen, left_out = view.selected, view.outcome.ablation
-    if chosen is None or not left_out:
-        return None
-    metrics = [name for name in chosen.metrics if any(name in part.metrics for part in left_out)]
-
-    def row(label: str, measured: Metrics, reason: str = "") -> dict[str, Any]:
-        return {"label": label, "cells": [measured_text(measured.get(name)) for name in metrics], "reason": reason}
-
-    rows = [row("as selected", chosen.metrics)]
-    for part in left_out:
-        label = f"{part.axis} {scalar_text(part.ablated_value)} instead of {scalar_text(part.value)}"
-        rows.append(row(label, part.metrics, part.reason))
-    return {"metrics": metrics, "rows": rows}
-
-
-#: What a protocol has of one metric alone; it is in the record.
+#: Parts of a protocol that are of one metric alone; they stand in the record.
 OF_ONE_METRIC = ("samples", "neighbours")
 
 
 def protocols(view: StudyView) -> list[dict[str, Any]]:
-    """How the shown trial was measured: metrics that share a protocol together, with its settings."""
+    """The settings that the shown trial was measured with; metrics that share a protocol stand together."""
     shown = view.selected or next(iter(view.members), None) or view.base
     if shown is None:
         return []
@@ -153,10 +110,10 @@ def protocols(view: StudyView) -> list[dict[str, Any]]:
     ]
 
 
-def flat(found: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (dotted name, text) rows, without what is not set; long lists are cut."""
+def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, text) rows, without unset values; long lists are cut."""
     rows: list[tuple[str, str]] = []
-    for name, value in found.items():
+    for name, value in settings.items():
         if value is None:
             continue
         if isinstance(value, Mapping):

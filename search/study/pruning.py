@@ -9,14 +9,12 @@ is scored on the full text anyway. That is the audit, which tells how often the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from olivine.evaluators.quality.text_quality import TextQuality, WindowSums
 from olivine.evaluators.stats import Interval
 from olivine.search.config.constraints import Constraint
-from olivine.search.records import TrialRecord
 
 SIZE, WINDOWS, TEXT = "size", "first windows", "memory and full text"
 
@@ -97,21 +95,6 @@ class WindowPruner:
 def rung(step: str, reason: str, audited: bool = False) -> dict[str, Any]:
     """What a record keeps of the step that dropped its trial, or would have but for the audit."""
     return {"step": step, "reason": reason, "audited": audited}
-
-
-def audited(records: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
-    """Whom the first windows would have dropped and the full text was scored of; those with whom they were wrong.
-
-    Windows judge the constraints on the metrics of ``TextQuality`` alone: one that keeps those was no loser, whatever
-    else it breaks.
-    """
-    checked = [r for r in records if r.ladder.get("audited") and r.state != "failed"]
-    return checked, [record for record in checked if _kept_by_text(record)]
-
-
-def _kept_by_text(record: TrialRecord) -> bool:
-    """Whether a record keeps every constraint that windows judge."""
-    return all(excess <= 0 for text, excess in record.constraints.items() if text.split()[0] in TextQuality.metrics)
 
 
 def _best(constraint: Constraint, found: Interval) -> float:

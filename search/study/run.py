@@ -54,7 +54,7 @@ def run_study(
         with _opened(config, folder, storage, artifacts, progress) as (search, begin):
             try:
                 begin()
-                chosen = finish(search)
+                finish(search)
             except (Interrupted, KeyboardInterrupt):
                 show(search.study, search.folder)
                 progress.study_ended()
@@ -71,7 +71,7 @@ def run_study(
             show(search.study, search.folder)
     finally:
         progress.study_ended()
-    print_summary(folder, chosen, out, folder.best_path)
+    print_summary(folder, out, folder.best_path)
     out.print(f"talk:      olivine chat {folder.best_path}", markup=False)
     return 0
 

@@ -43,7 +43,7 @@ def run_plain(
         with open_plain(config, folder, progress) as search:
             try:
                 search.run()
-                chosen = finish(search)
+                finish(search)
             except (Interrupted, KeyboardInterrupt):
                 show(search.study, search.folder)
                 progress.study_ended()
@@ -59,7 +59,7 @@ def run_plain(
             show(search.study, search.folder)
     finally:
         progress.study_ended()
-    print_summary(folder, chosen, out, folder.best_path / GRAPH_FILE)
+    print_summary(folder, out, folder.best_path / GRAPH_FILE)
     return 0
 
 

@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from study_folder import OBJECTIVES, records
+from study_folder import OBJECTIVES
 
 from olivine.evaluators.quality.text_quality import WindowSums
 from olivine.search.config.constraints import parse_constraint
-from olivine.search.report.section_pruning import ladder as shown
-from olivine.search.report.study_view import StudyView
-from olivine.search.study.pruning import WINDOWS, PruningRules, audited, rung
+from olivine.search.study.pruning import PruningRules
 
 NEVER, ALWAYS = "f" * 12, "0" * 12
 LIMIT = parse_constraint("perplexity_ratio <= 1.2")
@@ -74,34 +72,3 @@ def test_wrong_stops_stay_below_the_nominal_rate(truth: float) -> None:
         gate = ladder.gate(NEVER)
         wrong += any(gate(first(everything, n)) for n in range(3, 41))
     assert wrong / 400 <= 0.05
-
-
-def test_the_report_says_how_often_the_ladder_was_wrong() -> None:
-    found = records()
-    broken = replace(found[3], state="infeasible", constraints={str(LIMIT): 0.1, "tpot_speedup >= 1.5": -0.3})
-    found[3] = replace(broken, ladder=rung(WINDOWS, "surely broken", audited=True))
-    found[4] = replace(found[4], ladder=rung(WINDOWS, "surely broken", audited=True))
-    found[14] = replace(found[14], ladder=rung(WINDOWS, "surely broken"))
-    checked, wrong = audited(found)
-    assert ([r.number for r in checked], [r.number for r in wrong]) == ([3, 4], [4])
-    view = StudyView("s", "m", OBJECTIVES, (), tuple(found), (), False, {}, {})
-    said = shown(view)
-    assert said is not None
-    assert said["sentence"].startswith("1 dropped before they were timed;")
-    assert "would have dropped 2 more" in said["sentence"]
-    assert said["sentence"].endswith("they were wrong with 1.")
-    assert [row["audit"] for row in said["rows"]] == ["rightly", "kept the constraint after all", ""]
-    assert shown(replace(view, records=tuple(records()))) is None
-
-
-@pytest.mark.parametrize("other", ["tpot_speedup >= 1.5", "peak_rss_bytes <= 500000000", "children.memory"])
-def test_windows_were_wrong_with_a_candidate_that_breaks_only_what_they_do_not_judge(other: str) -> None:
-    constraints = {"perplexity_ratio <= 1.05": -0.01, "kl_divergence <= 0.1": -0.2, other: 0.13}
-    stopped = rung(WINDOWS, "perplexity_ratio <= 1.05 is surely broken", audited=True)
-    slow = replace(records()[3], state="infeasible", constraints=constraints, ladder=stopped)
-    assert audited([slow]) == ([slow], [slow])
-    said = shown(StudyView("s", "m", OBJECTIVES, (), (slow,), (), False, {}, {}))
-    assert said is not None
-    assert said["rows"][0]["audit"] == "kept the constraint after all"
-    bad = replace(slow, constraints=constraints | {"kl_divergence <= 0.1": 0.2})
-    assert audited([bad]) == ([bad], [])
