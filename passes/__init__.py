@@ -1,1 +1,1 @@
-"""Passes: what turns one model folder into another. Knows nothing of trials, studies or Optuna."""
+"""Passes turn one model folder into another. They know nothing of trials, studies or Optuna."""

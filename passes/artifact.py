@@ -1,4 +1,4 @@
-"""ModelArtifact: a folder that holds a model, and what is known of it."""
+"""ModelArtifact: a folder that holds a model, with its key and its properties."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ModelArtifact:
 
     Attributes:
         path: the folder.
-        key: what the folder is, as a hash of everything that went into it (not of its bytes).
-        properties: what passes require, add and remove, such as ``checkpoint``, ``onnx``, ``float``, ``rotated``.
+        key: hash of everything that went into the folder (not of its bytes).
+        properties: words that passes require, add and remove, such as ``checkpoint``, ``onnx``, ``float``, ``rotated``.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""What a pass is: its axes, its parameters, what it requires, what it ensures.
+"""The interface of passes: axes, parameters, and the properties that they require, add and remove.
 
 A pass takes one of six forms, told apart by what it reads and writes:
 
@@ -39,8 +39,9 @@ class Axis:
         doc: one line for the JSON schema and ``olivine plan``.
         values: the valid words or numbers of a ``choice``.
         bounds: inclusive bounds of a number.
-        applies: whether the axis exists, given the values of the axes before it.
-        default_of: where the default depends on the values of the axes before it, how; ``default`` is the usual one.
+        applies: true where the axis exists, given the values of the axes before it.
+        default_of: gives the default where it depends on the values of the axes before it; ``default`` is the usual
+            one.
         calibrated: values of a ``choice`` whose pass learns from calibration text.
         ablated_value: the value that leaves the axis's ingredient out; None where the default does.
         base_inherits: the float base takes the value too, so that a study has one value of it.
@@ -128,8 +129,8 @@ class ExportPass(Pass):
             PassRefused: when the exporter does not know the architecture.
         """
 
-    def usual(self) -> ExportPass:
-        """The export of the same precision whose graph activations are measured in, for all its variants."""
+    def reference(self) -> ExportPass:
+        """The export in whose graph activations are measured, for all its variants."""
         return self
 
 
@@ -211,7 +212,7 @@ class GraphFilePass(Pass):
 
 @dataclass(frozen=True)
 class PassResult:
-    """What one pass did in one build: the ``passes`` rows of a trial record."""
+    """Record of one pass in one build: a row of ``passes`` in a trial record."""
 
     name: str
     params: Mapping[str, Any]

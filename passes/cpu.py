@@ -19,7 +19,7 @@ def available_cores() -> int:
 
 @cache
 def int8_sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether a product of uint8 and int8 loses sums beyond 16 bits.
+    """True when a product of uint8 and int8 loses sums beyond 16 bits.
 
     Without the VNNI instructions, x86 adds two such products in 16 bits with saturation (VPMADDUBSW), and
     ``2 * 255 * 127`` does not fit. Weights of 7 bits do. True for an x86 whose instructions can't be read.
@@ -37,13 +37,13 @@ def int8_sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's marketing name."""
-    if cpuinfo.is_file() and (found := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
-        return found[1].strip()
+    if cpuinfo.is_file() and (line := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
+        return line[1].strip()
     return platform.processor() or platform.machine()
 
 
 def cpu_identity(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name and instructions: on virtual machines the name alone says little."""
-    if cpuinfo.is_file() and (found := re.search(r"^(?:flags|Features)\s*:\s*(.+)", cpuinfo.read_text(), re.MULTILINE)):
-        return f"{cpu_name(cpuinfo)}: {found[1].strip()}"
+    if cpuinfo.is_file() and (flags := re.search(r"^(?:flags|Features)\s*:\s*(.+)", cpuinfo.read_text(), re.MULTILINE)):
+        return f"{cpu_name(cpuinfo)}: {flags[1].strip()}"
     return cpu_name(cpuinfo)

@@ -39,7 +39,7 @@ class NotEnoughDisk(SourceError, Unwritable):
     """A disk that is too small for a model, found before any work."""
 
 
-#: What the system says when a disk takes no more, and when it takes nothing.
+#: Error numbers of a disk that takes no more, and of one that takes nothing.
 _FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _READ_ONLY = ("Read-only file system", "attempt to write a readonly database")
 
@@ -64,13 +64,13 @@ def unwritable(error: BaseException | None) -> Unwritable | None:
     return None
 
 
-#: What a process says last that got no memory: Python and NumPy, C++ (Linux, then Windows), ONNX Runtime's arena.
+#: Last words of a process that got no memory: Python and NumPy, C++ (Linux, then Windows), ONNX Runtime's arena.
 _NO_MEMORY = ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate memory for requested buffer of size")
 
 
-def out_of_memory(said: str) -> bool:
-    """Whether an allocation failed, by what a process said last; in ONNX Runtime's words it may be a GPU's memory."""
-    return any(words in said for words in _NO_MEMORY)
+def out_of_memory(output: str) -> bool:
+    """True when the last output of a process tells of a failed allocation; ONNX Runtime's may be of a GPU's memory."""
+    return any(words in output for words in _NO_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Excess:
     """Memory beyond a limit.
 
     Attributes:
-        peak_bytes: what a process held.
-        limit_bytes: what it might have held.
-        left_bytes: what the machine had left, where that was the limit.
+        peak_bytes: memory that a process held.
+        limit_bytes: memory that it might have held.
+        left_bytes: memory that the machine had left, where that was the limit.
     """
 
     peak_bytes: int
@@ -89,13 +89,13 @@ class Excess:
 
     def __str__(self) -> str:
         if self.left_bytes is not None:
-            left = f"{self.left_bytes / 1e6:.0f} MB of memory were left to the machine"
-            return f"held {self.peak_bytes / 1e6:.0f} MB, and {left}"
+            rest = f"{self.left_bytes / 1e6:.0f} MB of memory were left to the machine"
+            return f"held {self.peak_bytes / 1e6:.0f} MB, and {rest}"
         return f"held {self.peak_bytes / 1e6:.0f} MB, its limit is {self.limit_bytes / 1e6:.0f} MB (children.memory)"
 
 
 def last_words(tail: str) -> str:
-    """What a process said last, in one line: its exception, of however many lines, or its last line."""
+    """The last words of a process, in one line: its exception, of however many lines, or its last line."""
     lines = tail.strip().splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
     frames = lines[starts[-1] + 1 :] if starts else []
@@ -122,8 +122,8 @@ def did_you_mean(word: object, choices: Iterable[object]) -> str:
     """Name the nearest valid word and all the others.
 
     Args:
-        word: what was found, as the YAML or the command line gave it.
-        choices: what fits, in the order in which it is listed.
+        word: as the YAML or the command line has it.
+        choices: valid words, in the order in which they are listed.
 
     Returns:
         A sentence such as ``Did you mean 'int4'? Available: fp32, int8, int4.``
@@ -165,8 +165,8 @@ def _plain(word: str) -> str:
 
 
 def _number(word: str) -> float | None:
-    found = _LAST_NUMBER.search(word)
-    return float(found[0]) if found else None
+    number = _LAST_NUMBER.search(word)
+    return float(number[0]) if number else None
 
 
 def _is_number(word: str) -> bool:

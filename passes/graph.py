@@ -84,8 +84,8 @@ def linears(model: ir.Model) -> Iterator[Linear]:
             continue
         name = node.name or weight.name or ""
         parts = [part for part in name.split("/") if part] or [name]
-        found = _LAYER.search(name)
-        yield Linear(node, weight, int(found[1]) if found else None, parts[-2] if len(parts) > 1 else parts[0])
+        layer = _LAYER.search(name)
+        yield Linear(node, weight, int(layer[1]) if layer else None, parts[-2] if len(parts) > 1 else parts[0])
 
 
 def add_initializer(
@@ -158,7 +158,7 @@ def save_wiring(model: ir.Model, folder: Path, name: str, to: Path) -> None:
 
     Args:
         model: the graph.
-        folder: where it was read from.
+        folder: the folder that it was read from.
         name: of its file in both folders.
         to: the folder to fill.
     """

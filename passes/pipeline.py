@@ -9,7 +9,7 @@ model:
 4. all graph passes together: the graph is read once, rewritten in memory and written once; passes that learn from
    text get the Hessians of the float graph;
 5. all config passes together: weights are hard links to stage 4;
-6. all wiring passes together: likewise. What goes into this stage is the twin that quality is scored on.
+6. all wiring passes together: likewise. Quality is scored on the model that this stage starts from.
 
 Of any other graph: the source as a folder, then each pass.
 """
@@ -41,7 +41,7 @@ from olivine.passes.store.digests import digest
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made: the artifact, and what each pass did for it."""
+    """Result of a build: the artifact, and a record of each pass."""
 
     artifact: ModelArtifact
     passes: tuple[PassResult, ...]
@@ -97,7 +97,7 @@ def build(
     Args:
         source: the model.
         recipe: passes of its kind of model.
-        cache: where every stage is kept.
+        cache: keeps every stage.
         calibration: key of the text that passes of a language model learn from, as
             :func:`olivine.passes.learn.calibration.store_tokens` gives it; recipes without such a pass ignore it.
         samples: file with the samples that passes of a graph learn from; likewise.
@@ -130,17 +130,17 @@ def _build(
         passes = [p for p in passes if not isinstance(p, CheckpointPass | ExportPass)]
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
-    line = _StagedBuild(source, passes, cache, calibration, facts)
-    return BuildResult(line.made(), tuple(result for results in line.results for result in results))
+    build = _StagedBuild(source, passes, cache, calibration, facts)
+    return BuildResult(build.artifact(), tuple(result for results in build.results for result in results))
 
 
 def layer_losses(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
-    """What each linear layer of a model is expected to lose in every format, by its path.
+    """Expected losses of each linear layer of a model in every format, by its path.
 
     Args:
         source: the model.
         recipe: of a candidate; its float graph is the one whose layers are looked at.
-        cache: where every stage is kept, and the result.
+        cache: keeps every stage, and the result.
         calibration: key of the text that is learned from.
 
     Raises:
@@ -152,10 +152,10 @@ def layer_losses(source: Source, recipe: Recipe, cache: Cache, calibration: str)
 
 
 def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> Calibrated:
-    """What passes of ``recipe`` may learn about its float graph, which is built; arguments and errors as above."""
+    """Calibration results for passes of ``recipe``, about its float graph; arguments and errors as above."""
     passes = recipe.float_part().passes() if source.kind != "onnx" else ()
-    line = _StagedBuild(source, passes, cache, calibration, GraphFacts())
-    return line.calibrated(line.made())
+    build = _StagedBuild(source, passes, cache, calibration, GraphFacts())
+    return build.calibrated(build.artifact())
 
 
 def source_artifact(source: Source | GraphSource, cache: Cache) -> ModelArtifact:
@@ -164,14 +164,14 @@ def source_artifact(source: Source | GraphSource, cache: Cache) -> ModelArtifact
 
 
 class _StagedBuild:
-    """A recipe's stages on a source. What a stage needs is made, or touched, only where its result is missing.
+    """The stages of a recipe on a source. Inputs of a stage are built, or touched, only where its result is missing.
 
-    So what was needed last is what was used last, which is what the cache keeps: a checkpoint that all graphs of a
-    study were exported from leaves it first.
+    So entries of the cache that no stage needs any more grow old: the checkpoint that all graphs of a study were
+    exported from is evicted first.
 
     Attributes:
-        keys: of the source, and of what each stage makes.
-        results: of each stage, what its passes did.
+        keys: of the source, and of the result of each stage.
+        results: of each stage, a record of each pass.
     """
 
     def __init__(
@@ -199,24 +199,24 @@ class _StagedBuild:
             self.keys.append(stage_key(self.keys[-1], stage, self._learned_key() if _learns(stage) else None))
         self.results = [[PassResult(p.name, p.params(), 0.0, True) for p in stage] for stage in self._stages]
 
-    def made(self, stages: int | None = None) -> ModelArtifact:
-        """What the first ``stages`` make of the source; by default all."""
+    def artifact(self, stages: int | None = None) -> ModelArtifact:
+        """The source after the first ``stages``; by default after all."""
         count = len(self._stages) if stages is None else stages
         if count == 0:
             return source_artifact(self._source, self._cache)
         return self._cache.get(self.keys[count]) or self._make(count - 1)
 
     def calibrated(self, graph: ModelArtifact) -> Calibrated:
-        """What passes on a float graph of this line may learn."""
+        """Calibration results for passes on a float graph of this build."""
         assert self._text is not None
         if self._export is None:
             return Calibrated(graph, lambda: graph, graph.key, None, self._text, self._cache)
         export = self._export
-        checkpoint = Checkpoint(self.keys[export], lambda: self.made(export))
+        checkpoint = Checkpoint(self.keys[export], lambda: self.artifact(export))
         return Calibrated(graph, self._measured, self._measured_key(), checkpoint, self._text, self._cache)
 
     def _make(self, index: int) -> ModelArtifact:
-        stage, before = self._stages[index], self.made(index)
+        stage, before = self._stages[index], self.artifact(index)
         learned = self.calibrated(before) if _learns(stage) else None
         seconds: list[float] | None = None
 
@@ -225,33 +225,33 @@ class _StagedBuild:
             properties, seconds = apply_stage(stage, before, to, self._facts, learned)
             return properties
 
-        made = self._cache.put(self.keys[index + 1], write)
+        artifact = self._cache.put(self.keys[index + 1], write)
         if seconds is not None:  # another process had not built it meanwhile
             self.results[index] = [
                 PassResult(p.name, p.params(), s, False) for p, s in zip(stage, seconds, strict=True)
             ]
-        return made
+        return artifact
 
     def _learned_key(self) -> str | None:
         return None if self._text is None else hessians_key(self._measured_key(), self._text)
 
     def _measured_key(self) -> str:
         """Key of the float graph that activations are measured in: a source that is a graph is its own."""
-        return self.keys[0] if self._export is None else stage_key(self.keys[self._export], [self._usual()])
+        return self.keys[0] if self._export is None else stage_key(self.keys[self._export], [self._reference_export()])
 
     def _measured(self) -> ModelArtifact:
         assert self._export is not None
-        key, usual = self._measured_key(), self._usual()
-        if (found := self._cache.get(key)) is not None:
-            return found
-        checkpoint = self.made(self._export)
-        return self._cache.put(key, lambda to: apply_stage([usual], checkpoint, to, self._facts, None)[0])
+        key, export = self._measured_key(), self._reference_export()
+        if (artifact := self._cache.get(key)) is not None:
+            return artifact
+        checkpoint = self.artifact(self._export)
+        return self._cache.put(key, lambda to: apply_stage([export], checkpoint, to, self._facts, None)[0])
 
-    def _usual(self) -> ExportPass:
+    def _reference_export(self) -> ExportPass:
         assert self._export is not None
         (export,) = self._stages[self._export]
         assert isinstance(export, ExportPass)
-        return export.usual()
+        return export.reference()
 
 
 def _learns(passes: Sequence[Pass]) -> list[GraphPass]:

@@ -10,16 +10,16 @@ MIXED = "mixed"
 
 
 def is_integer(choice: Choice) -> bool:
-    """Whether the chosen precision stores weights as integers."""
+    """True when the chosen precision stores weights as integers."""
     return choice.get("precision") in (*INTEGER_BITS, MIXED)
 
 
 def is_uniform(choice: Choice) -> bool:
-    """Whether all linear layers are quantized alike, as most tools do: one width, float activations."""
+    """True when all linear layers are quantized alike, as most tools do: one width, float activations."""
     alike = choice.get("lm_head", "same") in ("same", choice.get("precision"))
     return choice.get("precision") in INTEGER_BITS and alike and choice.get("activations", "float") == "float"
 
 
 def is_mixed(choice: Choice) -> bool:
-    """Whether each layer has a width of its own."""
+    """True when each layer has a width of its own."""
     return choice.get("precision") == MIXED

@@ -1,7 +1,7 @@
-"""Execution providers: what each one takes and needs, in one table.
+"""Execution providers: the precisions that each one takes, and what it needs, in one table.
 
-What the table says of precisions is what was tried on a CPU: every graph named here was built by the model builder
-0.18 and loads. Which providers a model has really run on is said in ``ran``.
+Precisions were tried on a CPU: every graph named here was built by the model builder 0.18 and loads. ``ran`` tells
+the providers on which a model has really run.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class Provider:
     Attributes:
         floats: float precisions whose graphs it runs, the usual one first; integer weights lie on the first.
         layout: whose graph the model builder makes for it.
-        machine: what it needs that pip can't install; empty where that is nothing.
-        packages: what pip installs; one flavour of ONNX Runtime replaces another in an environment.
-        environment: what ``olivine provider add`` installs for it into an environment of its own, pinned.
-        genai: whether that environment can hold ONNX Runtime GenAI; else models run in a plain session.
+        machine: needs that pip can't install, in words; empty where there are none.
+        packages: packages that pip installs; one flavour of ONNX Runtime replaces another in an environment.
+        environment: pinned packages that ``olivine provider add`` installs for it into an environment of its own.
+        genai: that environment can hold ONNX Runtime GenAI; else models run in a session of ONNX Runtime.
         entry: its entry in genai_config.json where it runs another provider's graph; else the builder writes one.
-        probe_options: what ONNX Runtime needs to start it on any machine that has its libraries.
+        probe_options: options that ONNX Runtime needs to start it on any machine that has its libraries.
         refused: precision -> why it does not run; ``integers`` stands for int8, int4 and mixed.
-        ran: what has been run on it in this project, as the object of "olivine has run".
+        ran: runs on it in this project, as the object of "olivine has run".
     """
 
     floats: tuple[str, ...]
@@ -40,7 +40,7 @@ class Provider:
     genai: bool = True
 
     def refusal(self, precision: str) -> str | None:
-        """Why it can't run a graph of this precision, in words; None where it can."""
+        """The reason why it can't run a graph of this precision, in words; None where it can."""
         integers = precision not in ("fp32", "fp16", "bf16")
         if "integers" in self.refused if integers else precision not in self.floats:
             return self.refused.get(
@@ -50,7 +50,7 @@ class Provider:
 
     @property
     def needs(self) -> str:
-        """What would bring it, in words."""
+        """Requirements of an installation, in words."""
         machine = f"{self.machine}, and " if self.machine else ""
         return f"{machine}pip install {' '.join(self.packages)}"
 

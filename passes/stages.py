@@ -49,7 +49,7 @@ def apply_stage(
         artifact: the model.
         to: the folder.
         facts: of a graph.
-        calibrated: what text has taught about the float graph, for passes that learn from it.
+        calibrated: calibration results about the float graph, for passes that learn from text.
 
     Returns:
         What properties of the new model, and seconds that each pass took.

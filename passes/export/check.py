@@ -63,7 +63,7 @@ def _weight_bytes(graph: Path) -> int:
 
 
 def _lacks_kernels(error: Exception) -> bool:
-    """Whether a graph was read and resolved, and only a kernel was missing."""
+    """True when a graph was read and resolved, and only a kernel was missing."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return isinstance(error, state.NotImplemented)
@@ -77,7 +77,7 @@ def _is_bfloat16(graph: Path) -> bool:
 
 
 def prompt(session: ort.InferenceSession, head_size: int, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """What a decoder graph reads for a first prompt: an empty key-value cache, a mask of ones, rising positions.
+    """Inputs of a decoder graph for a first prompt: an empty key-value cache, a mask of ones, rising positions.
 
     Args:
         session: of the graph.
@@ -94,18 +94,18 @@ def prompt(session: ort.InferenceSession, head_size: int, tokens: np.ndarray) ->
     }
     rows = {"input_ids": tokens, "position_ids": np.arange(length)}
     feed = {}
-    for given in session.get_inputs():
-        dims = [size if isinstance(size, int) else sizes.get(size, 1) for size in given.shape]
-        dtype = DTYPES[given.type]
-        if given.name in rows:
-            feed[given.name] = rows[given.name].astype(dtype).reshape(1, length)
+    for value in session.get_inputs():
+        dims = [size if isinstance(size, int) else sizes.get(size, 1) for size in value.shape]
+        name, dtype = value.name, DTYPES[value.type]
+        if name in rows:
+            feed[name] = rows[name].astype(dtype).reshape(1, length)
         else:
-            feed[given.name] = np.full(dims, given.name == "attention_mask", dtype)
+            feed[name] = np.full(dims, name == "attention_mask", dtype)
     return feed
 
 
 def ort_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises for a graph that it can't load or run."""
+    """Exceptions of ONNX Runtime for a graph that it can't load or run."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (

@@ -93,7 +93,7 @@ def _value(x: Any) -> Any:
 
 
 def _meta(x: Any) -> Any:
-    """What tells the shape of a result: tensors without values, on no device."""
+    """The argument without its values, on no device: it tells the shape of a result."""
     if isinstance(x, torch.Tensor):
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
     return "meta" if isinstance(x, torch.device) else x
@@ -115,7 +115,7 @@ class DeferredFile:
         return list(self._shapes)
 
     def metadata(self) -> dict[str, str] | None:
-        """What the file says of itself."""
+        """The metadata of the file's header."""
         return self._metadata
 
     def get_slice(self, name: str) -> torch.Tensor:
@@ -151,7 +151,7 @@ class MappedFile(DeferredFile):
 
 @contextmanager
 def checkpoints_open_as(kind: type[DeferredFile]) -> Iterator[None]:
-    """Meanwhile transformers opens the files of a checkpoint as ``kind``."""
+    """Let transformers open the files of a checkpoint as ``kind`` within the block."""
     from transformers import modeling_utils
 
     opened = modeling_utils.safe_open

@@ -78,7 +78,7 @@ class Export(ExportPass):
         precision = float_type(provider, str(choice["precision"]))
         return cls(precision, provider, str(choice["fusion_level"]))
 
-    def usual(self) -> Export:
+    def reference(self) -> Export:
         """The CPU's float32 export at the default fusion level: activations are named alike in all of them."""
         return Export()
 

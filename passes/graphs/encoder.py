@@ -25,7 +25,7 @@ _WHISPER_FRAMES = 2  # frames that a position of Whisper's encoder stands for
 
 @dataclass(frozen=True)
 class _Form:
-    """What is exported: a module of the named inputs, an example of each, and its output's name."""
+    """An export: a function of the named inputs, an example of each, and its output's name."""
 
     run: Callable[..., torch.Tensor]
     example: Mapping[str, torch.Tensor]
@@ -170,7 +170,7 @@ def _text(model: Any, config: Any, output: str, folder: Path) -> _Form:
 
 
 def sentence_pooling(folder: Path) -> tuple[str | None, bool]:
-    """How a sentence transformer pools its tokens (``mean``, ``cls``; None for another model), and if it normalizes.
+    """Pooling of a sentence transformer (``mean``, ``cls``; None for another model), and true where it normalizes.
 
     Raises:
         SourceError: when it pools in another way.

@@ -1,4 +1,4 @@
-"""What a graph reads: names, types and sizes of its inputs, and made-up values that fit them."""
+"""Inputs of a graph: names, types and sizes, and made-up values that fit them."""
 
 from __future__ import annotations
 
@@ -39,17 +39,15 @@ def graph_inputs(path: Path) -> tuple[GraphInput, ...]:
     """The inputs of a graph, without those that have an initial value."""
     graph = onnx.load(path, load_external_data=False).graph
     shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
-    found = []
-    for given in graph.input:
-        if given.name in shapes:
+    inputs = []
+    for value in graph.input:
+        if value.name in shapes:
             continue
-        tensor = given.type.tensor_type
-        dims = tuple(
-            dim.dim_value or dim.dim_param or f"{given.name}.{axis}" for axis, dim in enumerate(tensor.shape.dim)
-        )
+        tensor, name = value.type.tensor_type, value.name
+        dims = tuple(dim.dim_value or dim.dim_param or f"{name}.{axis}" for axis, dim in enumerate(tensor.shape.dim))
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        found.append(GraphInput(given.name, dtype, dims, _rows(graph, given.name, shapes)))
-    return tuple(found)
+        inputs.append(GraphInput(name, dtype, dims, _rows(graph, name, shapes)))
+    return tuple(inputs)
 
 
 def _rows(graph: onnx.GraphProto, name: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -65,46 +63,49 @@ def _rows(graph: onnx.GraphProto, name: str, shapes: Mapping[str, tuple[int, ...
 
 def open_dims(inputs: Sequence[GraphInput]) -> list[str]:
     """The names of sizes that a feed has to choose."""
-    return list(dict.fromkeys(dim for given in inputs for dim in given.dims if isinstance(dim, str)))
+    return list(dict.fromkeys(dim for graph_input in inputs for dim in graph_input.dims if isinstance(dim, str)))
 
 
 def check_sizes(inputs: Sequence[GraphInput], sizes: Mapping[str, int], where: str) -> None:
-    """Whether named sizes fit a graph.
+    """Refuse named sizes that do not fit a graph.
 
     Raises:
         UsageError: naming a size that is missing, or one that the graph does not have.
     """
     known = open_dims(inputs)
-    said = ", ".join(f"{given.name} {list(given.dims)}" for given in inputs)
+    listed = ", ".join(f"{graph_input.name} {list(graph_input.dims)}" for graph_input in inputs)
     for name in known:
         if name not in sizes:
-            raise UsageError(f"{where} gives no size '{name}'. The graph reads {said}.")
+            raise UsageError(f"{where} gives no size '{name}'. The graph reads {listed}.")
     for name in sizes:
         if name not in known:
             hint = did_you_mean(name, known) if known else "All its sizes are fixed: write {}."
-            raise UsageError(f"{where} names '{name}', which no input has. {hint} The graph reads {said}.")
+            raise UsageError(f"{where} names '{name}', which no input has. {hint} The graph reads {listed}.")
 
 
 def synthetic(inputs: Sequence[GraphInput], sizes: Mapping[str, int], rng: np.random.Generator) -> Feed:
     """Made-up values: ids within their table, masks of ones, pictures with the spectrum of photographs, else noise."""
-    return {
-        given.name: _values(given, [sizes[d] if isinstance(d, str) else d for d in given.dims], rng) for given in inputs
-    }
+    feed = {}
+    for graph_input in inputs:
+        shape = [sizes[dim] if isinstance(dim, str) else dim for dim in graph_input.dims]
+        feed[graph_input.name] = _values(graph_input, shape, rng)
+    return feed
 
 
-def _values(given: GraphInput, shape: list[int], rng: np.random.Generator) -> np.ndarray:
-    kind, name = np.dtype(given.dtype).kind, given.name.lower()
+def _values(graph_input: GraphInput, shape: list[int], rng: np.random.Generator) -> np.ndarray:
+    dtype, name = np.dtype(graph_input.dtype), graph_input.name.lower()
+    kind = dtype.kind
     if "mask" in name or kind == "b":
-        return np.ones(shape, given.dtype)
+        return np.ones(shape, dtype)
     if kind in "iu":
         if "type" in name:
-            return np.zeros(shape, given.dtype)
+            return np.zeros(shape, dtype)
         if "position" in name:
-            return np.broadcast_to(np.arange(shape[-1], dtype=given.dtype), shape).copy()
-        return rng.integers(0, given.rows or SAFE_ROWS, shape).astype(given.dtype)
+            return np.broadcast_to(np.arange(shape[-1], dtype=dtype), shape).copy()
+        return rng.integers(0, graph_input.rows or SAFE_ROWS, shape).astype(dtype)
     if len(shape) == 4 and shape[1] in (1, 3):
-        return _pictures(shape, rng).astype(given.dtype)
-    return rng.standard_normal(shape).astype(given.dtype)
+        return _pictures(shape, rng).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
 
 
 def _pictures(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -119,8 +120,8 @@ def _pictures(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
 
     def layer(layers: int) -> np.ndarray:
         phase = rng.uniform(0, 2 * np.pi, (count, layers, *amplitude.shape))
-        found = np.fft.irfft2(amplitude * np.exp(1j * phase), s=(height, width))
-        even: np.ndarray = found / found.std(axis=(2, 3), keepdims=True)
+        noise = np.fft.irfft2(amplitude * np.exp(1j * phase), s=(height, width))
+        even: np.ndarray = noise / noise.std(axis=(2, 3), keepdims=True)
         return even
 
     pictures = layer(1) + 0.3 * layer(channels)  # the colours of a photograph go together
@@ -134,9 +135,9 @@ def read_feeds(path: Path) -> list[Feed]:
     with np.load(path) as stored:
         names: dict[int, list[str]] = {}
         for name in stored.files:
-            number, _, given = name.partition("/")
-            names.setdefault(int(number), []).append(given)
-        return [{given: stored[f"{number}/{given}"] for given in names[number]} for number in sorted(names)]
+            number, _, name_of_input = name.partition("/")
+            names.setdefault(int(number), []).append(name_of_input)
+        return [{name: stored[f"{number}/{name}"] for name in names[number]} for number in sorted(names)]
 
 
 def write_feeds(path: Path, feeds: Sequence[Feed]) -> None:

@@ -95,10 +95,11 @@ def _of_graph(source: GraphSource, shapes: Mapping[str, Mapping[str, int]]) -> G
 def _positions(source: GraphSource, sizes: Mapping[str, int], patch: int) -> float:
     """Positions of a feed: ids one each, pictures one a patch, other arrays one a row."""
     most = 1.0
-    for given in graph_inputs(source.path):
-        dims = [sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in given.dims]
-        count = float(math.prod(dims if given.dtype.startswith("int") else dims[:-1]))
-        if not given.dtype.startswith("int") and len(dims) == 4:
+    for graph_input in graph_inputs(source.path):
+        dims = [sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in graph_input.dims]
+        ids = graph_input.dtype.startswith("int")
+        count = float(math.prod(dims if ids else dims[:-1]))
+        if not ids and len(dims) == 4:
             count = dims[0] * dims[2] * dims[3] / patch
         most = max(most, count)
     return most

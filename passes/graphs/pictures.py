@@ -29,8 +29,8 @@ def picture_feeds(name: str, inputs: Sequence[GraphInput], count: int, seed: int
         inputs: of the graph: one, of [batch, 3, height, width].
         count: of crops.
         seed: of the choice of crops.
-        part: which part is asked for, from 0.
-        parts: how many there are.
+        part: number of the part, from 0.
+        parts: number of all parts.
 
     Raises:
         UsageError: when there are no pictures, or the graph reads something else.
@@ -39,8 +39,8 @@ def picture_feeds(name: str, inputs: Sequence[GraphInput], count: int, seed: int
 
     if len(inputs) != 1 or len(inputs[0].dims) != 4 or inputs[0].dims[1] != 3:
         raise UsageError("inputs.pictures: the graph does not read one array of [batch, 3, height, width] alone")
-    given = inputs[0]
-    height, width = given.dims[2:]
+    pixels = inputs[0]
+    height, width = pixels.dims[2:]
     if isinstance(height, str) or isinstance(width, str):
         raise UsageError("inputs.pictures: height and width of the graph's input are open; give inputs.data instead")
     files = _files(name)
@@ -58,7 +58,7 @@ def picture_feeds(name: str, inputs: Sequence[GraphInput], count: int, seed: int
         left, top = (int(rng.integers(0, size - side + 1)) for size in picture.size)
         crop = picture.resize((width, height), box=(left, top, left + side, top + side))
         values = (np.asarray(crop, dtype=np.float64) / 255 - MEAN) / DEVIATION
-        feeds.append({given.name: values.transpose(2, 0, 1)[None].astype(given.dtype)})
+        feeds.append({pixels.name: values.transpose(2, 0, 1)[None].astype(pixels.dtype)})
     return feeds
 
 
@@ -71,7 +71,7 @@ def _files(name: str) -> list[Path]:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise UsageError(f"inputs.pictures: there is no folder '{name}'; name one, or {DEMO}")
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not found:
+    pictures = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not pictures:
         raise UsageError(f"inputs.pictures: {folder} has no picture ({', '.join(SUFFIXES)})")
-    return found
+    return pictures

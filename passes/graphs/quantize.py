@@ -19,9 +19,9 @@ from olivine.passes.store.digests import digest
 #: Products whose weights are constant; the embedding's operators are a choice of their own.
 PRODUCTS = ("MatMul", "Gemm", "Attention")
 EMBEDDINGS = ("Gather", "EmbedLayerNormalization")
-#: What static ranges are worth: products and convolutions.
+#: Operators that static ranges are worth it for: products and convolutions.
 STATIC = ("MatMul", "Gemm", "Conv")
-#: What ends in an activation function: fused ones, and the last product of one that is written out.
+#: Operators that end an activation function: fused ones, and the last product of one that is written out.
 _ACTIVATED = ("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "Relu", "Mul")
 _EXTRA = {"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT}
 #: Bits of a weight by precision.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def errors_only(*names: str) -> Iterator[None]:
-    """Meanwhile these loggers tell of errors alone; an empty name stands for the root logger."""
+    """Silence all but the errors of these loggers within the block; an empty name stands for the root logger."""
     loggers = [logging.getLogger(name or None) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

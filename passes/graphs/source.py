@@ -1,4 +1,4 @@
-"""What the ``model:`` of a plain study stands for: an ONNX file, an encoder's checkpoint, or a demo of either."""
+"""GraphSource: the ``model:`` of a study of a graph, an ONNX file, an encoder's checkpoint, or a demo of either."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEMO = "demo:"
 DEMOS = {"all-minilm-l6-v2": "bert", "vit-focus": "vit"}
 #: Graphs of more bytes keep their weights beside them: a protobuf ends at 2 GiB.
 ONE_FILE_BYTES = 1_500_000_000
-#: What goes with an exported encoder.
+#: Files that go with an exported encoder.
 _BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "vocab.txt")
 _FORMS = "A plain study's model is an .onnx file, the folder of an encoder's checkpoint, or "
 
@@ -39,7 +39,7 @@ class GraphSource:
 
     Attributes:
         model: the ``model:`` it was found from.
-        name: what reports call it.
+        name: its name in reports.
         kind: an ONNX file or a checkpoint.
         key: identity of its content.
         architecture: transformers' model type; what the study says, or nothing, for an ONNX file.
@@ -64,7 +64,7 @@ class GraphSource:
 
     @property
     def folder(self) -> Path:
-        """Where a tokenizer may be: the checkpoint, or the folder of the file."""
+        """Folder that a tokenizer may lie in: the checkpoint, or the folder of the file."""
         return self.path.parent if self.path.is_file() else self.path
 
     def materialize(self, to: Path) -> frozenset[str]:
@@ -90,11 +90,11 @@ class GraphSource:
 
 
 def resolve_graph(model: str, architecture: str | None = None) -> GraphSource:
-    """Find out what ``model`` stands for; loads nothing, and fetches a demo once.
+    """Resolve ``model``; loads nothing, and fetches a demo once.
 
     Args:
         model: path or demo.
-        architecture: what the study says of an ONNX file.
+        architecture: of an ONNX file, as the study says.
 
     Raises:
         SourceError: when there is no such model.
@@ -163,11 +163,11 @@ def _loaded(path: Path) -> onnx.ModelProto:
 
 def save_named(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph each node of which has a name: passes speak of nodes by name."""
-    seen = {node.name for node in model.graph.node}
+    names = {node.name for node in model.graph.node}
     for number, node in enumerate(model.graph.node):
         if not node.name:
             name = f"{node.op_type}_{number}"
-            node.name = name if name not in seen else f"{name}_unnamed"
+            node.name = name if name not in names else f"{name}_unnamed"
     weights = path.with_name(f"{path.name}.data")
     for file in (path, weights):
         file.unlink(missing_ok=True)

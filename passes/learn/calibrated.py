@@ -1,6 +1,6 @@
-"""Calibrated: what calibration text has taught about a model, for the passes that learn from it.
+"""Calibrated: results of calibration text on a model, for the passes that learn from it.
 
-Everything is computed when a pass first asks for it, and kept in the cache.
+Each result is computed when a pass first asks for it, and kept in the cache.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Calibrated:
         measure: gives the float graph that activations are measured in: the same model at the usual fusion level,
             so that all fusion levels learn the same.
         measured_key: key of that graph.
-        checkpoint: what both were exported from; None where the source is a graph.
+        checkpoint: the checkpoint that both were exported from; None where the source is a graph.
         text: key of the windows, as :func:`olivine.passes.learn.calibration.store_tokens` gives it.
-        cache: where results are kept.
+        cache: keeps the results.
     """
 
     graph: ModelArtifact
@@ -80,7 +80,7 @@ class Calibrated:
 
     @cached_property
     def gradients(self) -> OutputGradients:
-        """How much the predictions feel an error in what linear layers put out.
+        """Squared gradients of the log-likelihood by the outputs of linear layers.
 
         Raises:
             PassRefused: when the source is a graph: there is nothing to differentiate.
@@ -98,10 +98,10 @@ class Calibrated:
         Raises:
             PassRefused: when it was not measured.
         """
-        found = self.hessians.of(_read(layer))
-        if found is None:
+        hessian = self.hessians.of(layer.reads)
+        if hessian is None:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
-        return found
+        return hessian
 
     def ranges(self, layer: Linear) -> np.ndarray:
         """Lowest and highest value of each channel that a layer reads in each window, float32 [2, windows, K].
@@ -109,17 +109,12 @@ class Calibrated:
         Raises:
             PassRefused: when it was not measured.
         """
-        found = self.hessians.ranges(_read(layer))
-        if found is None:
+        ranges = self.hessians.ranges(layer.reads)
+        if ranges is None:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
-        return found
+        return ranges
 
 
 def output_features(graph: ModelArtifact) -> dict[str, int]:
     """Path of each linear layer of a graph -> its output features."""
     return {layer.path: layer.shape[1] for layer in linears(load_graph(graph.onnx_path()))}
-
-
-def _read(layer: Linear) -> str | None:
-    activation = layer.node.inputs[0]
-    return None if activation is None else activation.name

@@ -1,4 +1,4 @@
-"""Calibration: what a float model's linear layers read on some text, as passes that learn from text need it.
+"""Calibration: second moments and ranges of the inputs of a float model's linear layers on some text.
 
 Text enters as windows of token ids, stored in the cache under a hash of themselves. One run of the float graph over
 them gives the Hessian ``X^T X / n`` of every distinct input X of a linear layer, and the range of each of its
@@ -68,7 +68,7 @@ def store_tokens(cache: Cache, tokens: np.ndarray) -> str:
     """Keep windows of calibration text, and return the key that a build names them by.
 
     Args:
-        cache: where they are kept.
+        cache: keeps them.
         tokens: token ids [windows, length].
     """
     tokens = np.ascontiguousarray(tokens, dtype=np.int32)
@@ -87,10 +87,10 @@ def load_tokens(cache: Cache, key: str) -> np.ndarray:
     Raises:
         PassRefused: when the cache does not have them (any more).
     """
-    found = cache.get(key)
-    if found is None:
+    entry = cache.get(key)
+    if entry is None:
         raise PassRefused(f"the calibration text {key} is not in the cache {cache.root}; calibrate again")
-    tokens: np.ndarray = np.load(found.path / _TOKENS)
+    tokens: np.ndarray = np.load(entry.path / _TOKENS)
     return tokens
 
 
@@ -107,7 +107,7 @@ def capture_hessians(
     Args:
         artifact: the float graph.
         calibration: key of the windows, as :func:`store_tokens` gives it.
-        cache: where windows and Hessians are kept.
+        cache: keeps windows and Hessians.
         group_bytes: size of the Hessians that are measured in one run.
 
     Raises:
@@ -156,14 +156,14 @@ def _ranges_file(file: str) -> str:
 def _groups(sizes: Mapping[str, int], group_bytes: int) -> Iterator[list[str]]:
     """Activations in graph order, as many at a time as have Hessians of ``group_bytes`` together."""
     group: list[str] = []
-    held = 0
+    group_size = 0
     for name, size in sizes.items():
         need = size * size * np.dtype(np.float32).itemsize
-        if group and held + need > group_bytes:
+        if group and group_size + need > group_bytes:
             yield group
-            group, held = [], 0
+            group, group_size = [], 0
         group.append(name)
-        held += need
+        group_size += need
     if group:
         yield group
 
@@ -184,8 +184,8 @@ def _run(
     try:
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         for window in tokens:
-            found = session.run(list(activations), prompt(session, head_size, window))
-            for name, values in zip(activations, found, strict=True):
+            outputs = session.run(list(activations), prompt(session, head_size, window))
+            for name, values in zip(activations, outputs, strict=True):
                 x = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
                 product = x.T @ x  # numpy computes one triangle of it
                 sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
@@ -202,14 +202,14 @@ def _ending_at(graph: Path, activations: Mapping[str, int]) -> onnx.ModelProto:
 
     model = onnx.load(graph, load_external_data=False)
     needed = set(activations)
-    kept = []
+    nodes = []
     for node in reversed(model.graph.node):  # ONNX wants nodes in topological order
         if needed.intersection(node.output):
             needed.update(node.input)
-            kept.append(node)
+            nodes.append(node)
     weights = [weight for weight in model.graph.initializer if weight.name in needed]
     del model.graph.node[:], model.graph.output[:], model.graph.initializer[:]
-    model.graph.node.extend(reversed(kept))
+    model.graph.node.extend(reversed(nodes))
     model.graph.initializer.extend(weights)
     model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in activations.items())
     return model

@@ -22,7 +22,7 @@ from olivine.passes.sources import checkpoint
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.safetensors_stream import INDEX
 
-#: What the Trainer writes last into a checkpoint of its own: one without it was cut off.
+#: File that the Trainer writes last into a checkpoint of its own: a checkpoint without it was cut off.
 _STATE = "trainer_state.json"
 _BEFORE = "before.json"
 #: Checkpoints and reports of progress over one training.
@@ -35,7 +35,7 @@ Piece = Sequence[int]
 
 @dataclass(frozen=True)
 class Training:
-    """How a checkpoint is trained.
+    """Settings of a training.
 
     Attributes:
         max_steps: optimizer steps.
@@ -54,13 +54,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning did.
+    """Result of a fine-tuning.
 
     Attributes:
         before: [pieces] negative log-likelihood of each held-out piece under the checkpoint as it was, in nats.
         after: [pieces] the same under the merged checkpoint as it was saved.
         losses: (step, mean training loss since the last report in nats a token).
-        resumed: the step that it went on from; 0 where it began.
+        resumed: the step that it went on from; 0 for a training from the start.
         trained_weights: number of LoRA's weights.
     """
 
@@ -76,15 +76,15 @@ class Finetune:
     """A fine-tuning of one checkpoint.
 
     Attributes:
-        training: how it is trained.
-        trust_remote_code: whether code that the checkpoint brings may run.
-        told: called with the step and the training loss, every twentieth of the steps.
+        training: its settings.
+        trust_remote_code: code that the checkpoint brings may run.
+        report: called with the step and the training loss, every twentieth of the steps.
         say: called with a sentence where something is about to take long.
     """
 
     training: Training = Training()
     trust_remote_code: bool = False
-    told: Callable[[int, float], None] = field(default=lambda step, loss: None)
+    report: Callable[[int, float], None] = field(default=lambda step, loss: None)
     say: Callable[[str], None] = field(default=lambda sentence: None)
 
     def apply(self, source: Path, train: Sequence[Piece], held_out: Sequence[Piece], work: Path, to: Path) -> Tuned:
@@ -95,7 +95,7 @@ class Finetune:
             train: pieces of at least two tokens.
             held_out: pieces that are not trained on.
             work: folder of checkpoints, from whose last one an interrupted training goes on.
-            to: where the merged checkpoint goes: weights, and config and tokenizer as ``source`` has them.
+            to: folder of the merged checkpoint: weights, and config and tokenizer as ``source`` has them.
 
         Raises:
             BuildFailed: when the loss is not finite.
@@ -147,12 +147,12 @@ class Finetune:
         import torch
         from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-        told = self.told
+        report = self.report
 
-        class Report(TrainerCallback):  # type: ignore[misc] # transformers has no types
+        class Reporter(TrainerCallback):  # type: ignore[misc] # transformers has no types
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
                 if logs and "loss" in logs:
-                    told(state.global_step, float(logs["loss"]))
+                    report(state.global_step, float(logs["loss"]))
 
         steps = self.training.max_steps
         trainer = Trainer(
@@ -178,12 +178,13 @@ class Finetune:
             ),
             train_dataset=[{"input_ids": list(piece)} for piece in train],
             data_collator=padded,
-            callbacks=[Report()],
+            callbacks=[Reporter()],
         )
         trainer.remove_callback(PrinterCallback)
         last = last_checkpoint(work)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        reported = [(int(one["step"]), float(one["loss"])) for one in trainer.state.log_history if "loss" in one]
+        logs = [log for log in trainer.state.log_history if "loss" in log]
+        reported = [(int(log["step"]), float(log["loss"])) for log in logs]
         if not all(math.isfinite(loss) for _, loss in reported):
             raise BuildFailed("the training loss is not finite: give a lower --learning-rate")
         return 0 if last is None else step_of(last), reported
@@ -194,21 +195,22 @@ def losses(model: Any, pieces: Sequence[Piece]) -> list[float]:
     import torch
 
     model.eval()
-    found = []
+    nats = []
     with torch.no_grad():
         for piece in pieces:
             ids = torch.tensor([list(piece)], device=model.device)
             logits = model(input_ids=ids).logits[0, :-1].float()
-            found.append(float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")))
-    return found
+            nats.append(float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")))
+    return nats
 
 
 def padded(batch: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
     """Pieces of different lengths as one batch; what fills them up is neither attended to nor scored."""
     import torch
 
-    longest = max(len(one["input_ids"]) for one in batch)
-    rows = [(one["input_ids"], longest - len(one["input_ids"])) for one in batch]
+    pieces = [piece["input_ids"] for piece in batch]
+    longest = max(map(len, pieces))
+    rows = [(ids, longest - len(ids)) for ids in pieces]
     return {
         "input_ids": torch.tensor([ids + [0] * fill for ids, fill in rows]),
         "attention_mask": torch.tensor([[1] * len(ids) + [0] * fill for ids, fill in rows]),

@@ -1,4 +1,4 @@
-"""Output gradients: how much a model's predictions feel an error in what each linear layer puts out.
+"""Output gradients: the weight of an error in a linear layer's output, by what it does to a model's predictions.
 
 For small errors the KL divergence to the model itself is half of ``E[(g . error)^2]``, where g is the gradient of the
 log-likelihood of a token drawn from the model's own prediction (the Fisher information; Martens 2014,
@@ -89,7 +89,7 @@ def capture_gradients(
         checkpoint_key: of a Hugging Face checkpoint.
         checkpoint: gives its folder; called where the gradients are not in the cache.
         calibration: key of the windows, as :func:`olivine.passes.learn.calibration.store_tokens` gives it.
-        cache: where both are kept.
+        cache: keeps both.
 
     Raises:
         PassRefused: when neither the gradients nor the windows are in the cache.
@@ -102,8 +102,8 @@ def capture_gradients(
         give_back()
         return frozenset({"gradients"})
 
-    found = cache.get(key) or cache.put(key, write)
-    with np.load(found.path / _FILE) as powers:
+    entry = cache.get(key) or cache.put(key, write)
+    with np.load(entry.path / _FILE) as powers:
         return OutputGradients({path: powers[path] for path in powers.files})
 
 
@@ -143,7 +143,7 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
         model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=own_code)
     model.eval().requires_grad_(False)
     model.config.use_cache = False
-    model.get_input_embeddings().register_forward_hook(lambda module, given, found: found.requires_grad_())
+    model.get_input_embeddings().register_forward_hook(lambda module, inputs, embedded: embedded.requires_grad_())
     sums = _PowerSums()
     for name, module in model.named_modules():
         if (layer := _MODULE.search(name)) and isinstance(module, torch.nn.Linear):
@@ -160,7 +160,7 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _before_head(model: Any, window: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """What the head reads, [1, tokens, size], with its graph; and the head: [tokens, size] -> logits.
+    """Inputs of the head, [1, tokens, size], with their graph; and the head: [tokens, size] -> logits.
 
     A model that does more to its logits than a product (a soft cap, a scale) is its own head: a module that reads
     the logits, so that they exist for all tokens at once.
@@ -170,9 +170,9 @@ def _before_head(model: Any, window: torch.Tensor) -> tuple[torch.Tensor, Callab
     module = model.get_output_embeddings()
     read: list[torch.Tensor] = []
 
-    def last_only(module: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        read.append(given[0])
-        return (given[0][:, -1:],)
+    def last_only(module: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        read.append(inputs[0])
+        return (inputs[0][:, -1:],)
 
     handle = module.register_forward_pre_hook(last_only)
     try:

@@ -1,4 +1,4 @@
-"""Merged layers: what the exporter makes one MatMul of, and how what is known of one graph serves another.
+"""Merged layers: projections that the exporter makes one MatMul of, so that results of one graph serve another.
 
 At another fusion level the same weights stand in other MatMuls, side by side along their output features. What a layer
 loses, and the codes that it is stored in, belong to output features, so both are learned once, in the graph of the
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: What the exporter merges -> the layers it merges, in order.
+#: Merged layer -> the layers that the exporter merges in it, in order.
 MERGED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
@@ -24,7 +24,7 @@ class Piece:
 
 
 def pieces(path: str, own: Mapping[str, int], other: Mapping[str, int]) -> tuple[Piece, ...] | None:
-    """Where the output features of a layer stand in another graph of the same model, in order; None if not there.
+    """The output features of a layer as parts of another graph of the same model, in order; None if not there.
 
     Args:
         path: of the layer, as in :attr:`olivine.passes.graph.Linear.path`.

@@ -51,8 +51,8 @@ class DynamicQuantize(QuantizePass):
 
     Attributes:
         layers: a regular expression matched against the whole path of a layer (``layers.3/down_proj``).
-        reduce_range: whether weights take 7 bits instead of 8.
-        smooth: whether range is moved from the activations into the weights, learned from calibration text.
+        reduce_range: weights take 7 bits instead of 8.
+        smooth: range is moved from the activations into the weights, learned from calibration text.
     """
 
     layers: str = LAYER_GROUPS["not_down"]
@@ -118,7 +118,7 @@ class DynamicQuantize(QuantizePass):
 
     @property
     def needs_calibration(self) -> bool:
-        """Where ranges are moved: what they are is learned from text."""
+        """True when ranges are moved: they are learned from text."""
         return self.smooth
 
     @property
@@ -149,7 +149,7 @@ def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> 
 
     Args:
         layers: that will be dynamic int8.
-        calibrated: what text has taught about their activations.
+        calibrated: calibration results about their activations.
         top: the largest code of a weight.
     """
     readers: dict[str, list[Linear]] = {}
@@ -213,7 +213,7 @@ def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activ
 
 
 def _is_gated(layer: Linear) -> bool:
-    """Whether a layer reads a product, as down_proj does."""
+    """True when a layer reads a product, as down_proj does."""
     activation = layer.node.inputs[0]
     producer = None if activation is None else activation.producer()
     return producer is not None and producer.op_type == "Mul"

@@ -77,8 +77,8 @@ def _kept(graph: ModelArtifact, calibrated: Calibrated) -> dict[str, LayerLoss]:
     key = digest(["expected loss", VERSION, graph.key, calibrated.key, gradients, libraries])
 
     def write(to: Path) -> frozenset[str]:
-        found = [asdict(loss) for loss in _computed(graph, calibrated)]
-        (to / _FILE).write_text(json.dumps(found, indent=1))
+        losses = [asdict(loss) for loss in _computed(graph, calibrated)]
+        (to / _FILE).write_text(json.dumps(losses, indent=1))
         return frozenset({"expected loss"})
 
     entry = calibrated.cache.get(key) or calibrated.cache.put(key, write)
@@ -120,29 +120,29 @@ def losses_of_blocks(weight: np.ndarray, hessian: np.ndarray, gradient_power: np
         hessian: second moment of the input, float32 [K, K].
         gradient_power: of the output features, float32 [N].
     """
-    heard = {"alone": np.diagonal(hessian), "learned": heard_of_gptq(hessian)}
+    powers = {"alone": np.diagonal(hessian), "learned": gptq_power(hessian)}
     losses = {}
     low = high = weight
     for size, factor in zip(BLOCK_SIZES, (min(BLOCK_SIZES), *(2 for _ in BLOCK_SIZES[1:])), strict=True):
         low, high = block_ranges(low, factor)[0], block_ranges(high, factor)[1]
         spans = {"asym": np.maximum(high, 0) - np.minimum(low, 0), "sym": np.maximum(high, -low)}
         starts = np.arange(0, len(weight), size)
-        for (how, span), (learned, power) in product(spans.items(), heard.items()):
+        for (how, span), (learned, power) in product(spans.items(), powers.items()):
             of_blocks = np.add.reduceat(power, starts, dtype=np.float64) @ np.square(span, dtype=np.float64)
             key = blocks_key(size, how == "sym", learned == "learned")
             losses[key] = 0.5 * _ROUNDING * float(of_blocks @ gradient_power)
     return losses
 
 
-def heard_of_gptq(hessian: np.ndarray) -> np.ndarray:
-    """How much of each input feature's rounding error reaches the output after GPTQ, float32 [K].
+def gptq_power(hessian: np.ndarray) -> np.ndarray:
+    """Power of each input feature's rounding error that reaches the output after GPTQ, float32 [K].
 
-    What later features can't make good: never more than ``H_kk``, but for the damping.
+    Later features can't make it good; but for the damping it is never more than ``H_kk``.
     """
-    order, _, left = feedback(hessian)
-    heard = np.empty(len(order), np.float32)
-    heard[order] = left
-    return heard
+    order, _, remaining = feedback(hessian)
+    power = np.empty(len(order), np.float32)
+    power[order] = remaining
+    return power
 
 
 def block_ranges(weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

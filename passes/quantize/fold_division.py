@@ -34,7 +34,7 @@ def fold_divisions(model: ir.Model, factors: dict[ir.Node, np.ndarray]) -> None:
         product = None if divided is None else divided.producer()
         if divided is None or product is None or product.op_type != "Mul" or len(divided.uses()) > 1:
             continue
-        scales = next((found for side in product.inputs if (found := _scales_behind(side, len(by)))), None)
+        scales = next((scales for side in product.inputs if (scales := _scales_behind(side, len(by)))), None)
         if scales is None:
             continue
         value, start = scales

@@ -1,4 +1,4 @@
-"""Format: how one linear layer is stored."""
+"""Format: the form in which one linear layer is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class DynamicInt8:
 
     Attributes:
         top: the largest code of a weight: 127, or 63 in 7 bits.
-        smooth: whether range is moved from the activation into the weight (``smoothing.py``).
+        smooth: range is moved from the activation into the weight (``smoothing.py``).
     """
 
     top: int

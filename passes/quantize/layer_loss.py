@@ -15,7 +15,7 @@ SEARCHED = 0.9
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What storing one layer costs, in nats per token.
+    """Expected cost of storing one layer, in nats per token.
 
     Attributes:
         path: of the layer, as in :attr:`Linear.path`.

@@ -49,13 +49,13 @@ class MixedQuantize(QuantizePass):
         int8_block_size: block size of those.
         algorithm: of the 4-bit weights: ``rtn``, ``k_quant`` or ``gptq``.
         block_size: of the 4-bit weights.
-        symmetric: whether zero points are fixed.
+        symmetric: zero points are fixed.
         accuracy_level: least precision of the kernel's arithmetic.
         lm_head: ``same`` as any other layer, or its own ``fp32``, ``int8`` or ``int4``.
         dynamic_layers: a regular expression for the paths of layers that may be dynamic int8; empty for none.
         dynamic_share: share of the weights of those that are, 0 to 1.
-        reduce_range: whether weights of those take 7 bits instead of 8.
-        smooth: whether range is moved from the activations of those into their weights (``smoothing.py``).
+        reduce_range: weights of those take 7 bits instead of 8.
+        smooth: range is moved from the activations of those into their weights (``smoothing.py``).
     """
 
     int8_share: float = 0.3
@@ -138,8 +138,8 @@ class MixedQuantize(QuantizePass):
     def kernels(self) -> frozenset[Kernel]:
         """Those of the formats that it may give a layer."""
         forms = [self._four()] + [self._eight()] * (self.int8_share > 0 or self.lm_head == "int8")
-        found = {Kernel(form.bits, form.block_size, self.accuracy_level, "float") for form in forms}
-        return frozenset(found | ({DYNAMIC_INT8} if self.dynamic_layers else set()))
+        kernels = {Kernel(form.bits, form.block_size, self.accuracy_level, "float") for form in forms}
+        return frozenset(kernels | ({DYNAMIC_INT8} if self.dynamic_layers else set()))
 
     @property
     def needs_calibration(self) -> bool:
@@ -163,17 +163,17 @@ class MixedQuantize(QuantizePass):
         formats = self.formats({path: losses[path] for path in layers})
         stored = []
         for form in (self._four(), self._eight()):
-            some = [layers[path] for path, found in formats.items() if found == form]
-            codes = layer_codes(some, form, calibrated) if some else []
-            stored += [Stored(layer, form, compute) for layer, compute in zip(some, codes, strict=True)]
-        dynamic = [layers[path] for path, found in formats.items() if isinstance(found, DynamicInt8)]
+            alike = [layers[path] for path, chosen in formats.items() if chosen == form]
+            codes = layer_codes(alike, form, calibrated) if alike else []
+            stored += [Stored(layer, form, compute) for layer, compute in zip(alike, codes, strict=True)]
+        dynamic = [layers[path] for path, chosen in formats.items() if isinstance(chosen, DynamicInt8)]
         factors = smoothing_of(dynamic, calibrated, self._dynamic().top) if self.smooth else {}
         divisions = quantize_activations(model, dynamic, self._dynamic().top, factors)
         store_in_blocks(model, stored, self.accuracy_level)
         fold_divisions(model, divisions)
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
-        """The allocation: by what each layer is expected to lose in each format."""
+        """The allocation, by the expected losses of each layer in each format."""
         four, eight, narrow = self._four(), self._eight(), self._dynamic()
         sizes = {path: loss.weights for path, loss in losses.items()}
         heads: dict[str, Format] = {"fp32": None, "int8": eight, "int4": four}

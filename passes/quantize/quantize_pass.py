@@ -18,10 +18,10 @@ class QuantizePass(GraphPass):
 
     @abstractmethod
     def formats(self, losses: Mapping[str, LayerLoss]) -> Mapping[str, Format]:
-        """How the linear layers that this pass stores would be stored.
+        """Formats of the linear layers that this pass would store.
 
         Args:
-            losses: path of every linear layer that no earlier pass has stored -> what formats are expected to cost it.
+            losses: path of every linear layer that no earlier pass has stored -> its expected losses.
 
         Returns:
             Path -> format, None for a layer that stays float.
@@ -29,7 +29,7 @@ class QuantizePass(GraphPass):
 
     @abstractmethod
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
-        """Change ``model`` as :meth:`rewrite` does, with what text has taught; called where ``needs_calibration``.
+        """Change ``model`` as :meth:`rewrite` does, with calibration results; called where ``needs_calibration``.
 
         Args:
             model: changed in place.

@@ -9,15 +9,15 @@ T = TypeVar("T")
 
 
 class SharedTensor(Generic[T]):
-    """What ``compute`` gives, computed when the first of ``readers`` takes it and dropped after the last has."""
+    """Result of ``compute``, computed when the first of ``readers`` takes it and dropped after the last has."""
 
     def __init__(self, compute: Callable[[], T], readers: int) -> None:
         self._compute, self._readers, self._left = compute, readers, readers
-        self._held: list[T] = []
+        self._result: list[T] = []
 
     def take(self) -> T:
         """The result; the next reader after the last one has it computed anew."""
-        found = self._held[0] if self._held else self._compute()
+        result = self._result[0] if self._result else self._compute()
         self._left = (self._left or self._readers) - 1
-        self._held = [found] if self._left else []
-        return found
+        self._result = [result] if self._left else []
+        return result

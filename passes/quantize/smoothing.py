@@ -1,4 +1,4 @@
-"""Smoothing: what an activation's loud channels lose as one uint8 tensor is moved into the weights that read it.
+"""Smoothing: range of an activation's loud channels is moved into the weights that read it, before it becomes uint8.
 
 ``X W = (X diag(1/s)) (diag(s) W)``, with ``s_k = max|X_k|^a / max|W_k|^(1-a)`` (SmoothQuant, arXiv 2211.10438, eq. 4).
 There, one ``a`` serves a whole model; here each activation has the one that leaves the least error in what its layers
@@ -20,7 +20,7 @@ _LEAST = 1e-8
 
 
 def smoothing_factors(weights: Sequence[np.ndarray], ranges: np.ndarray, powers: np.ndarray, top: int) -> np.ndarray:
-    """What each channel of an activation is divided by before it is quantized, float32 [K]; ones for no smoothing.
+    """Factors by which the channels of an activation are divided before it is quantized, float32 [K]; ones for none.
 
     Args:
         weights: of the layers that read it, float32 [K, N] each.

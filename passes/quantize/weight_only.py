@@ -44,7 +44,7 @@ class WeightOnlyQuantize(QuantizePass):
         bits: width of a weight: 4 or 8; 2 is accepted by the kernels and allowed in ``overrides``.
         algorithm: ``rtn``, ``k_quant``, or ``gptq``, which learns from calibration text.
         block_size: weights along the input features that share a scale: 16, 32, 64, 128 or 256.
-        symmetric: whether the zero point is fixed; k_quant always chooses one.
+        symmetric: the zero point is fixed; k_quant always chooses one.
         accuracy_level: least precision of the kernel's arithmetic: 0 unset, 1 fp32, 2 fp16, 3 bf16, 4 int8.
         lm_head_bits: width of the head; 0 leaves it float.
         overrides: (pattern, bits) pairs, the first that matches the whole of a layer's path decides;
@@ -106,7 +106,7 @@ class WeightOnlyQuantize(QuantizePass):
     def __post_init__(self) -> None:
         """Check the parameters that a request file may bring."""
         widths = [bits for _, bits in self.overrides]
-        for name, found, known in (
+        for name, values, known in (
             ("bits", [self.bits], WIDTHS),
             ("lm_head_bits", [self.lm_head_bits], (0, *WIDTHS)),
             ("bits in overrides", widths, (0, *WIDTHS)),
@@ -114,7 +114,7 @@ class WeightOnlyQuantize(QuantizePass):
             ("block_size", [self.block_size], BLOCK_SIZES),
             ("accuracy_level", [self.accuracy_level], ACCURACY_LEVELS),
         ):
-            if wrong := [value for value in found if value not in known]:
+            if wrong := [value for value in values if value not in known]:
                 raise UsageError(f"weight_only: unknown {name} '{wrong[0]}'. {did_you_mean(wrong[0], known)}")
         for pattern, _ in self.overrides:
             check_pattern(self.name, pattern)
@@ -154,7 +154,7 @@ class WeightOnlyQuantize(QuantizePass):
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the algorithm learns from text."""
+        """True when the algorithm learns from text."""
         return self.algorithm == "gptq"
 
     def rewrite(self, model: ir.Model) -> None:
@@ -166,7 +166,7 @@ class WeightOnlyQuantize(QuantizePass):
         self._rewrite(model, calibrated)
 
     def _rewrite(self, model: ir.Model, calibrated: Calibrated | None) -> None:
-        stored = [one for bits in WIDTHS for one in self._stored(model, bits, calibrated)]
+        stored = [layer for bits in WIDTHS for layer in self._stored(model, bits, calibrated)]
         if not stored and not any(node.op_type in QUANTIZED for node in model.graph):
             raise PassRefused("weight_only: no MatMul with a constant weight is left to quantize")
         store_in_blocks(model, stored, self.accuracy_level)

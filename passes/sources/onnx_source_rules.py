@@ -1,4 +1,4 @@
-"""What of a recipe a source that is a graph already can't give: another checkpoint, and another export."""
+"""Rules for sources that are graphs already: no pass may ask for another checkpoint, or another export."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def refuse_other_graph(source: Source, passes: Sequence[Pass], config: Callable[
                 "out, or give the checkpoint that the graph was exported from."
             )
         if isinstance(p, ExportPass):
-            usual = p.usual().params()
-            changed = {name: value for name, value in p.params().items() if value != usual[name]}
-            own = {**usual, **_facts(source, config())} if changed else usual
+            defaults = p.reference().params()
+            changed = {name: value for name, value in p.params().items() if value != defaults[name]}
+            own = {**defaults, **_facts(source, config())} if changed else defaults
             others = [name for name, value in changed.items() if value != own[name]]
             if others:
-                asked, fits = (", ".join(f"{name} '{of[name]}'" for name in others) for of in (changed, own))
+                changes, fits = (", ".join(f"{name} '{of[name]}'" for name in others) for of in (changed, own))
                 raise PassRefused(
-                    f"{asked}: this takes an export, and the model '{source.name}' is a graph already. What fits: "
+                    f"{changes}: this takes an export, and the model '{source.name}' is a graph already. What fits: "
                     f"{fits}, or the checkpoint that the graph was exported from."
                 )
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: ``.report.html.4711@host.tmp``: what process 4711 of that machine writes aside; folders may be shared by machines.
-_ASIDE = re.compile(r"^\..+\.(\d+)@(.*)\.tmp$")
+_STAGED = re.compile(r"^\..+\.(\d+)@(.*)\.tmp$")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -71,7 +71,7 @@ def staging_folder(home: Path, name: str) -> Iterator[Path]:
 
 
 def staging_name(path: Path) -> Path:
-    """What this process calls ``path`` while it is being made."""
+    """Name of ``path`` in this process while it is being made."""
     return path.with_name(f".{path.name}.{os.getpid()}@{platform.node()}.tmp")
 
 
@@ -123,8 +123,8 @@ def _exchange(a: Path, b: Path) -> None:
 def remove_stale(folder: Path) -> None:
     """Delete what processes of this machine that are gone had left half-made in ``folder`` or below it."""
     for path in list(folder.rglob(".*.tmp")):
-        found = _ASIDE.match(path.name)
-        if found is None or found[2] != platform.node() or _lives(int(found[1])):
+        name = _STAGED.match(path.name)
+        if name is None or name[2] != platform.node() or _lives(int(name[1])):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

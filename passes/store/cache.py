@@ -60,7 +60,7 @@ class Cache:
     in_use_s: float = IN_USE_S
 
     def model_path(self, key: str) -> Path:
-        """Where the model of the entry under ``key`` is, or would be."""
+        """Folder of the model of the entry under ``key``, whether it is there or not."""
         return self.root / "artifacts" / key / "model"
 
     def get(self, key: str) -> ModelArtifact | None:
@@ -131,7 +131,8 @@ class Cache:
         home = self.root / "artifacts"
         with self._lock("evict"):
             now = time.time()
-            entries = [found for about in home.glob("*/artifact.json") if (found := _entry(about, now)) is not None]
+            abouts = home.glob("*/artifact.json")
+            entries = [entry for about in abouts if (entry := _entry(about, now)) is not None]
             total = sum(size for _, _, size, _ in entries)
             for _, used, size, folder in sorted(entries):
                 if total <= self.max_bytes:
@@ -146,13 +147,13 @@ class Cache:
             remove_stale(self.root / part)
         home = self.root / "artifacts"
         with self._lock("evict"):
-            for left in home.glob(f"{_EVICTED}*"):
-                shutil.rmtree(left, ignore_errors=True)
-        for left in home.glob(f"{_BUILDING}*"):
-            key = left.name.removeprefix(_BUILDING).rpartition(".")[0]
+            for folder in home.glob(f"{_EVICTED}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in home.glob(f"{_BUILDING}*"):
+            key = folder.name.removeprefix(_BUILDING).rpartition(".")[0]
             try:
                 with self._lock(key, wait=False):  # held by whoever builds it, and by nobody once that process is gone
-                    shutil.rmtree(left, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
             except BlockingIOError:
                 continue
 
@@ -187,7 +188,7 @@ def _states(folder: Path) -> dict[str, list[int]]:
 
 
 def _entry(about: Path, now: float) -> tuple[bool, float, float, Path] | None:
-    """What decides whether an entry goes: not a candidate, last use, bytes, folder.
+    """Order of eviction of an entry (not a candidate, last use), its bytes and its folder.
 
     None for what other processes are building or evicting, and for what they take away meanwhile. An entry that was
     used in the future was used before somebody set the clock back: from now on it counts as used now, or it would stay
@@ -206,7 +207,7 @@ def _entry(about: Path, now: float) -> tuple[bool, float, float, Path] | None:
 
 
 def _is_candidate(about: Path) -> bool:
-    """Whether an entry is a quantized model; one that says nothing readable about itself is not."""
+    """True when an entry is a quantized model; one whose artifact.json can't be read is not."""
     try:
         return "quantized" in json.loads(about.read_text())["holds"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -214,7 +215,7 @@ def _is_candidate(about: Path) -> bool:
 
 
 def _whole(entry: Path, about: dict[str, Any]) -> bool:
-    """Whether an entry's files are those that were written; entries of olivine 0.1.0's first days list none."""
+    """True when an entry's files are those that were written; entries of olivine 0.1.0's first days list none."""
     for name, state in about.get("files", {}).items():
         stat = (entry / "model" / name).stat()
         if [stat.st_size, stat.st_mtime_ns] != state:

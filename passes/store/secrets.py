@@ -1,4 +1,4 @@
-"""What never belongs into a message, a log or a record: passwords in URLs, tokens, secrets of the environment."""
+"""Secrets stay out of messages, logs and records: passwords in URLs, tokens, secrets of the environment."""
 
 from __future__ import annotations
 

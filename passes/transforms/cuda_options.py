@@ -21,7 +21,7 @@ def _on_cuda(choice: Choice) -> bool:
 
 
 def _fits_fpa_intb(choice: Choice) -> bool:
-    """Whether fpA_intB takes the weights: int8 or int4 in blocks of 32 without zero points; others it leaves alone."""
+    """True when fpA_intB takes the weights: int8 or int4 in blocks of 32 without zero points."""
     return (
         _on_cuda(choice)
         and choice.get("precision") in INTEGER_BITS
@@ -35,7 +35,7 @@ class CudaOptions(ConfigPass):
     """Graph capture, and which kernels multiply with integer weights.
 
     Attributes:
-        graph_capture: whether decode steps are captured as a CUDA graph and replayed; ONNX Runtime refuses a model
+        graph_capture: decode steps are captured as a CUDA graph and replayed; ONNX Runtime refuses a model
             of which a computing node runs elsewhere.
         weight_kernels: ``fpa_intb`` packs integer weights for the tensor cores at load (ONNX Runtime's
             ``ep.cuda.fpa_intb_gemm``); layers that it can't take keep the default.
@@ -68,8 +68,8 @@ class CudaOptions(ConfigPass):
     @classmethod
     def from_choice(cls, choice: Choice) -> CudaOptions | None:
         """The pass where an option is on."""
-        found = cls(bool(choice.get("graph_capture", False)), str(choice.get("weight_kernels", "default")))
-        return None if found == cls() else found
+        options = cls(bool(choice.get("graph_capture", False)), str(choice.get("weight_kernels", "default")))
+        return None if options == cls() else options
 
     def edited(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The config with these options in the decoder's session, as the model builder's own switches would have it.

@@ -29,7 +29,7 @@ from olivine.passes.store.atomic_files import staging_folder
 from olivine.passes.store.cache import cache_root, scratch_folder
 
 _GATHER = "/lm_head/prune/Gather"
-#: What may multiply with the head's weight.
+#: Operators that may multiply with the head's weight.
 _HEADS = {"MatMul", "MatMulNBits", "MatMulIntegerToFloat"}
 _POSITIONS = 1  # the axis of the logits
 
@@ -72,12 +72,12 @@ class PruneHead(WiringPass):
             raise PassRefused(f"{self.name}: the head reads no hidden states")
         last = add_initializer(model, f"{_GATHER}/index", ir.DataType.INT64, (1,), lambda: np.array([-1], np.int64))
         gather = ir.node("Gather", [hidden, last], {"axis": _POSITIONS}, name=_GATHER)
-        (kept,) = gather.outputs
-        kept.name, kept.type = f"{_GATHER}/output_0", hidden.type
+        (gathered,) = gather.outputs
+        gathered.name, gathered.type = f"{_GATHER}/output_0", hidden.type
         if hidden.shape is not None:
-            kept.shape = ir.Shape([hidden.shape[0], 1, *list(hidden.shape)[2:]])
+            gathered.shape = ir.Shape([hidden.shape[0], 1, *list(hidden.shape)[2:]])
         model.graph.insert_before(head, gather)
-        head.replace_input_with(0, kept)
+        head.replace_input_with(0, gathered)
         _set_positions(head, 1)
 
 
@@ -90,15 +90,15 @@ def unprune(model: ir.Model) -> None:
     head = _head(_logits(model))
     value = head.inputs[0]
     producer = None if value is None else value.producer()
-    found = [producer]
+    nodes = [producer]
     if producer is not None and producer.op_type == "Unsqueeze" and producer.inputs[0] is not None:
-        found.append(producer.inputs[0].producer())
-    gather = found[-1]
+        nodes.append(producer.inputs[0].producer())
+    gather = nodes[-1]
     if gather is None or gather.op_type != "Gather" or not _takes_last(gather):
         raise PassRefused("the graph computes the logits of the last position only, in a way that is not known here")
     hidden, index = gather.inputs
     head.replace_input_with(0, hidden)
-    for node in found:
+    for node in nodes:
         if node is not None:
             model.graph.remove(node, safe=True)
     if index is not None and index.name is not None and not index.uses():
@@ -108,7 +108,7 @@ def unprune(model: ir.Model) -> None:
 
 
 def is_pruned(folder: Path) -> bool:
-    """Whether the ONNX Runtime GenAI model in ``folder`` gives logits of the last position only."""
+    """True when the ONNX Runtime GenAI model in ``folder`` gives logits of the last position only."""
     return _is_pruned(_logits(ir.load(_graph(folder))))
 
 

@@ -105,9 +105,10 @@ class Rotate(CheckpointPass):
         index: dict[str, str] = {}
         total = 0
         for file in sorted(set(shards.values())):
-            plan = [made for name in sorted(n for n, f in shards.items() if f == file) for made in fold.planned(name)]
-            total += write_safetensors(to / file, plan)
-            index |= {made.name: file for made in plan}
+            names = sorted(name for name, shard in shards.items() if shard == file)
+            tensors = [tensor for name in names for tensor in fold.planned(name)]
+            total += write_safetensors(to / file, tensors)
+            index |= {tensor.name: file for tensor in tensors}
         if len(set(shards.values())) > 1:
             about = {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))}
             (to / "model.safetensors.index.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -116,8 +117,8 @@ class Rotate(CheckpointPass):
             "torch_dtype" if "torch_dtype" in config else "dtype": "float32",
         }
         (to / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        for kept in sorted(p for p in checkpoint.iterdir() if p.is_file() and not (to / p.name).exists()):
-            link_or_copy(kept, to / kept.name)
+        for other in sorted(p for p in checkpoint.iterdir() if p.is_file() and not (to / p.name).exists()):
+            link_or_copy(other, to / other.name)
 
 
 def _check(config: dict[str, Any]) -> None:
@@ -134,14 +135,14 @@ def _check(config: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Fold:
-    """Where each tensor of one checkpoint lies in the residual stream."""
+    """Rotation of each tensor of one checkpoint, by its place in the residual stream."""
 
     checkpoint: Path
     shards: dict[str, str]
     q: RandomHadamard
 
     def planned(self, name: str) -> Iterator[Planned]:
-        """What the input tensor ``name`` turns into: itself, and for a tied embedding the head too."""
+        """Output tensors of the input tensor ``name``: itself, and for a tied embedding the head too."""
         shape = self._shape(name)
         if name == _EMBEDDING:
             yield Planned(name, shape, lambda: self.q.rotate(self._read(name)))
@@ -155,8 +156,8 @@ class _Fold:
             yield Planned(name, shape, lambda: self._layer(name))
 
     def _layer(self, name: str) -> np.ndarray:
-        found = _LAYER.fullmatch(name)
-        layer, role, part = found.groups() if found else ("", "", "")
+        parts = _LAYER.fullmatch(name)
+        layer, role, part = parts.groups() if parts else ("", "", "")
         if role in _READS and part == "weight":
             return self._reading(name, f"model.layers.{layer}.{_READS[role]}.weight")
         if role in _WRITES:

@@ -24,7 +24,7 @@ class SessionOptions(ConfigPass):
 
     Attributes:
         threads: intra-op threads; 0 leaves ONNX Runtime GenAI's default, which is one.
-        spinning: whether idle threads spin; faster for one model, slower beside other work.
+        spinning: idle threads spin; faster for one model, slower beside other work.
         optimization_level: ONNX Runtime's graph optimizations at load.
     """
 

@@ -66,7 +66,7 @@ def test_layers_read_activations_of_the_same_name_on_every_provider(
 ) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", architecture)
     read = []
-    for index, export in enumerate((Export("fp16", "cuda").usual(), Export("fp16", "cuda"), Export("fp16", "dml"))):
+    for index, export in enumerate((Export("fp16", "cuda").reference(), Export("fp16", "cuda"), Export("fp16", "dml"))):
         (folder := tmp_path / str(index)).mkdir()
         export.apply(checkpoint, folder)
         layers = linears(load_graph(folder / "model.onnx"))

@@ -1,4 +1,4 @@
-"""Block formats: in how many bits and in which blocks a weight is stored, and how its codes are chosen."""
+"""BlockFormat: bits, blocks and algorithm by which a weight is stored as integers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ BLOCK_SIZES = (16, 32, 64, 128, 256)
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """How a weight is stored.
+    """Form in which a weight is stored.
 
     Attributes:
         bits: width of a code: 2, 4 or 8.
         algorithm: ``rtn``, ``k_quant``, or ``gptq``, which learns from calibration text.
         block_size: weights along the input features that share a scale: 16, 32, 64, 128 or 256.
-        symmetric: whether the zero point is fixed; k_quant always chooses one.
+        symmetric: the zero point is fixed; k_quant always chooses one.
     """
 
     bits: int
@@ -30,22 +30,22 @@ class BlockFormat:
 
     def __post_init__(self) -> None:
         """Check what a request file may bring."""
-        for name, found, known in (
+        for name, value, known in (
             ("bits", self.bits, WIDTHS),
             ("algorithm", self.algorithm, ALGORITHMS),
             ("block_size", self.block_size, BLOCK_SIZES),
         ):
-            if found not in known:
-                raise UsageError(f"unknown {name} '{found}'. {did_you_mean(found, known)}")
+            if value not in known:
+                raise UsageError(f"unknown {name} '{value}'. {did_you_mean(value, known)}")
 
     @property
     def learns(self) -> bool:
-        """Whether its codes depend on calibration text."""
+        """True when its codes depend on calibration text."""
         return self.algorithm == "gptq"
 
     @property
     def zero_points(self) -> bool:
-        """Whether zero points are stored."""
+        """True when zero points are stored."""
         return not self.symmetric or self.algorithm == "k_quant"
 
     def params(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def quantize_blocks(
         bits: 2, 4 or 8.
         block_size: weights that share a scale.
         algorithm: ``rtn`` or ``k_quant``.
-        symmetric: whether the zero point is fixed in the middle; k_quant always chooses it.
+        symmetric: the zero point is fixed in the middle; k_quant always chooses it.
         chunk_weights: about how many are quantized at a time.
 
     Returns:

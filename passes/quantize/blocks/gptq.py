@@ -1,6 +1,6 @@
-"""GPTQ: each weight's rounding error is made good by the weights that are not rounded yet (arXiv 2210.17323).
+"""GPTQ: weights that are not rounded yet make good the rounding error of those that are (arXiv 2210.17323).
 
-What is minimized is the error of a layer's output on calibration text, ``|X (W - Q)|^2``, which depends on the text
+It minimizes the error of a layer's output on calibration text, ``|X (W - Q)|^2``, which depends on the text
 through the Hessian ``X^T X`` alone. Beside the paper:
 
 1. input features are rounded in the order of their power (diagonal of the Hessian), largest first;
@@ -63,10 +63,9 @@ def gptq_all(jobs: Sequence[Job]) -> list[BlockCodes]:
     largest_first = sorted(groups.values(), key=lambda group: -sum(jobs[i].weight.size for i in group))
     codes: dict[int, BlockCodes] = {}
     with threadpool_limits(1), ThreadPoolExecutor(available_cores()) as pool:
-        for group, found in zip(
-            largest_first, pool.map(lambda group: _together([jobs[i] for i in group]), largest_first), strict=True
-        ):
-            codes |= dict(zip(group, found, strict=True))
+        results = pool.map(lambda group: _together([jobs[i] for i in group]), largest_first)
+        for group, codes_of_group in zip(largest_first, results, strict=True):
+            codes |= dict(zip(group, codes_of_group, strict=True))
     return [codes[index] for index in range(len(jobs))]
 
 
@@ -84,7 +83,7 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, sy
         hessian: float32 [K, K], a positive multiple of ``X^T X`` for the layer's inputs ``X``.
         bits: 2, 4 or 8.
         block_size: weights that share a scale; K may be no multiple of it.
-        symmetric: whether the zero point is fixed in the middle.
+        symmetric: the zero point is fixed in the middle.
 
     Returns:
         The codes.
@@ -173,7 +172,7 @@ def _blocks(rows: np.ndarray, block_size: int) -> np.ndarray:
 
 
 def feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How GPTQ goes through the input features of a layer.
+    """Order in which GPTQ rounds the input features of a layer, and how errors move the features after them.
 
     With ``H = M^T M`` and M lower triangular, the error of an output is the sum of ``(sum_j M_ij e_j)^2`` over i, and
     the i-th term vanishes where ``e_i = - sum_{j<i} M_ij / M_ii e_j``; what rounding leaves of it is ``M_ii^2`` times

@@ -37,8 +37,8 @@ def layer_codes(layers: Sequence[Linear], form: BlockFormat, calibrated: Calibra
 
     Args:
         layers: linear layers of one graph.
-        form: in which format.
-        calibrated: what to learn from, where the format does.
+        form: the format.
+        calibrated: results to learn from, where the format learns.
 
     Raises:
         PassRefused: when the format learns from text and there is none, or a layer's input was not captured.
@@ -48,7 +48,7 @@ def layer_codes(layers: Sequence[Linear], form: BlockFormat, calibrated: Calibra
     if calibrated is None:
         raise PassRefused(f"{form.algorithm} learns from calibration text, and none was given")
     learned = _Learned(form, calibrated)
-    return [partial(learned.read, learned.found(layer)) for layer in layers]
+    return [partial(learned.read, learned.files(layer)) for layer in layers]
 
 
 def _now(layer: Linear, form: BlockFormat) -> PackedCodes:
@@ -62,7 +62,7 @@ class _Learned:
     form: BlockFormat
     calibrated: Calibrated
 
-    def found(self, layer: Linear) -> list[tuple[Path, Piece]]:
+    def files(self, layer: Linear) -> list[tuple[Path, Piece]]:
         """The files that hold a layer's codes, and which output features of each are its own.
 
         Raises:
@@ -81,10 +81,10 @@ class _Learned:
     def _layers(self) -> Path:
         return self._folder(head=False)
 
-    def read(self, found: Sequence[tuple[Path, Piece]]) -> PackedCodes:
+    def read(self, files: Sequence[tuple[Path, Piece]]) -> PackedCodes:
         """The codes in these files."""
         parts = []
-        for file, piece in found:
+        for file, piece in files:
             with np.load(file) as arrays:
                 own = slice(piece.start, piece.stop)
                 zeros = arrays["zero_points"][own] if "zero_points" in arrays else None

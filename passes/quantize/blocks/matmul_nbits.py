@@ -18,7 +18,7 @@ from olivine.passes.quantize.shared_tensor import SharedTensor
 
 @dataclass(frozen=True)
 class Stored:
-    """How one layer is to be stored.
+    """Layer, format and codes of one MatMulNBits.
 
     Attributes:
         layer: the layer.

@@ -1,4 +1,4 @@
-"""How quantized weights lie in memory, as ONNX Runtime's MatMulNBits reads them.
+"""Layout of quantized weights in memory, as ONNX Runtime's MatMulNBits reads them.
 
 A weight [K, N] (inputs, outputs) is stored transposed, in blocks of ``block_size`` along K; K is padded with
 zeros to whole blocks. Codes of ``bits`` < 8 are packed low bits first. Source: ONNX Runtime's

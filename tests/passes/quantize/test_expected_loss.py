@@ -7,7 +7,7 @@ from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.blocks.blockwise import quantize_blocks
 from olivine.passes.quantize.blocks.gptq import gptq
 from olivine.passes.quantize.blocks.packing import BlockCodes
-from olivine.passes.quantize.expected_loss import block_ranges, heard_of_gptq, losses_of_blocks
+from olivine.passes.quantize.expected_loss import block_ranges, gptq_power, losses_of_blocks
 from olivine.passes.quantize.layer_loss import LayerLoss
 
 RANDOM = np.random.default_rng(0)
@@ -57,9 +57,9 @@ def test_four_bits_more_cost_a_289th() -> None:
 
 def test_gptq_makes_good_what_later_features_can_say_too() -> None:
     independent = np.diag(RANDOM.uniform(1, 2, K)).astype(np.float32)
-    assert heard_of_gptq(independent) == pytest.approx(np.diagonal(independent), rel=0.02)  # but for the damping
-    assert (heard_of_gptq(HESSIAN) < np.diagonal(HESSIAN) * 1.02).all()
-    assert heard_of_gptq(HESSIAN).sum() < 0.5 * np.trace(HESSIAN)
+    assert gptq_power(independent) == pytest.approx(np.diagonal(independent), rel=0.02)  # but for the damping
+    assert (gptq_power(HESSIAN) < np.diagonal(HESSIAN) * 1.02).all()
+    assert gptq_power(HESSIAN).sum() < 0.5 * np.trace(HESSIAN)
 
 
 def test_ranges_of_a_last_block_that_is_not_full() -> None:
