@@ -1,4 +1,4 @@
-"""What a study ran on: hardware, versions, threads; written into environment.json."""
+"""The machine that a study runs on: hardware, operating system, versions; environment.json holds them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ABSENT = "not installed"
 
 def describe_environment(source: Source | None = None) -> dict[str, Any]:
     """Hardware, operating system and versions; and the model, where one is given."""
-    found: dict[str, Any] = {
+    environment: dict[str, Any] = {
         "cpu": cpu_name(),
         "cores": available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -47,8 +47,8 @@ def describe_environment(source: Source | None = None) -> dict[str, Any]:
         "versions": {package: installed(package) for package in PACKAGES},
     }
     if source is not None:
-        found["model"] = describe_model(source)
-    return found
+        environment["model"] = describe_model(source)
+    return environment
 
 
 def describe_model(source: Source) -> dict[str, Any]:
@@ -76,7 +76,9 @@ def gpu_names() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs, as their driver tells them; empty where there is no driver."""
     if shutil.which("nvidia-smi") is None:
         return ()
-    said = subprocess.run(
+    listing = subprocess.run(
         ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"), capture_output=True, text=True, check=False
     )
-    return tuple(line.strip() for line in said.stdout.splitlines() if line.strip()) if said.returncode == 0 else ()
+    return (
+        tuple(line.strip() for line in listing.stdout.splitlines() if line.strip()) if listing.returncode == 0 else ()
+    )

@@ -1,4 +1,4 @@
-"""The Pareto front and what is chosen from it: pure functions of points and trial records.
+"""The Pareto front, its hypervolume, its knee and its nearest misses: pure functions of points and trial records.
 
 Points are [n, m] with every objective to be minimised; :func:`minimised` turns records into such points.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from olivine.evaluators.metric import METRICS
+from olivine.evaluators.metric import directed
 from olivine.search.records import TrialRecord
 
 Floats = npt.NDArray[np.float64]
@@ -23,13 +23,12 @@ def minimised(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Floa
     Raises:
         KeyError: when a record ended before an objective was measured.
     """
-    sign = [1.0 if METRICS[name].direction == "minimize" else -1.0 for name in objectives]
-    rows = [[s * record.value(name) for s, name in zip(sign, objectives, strict=True)] for record in records]
+    rows = [[directed(name, record.value(name)) for name in objectives] for record in records]
     return np.array(rows, dtype=np.float64).reshape(len(records), len(objectives))
 
 
 def nondominated(points: Floats) -> Mask:
-    """Which of [n, m] finite points no other point dominates; of equal points all are kept.
+    """[n] mask of the [n, m] finite points that no other point dominates; of equal points all are kept.
 
     A point dominates another when it is nowhere worse and somewhere better.
     """
@@ -44,8 +43,8 @@ def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[Tri
     if not feasible:
         return []
     points = minimised(feasible, objectives)
-    kept = np.flatnonzero(nondominated(points))
-    order = sorted(kept, key=lambda i: (*points[i], feasible[i].number))
+    members = np.flatnonzero(nondominated(points))
+    order = sorted(members, key=lambda i: (*points[i], feasible[i].number))
     return [feasible[i] for i in order]
 
 
@@ -98,17 +97,17 @@ def hypervolume_history(
     span = worst - everything.min(axis=0)
     bound = worst + 0.1 * np.where(span > 0, span, 1.0) if reference is None else reference
     history: list[float] = []
-    kept = np.empty((0, len(objectives)))
+    members = np.empty((0, len(objectives)))
     for record in records:
         if record.feasible:
-            kept = np.concatenate([kept, minimised([record], objectives)])
-            kept = kept[nondominated(kept)]
-        history.append(_volume(kept, bound))
+            members = np.concatenate([members, minimised([record], objectives)])
+            members = members[nondominated(members)]
+        history.append(_volume(members, bound))
     return history
 
 
 def last_growth(records: Sequence[TrialRecord], objectives: Sequence[str]) -> int:
-    """How many of the records had come when the hypervolume of their front last grew."""
+    """The number of records after which the hypervolume of their front has not grown any more."""
     history = hypervolume_history(records, objectives)
     grown = [i for i, area in enumerate(history) if area > (history[i - 1] if i else 0.0) * (1 + 1e-9)]
     return grown[-1] + 1 if grown else 0

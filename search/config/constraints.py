@@ -31,12 +31,12 @@ class Constraint:
     bound: float
 
     def violation(self, value: float) -> float:
-        """How far ``value`` breaks the constraint, relative to the bound; 0 or less where it holds."""
+        """The distance by which ``value`` breaks the constraint, relative to the bound; 0 or less where it holds."""
         excess = value - self.bound if self.relation == "<=" else self.bound - value
         return excess / (abs(self.bound) or 1.0)
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` keeps the constraint."""
+        """True when ``value`` keeps the constraint."""
         return value <= self.bound if self.relation == "<=" else value >= self.bound
 
     def __str__(self) -> str:
@@ -53,10 +53,10 @@ def parse_constraint(text: str, known: Collection[str] = tuple(METRICS)) -> Cons
     Raises:
         UsageError: when the text has another form, names an unknown metric or unit, or can never hold.
     """
-    found = _CONSTRAINT.fullmatch(text)
-    if found is None:
+    match = _CONSTRAINT.fullmatch(text)
+    if match is None:
         raise UsageError(f"'{text}' is no constraint; {_EXAMPLE}")
-    name, relation, number, unit = found.groups()
+    name, relation, number, unit = match.groups()
     if name not in known:
         raise UsageError(f"unknown metric '{name}' in '{text}'. {did_you_mean(name, known)}")
     metric = METRICS[name]

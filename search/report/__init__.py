@@ -1,1 +1,1 @@
-"""What a person sees of a study: progress, tables, report, plots, dashboard."""
+"""All that people see of a study: progress, tables, report, plots, dashboard."""

@@ -1,4 +1,4 @@
-"""How numbers, recipes and durations read in terminal, report and dashboard."""
+"""Words for numbers, recipes and durations, the same in terminal, report and dashboard."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def outcome_text(record: TrialRecord, objectives: Sequence[str]) -> str:
         for metric in headline_metrics(objectives)
         if metric in record.metrics
     )
+
+
+def shown_metrics(records: Sequence[TrialRecord], objectives: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Columns of a table of trials: the headlines, and those of ``columns`` that any record has."""
+    measured = {name for record in records for name in record.metrics}
+    return list(dict.fromkeys([*headline_metrics(objectives), *(name for name in columns if name in measured)]))
 
 
 def _format(metric: str) -> str:

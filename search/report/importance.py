@@ -1,4 +1,4 @@
-"""How much each axis decided each objective, read from the study's database."""
+"""Importance of each axis for each objective, from the trials in the study's database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Importances:
 
     Attributes:
         shares: objective -> [(axis, share of 1)], the largest first.
-        trials: how many measured trials they rest on.
+        trials: number of measured trials that they rest on.
         missing: one sentence where ``shares`` is empty.
     """
 
@@ -41,18 +41,18 @@ def importances(study: StudyDir, objectives: Sequence[str]) -> Importances:
 
     if not study.database_path.is_file():
         return Importances({}, 0, "The study's database is not in this folder (another storage was used).")
-    found = _load(study)
-    if found is None:
+    stored = _load(study)
+    if stored is None:
         return Importances({}, 0, "The study's database holds no study.")
-    measured = [t for t in found.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
+    measured = [t for t in stored.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
     # The base has no searched parameters: it says nothing about any axis.
     count = sum(bool(trial.params) for trial in measured)
     if count < MIN_TRIALS:
         few = f"Trials measured in full: {count}. Fewer than {MIN_TRIALS} say nothing reliable about the axes."
         return Importances({}, count, few)
-    shares = {name: _shares(found, index, name) for index, name in enumerate(objectives)}
-    kept = {name: share for name, share in shares.items() if share}
-    return Importances(kept, count, "" if kept else "No axis took more than one value.")
+    shares = {name: _shares(stored, index, name) for index, name in enumerate(objectives)}
+    decided = {name: share for name, share in shares.items() if share}
+    return Importances(decided, count, "" if decided else "No axis took more than one value.")
 
 
 def _load(study: StudyDir) -> optuna.Study | None:
@@ -70,10 +70,10 @@ def _shares(study: optuna.Study, index: int, objective: str) -> list[tuple[str, 
     with warnings.catch_warnings():
         # Optuna warns where a quantile selects every trial; the shares are then equal and say so themselves.
         warnings.simplefilter("ignore")
-        found = get_param_importances(
+        importance = get_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator(), target=lambda trial: sign * trial.values[index]
         )
-    total = sum(found.values())
+    total = sum(importance.values())
     if total <= 0:
         return []
-    return sorted(((name, value / total) for name, value in found.items()), key=lambda pair: -pair[1])
+    return sorted(((name, value / total) for name, value in importance.items()), key=lambda pair: -pair[1])

@@ -115,7 +115,7 @@ class LiveView:
         return row
 
     def _seconds_left(self, elapsed: float) -> float | None:
-        """What the trials that ended predict, bounded by the timeout; None before the first one ended."""
+        """Predict from the trials that ended, bounded by the timeout; None before the first one ended."""
         bounds = []
         if self._done > 0:
             bounds.append(elapsed / self._done * max(0, self._trials - self._done))

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a live view on a terminal, quiet lines anywhere else."""
+"""Progress of a study: a live view on a terminal, quiet lines anywhere else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Progress(Protocol):
         ...
 
     def note(self, message: str) -> None:
-        """Something a person wants to know."""
+        """A message that people want to see."""
         ...
 
     def study_ended(self) -> None:
@@ -89,7 +89,7 @@ class LineOutput:
         self._say(message)
 
     def study_ended(self) -> None:
-        """How long it took."""
+        """Say how many trials ended, and in what time."""
         self._say(f"{self._ended} trials in {duration_text(self._clock() - self._started)}")
 
     def _say(self, text: str) -> None:

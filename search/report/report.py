@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.metric import TASK_METRICS
+from olivine.evaluators.metric import COLUMNS
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.pareto import hypervolume_history, nearest_misses, violation
@@ -13,11 +13,11 @@ from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
     heading,
-    headline_metrics,
     interval_text,
     measured_text,
     params_text,
     scalar_text,
+    shown_metrics,
     title,
     varying,
 )
@@ -113,8 +113,7 @@ def render(study: StudyDir) -> str:
 
 def _table(view: StudyView) -> dict[str, Any]:
     """The all-trials table: columns, and rows of (text, sort key) cells."""
-    scored = [metric for metric in TASK_METRICS if any(metric in record.metrics for record in view.records)]
-    metrics = list(dict.fromkeys([*headline_metrics(view.objectives), "kl_divergence", *scored, "model_bytes"]))
+    metrics = shown_metrics(view.records, view.objectives, COLUMNS)
     axes = varying(view.records)
     members = {member.number for member in view.members}
     rows = []

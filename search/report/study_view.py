@@ -1,4 +1,4 @@
-"""What report and dashboard show of a study, read once from its folder: records, front, selection."""
+"""StudyView: a study as report and dashboard show it, read once from its folder."""
 
 from __future__ import annotations
 

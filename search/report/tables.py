@@ -12,17 +12,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from olivine.evaluators.metric import COLUMNS, TASK_METRICS
+from olivine.evaluators.metric import COLUMNS, HEADLINES
 from olivine.search.front_csv import front_axes, front_entry, is_selected
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     STATE_STYLE,
     duration_text,
     heading,
-    headline_metrics,
     measured_text,
     params_text,
     scalar_text,
+    shown_metrics,
     varying,
 )
 from olivine.search.report.verdict import compared_metrics, verdict
@@ -30,13 +30,12 @@ from olivine.search.report.verdict import compared_metrics, verdict
 
 def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Table:
     """One row per trial: state, headline metrics, the parameters that differ, the reason if there is one."""
-    scored = [metric for metric in TASK_METRICS if any(metric in record.metrics for record in records)]
-    metrics = [*headline_metrics(objectives), *scored, "model_bytes"]
+    metrics = shown_metrics(records, objectives, HEADLINES)
     axes = varying(records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for metric in dict.fromkeys(metrics):
+    for metric in metrics:
         table.add_column(heading(metric), justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("recipe, or the reason", overflow="fold", ratio=1)
@@ -47,7 +46,7 @@ def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> T
         table.add_row(
             str(record.number),
             Text(record.state, style=STATE_STYLE[record.state]),
-            *(measured_text(record.metrics.get(metric)) for metric in dict.fromkeys(metrics)),
+            *(measured_text(record.metrics.get(metric)) for metric in metrics),
             duration_text(record.build_seconds + record.evaluate_seconds),
             words,
         )
@@ -68,7 +67,7 @@ def _finite(value: Any) -> Any:
 
 
 def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
-    """Two trials side by side: the parameters that differ, every metric of both, and what follows from it."""
+    """Two trials side by side: the parameters that differ, every metric of both, and the verdict."""
     params = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="parameters that differ", title_justify="left")
     params.add_column("axis")
     params.add_column(f"A: trial {a.number}")
@@ -82,8 +81,8 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
         metrics.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     metrics.add_column("verdict, 95 % interval", overflow="fold")
     for name in compared_metrics(a, b):
-        one, other = a.metrics.get(name), b.metrics.get(name)
-        metrics.add_row(name, measured_text(one), measured_text(other), verdict(one, other))
+        of_a, of_b = a.metrics.get(name), b.metrics.get(name)
+        metrics.add_row(name, measured_text(of_a), measured_text(of_b), verdict(of_a, of_b))
     notes = [Text(f"trial {r.number} is {r.state}: {r.reason}", style="yellow") for r in (a, b) if r.reason]
     same = Text("Both build the same model: their recipes are equal.") if a.recipe_key == b.recipe_key else None
     return Group(*notes, *([same] if same else [params]), metrics)

@@ -56,28 +56,28 @@ def verdict(a: Measurement | None, b: Measurement | None) -> str:
     known = METRICS.get(metric)
     if (known is not None and known.by_difference) or min(a.value, b.value) <= 0:
         return _difference_verdict(metric, difference(a, b))
-    found = ratio(a, b)
-    if found.low <= 0 or found.high > _ENDLESS:
+    factor = ratio(a, b)
+    if factor.low <= 0 or factor.high > _ENDLESS:
         return _NO_INTERVAL
-    if found.low <= 1 <= found.high:
-        return "equal" if found.low == found.high else f"no difference found ({_span(found)})"
+    if factor.low <= 1 <= factor.high:
+        return "equal" if factor.low == factor.high else f"no difference found ({_span(factor)})"
     more, less = Metric.verbs if known is None else known.verbs
-    if found.value > 1:
-        return f"B {more.format(f'{_times(found.value, found)}x')}{_tail(metric, found)}"
-    turned = Interval(1 / found.value, 1 / found.high, 1 / found.low)
+    if factor.value > 1:
+        return f"B {more.format(f'{_times(factor.value, factor)}x')}{_tail(metric, factor)}"
+    turned = Interval(1 / factor.value, 1 / factor.high, 1 / factor.low)
     return f"B {less.format(f'{_times(turned.value, turned)}x')}{_tail(metric, turned)}"
 
 
-def _difference_verdict(metric: str, found: Interval) -> str:
-    if not math.isfinite(found.half_width):
+def _difference_verdict(metric: str, interval: Interval) -> str:
+    if not math.isfinite(interval.half_width):
         return _NO_INTERVAL
-    if found.low <= 0 <= found.high:
-        span = f"no difference found ({_signed(metric, found.low)} to {_signed(metric, found.high)})"
-        return "equal" if found.low == found.high else span
-    better = (found.value < 0) == (METRICS[metric].direction == "minimize") if metric in METRICS else False
-    size, *ends = (_size(metric, x) for x in (abs(found.value), *sorted((abs(found.low), abs(found.high)))))
-    span = "" if found.low == found.high else f", {' to '.join(ends)}"
-    return f"B is {size} {'higher' if found.value > 0 else 'lower'}{span}: {'better' if better else 'worse'}"
+    if interval.low <= 0 <= interval.high:
+        span = f"no difference found ({_signed(metric, interval.low)} to {_signed(metric, interval.high)})"
+        return "equal" if interval.low == interval.high else span
+    better = (interval.value < 0) == (METRICS[metric].direction == "minimize") if metric in METRICS else False
+    size, *ends = (_size(metric, x) for x in (abs(interval.value), *sorted((abs(interval.low), abs(interval.high)))))
+    span = "" if interval.low == interval.high else f", {' to '.join(ends)}"
+    return f"B is {size} {'higher' if interval.value > 0 else 'lower'}{span}: {'better' if better else 'worse'}"
 
 
 def _size(metric: str, amount: float) -> str:
@@ -85,20 +85,20 @@ def _size(metric: str, amount: float) -> str:
     return value_text(metric, amount).replace(" %", " points")
 
 
-def _tail(metric: str, found: Interval) -> str:
-    if found.low == found.high:
+def _tail(metric: str, interval: Interval) -> str:
+    if interval.low == interval.high:
         # Of a single reading an interval of no width is no precision.
         return ", measured once" if metric in METRICS and METRICS[metric].family == "process" else ""
-    return f", {_span(found)}"
+    return f", {_span(interval)}"
 
 
-def _span(found: Interval) -> str:
-    return f"{_times(found.low, found)} to {_times(found.high, found)}"
+def _span(interval: Interval) -> str:
+    return f"{_times(interval.low, interval)} to {_times(interval.high, interval)}"
 
 
-def _times(factor: float, found: Interval) -> str:
+def _times(factor: float, interval: Interval) -> str:
     """A factor, with a decimal more where all of its interval is near 1: 1.004 is a difference, 1.00 is none."""
-    near = max(abs(found.low - 1), abs(found.high - 1)) < _NEAR
+    near = max(abs(interval.low - 1), abs(interval.high - 1)) < _NEAR
     return f"{factor:.{3 if near else 2}f}"
 
 

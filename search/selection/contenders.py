@@ -1,4 +1,4 @@
-"""Which candidates are confirmed: those that the selection will probably pick, and others along the whole front."""
+"""Contenders: the candidates that are confirmed, likely picks of the selection and others along the whole front."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def to_confirm(records: Sequence[TrialRecord], config: StudyConfig) -> list[Tria
     Where none may keep ``select.where``, all are spread along the front: their confirmed values are the nearest misses.
     """
     candidates, count = [record for record in records if record.number > 0], config.confirm.members
-    found = _pickable(candidates, config)
-    ranked = likely_picks(found, config)
-    # What knee and weights pick hangs on the ends of the front, so those are confirmed in any case.
+    ranked = likely_picks(_pickable(candidates, config), config)
+    # The pick of knee and weights hangs on the ends of the front, so these are confirmed in any case.
     if not ranked or not config.confirm.selectable or config.select.by != "objective":
         chosen = contenders(candidates, config.objectives, count, ranked[: max(1, count // 2)])
         return _sorted([*chosen, *[r for r in ranked if r not in chosen][: count - len(chosen)]], config)
@@ -36,17 +35,17 @@ def to_confirm(records: Sequence[TrialRecord], config: StudyConfig) -> list[Tria
 def _pickable(candidates: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
     """Candidates that are not surely dominated by others that keep ``select.where`` as well as they do.
 
-    What breaks it can't be picked, so it takes nobody's place, however good its objectives. An uncertain reading may
-    keep it at the better end of its interval only, by value, or at the worse end too: who breaks it in confirmation
-    after all must not have kept out one that doesn't.
+    A candidate that breaks it can't be picked, so it takes no other's place, however good its objectives. An uncertain
+    reading may keep it at the better end of its interval only, by value, or at the worse end too: a candidate that
+    breaks it in confirmation after all must not have kept out one that doesn't.
     """
     where = [parse_constraint(text) for text in config.select.where]
     keeping = [[r for r in candidates if all(holds_at(end, c, r) for c in where)] for end in ENDS]
-    found: dict[int, TrialRecord] = {}
+    pickable: dict[int, TrialRecord] = {}
     for index, rivals in enumerate(keeping):
         if rivals and rivals not in keeping[:index]:
-            found |= {record.number: record for record in contenders(rivals, config.objectives, len(rivals))}
-    return _sorted(list(found.values()), config)
+            pickable |= {record.number: record for record in contenders(rivals, config.objectives, len(rivals))}
+    return _sorted(list(pickable.values()), config)
 
 
 def _sorted(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:

@@ -1,4 +1,4 @@
-"""Which candidates ``select:`` will pick once they are measured again, the likeliest first."""
+"""Likely picks: the candidates that ``select:`` may pick once they are measured again, the likeliest first."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def likely_picks(records: Sequence[TrialRecord], config: StudyConfig) -> list[Tr
     rng = np.random.default_rng(0)
     names = dict.fromkeys([*metrics, *(limit.metric for limit in limits)])
     drawn = {name: _draws(able, name, rng) for name in names}
-    kept = np.ones((DRAWS + 1, len(able)), dtype=np.bool_)
+    allowed = np.ones((DRAWS + 1, len(able)), dtype=np.bool_)
     for limit in limits:
-        kept &= _kept(limit, drawn[limit.metric])
-    picks = [_pick(config, {name: drawn[name][i] for name in metrics}, kept[i]) for i in range(DRAWS + 1)]
+        allowed &= _keeps(limit, drawn[limit.metric])
+    picks = [_pick(config, {name: drawn[name][i] for name in metrics}, allowed[i]) for i in range(DRAWS + 1)]
     chances = np.bincount([pick for pick in picks[1:] if pick is not None], minlength=len(able))
     order = rule_scores(config, {name: drawn[name][0] for name in metrics})
     ranked = sorted(range(len(able)), key=lambda i: (i != picks[0], -chances[i], order[i], able[i].number))
@@ -56,7 +56,7 @@ def likely_picks(records: Sequence[TrialRecord], config: StudyConfig) -> list[Tr
 
 
 def holds_at(end: End, constraint: Constraint, record: TrialRecord) -> bool:
-    """Whether an end of a record's interval, or its value, keeps a constraint; true where nothing was measured."""
+    """True when an end of a record's interval, or its value, keeps a constraint, or nothing was measured."""
     measurement = record.metrics.get(constraint.metric)
     if measurement is None:
         return True
@@ -73,15 +73,15 @@ def _draws(records: Sequence[TrialRecord], metric: str, rng: np.random.Generator
     return np.vstack([values, values + errors * noise])
 
 
-def _kept(limit: Constraint, drawn: Floats) -> Mask:
-    """Where drawn values keep a constraint; what was not measured breaks none."""
+def _keeps(limit: Constraint, drawn: Floats) -> Mask:
+    """[draws, records] mask of drawn values that keep a constraint; one that was not measured breaks none."""
     holds: Mask = drawn <= limit.bound if limit.relation == "<=" else drawn >= limit.bound
     return holds | np.isnan(drawn)
 
 
-def _pick(config: StudyConfig, values: dict[str, Floats], kept: Mask) -> int | None:
+def _pick(config: StudyConfig, values: dict[str, Floats], allowed: Mask) -> int | None:
     """Index of the rule's pick among those that keep the constraints."""
-    left = np.flatnonzero(kept)
+    left = np.flatnonzero(allowed)
     if not len(left):
         return None
-    return int(left[np.argmin(rule_scores(config, {name: found[left] for name, found in values.items()}))])
+    return int(left[np.argmin(rule_scores(config, {name: column[left] for name, column in values.items()}))])

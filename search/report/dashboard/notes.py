@@ -20,17 +20,17 @@ def escaped(text: str) -> str:
 
 
 def study_note(view: StudyView) -> str:
-    """What the study found so far."""
-    found = summary(view)
-    lines = [f"## {escaped(found['heading'])}", ""]
-    if found["reason"]:
-        lines += [escaped(found["reason"]), ""]
-    lines += [f"**Warning:** {escaped(warning)}\n" for warning in found["warnings"]]
-    lines.append(f"{found['candidates']} candidates in {found['time']} on {escaped(view.model)}.")
+    """Sum up the study so far."""
+    words = summary(view)
+    lines = [f"## {escaped(words['heading'])}", ""]
+    if words["reason"]:
+        lines += [escaped(words["reason"]), ""]
+    lines += [f"**Warning:** {escaped(warning)}\n" for warning in words["warnings"]]
+    lines.append(f"{words['candidates']} candidates in {words['time']} on {escaped(view.model)}.")
     if view.constraints:
         lines.append(f"Constraints: {escaped(', '.join(view.constraints))}.")
-    if found["rebuild"]:
-        lines += ["", "```", found["rebuild"].replace("```", ""), "```"]
+    if words["rebuild"]:
+        lines += ["", "```", words["rebuild"].replace("```", ""), "```"]
     return "\n".join(lines)
 
 

@@ -36,9 +36,9 @@ class FeasibilityStorage(RDBStorage):
 
 def _shown(trial: FrozenTrial) -> FrozenTrial:
     attributes: dict[str, Any] = trial._system_attrs
-    found = [value for key, value in attributes.items() if key.startswith(_OPTUNA_PREFIX)]
-    if found and _DASHBOARD_KEY not in attributes:
-        trial._system_attrs = {**attributes, _DASHBOARD_KEY: found}
-    if trial.state == TrialState.COMPLETE and any(value > 0 for value in found):
+    violations = [value for key, value in attributes.items() if key.startswith(_OPTUNA_PREFIX)]
+    if violations and _DASHBOARD_KEY not in attributes:
+        trial._system_attrs = {**attributes, _DASHBOARD_KEY: violations}
+    if trial.state == TrialState.COMPLETE and any(value > 0 for value in violations):
         trial.state = TrialState.PRUNED
     return trial

@@ -49,7 +49,7 @@ class Scale:
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
     def holds(self, value: float) -> bool:
-        """Whether ``value`` lies on the axis."""
+        """True when ``value`` lies on the axis."""
         return self.low <= value <= self.high
 
 

@@ -1,4 +1,4 @@
-"""Where a label goes beside its mark, so that it covers nothing."""
+"""Places of labels beside their points, so that they cover nothing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Box:
         return cls(x - radius, y - radius, x + radius, y + radius)
 
     def meets(self, other: Box) -> bool:
-        """Whether the two overlap."""
+        """True when the two overlap."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def within(self, other: Box) -> bool:
-        """Whether this one lies inside of ``other``."""
+        """True when this one lies inside of ``other``."""
         return (
             self.left >= other.left
             and self.right <= other.right
