@@ -50,7 +50,7 @@ def dominated_probability(centres: Floats, errors: Floats, seed: int = 0) -> Flo
 
 
 def _beyond_doubt(centres: Floats, errors: Floats) -> Mask:
-    """[n] mask of points that another one beats beyond doubt: no draw of them is needed: the other beats all that they beat."""
+    """[n] mask of points that another beats beyond doubt; no draw of them is needed: it beats their rivals too."""
     best, worst = centres - MARGIN * errors, centres + MARGIN * errors
     beaten: Mask = np.any((worst[:, None, :] < best[None, :, :]).all(axis=2), axis=0, keepdims=True)[0]
     return beaten
