@@ -1,4 +1,4 @@
-"""What a Hugging Face checkpoint must be before any work starts, told from its names and config alone."""
+"""Rules for Hugging Face checkpoints, checked before any work starts, from their names and config alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from olivine.passes.sources.weights.files import check_shards
 from olivine.passes.store.safetensors_stream import INDEX
 
 WEIGHTS = "*.safetensors"
-#: What a checkpoint is made of, beside its weights: configs, tokenizer, chat template.
+#: Files of a checkpoint beside its weights: configs, tokenizer, chat template.
 TEXT = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 CODE = "*.py"
 #: Text that lies beside a model without belonging to it.
@@ -29,7 +29,7 @@ _NOT_MODEL = (
 )
 #: Files of which a tokenizer has at least one.
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken")
-#: How a file begins that stands for a large one.
+#: First bytes of a file that stands for a large one.
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -168,7 +168,7 @@ def disk_need_bytes(weight_bytes: int, dtype: str) -> int:
 
 
 def _in_transformers(config: dict[str, Any]) -> bool:
-    """Whether transformers has this model itself, so that the checkpoint's own code is not needed."""
+    """True when transformers has this model itself, so that the checkpoint's own code is not needed."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return str(config.get("model_type")) in CONFIG_MAPPING_NAMES

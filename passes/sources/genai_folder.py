@@ -53,7 +53,7 @@ class GenAIFolder:
 
 
 def files(folder: Path) -> list[Path]:
-    """The folder's files, sorted; what an earlier export said about it is no part of the model."""
+    """The folder's files, sorted, without those that an earlier export added about it."""
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name not in ABOUT)
 
 
@@ -65,22 +65,22 @@ def copy(folder: Path, to: Path) -> None:
     """
     import onnx
 
-    found = check(folder)
+    source = check(folder)
     for file in files(folder):
-        shutil.copyfile(file, to / found.renamed.get(file.name, file.name))
-    if found.renamed:
-        graph = onnx.load(to / found.graph, load_external_data=False)
+        shutil.copyfile(file, to / source.renamed.get(file.name, file.name))
+    if source.renamed:
+        graph = onnx.load(to / source.graph, load_external_data=False)
         for tensor in tensors(graph):
             for entry in tensor.external_data:
                 if entry.key == "location":
-                    entry.value = found.renamed.get(entry.value, entry.value)
-        onnx.save(graph, to / found.graph)
+                    entry.value = source.renamed.get(entry.value, entry.value)
+        onnx.save(graph, to / source.graph)
 
 
 def _renamed(folder: Path, graph: str, data: set[str]) -> dict[str, str]:
-    taken = {file.name for file in folder.iterdir()}
+    present = {file.name for file in folder.iterdir()}
     names = itertools.chain([f"{graph}.data"], (f"{graph}.{count}.data" for count in itertools.count(1)))
-    free = (name for name in names if name not in taken)
+    free = (name for name in names if name not in present)
     return {name: next(free) for name in sorted(data) if not name.startswith(f"{graph}.")}
 
 
@@ -120,7 +120,7 @@ def check(folder: Path) -> GenAIFolder:
 
 
 def _check_decoder(folder: Path, decoder: dict[str, Any]) -> None:
-    """What passes read of the config beside the graph's name."""
+    """Refuse a config whose entries for the decoder are none that passes can read."""
     options, head_size = decoder.get("session_options", {}), decoder.get("head_size")
     if not isinstance(options, dict):
         raise SourceError(f"{folder}: {GENAI_CONFIG} has a model.decoder.session_options that is no object")
@@ -132,9 +132,9 @@ def _check_decoder(folder: Path, decoder: dict[str, Any]) -> None:
 
 
 def _check_float(folder: Path, graph: Any) -> None:
-    found = Counter(n.op_type for n in graph.node if n.op_type in QUANTIZED)
-    if found:
-        op, count = found.most_common(1)[0]
+    quantized = Counter(n.op_type for n in graph.node if n.op_type in QUANTIZED)
+    if quantized:
+        op, count = quantized.most_common(1)[0]
         raise SourceError(
             f"{folder} is quantized already ({count} {op} nodes): a second time would add the errors up. "
             "Give the float export, or the checkpoint that it was made of."

@@ -48,8 +48,9 @@ def find(name: str, revision: str | None, trust_remote_code: bool) -> HubModel:
             try:
                 info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
             except (HTTPError, OfflineModeIsEnabled) as error:
-                if getattr(error, "response", None) is None and (kept := _cached(name, revision, trust_remote_code)):
-                    return kept
+                unreached = getattr(error, "response", None) is None
+                if unreached and (cached := _cached(name, revision, trust_remote_code)):
+                    return cached
                 raise
             sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
             where = f"model '{name}' on the hub"
@@ -81,7 +82,7 @@ def fetch(name: str, commit: str, trust_remote_code: bool) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the hub's client keeps its downloads."""
+    """Folder in which the hub's client keeps its downloads."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)

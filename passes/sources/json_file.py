@@ -19,7 +19,7 @@ def read_json(path: Path, where: str = "") -> dict[str, Any]:
 
     Args:
         path: the file.
-        where: what the message begins with; the path itself by default.
+        where: beginning of the message; the path itself by default.
 
     Raises:
         SourceError: when it can't be read, is too large or nested too deeply, is no JSON, or holds no object.
@@ -42,28 +42,28 @@ def parse_json(content: bytes, name: str) -> dict[str, Any]:
         SourceError: as :func:`read_json`.
     """
     try:
-        found = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct)
+        parsed = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct)
     except RecursionError:
         raise SourceError(f"{name} is nested too deeply") from None
     except ValueError as error:  # no UTF-8, no JSON, a key given twice, or a number of thousands of digits
         raise SourceError(f"{name} is not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise SourceError(f"{name} holds no JSON object")
-    if not _within(found, MAX_DEPTH):
+    if not _within(parsed, MAX_DEPTH):
         raise SourceError(f"{name} is nested more than {MAX_DEPTH} levels deep")
-    return found
+    return parsed
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    distinct = dict(pairs)
+    if len(distinct) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} is given twice")
-    return found
+    return distinct
 
 
 def _within(value: Any, depth: int) -> bool:
     if not isinstance(value, dict | list):
         return True
     inside: Iterable[Any] = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(_within(one, depth - 1) for one in inside)
+    return depth > 0 and all(_within(entry, depth - 1) for entry in inside)

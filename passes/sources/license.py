@@ -27,8 +27,8 @@ def license_of_folder(folder: Path) -> str:
     if not path.is_file():
         return ""
     with path.open(encoding="utf-8", errors="replace") as stream:
-        found = _FRONT.match(stream.read(_READ))
-    lines = found.group(1).splitlines() if found else []
+        front_matter = _FRONT.match(stream.read(_READ))
+    lines = front_matter.group(1).splitlines() if front_matter else []
     stated = {
         name.strip(): _word(value.strip().strip("'\""))
         for name, colon, value in (line.partition(":") for line in lines)

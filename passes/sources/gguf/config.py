@@ -30,7 +30,7 @@ _GEMMA_HEAD = 256
 
 
 def states_more(header: GgufHeader) -> bool:
-    """Whether the file states something that olivine 0.1.0 passed over; builds of others keep their keys."""
+    """True when the file states something that olivine 0.1.0 passed over; builds of others keep their keys."""
     dims, width = header.own("rope.dimension_count"), header.own("attention.key_length")
     kind = header.architecture
     return bool(
@@ -48,7 +48,7 @@ def states_more(header: GgufHeader) -> bool:
 def stated_values(
     header: GgufHeader, config: Mapping[str, Any], factors: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
-    """What a model's config has to say otherwise than transformers read it.
+    """Values of a model's config that differ from those that transformers read.
 
     Args:
         header: of the file.

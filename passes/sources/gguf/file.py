@@ -108,9 +108,9 @@ def _left_over(header: GgufHeader, model: Any) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _read_once(parts: Sequence[Path], named_mistral: bool) -> Iterator[Callable[..., Any]]:
-    """Meanwhile a GGUF file that transformers opens three times is parsed once, and its table of names is made once.
+    """Parse a GGUF file, that transformers opens three times, once within the block, and make its table of names once.
 
-    The first of several parts has the tensors of all. Gives what stands in for ``GGUFReader``. A Llama of the name
+    The first of several parts has the tensors of all. Yields the stand-in for ``GGUFReader``. A Llama of the name
     'mistral' loses it: transformers would take it for a Mistral, whose tensors gguf has no names for.
 
     gguf 0.19 makes three views of a memory map for each token of the vocabulary, and transformers 5.23 a table of all

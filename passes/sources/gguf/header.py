@@ -28,7 +28,7 @@ PART_NUMBER = "split.no"
 
 
 class _Broken(Exception):
-    """What is wrong with the file."""
+    """A fault of the file."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ class _Reader:
 
     def _read(self, length: int) -> bytes:
         self._take(length)
-        found = self._stream.read(length)
-        if len(found) != length:
+        content = self._stream.read(length)
+        if len(content) != length:
             raise _Broken("it ends too early")
-        return found
+        return content
 
     def _pass(self, length: int) -> None:
         self._take(length)

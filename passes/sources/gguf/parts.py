@@ -26,12 +26,12 @@ def read_parts(path: Path) -> tuple[tuple[Path, ...], GgufHeader]:
     count, number = (_whole(header, field) for field in (_COUNT, PART_NUMBER))
     if count <= 1:
         return (path,), header
-    if (found := _NAME.fullmatch(path.name)) is None:
+    if (parts := _NAME.fullmatch(path.name)) is None:
         raise SourceError(
             f"{path} is part {number + 1} of {count} of a split GGUF file. Give the "
             f"parts their names again (NAME-00001-of-{count:05d}.gguf ...), so that the others are found."
         )
-    paths = tuple(path.with_name(f"{found[1]}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1))
+    paths = tuple(path.with_name(f"{parts[1]}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1))
     if missing := [part.name for part in paths if not part.is_file()]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise SourceError(

@@ -18,7 +18,7 @@ from olivine.passes.store.safetensors_stream import INDEX, SINGLE
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
 #: Wrappers that write their own name into those of the weights, wherever they stand.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-#: What training tools put before all names: data parallelism, and adapters that were merged in place.
+#: Prefixes of training tools before all names: of data parallelism, and of adapters that were merged in place.
 _PREFIXES = ("module.", "base_model.model.")
 #: A module that holds the whole model as ``model`` doubles this word.
 _DOUBLED = "model."
@@ -30,7 +30,7 @@ def check_shards(names: Iterable[str], where: str) -> None:
 
     Args:
         names: of all its files.
-        where: what the message begins with.
+        where: beginning of the message.
 
     Raises:
         SourceError: naming what is missing.
@@ -38,8 +38,8 @@ def check_shards(names: Iterable[str], where: str) -> None:
     weights = [name for name in names if name.endswith(".safetensors")]
     if SINGLE in weights or INDEX in names or len(weights) < 2:
         return
-    shards = {name: found for name in weights if (found := _SHARD.fullmatch(name)) is not None}
-    sets = {(found[1], found[3]) for found in shards.values()}
+    shards = {name: parts for name in weights if (parts := _SHARD.fullmatch(name)) is not None}
+    sets = {(parts[1], parts[3]) for parts in shards.values()}
     if len(sets) != 1:
         raise SourceError(
             f"{where}: it has {len(weights)} weight files and no {INDEX} that says which tensor is in which: "
@@ -68,7 +68,7 @@ def without_wrappers(names: Iterable[str]) -> dict[str, str]:
 
 
 def _prefix(names: Iterable[str]) -> str:
-    """What can be taken off all names; empty where there is nothing."""
+    """The prefix that all names have; empty where there is none."""
     present = list(names)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in present):
@@ -82,16 +82,16 @@ class WeightFiles:
     """The weight files that a checkpoint is loaded from.
 
     Attributes:
-        folder: where they lie.
-        names: of each file, where it lies -> as transformers expects it.
+        folder: the folder of the files.
+        names: name of each file in the folder -> as transformers expects it.
         tensors: name of each tensor as it is stored -> as it should be.
-        found: whether transformers finds them, by their names or an index.
+        loadable: transformers finds them, by their names or an index.
     """
 
     folder: Path
     names: Mapping[str, str]
     tensors: Mapping[str, str]
-    found: bool
+    loadable: bool
 
     @classmethod
     def of(cls, folder: Path, names: Iterable[str]) -> WeightFiles:
@@ -104,31 +104,31 @@ class WeightFiles:
         weights = [name for name in present if name.endswith(".safetensors")]
         headers = {name: read_header(folder / name) for name in weights}
         named = {name: name for name in weights}
-        found_by_name = SINGLE in weights or INDEX in present
-        if not found_by_name:
+        loadable = SINGLE in weights or INDEX in present
+        if not loadable:
             for name in weights:
-                found = _SHARD.fullmatch(name)
-                named[name] = f"model-{found[2]}-of-{found[3]}.safetensors" if found else SINGLE
+                parts = _SHARD.fullmatch(name)
+                named[name] = f"model-{parts[2]}-of-{parts[3]}.safetensors" if parts else SINGLE
         tensors = without_wrappers(tensor for header in headers.values() for tensor in header)
-        return cls(folder, named, tensors, found_by_name)
+        return cls(folder, named, tensors, loadable)
 
     @property
     def note(self) -> str:
-        """What was taken off the names, as a sentence; empty where nothing was."""
+        """The prefixes that were taken off the names, as a sentence; empty where none were."""
         stored, plain = next(((a, b) for a, b in self.tensors.items() if a != b), ("", ""))
         return f"its weights are named as a training tool saved them: '{stored}' is read as '{plain}'" if stored else ""
 
     @property
     def as_they_are(self) -> bool:
-        """Whether transformers finds the files and their tensors without help."""
-        return not self.note and self.found
+        """True when transformers finds the files and their tensors without help."""
+        return not self.note and self.loadable
 
     def write(self, to: Path, *, link: bool) -> None:
         """Put the files into the folder ``to`` as transformers expects them, with an index where they need one.
 
         Args:
             to: the folder.
-            link: whether files that stay as they are may be hard links.
+            link: files that stay as they are may be hard links.
         """
         index: dict[str, str] = {}
         total = 0

@@ -1,4 +1,4 @@
-"""Whether the weights of a checkpoint are those of its architecture, told by transformers without reading them."""
+"""Fit of a checkpoint's weights to its architecture, by transformers, without reading them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from olivine.passes.sources.weights.safetensors_header import read_header
 
 #: Types that a weight can have; others are codes of some quantization.
 _FLOATS = ("F64", "F32", "F16", "BF16")
-#: What to do about weights that are missing.
+#: Cure for weights that are missing.
 RANDOM = "Weights that are missing would be random: complete the download, or correct config.json."
-#: How many names a message lists.
+#: Names that a message lists at most.
 _LISTED = 6
-#: What transformers raises on a checkpoint that it can't load.
+#: Exceptions of transformers on a checkpoint that it can't load.
 LOAD_ERRORS = (
     AttributeError,
     ImportError,
@@ -34,7 +34,7 @@ LOAD_ERRORS = (
 
 @dataclass(frozen=True)
 class Fit:
-    """What transformers said of the names and shapes of weights.
+    """Names and shapes of weights that are not those of the architecture, by transformers.
 
     Attributes:
         missing: weights that the architecture has and the checkpoint has not: they would be random.
@@ -54,7 +54,7 @@ class Fit:
         return cls(tuple(missing), tuple(sorted(map(str, info["unexpected_keys"]))), other)
 
     def mistake(self, architecture: str) -> str:
-        """What does not fit, as the middle of a sentence; empty where all does."""
+        """The misfits, as the middle of a sentence; empty where there are none."""
         parts = []
         if self.missing:
             parts.append(f"{len(self.missing)} missing ({listed(self.missing)})")
@@ -80,11 +80,11 @@ def check_fit(folder: Path, where: str, trust_remote_code: bool) -> None:
 
     Args:
         folder: the checkpoint.
-        where: what the message begins with.
-        trust_remote_code: whether its own code may run.
+        where: beginning of the message.
+        trust_remote_code: its own code may run.
 
     Raises:
-        SourceError: listing what does not fit.
+        SourceError: listing the misfits.
     """
     import transformers
 

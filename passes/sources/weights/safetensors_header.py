@@ -69,7 +69,7 @@ def read_header(path: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _span(path: Path, name: str, about: Any) -> tuple[int, int]:
-    """Where a tensor begins and ends."""
+    """First byte of a tensor, and the byte after its last."""
     if not isinstance(about, dict) or set(about) != {"dtype", "shape", "data_offsets"}:
         raise SourceError(f"{path}: tensor {name[:100]!r} has no dtype, shape and data_offsets")
     dtype, shape, offsets = about["dtype"], about["shape"], about["data_offsets"]
