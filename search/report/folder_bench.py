@@ -28,7 +28,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.sources.genai_folder import refuse_native_code
 from olivine.passes.sources.json_file import read_json
 from olivine.passes.transforms.prune_head import is_pruned
-from olivine.search.report.folder_warnings import Results, bench_cautions
+from olivine.search.report.folder_warnings import Results, bench_warnings
 from olivine.search.report.formatting import measured_text, title
 from olivine.search.report.verdict import verdict
 
@@ -162,7 +162,7 @@ def _check_numbers(
 def bench_table(results: Results, reference: Path | None) -> Table:
     """Every folder's measurements with their intervals, and what they say against the reference, in words."""
     base = _reference_name(results, reference)
-    return comparison_table(results, base, bench_cautions(results, base))
+    return comparison_table(results, base, bench_warnings(results, base))
 
 
 def comparison_table(results: Results, base: str | None, warnings: Sequence[str] = ()) -> Table:

@@ -26,7 +26,7 @@ from olivine.search.report.folder_bench import (
     read_genai_config,
     stamped,
 )
-from olivine.search.report.folder_warnings import Results, evaluation_cautions
+from olivine.search.report.folder_warnings import Results, evaluation_warnings
 
 #: What a model says of a text by itself; the other metrics need a reference.
 ALONE = ("perplexity", "bits_per_byte")
@@ -185,7 +185,7 @@ def _check_memory(windows: Sequence[Window]) -> None:
 
 def evaluation_table(results: Results, reference: Path | None, half_width: float = HALF_WIDTH) -> Table:
     """Every measurement with its interval, and, beside a reference, what it says in words."""
-    warnings = evaluation_cautions(results, half_width)
+    warnings = evaluation_warnings(results, half_width)
     if reference is not None:
         base = str(reference) if str(reference) in results else next(iter(results))
         return comparison_table(results, base, warnings)

@@ -1,4 +1,4 @@
-"""What ``bench`` and ``eval`` warn of: each sentence names the folder and the cure."""
+"""Warnings of ``bench`` and ``eval``: each sentence names the folder and the cure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from olivine.evaluators.latency.warnings import oversubscribed, too_short
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import SPEEDUPS
 from olivine.evaluators.process.servers.provider import CPU
 from olivine.passes.artifact import GENAI_CONFIG, MANIFEST
 from olivine.passes.cpu import available_cores
@@ -17,22 +18,23 @@ from olivine.passes.cpu import available_cores
 Results = Mapping[str, Sequence[Measurement]]
 
 
-def bench_cautions(results: Results, base: str) -> list[str]:
-    """Threads, noise, and what each measurement itself was doubtful of."""
-    found = [*thread_warnings(results, base), *head_warnings(results, base), *noise_warnings(results)]
+def bench_warnings(results: Results, base: str) -> list[str]:
+    """Warn of threads, pruned heads and noise, and repeat the warnings of each measurement."""
+    warnings = [*thread_warnings(results, base), *head_warnings(results, base), *noise_warnings(results)]
     for name, measurements in results.items():
-        own = dict.fromkeys(c for m in measurements for c in m.protocol.get("cautions", ()))
-        found += [f"{name}: {caution}" for caution in own]
-    return found
+        own = dict.fromkeys(warning for m in measurements for warning in m.protocol.get("cautions", ()))
+        warnings += [f"{name}: {warning}" for warning in own]
+    return warnings
 
 
 def thread_warnings(results: Results, base: str) -> list[str]:
     """For every folder with more threads than cores, or with others than the reference."""
-    ran = {name: found[0].protocol for name, found in results.items() if found and "threads" in found[0].protocol}
+    protocols = {name: metrics[0].protocol for name, metrics in results.items() if metrics}
+    ran = {name: protocol for name, protocol in protocols.items() if "threads" in protocol}
     cores = available_cores()
     on_cpu = {name: protocol["threads"] for name, protocol in ran.items() if protocol["provider"] == CPU}
     crowded = [(name, oversubscribed(threads, cores)) for name, threads in on_cpu.items()]
-    warnings = [f"{name}: {said}" for name, said in crowded if said]
+    warnings = [f"{name}: {sentence}" for name, sentence in crowded if sentence]
     for name, protocol in ran.items() if base in ran else ():
         ours, theirs = protocol["threads"], ran[base]["threads"]
         if ours == theirs or not protocol["provider"] == ran[base]["provider"] == CPU:
@@ -49,7 +51,7 @@ def thread_warnings(results: Results, base: str) -> list[str]:
 
 def head_warnings(results: Results, base: str) -> list[str]:
     """For every folder that computes the logits of other positions than the reference."""
-    pruned = {name: found[0].protocol.get("pruned_head") for name, found in results.items() if found}
+    pruned = {name: metrics[0].protocol.get("pruned_head") for name, metrics in results.items() if metrics}
     words = {True: "computes the last position's logits only", False: "computes the logits of every position"}
     return [
         f"{name} {words[bool(pruned[name])]}, the reference {base} {words[bool(pruned[base])]}: the prefill speedup is "
@@ -62,15 +64,15 @@ def head_warnings(results: Results, base: str) -> list[str]:
 def noise_warnings(results: Results) -> list[str]:
     """For every folder with an interval much wider than was asked for."""
     warnings = []
-    for name, found in results.items():
-        speedups = [m for m in found if m.metric in ("ttft_speedup", "tpot_speedup")]
+    for name, metrics in results.items():
+        speedups = [m for m in metrics if m.metric in SPEEDUPS.values()]
         protocol = speedups[0].protocol if speedups else {}
-        half_width, asked = protocol.get("reached_half_width", 0.0), protocol.get("asked_half_width", math.inf)
-        if half_width > 1.5 * asked:
+        reached, asked = protocol.get("reached_half_width", 0.0), protocol.get("asked_half_width", math.inf)
+        if reached > 1.5 * asked:
             warnings.append(
-                f"{name}: after {protocol['rounds']} rounds the intervals reach ±{half_width:.1%} without what "
-                f"neighbours do, not the asked ±{asked:.1%}; other programs kept {protocol['foreign_cores']:.1f} cores "
-                "busy. Give more --seconds or --rounds, or end the other programs."
+                f"{name}: after {protocol['rounds']} rounds the intervals reach ±{reached:.1%}, not the asked "
+                f"±{asked:.1%}, noise of neighbours left aside; other programs kept {protocol['foreign_cores']:.1f} "
+                "cores busy. Give more --seconds or --rounds, or end the other programs."
             )
     return warnings
 
@@ -79,22 +81,20 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def evaluation_cautions(results: Results, half_width: float) -> list[str]:
-    """Ratios that are less precise than asked, and text that a model learned from."""
+def evaluation_warnings(results: Results, half_width: float) -> list[str]:
+    """Warn of ratios that are less precise than ``half_width``, and of text that a model learned from."""
     warnings = []
-    for name, found in results.items():
-        metrics = {m.metric: m for m in found}
-        ratio = metrics.get("perplexity_ratio")
-        itself = ratio is None or set(ratio.samples) == {1.0}
-        if ratio and not itself and (said := too_short((ratio.high - ratio.low) / 2, half_width, len(ratio.samples))):
-            warnings.append(f"{name}: {said}")
-        if found and (said := seen_in_calibration(Path(name), found[0].protocol)):
-            warnings.append(f"{name}: {said}")
+    for name, metrics in results.items():
+        ratio = next((m for m in metrics if m.metric == "perplexity_ratio"), None)
+        sentences = [seen_in_calibration(Path(name), metrics[0].protocol)] if metrics else []
+        if ratio is not None and set(ratio.samples) != {1.0}:  # that of the reference to itself
+            sentences.insert(0, too_short((ratio.high - ratio.low) / 2, half_width, len(ratio.samples)))
+        warnings += [f"{name}: {sentence}" for sentence in sentences if sentence]
     return warnings
 
 
 def seen_in_calibration(folder: Path, protocol: Mapping[str, Any]) -> str | None:
-    """Whether the folder's manifest says that its weights were fitted to tokens of the text that it is scored on."""
+    """Warn where a folder is scored on text that its weights were fitted to, as its manifest says; None elsewhere."""
     path = folder / MANIFEST
     if not path.is_file():
         return None

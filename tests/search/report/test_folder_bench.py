@@ -21,7 +21,7 @@ from olivine.search.report.folder_bench import (
     in_order,
     results_json,
 )
-from olivine.search.report.folder_warnings import Results, bench_cautions, noise_warnings, thread_warnings
+from olivine.search.report.folder_warnings import Results, bench_warnings, noise_warnings, thread_warnings
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_more_threads_than_cores_are_a_warning() -> None:
 
 def test_what_a_measurement_was_doubtful_of_is_shown_once_per_folder() -> None:
     doubtful = [Measurement(m, "ratio", 2.0, 1.9, 2.1, (), {"cautions": ["The host kept 9%"]}) for m in ("a", "b")]
-    assert bench_cautions({"x": doubtful}, "x") == ["x: The host kept 9%"]
+    assert bench_warnings({"x": doubtful}, "x") == ["x: The host kept 9%"]
 
 
 def test_wide_intervals_bring_a_warning_with_the_cure() -> None:
@@ -118,7 +118,7 @@ def test_wide_intervals_bring_a_warning_with_the_cure() -> None:
     calm = Measurement("tpot_speedup", "ratio", 2.0, 1.9, 2.1, (), protocol | {"reached_half_width": 0.0199})
     (warning,) = noise_warnings({"noisy": [noisy], "calm": [calm]})
     assert warning.startswith(
-        "noisy: after 9 rounds the intervals reach ±25.5% without what neighbours do, not the asked ±2.0%"
+        "noisy: after 9 rounds the intervals reach ±25.5%, not the asked ±2.0%, noise of neighbours left aside"
     )
     assert "--seconds" in warning
 

@@ -16,7 +16,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import UsageError
 from olivine.search.report.folder_bench import results_json
 from olivine.search.report.folder_eval import ALONE, evaluate_folders, evaluation_table
-from olivine.search.report.folder_warnings import evaluation_cautions, seen_in_calibration
+from olivine.search.report.folder_warnings import evaluation_warnings, seen_in_calibration
 
 WORDS = "The bank of the river was green and wide, and the old boat lay there all through the winter. "
 
@@ -135,10 +135,10 @@ def test_text_that_a_model_learned_from_is_a_warning_unless_the_split_keeps_it_a
 
 def test_a_ratio_less_precise_than_asked_says_how_many_windows_would_do() -> None:
     wide = Measurement("perplexity_ratio", "ratio", 1.1, 1.06, 1.14, (1.1,) * 5, {})
-    (said,) = evaluation_cautions({"m": [wide]}, 0.01)
+    (said,) = evaluation_warnings({"m": [wide]}, 0.01)
     assert said.startswith("m: The text is too short")
     assert "80 windows" in said
-    assert evaluation_cautions({"m": [wide]}, 0.05) == []
+    assert evaluation_warnings({"m": [wide]}, 0.05) == []
 
 
 def test_one_window_gives_no_interval_and_says_so() -> None:
