@@ -53,7 +53,7 @@ MINILM: dict[str, Mapping[str, Any]] = {
         "calibration": "percentile",
         "float_down": True,
     },
-    "int4": {"fusion_level": "full", "precision": "int4", "activations": "float", "block_size": 32},
+    "int4": {"fusion_level": "full", "precision": "int4", "block_size": 32},
     "fused": {"fusion_level": "full", "precision": "fp32"},
 }
 #: File of a built folder -> its sha256.
