@@ -54,7 +54,7 @@ def test_a_table_holds_every_distinct_candidate_once(table: Table) -> None:
 
 def test_a_missing_row_is_named(table: Table, tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    path.write_text("".join(line for line in path.open() if "k_quant" not in line))
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "k_quant" not in line))
     with pytest.raises(ValueError, match=r"no row for .*k_quant"):
         read_table(path, tmp_path / "small.yaml")
 
