@@ -52,7 +52,7 @@ def apply_stage(
         calibrated: calibration results about the float graph, for passes that learn from text.
 
     Returns:
-        What properties of the new model, and seconds that each pass took.
+        Properties of the new model, and seconds that each pass took.
 
     Raises:
         PassRefused: when a pass does not apply.
