@@ -262,7 +262,7 @@ def test_candidates_with_all_layers_alike_are_a_series_of_their_own(tmp_path: Pa
 
 def test_what_each_ingredient_brought_is_told_beside_the_selected_recipe(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    assert "What each ingredient brought" not in write_report(study).read_text()
+    assert "Ablation of the selected recipe" not in write_report(study).read_text()
     left_out = (
         LeftOut("activations", "int8", "float", {"ttft_speedup": entry("ttft_speedup", 1.25, 0.008)}),
         LeftOut("algorithm", "gptq", "rtn", {}, "it <died>"),
@@ -293,7 +293,7 @@ def test_confirmed_values_stand_beside_the_searchs_own_with_the_shrinkage(tmp_pa
     moved = {"tpot_speedup": 0.94, "perplexity_ratio": 1.001}
     study.write_outcome(replace(study.outcome(), dominated_probability={7: 0.12}, measured={7: 3}, shrinkage=moved))
     text = text_of(write_report(study).read_text())
-    assert "On average of these: decode speedup 6.0% lower, perplexity ratio unchanged." in text
+    assert "Mean change: decode speedup 6.0% lower, perplexity ratio unchanged." in text
     assert "12 % 3x" in text
     assert "breaks a constraint 1x" in text
 
@@ -302,9 +302,9 @@ def test_the_report_names_whom_the_ladder_dropped(tmp_path: Path) -> None:
     trials = records()
     trials[2] = replace(trials[2], ladder={"step": "first windows", "reason": "surely <broken>", "audited": False})
     text = text_of(write_report(write_study(tmp_path / "study", trials)).read_text())
-    assert "Dropped before they were timed" in text
+    assert "Candidates dropped before timing" in text
     assert "2 first windows surely &lt;broken&gt;" in text
-    assert "Dropped before they were timed" not in text_of(write_report(write_study(tmp_path / "plain")).read_text())
+    assert "Candidates dropped before timing" not in text_of(write_report(write_study(tmp_path / "plain")).read_text())
 
 
 def test_metrics_of_one_measurement_share_a_block_whatever_is_of_one_of_them_alone() -> None:
