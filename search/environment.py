@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -70,15 +68,3 @@ def installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ABSENT
-
-
-def gpu_names() -> tuple[str, ...]:
-    """Names of the NVIDIA GPUs, as their driver tells them; empty where there is no driver."""
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    listing = subprocess.run(
-        ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"), capture_output=True, text=True, check=False
-    )
-    return (
-        tuple(line.strip() for line in listing.stdout.splitlines() if line.strip()) if listing.returncode == 0 else ()
-    )

@@ -17,6 +17,7 @@ from tiny_study import tiny_yaml, write_text
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.gpu import gpu_names
 from olivine.evaluators.providers.interpreters import process_options
 from olivine.evaluators.providers.state import provider_state
 from olivine.passes.base import Scalar
@@ -25,7 +26,6 @@ from olivine.passes.pipeline import build
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 from olivine.search.cli.main import main
-from olivine.search.environment import gpu_names
 from olivine.search.study_dir import StudyDir
 
 pytestmark = [

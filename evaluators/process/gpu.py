@@ -1,4 +1,4 @@
-"""Memory in use on the GPU that a model runs on, as NVIDIA's driver tells it.
+"""The GPUs of this machine, and the memory in use on the one that a model runs on, as NVIDIA's driver tells them.
 
 The whole device is read: the driver's list of processes names the host's process ids, which mean nothing in a
 container. Imports only the standard library.
@@ -7,10 +7,20 @@ container. Imports only the standard library.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 _QUERY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 _TIMEOUT_S = 20.0
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs; empty where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    listing = subprocess.run(query, capture_output=True, text=True, check=False)
+    return tuple(line.strip() for line in listing.stdout.splitlines() if line.strip()) if not listing.returncode else ()
 
 
 def used_bytes() -> int | None:

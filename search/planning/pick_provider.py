@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from olivine.evaluators.process.gpu import gpu_names
 from olivine.evaluators.providers.absent import CURE
 from olivine.evaluators.providers.interpreters import interpreter
 from olivine.evaluators.providers.state import ProviderState, provider_state
 from olivine.passes.errors import UsageError
-from olivine.search.environment import gpu_names
 from olivine.search.planning.optimize_request import DEVICES, OptimizeRequest
 
 

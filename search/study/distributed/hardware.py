@@ -10,9 +10,10 @@ from typing import Any
 
 import psutil
 
+from olivine.evaluators.process.gpu import gpu_names
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.environment import gpu_names, installed
+from olivine.search.environment import installed
 
 #: Packages whose version changes how fast a model runs.
 RUNTIMES = ("onnxruntime", "onnxruntime-genai")
