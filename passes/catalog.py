@@ -61,7 +61,7 @@ class Catalog:
 
     def recipe(self, steps: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of a record, request or manifest of such a model, from its JSON form."""
-        return Recipe.from_json(steps, self.passes)
+        return Recipe(tuple(Step.of(step["name"], step["params"]) for step in steps), self.passes)
 
 
 @lru_cache(maxsize=8192)  # a search asks for the same ones over and over

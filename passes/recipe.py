@@ -7,7 +7,7 @@ hashed, and a pass that would change nothing is not a step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -54,13 +54,8 @@ class Recipe:
     steps: tuple[Step, ...]
     known: tuple[type[Pass], ...] = field(repr=False)
 
-    @classmethod
-    def from_json(cls, steps: Iterable[Mapping[str, Any]], known: tuple[type[Pass], ...]) -> Recipe:
-        """The inverse of :meth:`to_json`."""
-        return cls(tuple(Step.of(step["name"], step["params"]) for step in steps), known)
-
     def to_json(self) -> list[dict[str, Any]]:
-        """JSON form for records, requests and manifests."""
+        """JSON form for records, requests and manifests; :meth:`olivine.passes.catalog.Catalog.recipe` reads it."""
         return [{"name": step.name, "params": step.params} for step in self.steps]
 
     @cached_property

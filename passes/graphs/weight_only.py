@@ -15,7 +15,7 @@ from olivine.passes.graphs.quantize import BITS, integer_activations
 from olivine.passes.graphs.source import save_named
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
-from olivine.passes.quantize.blocks.matmul_nbits import Stored, store_in_blocks
+from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
 #: The kernel's arithmetic for weights in blocks: int8, the fast one.
 ACCURACY_LEVEL = 4

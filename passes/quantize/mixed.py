@@ -28,13 +28,13 @@ from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_mixed
 from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
-from olivine.passes.quantize.blocks.matmul_nbits import Stored, store_in_blocks
 from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern
+from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 from olivine.passes.quantize.quantize_pass import QuantizePass
 
 HEADS = ("same", "fp32", "int8", "int4")

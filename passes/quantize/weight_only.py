@@ -25,10 +25,10 @@ from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import INTEGER_BITS, is_integer
 from olivine.passes.quantize.blocks.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
-from olivine.passes.quantize.blocks.matmul_nbits import Stored, store_in_blocks
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern
+from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 from olivine.passes.quantize.quantize_pass import QuantizePass
 
 ACCURACY_LEVELS = (0, 1, 2, 3, 4)

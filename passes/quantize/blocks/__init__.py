@@ -1,1 +1,1 @@
-"""Weights in blocks of integers: formats, codes with and without text, packing, and the node that reads them."""
+"""Weights in blocks of integers: formats, codes with and without text, and their layout in memory."""
