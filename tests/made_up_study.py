@@ -11,6 +11,7 @@ import optuna
 from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState
 
+from olivine.evaluators.measurement import Measurement
 from olivine.passes.base import Scalar
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
@@ -111,13 +112,13 @@ class MadeUpStudy:
         self, number: int, choice: Mapping[str, Scalar], metrics: Mapping[str, float], failed: bool
     ) -> TrialRecord:
         recipe = self.compose(choice)
-        values = {} if failed else {name: {"value": value} for name, value in metrics.items()}
+        values = {} if failed else {name: Measurement.exact(name, "1", value) for name, value in metrics.items()}
         return TrialRecord(
             number,
             "failed" if failed else "complete",
             "made up" if failed else "",
             dict(choice),
-            recipe.to_json(),
+            recipe,
             recipe.key,
             metrics=values,
         )

@@ -58,7 +58,7 @@ def measured(folder: StudyDir, *numbers: int) -> None:
     recipe = LANGUAGE.compose({"precision": "int8", "threads": 1})
     for number in numbers:
         params = {"precision": "int8"} if number else {}
-        folder.write_trial(replace(record(number), params=params, recipe=recipe.to_json(), recipe_key=recipe.key))
+        folder.write_trial(replace(record(number), params=params, recipe=recipe, recipe_key=recipe.key))
 
 
 def test_a_resumed_study_stays_at_the_commit_it_began_with(
