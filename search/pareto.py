@@ -28,13 +28,13 @@ def minimised(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Floa
 
 
 def nondominated(points: Floats) -> Mask:
-    """[n] mask of the [n, m] finite points that no other point dominates; of equal points all are kept.
+    """[..., n] mask of the [..., n, m] finite points that no other point of their set dominates; equal points all stay.
 
     A point dominates another when it is nowhere worse and somewhere better.
     """
-    no_worse = (points[:, None, :] <= points[None, :, :]).all(axis=2)
-    better = (points[:, None, :] < points[None, :, :]).any(axis=2)
-    return np.logical_not((no_worse & better).any(axis=0)).astype(np.bool_)
+    ours, theirs = points[..., :, None, :], points[..., None, :, :]
+    dominates: Mask = np.all(ours <= theirs, axis=-1) & np.any(ours < theirs, axis=-1)
+    return np.logical_not(dominates.any(axis=-2)).astype(np.bool_)
 
 
 def front(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:

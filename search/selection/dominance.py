@@ -20,6 +20,8 @@ SURE = 0.95
 DRAWS, MIN_DRAWS = 4000, 200
 #: Comparisons of two points over all draws.
 COMPARISONS = 40_000_000
+#: Comparisons that are held in memory at once.
+AT_ONCE = 1_000_000
 #: Standard errors on either side beyond which there is no doubt.
 MARGIN = 4.0
 #: Standard error, relative to the value, of a metric whose interval has no end.
@@ -45,7 +47,8 @@ def dominated_probability(centres: Floats, errors: Floats, seed: int = 0) -> Flo
     if len(open_):
         draws = max(MIN_DRAWS, min(DRAWS, COMPARISONS // len(open_) ** 2))
         noise = np.random.default_rng(seed).standard_normal((draws, len(open_), centres.shape[1]))
-        beaten[open_] = np.mean([~nondominated(d) for d in centres[open_] + noise * errors[open_]], axis=0)
+        parts = np.array_split(centres[open_] + noise * errors[open_], -(-draws * len(open_) ** 2 // AT_ONCE))
+        beaten[open_] = np.mean(np.concatenate([~nondominated(part) for part in parts]), axis=0)
     return beaten
 
 

@@ -6,8 +6,6 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from browser import chromium
@@ -15,7 +13,7 @@ from study_folder import REASON_FAILED, entry, record, records, write_study
 
 from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import UsageError
-from olivine.search.records import LeftOut
+from olivine.search.records import LeftOut, StudyOutcome
 from olivine.search.report.importance import importances
 from olivine.search.report.plots.front import KINDS, draw_front, plot_pairs
 from olivine.search.report.plots.front_plotly import front_figure
@@ -23,7 +21,7 @@ from olivine.search.report.plots.front_svg import front_svg, legend
 from olivine.search.report.plots.svg_axes import Scale, ticks
 from olivine.search.report.plots.svg_labels import Box, place
 from olivine.search.report.report import render, write_front_picture, write_report
-from olivine.search.report.study_view import read_view
+from olivine.search.report.study_view import StudyView, read_view
 from olivine.search.report.summary import protocols
 
 
@@ -314,8 +312,9 @@ def test_metrics_of_one_measurement_share_a_block_whatever_is_of_one_of_them_alo
         "tpot_ms": entry("tpot_ms", 1.0, **timed | {"neighbours": 0.02, "samples": [2]}),
         "perplexity": entry("perplexity", 1.0, text="news"),
     }
-    shown: Any = SimpleNamespace(selected=SimpleNamespace(number=3, metrics=metrics), members=(), base=None)
-    first, second = protocols(shown)
+    measured, outcome = replace(record(3), metrics=metrics), StudyOutcome(trial=3, reason="it fits")
+    view = StudyView("s", "m", ("tpot_ms", "perplexity"), (), (measured,), (), False, outcome, {})
+    first, second = protocols(view)
     assert len(first["metrics"]) == 2
     assert first["settings"] == [("rounds", "20")]
     assert second["settings"] == [("text", "news")]

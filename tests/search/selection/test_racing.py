@@ -15,11 +15,6 @@ OBJECTIVES = ("tpot_ms", "perplexity_ratio")
 ERROR = 0.02
 
 
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("olivine.search.selection.dominance.DRAWS", 300)
-
-
 def measured(tpot_ms: float, rng: np.random.Generator) -> Measurement:
     seen = tpot_ms * math.exp(ERROR * rng.normal())
     ends = (seen * math.exp(sign * 1.96 * ERROR) for sign in (-1, 1))
