@@ -56,6 +56,7 @@ MINILM: dict[str, Mapping[str, Any]] = {
     "int4": {"fusion_level": "full", "precision": "int4", "block_size": 32},
     "fused": {"fusion_level": "full", "precision": "fp32"},
 }
+WHICH = ("first", "second")
 #: File of a built folder -> its sha256.
 Hashes = dict[str, str]
 
@@ -133,7 +134,7 @@ def build_all(version: Version, tiny: Path, known: dict[str, Hashes], keep: Path
 
 
 def main() -> int:
-    """Build with both, print a line a recipe, return 1 where files differ."""
+    """Build with both, print a line a recipe; return 1 where files or keys of the cache differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs=2, type=Path, metavar="OLIVINE", help="the olivine command of a version")
     parser.add_argument("--home", type=Path, default=Path("build/same-bytes"), help="for caches, studies and hashes")
@@ -144,7 +145,7 @@ def main() -> int:
     if not tiny.exists():
         tiny_checkpoint(tiny)
     results = []
-    for which, command in zip(("first", "second"), arguments.versions, strict=True):
+    for which, command in zip(WHICH, arguments.versions, strict=True):
         home = (arguments.home / which).absolute()
         if not arguments.keep:
             shutil.rmtree(home, ignore_errors=True)
@@ -157,7 +158,9 @@ def main() -> int:
     for name, files in first.items():
         differing = sorted(file for file in files.keys() | second[name] if files.get(file) != second[name].get(file))
         print(f"{name}: {'differs in ' + ', '.join(differing) if differing else f'{len(files)} files, the same'}")
-    return int(first != second)
+    keys = [{path.name for path in (arguments.home / which / "cache/artifacts").iterdir()} for which in WHICH]
+    print(f"cache: {len(keys[0])} keys, {f'{len(keys[0] ^ keys[1])} differ' if keys[0] != keys[1] else 'the same'}")
+    return int(first != second or keys[0] != keys[1])
 
 
 if __name__ == "__main__":
