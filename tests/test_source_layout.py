@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 #: The three top-level folders that hold source -> the package each is installed as.
 SOURCE = {folder: package for package, folder in SETUPTOOLS["package-dir"].items() if "/" not in folder}
+SOURCE_FILES = sorted(path for folder in SOURCE for path in (ROOT / folder).rglob("*.py"))
 
 
 def _packages() -> set[str]:
@@ -42,3 +44,8 @@ def test_files_that_are_no_code_are_installed_with_their_package() -> None:
         if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
     }
     assert sorted(data) == sorted(matched)
+
+
+def test_a_folder_holds_at_most_16_source_files() -> None:
+    files = Counter(str(path.parent.relative_to(ROOT)) for path in SOURCE_FILES)
+    assert {folder: count for folder, count in files.items() if count > 16} == {}
