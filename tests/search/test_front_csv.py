@@ -12,7 +12,7 @@ from olivine.search.records import StudyOutcome
 from olivine.search.study_dir import StudyDir
 
 COLUMNS = FrontColumns(("tpot_ms", "tpot_speedup", "model_bytes"), ("tpot_speedup",), ("tpot_speedup",))
-LANGUAGE.axes = ("precision", "block_size")
+LANGUAGE_AXES = ("precision", "block_size")
 CONFIRMED = {
     number: {name: record(number).metrics[name] for name in COLUMNS.metrics} | {"tpot_ms": entry("tpot_ms", 7.25, 0.1)}
     for number in (7, 3, 1)
@@ -22,7 +22,7 @@ OUTCOME = StudyOutcome(trial=3, reason="it fits", confirmed=CONFIRMED, front=(7,
 
 def written(folder: Path, outcome: StudyOutcome) -> list[dict[str, str]]:
     study = StudyDir(folder)
-    study.front_path.write_text(front_csv(LANGUAGE.axes, COLUMNS, records(), outcome))
+    study.front_path.write_text(front_csv(LANGUAGE_AXES, COLUMNS, records(), outcome))
     return read_front(study)
 
 
@@ -44,7 +44,7 @@ def test_a_metric_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_axes_are_what_is_no_metric_and_not_about_the_trial(tmp_path: Path) -> None:
-    assert front_axes(written(tmp_path, OUTCOME)) == list(LANGUAGE.axes)
+    assert front_axes(written(tmp_path, OUTCOME)) == list(LANGUAGE_AXES)
 
 
 def test_metrics_that_no_member_has_get_no_column_and_an_empty_front_has_all(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_metrics_that_no_member_has_get_no_column_and_an_empty_front_has_all(tmp
         number: {name: m for name, m in metrics.items() if name != "tpot_ms"} for number, metrics in CONFIRMED.items()
     }
     assert "tpot_ms" not in written(tmp_path, StudyOutcome(confirmed=fewer, front=(7,)))[0]
-    header = front_csv(LANGUAGE.axes, COLUMNS, records(), StudyOutcome()).strip()
+    header = front_csv(LANGUAGE_AXES, COLUMNS, records(), StudyOutcome()).strip()
     assert header == (
         "trial,selected,precision,block_size,tpot_ms,tpot_speedup,tpot_speedup_low,tpot_speedup_high,model_bytes,runtime,"
         "dominated_probability,tpot_speedup_search"
