@@ -1,26 +1,24 @@
-"""Cores whose distance is made up, in place of :class:`olivine.evaluators.latency.core_distance.CoreDistance`."""
+"""Cores whose distance is made up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import pytest
+from olivine.evaluators.latency.core_placement import CoreWatch
 
 
-def simulate(monkeypatch: pytest.MonkeyPatch, measure: Callable[[], float]) -> None:
-    """Let measurements see two cores, so far from each other, and know of no earlier ones."""
+class SimulatedMeter:
+    """Measures a distance that is made up; see :class:`olivine.evaluators.latency.core_distance.CoreDistance`."""
 
-    class Cores:
-        def __init__(self) -> None:
-            self.measure = measure
+    def __init__(self, distance: Callable[[], float | None]) -> None:
+        self.measure = distance
 
-        @classmethod
-        def start(cls, cores: Sequence[int]) -> Cores | None:
-            return cls() if len(cores) > 1 else None
+    def close(self) -> None:
+        pass
 
-        def close(self) -> None:
-            pass
 
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("olivine.evaluators.latency.interleave._NEAREST", {})
-    monkeypatch.setattr("olivine.evaluators.latency.interleave.CoreDistance", Cores)
+def simulated_cores(distance: Callable[[], float | None] = lambda: 1.6, cores: Sequence[int] = (0, 1)) -> CoreWatch:
+    """Cores so far from each other, which rest in no time; no earlier measurement knows of them."""
+    return CoreWatch(
+        lambda: cores, lambda of: SimulatedMeter(distance) if len(of) > 1 else None, sleep=lambda seconds: None
+    )

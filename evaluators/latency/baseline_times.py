@@ -13,19 +13,19 @@ from olivine.passes.store.atomic_files import write_atomic
 
 @dataclass
 class BaselineTimes:
-    """Readings of the base from every trial, so that milliseconds of trials an hour apart compare.
+    """Times of the base from every trial, so that milliseconds of trials an hour apart compare.
 
     Each evaluation adds one pair (the medians of its rounds), so a long evaluation weighs no more than a
-    short one. While a search runs, the reading must not move: trials are ordered by it, so only the first
-    ``pinned`` evaluations count.
+    short one. While a search runs, the pooled times must not move: trials are ordered by them, so only the first
+    evaluations count.
 
     Attributes:
-        path: JSON file that keeps the pool between processes; None keeps it in memory alone.
-        pinned: how many of the first evaluations the reading rests on; None for all.
+        path: JSON file that keeps the times between processes; None keeps them in memory alone.
+        first: number of first evaluations that count; None for all.
     """
 
     path: Path | None = None
-    pinned: int | None = None
+    first: int | None = None
     _ttft_ms: list[float] = field(default_factory=list)
     _tpot_ms: list[float] = field(default_factory=list)
 
@@ -35,8 +35,8 @@ class BaselineTimes:
             self._ttft_ms, self._tpot_ms = stored["ttft_ms"], stored["tpot_ms"]
 
     @classmethod
-    def of_reading(cls, ttft_ms: float, tpot_ms: float) -> BaselineTimes:
-        """A pool whose reading was taken elsewhere, on the same hardware, and stays."""
+    def fixed(cls, ttft_ms: float, tpot_ms: float) -> BaselineTimes:
+        """Times that were measured elsewhere, on the same hardware, and stay."""
         return cls(None, 1, [ttft_ms], [tpot_ms])
 
     def add(self, ttft_ms: Sequence[float], tpot_ms: Sequence[float]) -> None:
@@ -46,8 +46,8 @@ class BaselineTimes:
         if self.path is not None:
             write_atomic(self.path, json.dumps({"ttft_ms": self._ttft_ms, "tpot_ms": self._tpot_ms}))
 
-    def frozen(self) -> BaselineTimes:
-        """A copy in memory whose reading rests on all evaluations so far, and stays."""
+    def snapshot(self) -> BaselineTimes:
+        """A copy in memory whose times rest on all evaluations so far, and stay."""
         return BaselineTimes(None, len(self), list(self._ttft_ms), list(self._tpot_ms))
 
     def __len__(self) -> int:
@@ -56,9 +56,9 @@ class BaselineTimes:
     @property
     def ttft_ms(self) -> float:
         """The base's pooled time to first token."""
-        return median(self._ttft_ms[: self.pinned])
+        return median(self._ttft_ms[: self.first])
 
     @property
     def tpot_ms(self) -> float:
         """The base's pooled time per output token."""
-        return median(self._tpot_ms[: self.pinned])
+        return median(self._tpot_ms[: self.first])

@@ -1,4 +1,4 @@
-"""How much faster one model is than another, from times taken in turns: the estimate and its interval."""
+"""Speedups of one model over another, from times taken in turns: the estimate and its interval."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from olivine.evaluators.stats import LEVEL, Floats, Interval
 #: Random swaps behind a randomisation interval, and steps in which its ends are found.
 SWAPS = 400
 BISECTIONS = 12
-#: Standard deviations of the log ratio of two processes of one model, beyond the noise within them, on a shared
-#: machine with 2 cores (results/numbers.md): what a process keeps for its life, whatever its cause.
-PREFILL_LUCK, DECODE_LUCK = 0.005, 0.0075
-#: Standard deviation of what a log speedup differs by between measurements minutes apart, as a share of itself, on a
-#: shared host (results/numbers.md).
-NEIGHBOURS = 0.013
+#: Standard deviations of the log ratio between processes of one model, beyond the noise within them, on a shared
+#: machine with 2 cores (results/numbers.md): a process keeps it for its life, whatever its cause.
+PREFILL_PROCESS_SD, DECODE_PROCESS_SD = 0.005, 0.0075
+#: Standard deviation of a log speedup between measurements minutes apart, as a share of itself, on a shared host
+#: (results/numbers.md).
+NOISY_NEIGHBOUR_SHARE = 0.013
 
 
 def prefill_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
     """Log speedup from [rounds] prefill times, taken in this many pairs of processes."""
-    return with_luck(paired_speedup(base, candidate), PREFILL_LUCK, processes)
+    return with_process_error(paired_speedup(base, candidate), PREFILL_PROCESS_SD, processes)
 
 
 def decode_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
     """Log speedup from [visits] decode times, taken in this many pairs of processes."""
-    return with_luck(paired_speedup(base, candidate), DECODE_LUCK, processes)
+    return with_process_error(paired_speedup(base, candidate), DECODE_PROCESS_SD, processes)
 
 
 def e2e_speedup(base: Floats, candidate: Floats, processes: float) -> Interval:
     """Log speedup from [rounds] times of a prompt and its answer, taken in this many pairs of processes."""
-    return with_luck(paired_speedup(base, candidate), max(PREFILL_LUCK, DECODE_LUCK), processes)
+    return with_process_error(paired_speedup(base, candidate), max(PREFILL_PROCESS_SD, DECODE_PROCESS_SD), processes)
 
 
-def effective(process: Sequence[int]) -> float:
-    """How many processes of equally many rounds would say as much of their luck as those of [rounds] do.
+def kish_effective_count(process: Sequence[int]) -> float:
+    """Number of processes with equally many rounds that would average as well as those of [rounds] do.
 
     Source: Kish (1965), Survey Sampling, section 11.7: (sum of n)^2 / sum of n^2.
     """
@@ -45,34 +45,34 @@ def effective(process: Sequence[int]) -> float:
     return float(counts.sum() ** 2 / np.square(counts).sum())
 
 
-def with_luck(interval: Interval, deviation: float, processes: float) -> Interval:
-    """An interval of a log speedup that also holds what every pair of processes keeps for its life."""
-    return widened(interval, deviation / math.sqrt(processes))
+def with_process_error(interval: Interval, between_process_sd: float, processes: float) -> Interval:
+    """Widen the interval of a log speedup by the difference between processes, which lasts for their lives."""
+    return widened(interval, between_process_sd / math.sqrt(processes))
 
 
-def with_neighbours(interval: Interval) -> Interval:
-    """An interval of a log speedup that also holds what the host's other guests do to models that are unlike.
+def with_noisy_neighbours(interval: Interval) -> Interval:
+    """Widen the interval of a log speedup by the effect that other guests of the host have on models that are unlike.
 
-    Who shares caches and memory with others loses time to them, and what models lose differs the more, the more they
-    differ in speed; a model and its copy lose the same. It lasts for minutes, so that no further round tells of it.
+    A model that shares caches and memory with others loses time to them, and two models lose the more differently, the
+    more they differ in speed; a model and its copy lose the same. It lasts for minutes, so no further round shows it.
     """
-    return widened(interval, neighbours(interval.value))
+    return widened(interval, noisy_neighbour_sd(interval.value))
 
 
-def neighbours(log_speedup: float) -> float:
-    """Standard deviation of what neighbours do to a log speedup of this size."""
-    return NEIGHBOURS * abs(log_speedup)
+def noisy_neighbour_sd(log_speedup: float) -> float:
+    """Standard deviation of the effect of noisy neighbours on a log speedup of this size."""
+    return NOISY_NEIGHBOUR_SHARE * abs(log_speedup)
 
 
 def widened(interval: Interval, deviation: float) -> Interval:
-    """An interval that also holds an independent error of this standard deviation: each side adds it in quadrature."""
+    """Widen an interval by an independent error of this standard deviation: each side adds it in quadrature."""
     half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation
     down, up = interval.value - interval.low, interval.high - interval.value
     return Interval(interval.value, interval.value - math.hypot(down, half), interval.value + math.hypot(up, half))
 
 
 def narrowed(interval: Interval, deviation: float) -> Interval:
-    """What :func:`widened` made wider by this standard deviation, before."""
+    """Undo :func:`widened` by this standard deviation."""
     half = NormalDist().inv_cdf((1 + LEVEL) / 2) * deviation
     down, up = (
         math.sqrt(max(0.0, side**2 - half**2))
@@ -82,9 +82,9 @@ def narrowed(interval: Interval, deviation: float) -> Interval:
 
 
 def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: int = 0) -> Interval:
-    """Log of how much faster the candidate is, from times taken side by side, with a randomisation interval.
+    """Log speedup of the candidate, from times taken side by side, with a randomisation interval.
 
-    The statistic is the difference of the processes' :func:`lower_half_mean` of log times. Other programs only
+    The statistic is the difference of the models' :func:`lower_half_mean` of log times. Other programs only
     ever add time, so the faster half of the rounds tells more than their middle. The interval holds every
     shift d for which base and candidate + d can't be told apart when the two are swapped at random within
     rounds: exact for any number of rounds and any noise, as the order within a round is drawn at random and
@@ -132,3 +132,8 @@ def lower_half_mean(samples: Floats) -> Floats:
     half = (samples.shape[-1] + 1) // 2
     mean: Floats = np.partition(samples, half - 1, axis=-1)[..., :half].mean(axis=-1)
     return mean
+
+
+def divided(amount: float, interval: Interval) -> Interval:
+    """The amount over a quantity with an interval: the base's time over a speedup, or tokens over a time."""
+    return Interval(amount / interval.value, amount / interval.high, amount / interval.low)

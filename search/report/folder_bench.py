@@ -16,7 +16,7 @@ from rich.text import Text
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
-from olivine.evaluators.latency.interleave import MIN_ROUNDS
+from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.metric import METRICS
@@ -69,7 +69,7 @@ def bench_folders(
     for folder in (base, *others):
         check_context(folder, prompt_tokens + new_tokens, f"a prompt of {prompt_tokens} and {new_tokens} new tokens")
     latency = PairedDecoderLatency(
-        prompt_tokens, new_tokens, half_width, max_seconds, base_pool=BaselineTimes(), max_rounds=rounds
+        prompt_tokens, new_tokens, half_width, max_seconds, baseline_times=BaselineTimes(), max_rounds=rounds
     )
     memory = Memory(prompt_tokens)
 

@@ -32,7 +32,7 @@ def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> It
 def ablate(search: StudyRunner, record: TrialRecord) -> list[LeftOut]:
     """Measure the recipe of ``record`` without each of its ingredients, as the front was confirmed."""
     objective = search.objective
-    pool = search.base_times.frozen()
+    pool = search.base_times.snapshot()
     evaluators = make_evaluators(search.config, objective.base_artifact(), search.folder, "confirm", pool)
     found = []
     for axis, choice in without_each(record.params, base_choice(search.config)):

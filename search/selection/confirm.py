@@ -54,7 +54,7 @@ def confirm(search: StudyRunner) -> Confirmation:
     """Measure up to ``confirm.members`` contenders again; one that no longer runs is named, not confirmed."""
     config = search.config
     evaluators = make_evaluators(
-        config, search.objective.base_artifact(), search.folder, "confirm", search.base_times.frozen()
+        config, search.objective.base_artifact(), search.folder, "confirm", search.base_times.snapshot()
     )
     chosen = to_confirm(search.records, config)
     members: list[tuple[TrialRecord, dict[str, Measurement]]] = []

@@ -52,7 +52,7 @@ def open_search(config: LanguageStudyConfig, folder: StudyDir, progress: Progres
     """
     with _folder_of(config, folder, progress) as source:
         study, records = _reopen(config, folder)
-        pool = BaselineTimes(folder.base_times_path, pinned=1)
+        pool = BaselineTimes(folder.base_times_path, first=1)
         with ready(config, folder, study, source, progress, records, pool, folder.root / "requests") as search:
             yield search
 
@@ -74,7 +74,7 @@ def lead_search(
         records = kept_records(folder)
         if not records:
             shared = restart_if_empty(shared, config.objectives, folder)
-        pool = BaselineTimes(folder.base_times_path, pinned=1)
+        pool = BaselineTimes(folder.base_times_path, first=1)
         requests = folder.root / "requests"
         with shared.roster, ready(config, folder, shared.study, source, progress, records, pool, requests) as search:
             yield search, shared

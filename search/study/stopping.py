@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from olivine.evaluators.latency.decoder import MAX_PROCESSES, PROCESS_SECONDS
+from olivine.evaluators.latency.rounds import MAX_PROCESSES, PROCESS_SECONDS
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.records import TrialRecord
 

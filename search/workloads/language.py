@@ -45,7 +45,7 @@ def make_evaluators(
         half_width=latency.half_width,
         max_seconds=seconds,
         seed=config.seed + confirming,
-        base_pool=pool,
+        baseline_times=pool,
     )
     return Evaluators(Memory(latency.prompt_tokens), quality, timing)
 

@@ -46,18 +46,18 @@ def uses() -> Iterator[tuple[str, str, Use]]:
     for rounds, processes in TIMED:
 
         def prefill(rng: np.random.Generator, n: int = rounds, k: int = processes) -> tuple[Interval, float]:
-            base, own = times(rng, n, k, paired.PREFILL_LUCK)
+            base, own = times(rng, n, k, paired.PREFILL_PROCESS_SD)
             return paired.prefill_speedup(1.3 * base, own, k), SPEEDUP
 
         def decode(
             rng: np.random.Generator, n: int = 2 * rounds, k: int = processes, neighbours: bool = False
         ) -> tuple[Interval, float]:
-            base, own = times(rng, n, k, paired.DECODE_LUCK)
+            base, own = times(rng, n, k, paired.DECODE_PROCESS_SD)
             found = paired.decode_speedup(UNLIKE * base, own, k)
             truth = math.log(UNLIKE)
             if not neighbours:
                 return found, truth
-            return paired.with_neighbours(found), truth + truth * paired.NEIGHBOURS * rng.normal()
+            return paired.with_noisy_neighbours(found), truth + truth * paired.NOISY_NEIGHBOUR_SHARE * rng.normal()
 
         yield "prefill speedup", f"{rounds} rounds, {processes} processes", prefill
         yield "decode speedup", f"{2 * rounds} visits, {processes} processes", decode

@@ -17,8 +17,13 @@ from campaign import Row
 from safetensors.numpy import load_file, save_file
 
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
-from olivine.evaluators.latency.interleave import Readings, Visits
-from olivine.evaluators.latency.speedup import decode_speedup, effective, prefill_speedup, with_neighbours
+from olivine.evaluators.latency.decoder_rounds import Readings, Visits
+from olivine.evaluators.latency.speedup import (
+    decode_speedup,
+    kish_effective_count,
+    prefill_speedup,
+    with_noisy_neighbours,
+)
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.stats import Interval
 from olivine.passes.artifact import GENAI_CONFIG
@@ -124,13 +129,13 @@ def timed(candidate: Path, base: Path, seconds: float, seed: int) -> Row:
 
 def speedups(row: Row) -> dict[str, list[float]]:
     """Name -> value, low and high, by the present estimator from a row's samples."""
-    ratios = {name: with_neighbours(interval).exp() for name, interval in log_speedups(row).items()}
+    ratios = {name: with_noisy_neighbours(interval).exp() for name, interval in log_speedups(row).items()}
     return {name: [round(x, 5) for x in (ratio.value, ratio.low, ratio.high)] for name, ratio in ratios.items()}
 
 
 def log_speedups(row: Row) -> dict[str, Interval]:
     """Name -> log speedup by the present estimator from a row's samples, without what neighbours do."""
-    samples, processes = row["samples"], effective(row["samples"]["process"])
+    samples, processes = row["samples"], kish_effective_count(row["samples"]["process"])
     base, own = (
         Readings(Visits(1, row["cold_steps"], 0), ttft_ms=samples[f"{side}ttft_ms"], step_ms=samples[f"{side}step_ms"])
         for side in ("base_", "")

@@ -18,7 +18,7 @@ from pathlib import Path
 import campaign
 import numpy as np
 
-from olivine.evaluators.latency.core_placement import FAR, STACKED, oddest
+from olivine.evaluators.latency.core_placement import FAR, STACKED, THIS_MACHINE, least_adjacent
 from olivine.evaluators.latency.interleave import Interleaver
 from olivine.evaluators.latency.speedup import lower_half_mean
 from olivine.evaluators.process.client import ModelProcess
@@ -32,7 +32,7 @@ PER_PROCESS = 30
 
 @dataclass(frozen=True)
 class Round:
-    """Milliseconds of base and model in a round, and the oddest distance of the cores in it."""
+    """Milliseconds of base and model in a round, and the least_adjacent distance of the cores in it."""
 
     distance: float
     prefill_ms: tuple[float, float]
@@ -44,33 +44,33 @@ def rounds(base: Path, model: Path, seconds: float) -> list[Round]:
     found = []
     rng = np.random.default_rng(0)
     with ModelProcess.open(base) as reference, ModelProcess.open(model) as candidate:
-        turns = Interleaver([reference, candidate])
+        interleaver = Interleaver([reference, candidate], THIS_MACHINE)
         prompt = [int(token) for token in rng.integers(0, reference.vocab_size, PROMPT)]
-        with turns.ahead_of_others(0.0):  # no time to rest
+        with interleaver.ahead_of_others(0.0):  # no time to rest
             started = time.monotonic()
-            wake(turns, prompt)
+            wake(interleaver, prompt)
             while time.monotonic() - started < seconds:
                 if len(found) % PER_PROCESS == PER_PROCESS - 1:
-                    turns.restart(rng)
-                    wake(turns, prompt)
-                looks, prefill, decode = [turns.look()], [0.0, 0.0], [0.0, 0.0]
+                    interleaver.restart(rng)
+                    wake(interleaver, prompt)
+                looks, prefill, decode = [interleaver.core_distance()], [0.0, 0.0], [0.0, 0.0]
                 for index in map(int, rng.permutation(2)):
-                    prefill[index] = turns.pause_others(index).prefill(prompt, STEPS).ms[0]
-                looks.append(turns.look())
+                    prefill[index] = interleaver.pause_others(index).prefill(prompt, STEPS).ms[0]
+                looks.append(interleaver.core_distance())
                 for index in map(int, rng.permutation(2)):
-                    steps = np.array(turns.pause_others(index).decode(STEPS).ms[COLD_STEPS:])
+                    steps = np.array(interleaver.pause_others(index).decode(STEPS).ms[COLD_STEPS:])
                     decode[index] = float(lower_half_mean(steps))
-                looks.append(turns.look())
-                found.append(Round(oddest(looks), (prefill[0], prefill[1]), (decode[0], decode[1])))
+                looks.append(interleaver.core_distance())
+                found.append(Round(least_adjacent(looks), (prefill[0], prefill[1]), (decode[0], decode[1])))
     return found
 
 
-def wake(turns: Interleaver[ModelProcess], prompt: Sequence[int]) -> None:
+def wake(interleaver: Interleaver[ModelProcess], prompt: Sequence[int]) -> None:
     """Let fresh processes run once."""
-    turns.reserve(PROMPT)
+    interleaver.reserve(PROMPT)
     for index in (0, 1):
-        turns.pause_others(index).prefill(prompt, STEPS)
-        turns.pause_others(index).decode(STEPS)
+        interleaver.pause_others(index).prefill(prompt, STEPS)
+        interleaver.pause_others(index).decode(STEPS)
 
 
 def table(found: Sequence[Round], model: str, seconds: float) -> str:

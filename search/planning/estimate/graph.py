@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from olivine.evaluators.latency.graph import WARM_RUNS
-from olivine.evaluators.latency.interleave import MIN_ROUNDS
+from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.graphs.graph_size import GraphSize, graph_size
 from olivine.passes.graphs.quantize import BITS

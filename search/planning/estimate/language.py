@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from olivine.evaluators.latency.decoder import MIN_WARMUP_ROUNDS
-from olivine.evaluators.latency.interleave import DECODE_SHARE, MIN_COUNTED, MIN_ROUNDS
+from olivine.evaluators.latency.decoder_rounds import DECODE_SHARE, MIN_COUNTED, MIN_WARMUP_ROUNDS
+from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.export.export import float_type
 from olivine.passes.learn.gradients import MOST_WINDOWS

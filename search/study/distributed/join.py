@@ -74,7 +74,7 @@ def run_worker(
     make_folder(folder.root)
     commit = facts.get("commit") or config.revision  # a branch may have moved since the study began
     source = resolve(config.model, revision=commit, trust_remote_code=config.trust_remote_code)
-    pool = BaselineTimes.of_reading(facts["base"]["ttft_ms"], facts["base"]["tpot_ms"])
+    pool = BaselineTimes.fixed(facts["base"]["ttft_ms"], facts["base"]["tpot_ms"])
     requests = folder.root / "requests" / shared.roster.name
     with (
         shared.roster,

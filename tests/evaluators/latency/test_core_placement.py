@@ -15,7 +15,7 @@ import pytest
 
 from olivine.evaluators.latency import core_placement as module
 from olivine.evaluators.latency.core_distance import MAX_PAIRS, CoreDistance, partners
-from olivine.evaluators.latency.core_placement import NAP_S, REST_S, SEARCH_S, Placement, oddest
+from olivine.evaluators.latency.core_placement import NAP_S, REST_S, SEARCH_S, Placement, least_adjacent
 from olivine.evaluators.process.scheduling import own_cores
 
 NEAR, APART, STACKED = 1.6, 5.0, 1.05
@@ -31,74 +31,74 @@ def watched(distances: Iterable[float | None], allowance_s: float = 100.0) -> tu
 
 def test_cores_side_by_side_need_no_rest() -> None:
     placement, naps = watched([NEAR, NEAR * 1.2])
-    assert placement.settle() == (NEAR, NEAR)
-    assert placement.settle() == (NEAR * 1.2, NEAR * 1.2)
+    assert placement.wait_until_adjacent() == (NEAR, NEAR)
+    assert placement.wait_until_adjacent() == (NEAR * 1.2, NEAR * 1.2)
     assert naps == []
 
 
 @pytest.mark.parametrize("elsewhere", [APART, STACKED])
 def test_cores_that_are_elsewhere_rest_until_they_lie_side_by_side(elsewhere: float) -> None:
     placement, naps = watched([NEAR, NEAR, elsewhere, elsewhere, elsewhere, NEAR])
-    placement.settle()
-    placement.settle()
-    assert placement.settle() == (elsewhere, NEAR)
+    placement.wait_until_adjacent()
+    placement.wait_until_adjacent()
+    assert placement.wait_until_adjacent() == (elsewhere, NEAR)
     assert naps == [NAP_S] * 3
     assert placement.rested_s == pytest.approx(3 * NAP_S)
 
 
 def test_rest_ends_after_a_while_and_altogether() -> None:
     placement, naps = watched(itertools.chain([NEAR], itertools.repeat(APART)), allowance_s=1.5)
-    placement.settle()
-    assert placement.settle() == (APART, APART)
+    placement.wait_until_adjacent()
+    assert placement.wait_until_adjacent() == (APART, APART)
     assert sum(naps) == pytest.approx(REST_S, abs=NAP_S)
-    placement.settle()
-    placement.settle()
+    placement.wait_until_adjacent()
+    placement.wait_until_adjacent()
     assert sum(naps) == pytest.approx(1.5, abs=NAP_S)
 
 
 def test_a_nearer_place_is_looked_for_once_where_none_is_known() -> None:
     placement, naps = watched(itertools.repeat(4.0))
-    placement.settle()
-    placement.settle()
+    placement.wait_until_adjacent()
+    placement.wait_until_adjacent()
     assert sum(naps) == pytest.approx(SEARCH_S, abs=NAP_S)
-    assert placement.near([4.0, 4.5]).all()
+    assert placement.adjacent([4.0, 4.5]).all()
 
 
 def test_cores_that_the_host_always_stacks_are_as_near_as_they_get() -> None:
     placement, _ = watched(itertools.repeat(STACKED))
-    placement.settle()
-    assert placement.near([STACKED, STACKED]).all()
+    placement.wait_until_adjacent()
+    assert placement.adjacent([STACKED, STACKED]).all()
     assert not math.isfinite(placement.nearest)
 
 
 def test_one_odd_reading_does_not_make_hyperthreads_of_one_core_elsewhere() -> None:
     placement, naps = watched([STACKED, STACKED, 1.3, *[STACKED] * 5])
     for _ in range(8):
-        placement.settle()
+        placement.wait_until_adjacent()
     assert naps == []
-    assert placement.near([STACKED, 1.3]).all()
+    assert placement.adjacent([STACKED, 1.3]).all()
 
 
 def test_what_earlier_measurements_knew_is_known() -> None:
     placement = Placement(itertools.repeat(APART).__next__, 0.0, nearest=NEAR)
-    assert placement.settle() == (APART, APART)
-    assert not placement.near([APART])[0]
+    assert placement.wait_until_adjacent() == (APART, APART)
+    assert not placement.adjacent([APART])[0]
 
 
 def test_what_is_unknown_is_neither_rested_for_nor_left_out() -> None:
     placement, naps = watched([NEAR, None, None])
-    placement.settle()
-    assert all(math.isnan(distance) for distance in placement.settle())
+    placement.wait_until_adjacent()
+    assert all(math.isnan(distance) for distance in placement.wait_until_adjacent())
     assert naps == []
-    assert placement.near([math.nan, NEAR, APART, STACKED]).tolist() == [True, True, False, False]
+    assert placement.adjacent([math.nan, NEAR, APART, STACKED]).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
     ("distances", "odd"),
     [([NEAR, APART, NEAR], APART), ([APART, STACKED], STACKED), ([math.nan, NEAR], NEAR), ([], math.nan)],
 )
-def test_the_oddest_moment_is_that_of_a_round(distances: list[float], odd: float) -> None:
-    assert oddest(distances) == pytest.approx(odd, nan_ok=True)
+def test_the_least_adjacent_moment_is_that_of_a_round(distances: list[float], odd: float) -> None:
+    assert least_adjacent(distances) == pytest.approx(odd, nan_ok=True)
 
 
 @pytest.fixture
@@ -175,6 +175,6 @@ def test_pairs_of_many_cores_are_a_sample() -> None:
 
 def test_distances_of_a_round_are_compared_by_value() -> None:
     placement = Placement(lambda: NEAR, 0.0)
-    placement.look()
-    assert placement.near(np.linspace(1.3, 2.7, 5)).all()
+    placement.measure()
+    assert placement.adjacent(np.linspace(1.3, 2.7, 5)).all()
     assert module.FAR * NEAR > 2.7

@@ -6,15 +6,17 @@ import json
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from simulated_cores import simulate
+from simulated_cores import simulated_cores
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.latency.core_placement import CoreWatch
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
-from olivine.evaluators.latency.interleave import MIN_ROUNDS
-from olivine.evaluators.latency.speedup import PREFILL_LUCK
+from olivine.evaluators.latency.rounds import MIN_ROUNDS
+from olivine.evaluators.latency.speedup import PREFILL_PROCESS_SD
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.messages import Timing
 
@@ -37,11 +39,6 @@ class Machine:
         ms = float(work_ms * drift * jitter * burst)
         self.now += ms / 1e3
         return ms
-
-
-@pytest.fixture(autouse=True)
-def still_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulate(monkeypatch, lambda: 1.6)
 
 
 class SimulatedProcess:
@@ -100,12 +97,16 @@ class SimulatedProcess:
         self.machine.now += self.load_seconds
 
 
+def latency_of(machine: Machine, cores: CoreWatch | None = None, **options: Any) -> PairedDecoderLatency:
+    return PairedDecoderLatency(clock=lambda: machine.now, core_watch=cores or simulated_cores(), **options)
+
+
 def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **options: float) -> dict[str, Measurement]:
     """Measure a candidate that is ``prefill`` and ``decode`` times as fast as the base."""
     machine = Machine(seed, noise)
     base = SimulatedProcess(machine, 100.0, 10.0)
     candidate = SimulatedProcess(machine, 100.0 / prefill, 10.0 / decode)
-    latency = PairedDecoderLatency(seed=seed, clock=lambda: machine.now, **options)  # type: ignore[arg-type]
+    latency = latency_of(machine, seed=seed, **options)
     return {m.metric: m for m in latency.evaluate(candidate, base)}
 
 
@@ -143,7 +144,7 @@ def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
         machine = Machine(0)
         processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
         processes[0].load_seconds = load_seconds
-        latency = PairedDecoderLatency(half_width=0.0, max_seconds=20.0, clock=lambda: machine.now)
+        latency = latency_of(machine, half_width=0.0, max_seconds=20.0)
         found = latency.evaluate(processes[1], processes[0])
         return found[0].protocol["processes"], processes[0].processes
 
@@ -154,16 +155,14 @@ def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
 def test_luck_of_processes_is_within_the_interval() -> None:
     runs = []
     for seed in range(40):
-        machine = Machine(seed, noise=0.3, luck=PREFILL_LUCK / math.sqrt(2))
+        machine = Machine(seed, noise=0.3, luck=PREFILL_PROCESS_SD / math.sqrt(2))
         base, candidate = SimulatedProcess(machine, 100.0, 10.0), SimulatedProcess(machine, 100.0, 10.0)
-        latency = PairedDecoderLatency(seed=seed, half_width=0.0, clock=lambda machine=machine: machine.now)
+        latency = latency_of(machine, seed=seed, half_width=0.0)
         runs.append({m.metric: m for m in latency.evaluate(candidate, base)}["ttft_speedup"])
     assert sum(run.low <= 1 <= run.high for run in runs) >= 36
 
 
-def measure_moved(
-    seed: int, returns: float, monkeypatch: pytest.MonkeyPatch, max_seconds: float = 10.0
-) -> dict[str, Measurement]:
+def measure_moved(seed: int, returns: float, max_seconds: float = 10.0) -> dict[str, Measurement]:
     """A candidate that is twice as fast as the base with the cores side by side, and 1.4 times with them apart."""
     machine = Machine(seed, noise=0.3)
 
@@ -172,15 +171,13 @@ def measure_moved(
         machine.apart = machine.rng.random() < (1 - returns if machine.apart else 0.1)
         return float((5.0 if machine.apart else 1.6) * machine.rng.uniform(0.9, 1.1))
 
-    simulate(monkeypatch, distance)
     base, candidate = SimulatedProcess(machine, 100, 10, 0.8), SimulatedProcess(machine, 50, 5, 0.8 / 0.7)
-    latency = PairedDecoderLatency(seed=seed, half_width=0.0, max_seconds=max_seconds, clock=lambda: machine.now)
+    latency = latency_of(machine, simulated_cores(distance), seed=seed, half_width=0.0, max_seconds=max_seconds)
     return {m.metric: m for m in latency.evaluate(candidate, base)}
 
 
-def test_rounds_in_which_the_host_moved_the_cores_apart_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("olivine.evaluators.latency.core_placement.NAP_S", 0.0)
-    runs = [measure_moved(seed, 0.4, monkeypatch) for seed in range(20)]
+def test_rounds_in_which_the_host_moved_the_cores_apart_do_not_count() -> None:
+    runs = [measure_moved(seed, 0.4) for seed in range(20)]
     for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
         assert np.mean([np.log(run[metric].value) for run in runs]) == pytest.approx(np.log(2), abs=0.01), metric
         assert sum(run[metric].low <= 2 <= run[metric].high for run in runs) >= 17, metric
@@ -195,26 +192,23 @@ def test_rounds_in_which_the_host_moved_the_cores_apart_do_not_count(monkeypatch
         assert not any("moved the cores" in caution for caution in protocol["cautions"])
 
 
-def test_where_the_cores_hardly_ever_lie_side_by_side_all_rounds_count_and_it_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("olivine.evaluators.latency.core_placement.NAP_S", 0.0)
-    monkeypatch.setattr("olivine.evaluators.latency.core_placement.REST_S", 0.0)
-    run = measure_moved(0, 0.02, monkeypatch, max_seconds=3.0)
+def test_where_the_cores_hardly_ever_lie_side_by_side_all_rounds_count_and_it_says_so() -> None:
+    run = measure_moved(0, 0.0, max_seconds=3.0)
     protocol = run["tpot_ms"].protocol
     assert protocol["core_distance"]["moved_counted"]
     assert protocol["rounds"] == len(protocol["samples"]["ttft_ms"]) > 2 * MIN_ROUNDS
     assert any("moved the cores" in caution for caution in protocol["cautions"])
 
 
-def test_processes_of_one_thread_do_not_ask_how_far_the_cores_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("olivine.evaluators.latency.interleave.CoreDistance", None)
+def test_processes_of_one_thread_do_not_ask_how_far_the_cores_lie_apart() -> None:
+    def refused(cores: Sequence[int]) -> None:
+        raise AssertionError("the distance of the cores makes no difference")
+
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
     for process in processes:
         process.threads = 1
-    found = PairedDecoderLatency(clock=lambda: machine.now).evaluate(processes[1], processes[0])
+    found = latency_of(machine, CoreWatch(lambda: (0, 1), refused)).evaluate(processes[1], processes[0])
     assert "core_distance" not in found[0].protocol
 
 
@@ -233,7 +227,7 @@ def test_a_slow_model_still_gets_enough_rounds_for_an_interval() -> None:
 def test_both_processes_get_the_same_prompt_and_warm_up() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
-    found = PairedDecoderLatency(prompt_tokens=7, clock=lambda: machine.now).evaluate(processes[0], processes[1])
+    found = latency_of(machine, prompt_tokens=7).evaluate(processes[0], processes[1])
     assert processes[0].prompts == processes[1].prompts
     assert len(processes[0].prompts[0]) == 7
     assert found[0].protocol["warmup_rounds"] >= 2
@@ -251,39 +245,31 @@ def test_every_sample_is_kept() -> None:
     json.dumps([m.to_dict() for m in found.values()])
 
 
-def test_processes_of_one_thread_share_a_core_that_changes_and_are_free_afterwards(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 5})
+def test_processes_of_one_thread_share_a_core_that_changes_and_are_free_afterwards() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
     for process in processes:
         process.threads = 1
-    PairedDecoderLatency(half_width=0.0, clock=lambda: machine.now).evaluate(processes[1], processes[0])
+    latency_of(machine, simulated_cores(cores=(3, 5)), half_width=0.0).evaluate(processes[1], processes[0])
     assert processes[0].pinned == processes[1].pinned
     *timed, last = processes[0].pinned
     assert {frozenset(cores) for cores in timed} == {frozenset({3}), frozenset({5})}
     assert last == {3, 5}
 
 
-@pytest.mark.parametrize(("threads", "cores"), [(2, {0, 1}), (0, {0, 1}), (1, {0})])
-def test_other_processes_run_where_the_kernel_puts_them(
-    threads: int, cores: set[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
+@pytest.mark.parametrize(("threads", "cores"), [(2, (0, 1)), (0, (0, 1)), (1, (0,))])
+def test_other_processes_run_where_the_kernel_puts_them(threads: int, cores: tuple[int, ...]) -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
     processes[0].threads = threads
-    PairedDecoderLatency(clock=lambda: machine.now).evaluate(processes[1], processes[0])
+    latency_of(machine, simulated_cores(cores=cores)).evaluate(processes[1], processes[0])
     assert processes[0].pinned == processes[1].pinned == []
 
 
 def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
-    found = PairedDecoderLatency(prompt_tokens=7, half_width=0.0, clock=lambda: machine.now).evaluate(
-        processes[1], processes[0]
-    )
+    found = latency_of(machine, prompt_tokens=7, half_width=0.0).evaluate(processes[1], processes[0])
     assert processes[0].held == processes[1].held == [7] * found[0].protocol["processes"] + [0]
 
 
@@ -292,9 +278,7 @@ def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> No
         machine = Machine(0)
         processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
         processes[1].room = room
-        PairedDecoderLatency(prompt_tokens=20, half_width=0.0, clock=lambda: machine.now).evaluate(
-            processes[1], processes[0]
-        )
+        latency_of(machine, prompt_tokens=20, half_width=0.0).evaluate(processes[1], processes[0])
         return {len(prompt) for prompt in processes[0].prompts}
 
     assert prompts(1000) == {8, 20}
@@ -304,9 +288,7 @@ def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> No
 def test_every_process_that_is_started_is_timed() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 3000, 100), SimulatedProcess(machine, 3000, 100)]
-    found = PairedDecoderLatency(half_width=0.0, max_seconds=25.0, clock=lambda: machine.now).evaluate(
-        processes[1], processes[0]
-    )
+    found = latency_of(machine, half_width=0.0, max_seconds=25.0).evaluate(processes[1], processes[0])
     protocol = found[1].protocol
     assert protocol["processes"] == processes[0].processes == 10
     assert set(protocol["samples"]["process"]) == set(range(10))
@@ -315,7 +297,7 @@ def test_every_process_that_is_started_is_timed() -> None:
 def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
     machine = Machine(0)
     base = SimulatedProcess(machine, 100, 10)
-    found = PairedDecoderLatency(half_width=0.001, max_seconds=8.0, clock=lambda: machine.now).evaluate(base, base)
+    found = latency_of(machine, half_width=0.001, max_seconds=8.0).evaluate(base, base)
     assert found[0].protocol["ended_by"] == "max_seconds"
     assert found[0].protocol["rounds"] > 2 * MIN_ROUNDS
 
@@ -323,7 +305,7 @@ def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
 def test_the_base_against_itself_is_exactly_one() -> None:
     machine = Machine(3)
     base = SimulatedProcess(machine, 100, 10)
-    found = {m.metric: m for m in PairedDecoderLatency(clock=lambda: machine.now).evaluate(base, base)}
+    found = {m.metric: m for m in latency_of(machine).evaluate(base, base)}
     for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
         assert found[metric].low == found[metric].value == found[metric].high == 1.0
     assert found["tpot_ms"].low < found["tpot_ms"].value < found["tpot_ms"].high
@@ -336,7 +318,7 @@ def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
     machine = Machine(0, noise=0.0)
     # The machine is now half as fast as when the pool began; the candidate is twice as fast as the base.
     base, candidate = SimulatedProcess(machine, 200, 20), SimulatedProcess(machine, 100, 10)
-    found = PairedDecoderLatency(base_pool=pool, clock=lambda: machine.now).evaluate(candidate, base)
+    found = latency_of(machine, baseline_times=pool).evaluate(candidate, base)
     assert found[0].value == pytest.approx(150 / 2)
     assert len(BaselineTimes(tmp_path / "pool.json")) == 2
     assert BaselineTimes(tmp_path / "pool.json").tpot_ms == pytest.approx(15.0)

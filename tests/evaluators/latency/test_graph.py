@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated_cores import simulate
+from simulated_cores import simulated_cores
 
 from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.process.messages import Timing
@@ -69,10 +69,9 @@ class FakeProcess:
         self.resume()
 
 
-@pytest.fixture(autouse=True)
-def moved_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cores that are apart now and then, and back after a rest."""
-    simulate(monkeypatch, itertools.cycle([1.6] * 10 + [5.0]).__next__)
+def simulated(clock: KernelTimer) -> dict[str, Any]:
+    """A clock, and cores that are apart now and then, and back after a rest."""
+    return {"clock": clock, "core_watch": simulated_cores(itertools.cycle([1.6] * 10 + [5.0]).__next__)}
 
 
 def processes(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
@@ -91,7 +90,7 @@ def processes(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
 
 def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:
     clock, (base, own) = processes((8.0, 32.0), (4.0, 8.0))
-    runs = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.005, 20.0, base_ms=20.0, clock=clock)
+    runs = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.005, 20.0, base_ms=20.0, **simulated(clock))
     latency, speedup = runs.evaluate(own, base)
     assert speedup.value == pytest.approx(8**0.5, rel=0.02)  # 2x and 4x
     assert speedup.low < 8**0.5 < speedup.high
@@ -105,7 +104,7 @@ def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:
 
 def test_a_visit_runs_until_the_faster_process_has_been_timed_long_enough() -> None:
     clock, (base, own) = processes((8.0, 32.0), (4.0, 8.0))
-    latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 1.0, 1.0, clock=clock).evaluate(own, base)
+    latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 1.0, 1.0, **simulated(clock)).evaluate(own, base)
     assert latency.protocol["cold_runs"] == pytest.approx([3, 2], abs=1)
     assert latency.protocol["runs_per_visit"] == pytest.approx([8, 5], abs=1)
     assert latency.protocol["ended_by"] == "half_width"
@@ -113,14 +112,14 @@ def test_a_visit_runs_until_the_faster_process_has_been_timed_long_enough() -> N
 
 def test_the_base_beside_itself_is_one_by_its_own_readings() -> None:
     clock, (base,) = processes((8.0, 32.0))
-    latency, speedup = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.02, 2.0, clock=clock).evaluate(base, base)
+    latency, speedup = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.02, 2.0, **simulated(clock)).evaluate(base, base)
     assert (speedup.low, speedup.value, speedup.high) == (1, 1, 1)
     assert latency.value == pytest.approx(16, rel=0.03)
 
 
 def test_rounds_in_which_the_cores_were_moved_do_not_count() -> None:
     clock, (base, own) = processes((8.0, 32.0), (4.0, 8.0))
-    latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.0, 4.0, clock=clock).evaluate(own, base)
+    latency, _ = PairedGraphLatency(Path("feeds.npz"), SHAPES, 0.0, 4.0, **simulated(clock)).evaluate(own, base)
     moved = latency.protocol["core_distance"]["rounds_moved"]
     rounds = len(latency.protocol["samples"]["ms"][0])
     assert rounds == latency.protocol["rounds"] == len(latency.samples)

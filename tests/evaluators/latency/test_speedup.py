@@ -33,14 +33,14 @@ def coverage(speedup: Speedup, rounds: int, processes: int, luck: float, runs: i
 
 @pytest.mark.parametrize(("rounds", "processes"), [(9, 2), (14, 4), (45, 10)])
 def test_the_prefill_speedup_covers_and_is_unbiased(rounds: int, processes: int) -> None:
-    covered, bias = coverage(paired.prefill_speedup, rounds, processes, paired.PREFILL_LUCK, 400)
+    covered, bias = coverage(paired.prefill_speedup, rounds, processes, paired.PREFILL_PROCESS_SD, 400)
     assert 0.93 <= covered <= 0.97
     assert abs(bias) < 0.004
 
 
 @pytest.mark.parametrize(("visits", "processes"), [(18, 2), (28, 4), (90, 10)])
 def test_the_decode_speedup_covers_and_is_unbiased(visits: int, processes: int) -> None:
-    covered, bias = coverage(paired.decode_speedup, visits, processes, paired.DECODE_LUCK, 400)
+    covered, bias = coverage(paired.decode_speedup, visits, processes, paired.DECODE_PROCESS_SD, 400)
     assert 0.93 <= covered <= 0.97
     assert abs(bias) < 0.005
 
@@ -51,24 +51,24 @@ def test_an_interval_that_knows_of_no_luck_is_too_narrow_where_there_is_some() -
 
 
 def test_luck_widens_both_sides_in_quadrature() -> None:
-    found = paired.with_luck(Interval(0.1, 0.07, 0.14), 0.02, 1)
+    found = paired.with_process_error(Interval(0.1, 0.07, 0.14), 0.02, 1)
     half = 1.959964 * 0.02
     assert found.low == pytest.approx(0.1 - math.hypot(0.03, half), abs=1e-6)
     assert found.high == pytest.approx(0.1 + math.hypot(0.04, half), abs=1e-6)
-    assert paired.with_luck(Interval(0.0, -math.inf, math.inf), 0.02, 1).low == -math.inf
+    assert paired.with_process_error(Interval(0.0, -math.inf, math.inf), 0.02, 1).low == -math.inf
 
 
 def test_neighbours_widen_what_is_unlike_alone() -> None:
     alike, unlike, slower = (Interval(value, value - 0.02, value + 0.02) for value in (0.0, 1.4, -1.4))
-    assert paired.with_neighbours(alike) == alike
-    half = math.hypot(0.02, 1.959964 * 1.4 * paired.NEIGHBOURS)
-    for wide in (paired.with_neighbours(unlike), paired.with_neighbours(slower)):
+    assert paired.with_noisy_neighbours(alike) == alike
+    half = math.hypot(0.02, 1.959964 * 1.4 * paired.NOISY_NEIGHBOUR_SHARE)
+    for wide in (paired.with_noisy_neighbours(unlike), paired.with_noisy_neighbours(slower)):
         assert wide.half_width == pytest.approx(half, abs=1e-6)
 
 
 def test_processes_count_by_how_evenly_rounds_are_spread_over_them() -> None:
-    assert paired.effective([0, 0, 1, 1, 3, 3]) == pytest.approx(3)
-    assert paired.effective([0] * 50 + [1] * 4) == pytest.approx(54**2 / (50**2 + 4**2))
+    assert paired.kish_effective_count([0, 0, 1, 1, 3, 3]) == pytest.approx(3)
+    assert paired.kish_effective_count([0] * 50 + [1] * 4) == pytest.approx(54**2 / (50**2 + 4**2))
     base = np.full(20, 2.0)
     few, many = (paired.e2e_speedup(base, base, processes) for processes in (1.0, 4.0))
     assert few.half_width == pytest.approx(2 * many.half_width, rel=0.01)

@@ -49,7 +49,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], Any]:
         }
         notes: list[str] = []
         progress = SimpleNamespace(phase_started=lambda _: None, note=notes.append)
-        times = SimpleNamespace(frozen=lambda: None)
+        times = SimpleNamespace(snapshot=lambda: None)
         config = parse_config(raw, "test.yaml")
         return SimpleNamespace(
             config=config,
