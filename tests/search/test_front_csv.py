@@ -6,7 +6,6 @@ from pathlib import Path
 
 from study_folder import entry, record, records, write_study
 
-from olivine.passes.catalog import LANGUAGE
 from olivine.search.front_csv import FrontColumns, front_axes, front_csv, front_entry, is_selected, read_front
 from olivine.search.records import StudyOutcome
 from olivine.search.study_dir import StudyDir
