@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
 _Sample = TypeVar("_Sample")
@@ -83,7 +84,12 @@ def student(samples: Floats, level: float = LEVEL) -> Interval:
     value = float(np.mean(samples))
     if n < 2:
         return Interval(value, -math.inf, math.inf)
-    half = student_quantile((1 + level) / 2, n - 1) * float(np.std(samples, ddof=1)) / math.sqrt(n)
+    return _student_interval(value, float(np.std(samples, ddof=1)) / math.sqrt(n), n - 1, level)
+
+
+def _student_interval(value: float, error: float, degrees: int, level: float) -> Interval:
+    """Interval from a standard error that is known with so many degrees of freedom."""
+    half = float(stdtrit(degrees, (1 + level) / 2)) * error
     return Interval(value, value - half, value + half)
 
 
@@ -118,8 +124,7 @@ def jackknife(
     ]
     spread = np.array(without) - np.mean(without)
     error = math.sqrt((parts - 1) / parts * float((spread**2).sum()))
-    half = student_quantile((1 + level) / 2, parts - 1) * error
-    return Interval(value, value - half, value + half)
+    return _student_interval(value, error, parts - 1, level)
 
 
 def clustered_mean(sums: Floats, counts: Floats, level: float = LEVEL) -> Interval:
@@ -141,8 +146,7 @@ def clustered_mean(sums: Floats, counts: Floats, level: float = LEVEL) -> Interv
         return Interval(value, -math.inf, math.inf)
     residuals = (sums - value * counts) / counts.mean()
     error = math.sqrt(float((residuals**2).sum()) / (n - 1) / n)
-    half = student_quantile((1 + level) / 2, n - 1) * error
-    return Interval(value, value - half, value + half)
+    return _student_interval(value, error, n - 1, level)
 
 
 def anytime_mean(samples: Floats, level: float = LEVEL, precision: float = PRIOR_PRECISION) -> Interval:
@@ -205,35 +209,3 @@ def probability_less(a: Interval, b: Interval) -> float:
     if error == 0:
         return 0.5 if difference == 0 else float(difference > 0)
     return NormalDist().cdf(difference / error)
-
-
-def student_quantile(p: float, degrees: int) -> float:
-    """Quantile of Student's t for p >= 0.5.
-
-    Source: Hill (1970), Algorithm 396, CACM 13(10); closed forms for one and two degrees.
-    """
-    if degrees == 1:
-        return math.tan(math.pi * (p - 0.5))
-    if degrees == 2:
-        u = 2 * p - 1
-        return u * math.sqrt(2 / (1 - u * u))
-    tails = 2 * (1 - p)
-    a = 1 / (degrees - 0.5)
-    b = 48 / a**2
-    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
-    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * degrees
-    y = (d * tails) ** (2 / degrees)
-    if y > 0.05 + a:
-        x = NormalDist().inv_cdf(tails / 2)
-        y = x * x
-        if degrees < 5:
-            c += 0.3 * (degrees - 4.5) * (x + 0.6)
-        c += (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b
-        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
-        y = math.expm1(a * y * y)
-    else:
-        y = (
-            (1 / (((degrees + 6) / (degrees * y) - 0.089 * d - 0.822) * (degrees + 2) * 3) + 0.5 / (degrees + 4)) * y
-            - 1
-        ) * (degrees + 1) / (degrees + 2) + 1 / y
-    return math.sqrt(degrees * y)

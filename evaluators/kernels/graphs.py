@@ -9,7 +9,7 @@ import math
 
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from olivine.evaluators.kernels.files import CODES, FLOATS
+from olivine.evaluators.kernels.timing import CODES, FLOATS
 from olivine.passes.kernel import Kernel
 
 _MICROSOFT = "com.microsoft"

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.kernels.files import FLOATS
 from olivine.evaluators.process.lifecycle import begin
 from olivine.evaluators.process.servers.provider import CPU
 
+#: Files with the weights of the graphs: float32 values between -0.5 and 0.5, and bytes.
+FLOATS, CODES = "floats.bin", "codes.bin"
 #: Rounds of a group: at least, at most, and for how long. Two more before them warm up.
 LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 6, 24, 0.2
 

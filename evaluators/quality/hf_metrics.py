@@ -3,27 +3,47 @@
 One example is one window of text, so that intervals respect that tokens of one window err together. Every
 metric answers with the value under its own name and the ends of the 95 % interval as ``low`` and ``high``;
 the numbers come from :mod:`olivine.evaluators.quality.formulas`, as those of the evaluator do. Importing
-``evaluate`` takes
-seconds: import this module only where it is used.
+``evaluate`` takes seconds: import this module only where it is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import datasets
+import evaluate
 import numpy as np
 
 from olivine.evaluators.process.servers.scoring import bucketed_kl
 from olivine.evaluators.quality import formulas as formulas
-from olivine.evaluators.quality.offline_metric import OfflineMetric
 from olivine.evaluators.stats import Floats, Interval
 
 _LOGPROBS = datasets.Sequence(datasets.Value("float64"))
 
 
+class OfflineMetric(evaluate.Metric):  # type: ignore[misc] # evaluate has no types
+    """A metric that is computed from its arguments alone: no download, no files."""
+
+    word: str
+    doc: str
+    inputs: str
+    features: datasets.Features
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"keep_in_memory": True} | options))
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.doc,
+            citation="olivine: search-driven optimizer for ONNX language models",
+            inputs_description=self.inputs,
+            features=self.features,
+        )
+
+
 class _WindowMetric(OfflineMetric):
-    """What the four share: one example a window."""
+    """A metric with one example a window."""
 
     def _answer(self, interval: Interval) -> dict[str, float]:
         return {self.word: interval.value, "low": interval.low, "high": interval.high}

@@ -14,13 +14,13 @@ import datasets
 import evaluate
 import numpy as np
 
+from olivine.evaluators.quality.hf_metrics import OfflineMetric
 from olivine.evaluators.quality.label_scores import OF_CLASSES, SCORES, Numbers, Score, built_in
-from olivine.evaluators.quality.offline_metric import OfflineMetric
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean, nearest
 
 
 class _LabelMetric(OfflineMetric):
-    """What the five share: one example a row."""
+    """A metric with one example a row."""
 
     inputs = "predictions: one for each row; references: the label of each row."
 

@@ -95,14 +95,14 @@ class LoadedTasks:
     found: Mapping[str, Any]
 
     def evaluate(
-        self, process: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
+        self, process: GeneratingProcess, folder: Path, progress: Callable[[int], None] = lambda answered: None
     ) -> list[Measurement]:
         """Ask the model that is loaded in a process.
 
         Args:
             process: a model's process; of the unpruned twin where the head is pruned.
             folder: what it was loaded from.
-            told: called with the number of requests that were answered, as they are.
+            progress: called with the number of requests answered so far.
 
         Returns:
             A measurement per task and metric, named ``task.metric``; a group stands for its tasks.
@@ -122,7 +122,7 @@ class LoadedTasks:
                     task.set_config(key="num_fewshot", value=0)
                 task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
             try:
-                model = FolderModel(process, folder, told)
+                model = FolderModel(process, folder, progress)
                 results = evaluate(lm=model, task_dict=dict(self.found), limit=self.asked.limit, bootstrap_iters=_DRAWS)
             except OlivineError:
                 raise

@@ -31,14 +31,15 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
     Args:
         process: the loaded model; of its unpruned twin where its head is pruned.
         folder: what it was loaded from: brings the tokenizer and the length of the context.
-        told: called with the number of answered requests, after each run of the model.
+        progress: called with the number of requests answered so far, after each run of the model.
     """
 
     def __init__(
-        self, process: GeneratingProcess, folder: Path, told: Callable[[int], None] = lambda answered: None
+        self, process: GeneratingProcess, folder: Path, progress: Callable[[int], None] = lambda answered: None
     ) -> None:
         super().__init__()
-        self._process, self._told = process, told
+        self._process, self._progress = process, progress
+        self._answered = 0
         self.tokenizer = tokenizer_of(folder)
         about = read_json(folder / GENAI_CONFIG)["model"]
         self.max_length = int(about["context_length"])
@@ -105,7 +106,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
                 answers[number] = (logp, greedy)
                 if (text := requests[number][0]) is not None:
                     self.cache_hook.add_partial("loglikelihood", text, answers[number])
-            self._told(len(numbers))
+            self._count(len(numbers))
         return answers
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
@@ -151,8 +152,12 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             text = postprocess_generated_text(self._decoded(written), stop=stops, think_end_token=None)
             answers.append(str(text))
             self.cache_hook.add_partial("generate_until", (context, given), answers[-1])
-            self._told(1)
+            self._count(1)
         return answers
+
+    def _count(self, answered: int) -> None:
+        self._answered += answered
+        self._progress(self._answered)
 
     def _stopped(self, stops: list[str], written: list[int]) -> bool:
         text = self._decoded(written)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ABOUT, GENAI_CONFIG
-from olivine.passes.errors import SourceError
+from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.sources.external_data import external_files, tensors
 from olivine.passes.sources.file_names import inside, refuse_foreign_links
 from olivine.passes.sources.json_file import read_json
@@ -50,6 +50,26 @@ class GenAIFolder:
     weight_bytes: int
     graph: str
     renamed: Mapping[str, str]
+
+
+def read_genai_config(folder: Path) -> dict[str, Any]:
+    """Read the genai_config.json of a model folder that is to be run.
+
+    Raises:
+        UsageError: when there is none, or it names no model.
+    """
+    path = folder / GENAI_CONFIG
+    if not path.is_file():
+        what = f"has no {GENAI_CONFIG}" if folder.is_dir() else "is no folder"
+        raise UsageError(
+            f"{folder} {what}: this takes an ONNX Runtime GenAI folder, such as `olivine export` and "
+            "`olivine build` make."
+        )
+    config = read_json(path)
+    refuse_native_code(config, str(folder))
+    if "decoder" not in (config.get("model") or {}):
+        raise UsageError(f"{path} names no model.decoder, so there is no language model to load.")
+    return config
 
 
 def files(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from olivine.evaluators.process.servers.provider import ProviderUnavailable, prove_provider
 from olivine.passes.errors import OlivineError, UsageError
-from olivine.search.report.folder_bench import read_genai_config
+from olivine.passes.sources.genai_folder import read_genai_config
 
 
 @dataclass

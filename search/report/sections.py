@@ -10,7 +10,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import HEADLINES, METRICS
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.search.records import Metrics, TrialRecord
-from olivine.search.report.folder_tasks import difference_text
+from olivine.search.report.folder_tables import difference_text
 from olivine.search.report.formatting import interval_text, measured_text, scalar_text, title
 from olivine.search.report.study_view import StudyView
 from olivine.search.report.verdict import ratio

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from olivine.evaluators.model_folders import stamped
 from olivine.evaluators.quality.lm_eval import Tasks
 from olivine.passes.errors import OlivineError, SourceError, Unwritable
 from olivine.search.config.language import LmEvalConfig
 from olivine.search.records import Metrics, TaskScores
-from olivine.search.report.folder_bench import stamped
 from olivine.search.selection.confirm import Confirmation
 from olivine.search.study.runner import StudyRunner
 
@@ -38,7 +38,7 @@ def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> TaskScores
         try:
             recipe = record.recipe
             with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (process, folder):
-                found = [stamped(m, process) for m in loaded.evaluate(process, folder)]
+                found = stamped(loaded.evaluate(process, folder), process)
         except (Unwritable, SourceError):
             raise
         except OlivineError as error:

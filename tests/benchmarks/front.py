@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import train_tiny
 
+from olivine.evaluators.bench import bench_folders
 from olivine.evaluators.data.text_source import TextSource, splits, tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.quality.unpruned import UnprunedModel
@@ -40,7 +42,6 @@ from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
-from olivine.search.report.folder_bench import bench_folders
 
 Choice = dict[str, Scalar]
 WINDOW_TOKENS, SCREENED_WINDOWS = 512, 3
@@ -118,7 +119,7 @@ class Subject:
         def measure() -> list[float]:
             cores = available_cores()
             folders = [self.build(choice, cores).path for choice in (uniform, mixed)]
-            found = bench_folders(folders, folders[0], 128, 32, half_width=0.01, max_seconds=seconds)
+            found = bench_folders(folders, folders[0], PairedDecoderLatency(half_width=0.01, max_seconds=seconds))
             (speedup,) = (m for m in found[str(folders[1])] if m.metric == "tpot_speedup")
             return [speedup.value, speedup.low, speedup.high]
 

@@ -29,6 +29,8 @@ import numpy as np
 from front import SHARED, WINDOW_TOKENS, Choice, Subject, solve, word
 from low_rank import Training, float_model, student_of, train, write_folder
 
+from olivine.evaluators.bench import bench_folders
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.stats import Interval, clustered_mean
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.catalog import LANGUAGE
@@ -41,7 +43,6 @@ from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.environment import describe_environment
-from olivine.search.report.folder_bench import bench_folders
 
 CANDIDATE: Choice = {**SHARED, "precision": "int4", "algorithm": "gptq", "block_size": 64, "fusion_level": "none"}
 MIXED: Choice = {**CANDIDATE, "precision": "mixed", "int8_block_size": 64}
@@ -137,7 +138,9 @@ class Recovery:
 
 def speedup(folder: Path, over: Path, seconds: float) -> dict[str, list[float]]:
     """Speedups of one folder over another: value and interval, by metric."""
-    found = bench_folders([over, folder], over, PROMPT_TOKENS, NEW_TOKENS, HALF_WIDTH, seconds)[str(folder)]
+    found = bench_folders([over, folder], over, PairedDecoderLatency(PROMPT_TOKENS, NEW_TOKENS, HALF_WIDTH, seconds))[
+        str(folder)
+    ]
     return {m.metric: [m.value, m.low, m.high] for m in found if m.metric in ("ttft_speedup", "tpot_speedup")}
 
 

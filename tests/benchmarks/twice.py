@@ -22,14 +22,15 @@ from typing import Any
 
 import campaign
 
+from olivine.evaluators.bench import bench_folders
+from olivine.evaluators.evaluate_folders import ScoredText, evaluate_folders
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.passes.store.cache import scratch_folder
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config
 from olivine.search.export.trial import export_trial
 from olivine.search.planning.build_one import BuildRequest, build_one
 from olivine.search.records import metrics_json
-from olivine.search.report.folder_bench import bench_folders
-from olivine.search.report.folder_eval import evaluate_folders
 from olivine.search.study.baseline import base_choice
 from olivine.search.study_dir import StudyDir
 
@@ -93,7 +94,9 @@ def measure_again(study: StudyDir, missing: Sequence[str], seconds: float, scrat
     for name in missing:
         folder = scratch / name.replace(" ", "-")
         export_trial(study, int(name.split()[-1]), folder, False)
-        timed = bench_folders([folder], base, latency.prompt_tokens, latency.new_tokens, NEVER, seconds)
+        timed = bench_folders(
+            [folder], base, PairedDecoderLatency(latency.prompt_tokens, latency.new_tokens, NEVER, seconds)
+        )
         found = {m.metric: m for m in [*timed[str(folder)], *_scored(config, folder, base)]}
         values = {metric: {end: getattr(found[metric], end) for end in ("value", "low", "high")} for metric in METRICS}
         yield {"member": name, "metrics": values}
@@ -105,7 +108,9 @@ def _scored(config: LanguageStudyConfig, folder: Path, base: Path) -> list[Any]:
     spec = text if isinstance(text, str) else text.model_dump()
     count = config.confirm.windows or config.evaluation.windows
     window = config.evaluation.window_tokens
-    return evaluate_folders([folder], base, spec, count, window, split="confirm", seed=config.seed)[str(folder)]
+    return evaluate_folders([folder], base, ScoredText(spec, count, window, split="confirm", seed=config.seed))[
+        str(folder)
+    ]
 
 
 def table(studies: Sequence[StudyDir], later: Members) -> str:

@@ -83,8 +83,10 @@ def test_three_windows_can_tell_a_clear_loser() -> None:
         (500, 1.9647),
     ],
 )
-def test_student_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
-    assert stats.student_quantile(0.975, degrees) == pytest.approx(quantile, abs=2e-4)
+def test_student_s_intervals_are_those_of_the_tables(degrees: int, quantile: float) -> None:
+    samples = np.arange(degrees + 1.0)
+    error = np.std(samples, ddof=1) / math.sqrt(degrees + 1)
+    assert stats.student(samples).half_width / error == pytest.approx(quantile, abs=1e-4)
 
 
 def test_signed_rank_ends_are_those_of_the_tables() -> None:

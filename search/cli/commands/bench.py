@@ -25,19 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Time the folders against the reference."""
+    from olivine.evaluators.bench import bench_folders
+    from olivine.evaluators.latency.decoder import PairedDecoderLatency
     from olivine.passes.store.atomic_files import write_atomic
-    from olivine.search.report.folder_bench import bench_folders, bench_table, results_json
+    from olivine.search.report.folder_tables import bench_table, results_json
 
     reference = options.reference or options.folders[0]
-    results = bench_folders(
-        options.folders,
-        reference,
-        options.prompt_tokens,
-        options.new_tokens,
-        options.half_width,
-        options.seconds,
-        options.rounds,
+    latency = PairedDecoderLatency(
+        options.prompt_tokens, options.new_tokens, options.half_width, options.seconds, max_rounds=options.rounds
     )
+    results = bench_folders(options.folders, reference, latency)
     output().print(bench_table(results, reference))
     if options.json:
         write_atomic(options.json, results_json(results))

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score the folders on a text, or on tasks where some are named."""
     from olivine.passes.store.atomic_files import write_atomic
-    from olivine.search.report.folder_bench import results_json
+    from olivine.search.report.folder_tables import results_json
 
     results = _on_tasks(options) if options.tasks else _on_text(options)
     if options.json:
@@ -46,19 +46,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _on_text(options: argparse.Namespace) -> Any:
-    from olivine.search.report.folder_eval import evaluate_folders, evaluation_table
+    from olivine.evaluators.evaluate_folders import ScoredText, evaluate_folders
+    from olivine.search.report.folder_tables import evaluation_table
 
     if options.limit or options.include_path:
         raise UsageError("--limit and --include-path belong to --tasks; --windows limits how much text is scored")
-    results = evaluate_folders(
-        options.folders,
-        options.reference,
-        _text(options),
-        options.windows,
-        options.window_tokens,
-        options.protocol,
-        options.split,
-    )
+    text = ScoredText(_text(options), options.windows, options.window_tokens, options.protocol, options.split)
+    results = evaluate_folders(options.folders, options.reference, text)
     output().print(evaluation_table(results, options.reference, options.half_width))
     return results
 
@@ -77,8 +71,9 @@ def _text(options: argparse.Namespace) -> str | dict[str, Any]:
 
 
 def _on_tasks(options: argparse.Namespace) -> Any:
+    from olivine.evaluators.evaluate_tasks import evaluate_tasks
     from olivine.evaluators.quality.lm_eval import Tasks
-    from olivine.search.report.folder_tasks import evaluate_tasks, tasks_table
+    from olivine.search.report.folder_tables import tasks_table
 
     names = [name.strip() for words in options.tasks for name in words.split(",") if name.strip()]
     tasks = Tasks(tuple(dict.fromkeys(names)), options.limit, options.include_path)

@@ -16,10 +16,10 @@ import pytest
 
 from olivine.evaluators.kernels import probe as probing
 from olivine.evaluators.kernels import timing as timing
-from olivine.evaluators.kernels.files import CODES, FLOATS
 from olivine.evaluators.kernels.graphs import KernelGraph
 from olivine.evaluators.kernels.probe import copies, probe_kernels, runtime_version
 from olivine.evaluators.kernels.times import KernelTimes, Product
+from olivine.evaluators.kernels.timing import CODES, FLOATS
 from olivine.evaluators.process.bootstrap import child_command
 from olivine.evaluators.process.lifecycle import STARTER
 from olivine.passes.errors import BuildFailed, UsageError

@@ -97,7 +97,7 @@ def test_a_genai_config_that_leads_out_or_brings_code_is_refused(
 
 
 def test_chat_and_bench_refuse_native_code_too(onnx_folder: Path) -> None:
-    from olivine.search.report.folder_bench import read_genai_config
+    from olivine.passes.sources.genai_folder import read_genai_config
 
     path = onnx_folder / "genai_config.json"
     config = json.loads(path.read_text())

@@ -17,6 +17,7 @@ from task_files import CHOICE, write_tasks
 from tiny_study import tiny_yaml, write_text
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.messages import Loaded
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.load import parse_config
@@ -29,6 +30,9 @@ from olivine.search.study.runner import StudyRunner
 from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
+
+
+LOADED = Loaded(1.0, "CPUExecutionProvider", 1, 3, {})
 
 
 def score(value: float, samples: tuple[float, ...]) -> Measurement:
@@ -74,7 +78,7 @@ def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
         records=folder.trials(),
         folder=folder,
         progress=SimpleNamespace(phase_started=lambda phase: None),
-        objective=SimpleNamespace(scored=lambda recipe, name: nullcontext((None, None))),
+        objective=SimpleNamespace(scored=lambda recipe, name: nullcontext((SimpleNamespace(loaded=LOADED), None))),
     )
     found = confirm_tasks(cast(StudyRunner, search), Confirmation((), (3, 5), {}))
     assert folder.outcome().trial == 7

@@ -1,0 +1,69 @@
+"""Latency and memory of model folders beside a reference; any ONNX Runtime GenAI folder will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from olivine.evaluators.latency.baseline_times import BaselineTimes
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
+from olivine.evaluators.latency.rounds import MIN_ROUNDS
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.memory import Memory
+from olivine.evaluators.model_folders import check_context, in_order, stamped
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.providers.interpreters import alike
+from olivine.passes.errors import UsageError
+from olivine.passes.transforms.prune_head import is_pruned
+
+
+def bench_folders(
+    folders: Sequence[Path], reference: Path | None, latency: PairedDecoderLatency
+) -> dict[str, list[Measurement]]:
+    """Measure every folder against the reference; two models at most are loaded at the same time.
+
+    Args:
+        folders: ONNX Runtime GenAI folders.
+        reference: the folder beside which the others are timed; the first folder where there is none.
+        latency: how long a pair is timed, and on which prompt; the base's times are pooled over the pairs.
+
+    Returns:
+        Folder -> latency and memory, the reference first; its own speedups are exactly 1.
+
+    Raises:
+        UsageError: for a folder without a model, or numbers that make no measurement; before any model loads.
+        ModelProcessFailed: when a model does not load or run, naming its folder.
+    """
+    base, others = in_order(folders, reference)
+    _check_numbers(latency)
+    prompt, new = latency.prompt_tokens, latency.new_tokens
+    for folder in (base, *others):
+        check_context(folder, prompt + new, f"a prompt of {prompt} and {new} new tokens")
+    pooled = replace(latency, baseline_times=BaselineTimes())
+
+    def measure(folder: Path, process: ModelProcess, beside: ModelProcess) -> list[Measurement]:
+        measurements = [*Memory(prompt).evaluate(process, beside), *pooled.evaluate(process, beside)]
+        return stamped(measurements, process, pruned_head=is_pruned(folder))
+
+    options = alike([base, *others])
+    with ModelProcess.open(base, **options[base]) as resident:
+        results = {str(base): measure(base, resident, resident)}
+        for folder in others:
+            with ModelProcess.open(folder, **options[folder]) as process:
+                results[str(folder)] = measure(folder, process, resident)
+    return results
+
+
+def _check_numbers(latency: PairedDecoderLatency) -> None:
+    prompt, new, rounds = latency.prompt_tokens, latency.new_tokens, latency.max_rounds
+    half_width, seconds = latency.half_width, latency.max_seconds
+    wrong = [
+        *([f"the prompt has {prompt} tokens; at least 1"] if prompt < 1 else []),
+        *([f"{new} new tokens; at least 2, since decode is timed after the first"] if new < 2 else []),
+        *([f"half-width {half_width:g}; above 0 and below 1, such as 0.02"] if not 0 < half_width < 1 else []),
+        *([f"{seconds:g} seconds; above 0"] if not seconds > 0 else []),
+        *([f"{rounds} rounds; at least {MIN_ROUNDS}"] if rounds is not None and rounds < MIN_ROUNDS else []),
+    ]
+    if wrong:
+        raise UsageError(f"This can't be measured: {'; '.join(wrong)}.")

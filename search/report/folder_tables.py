@@ -1,0 +1,130 @@
+"""Tables and JSON of measured model folders: ``olivine bench`` and ``olivine eval``."""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS
+from olivine.evaluators.quality.lm_eval import difference
+from olivine.search.report.folder_warnings import Results, bench_warnings, evaluation_warnings
+from olivine.search.report.formatting import measured_text, title
+from olivine.search.report.verdict import verdict
+
+#: Half-width of a perplexity ratio's interval below which a text is long enough.
+HALF_WIDTH = 0.01
+#: Metrics that get a verdict: ratios of paired samples, and counts. Not ``load_ms``: one load is no sample.
+_JUDGED = [name for name, metric in METRICS.items() if metric.relative or metric.unit == "bytes"]
+
+
+def bench_table(results: Results, reference: Path | None) -> Table:
+    """Every folder's measurements with their intervals, and in words how they compare with the reference."""
+    base = _reference_name(results, reference)
+    return _comparison(results, base, bench_warnings(results, base))
+
+
+def evaluation_table(results: Results, reference: Path | None, half_width: float = HALF_WIDTH) -> Table:
+    """Every measurement with its interval, and beside a reference in words how it compares."""
+    warnings = evaluation_warnings(results, half_width)
+    if reference is not None:
+        return _comparison(results, _reference_name(results, reference), warnings)
+    if len(results) > 1:
+        warnings.append(
+            "No reference was given: perplexities compare between models of one tokenizer only, bits "
+            "per byte between all. Give --reference for a ratio."
+        )
+    return _comparison(results, None, warnings)
+
+
+def tasks_table(results: Results, reference: Path | None) -> Table:
+    """Every task's metrics with their intervals, and beside a reference the difference on the same questions."""
+    base = None if reference is None else next(iter(results))
+    table, marks = _table(results, base, ("task and metric", "measured", "questions"), "against the reference")
+    against = {} if base is None else {m.metric: m for m in results[base]}
+    for name, measurements in results.items():
+        table.add_section()
+        for m in measurements:
+            words = difference_text(m, against.get(m.metric)) if base not in (None, name) else ""
+            _add_row(table, marks[name], m.metric, measured_text(m), str(m.protocol["questions"]), words)
+    return table
+
+
+def _comparison(results: Results, base: str | None, warnings: Sequence[str]) -> Table:
+    """Metrics of folders below each other; without a reference there are no verdicts."""
+    table, marks = _table(results, base, ("metric", "measured"), "verdict")
+    against = {} if base is None else {m.metric: m for m in results[base]}
+    for name, measurements in results.items():
+        table.add_section()
+        for m in sorted(measurements, key=lambda m: list(METRICS).index(m.metric)):
+            if name == base and METRICS[m.metric].relative:  # 1 or 0 by definition
+                continue
+            words = ""
+            if base not in (None, name) and m.metric in _JUDGED:
+                words = verdict(against.get(m.metric), m)
+                words = marks[name] + words.removeprefix("B") if words.startswith("B ") else words
+            _add_row(table, marks[name], title(m.metric), measured_text(m), words)
+    if warnings:
+        table.caption = Text("\n".join(f"warning: {warning}" for warning in warnings), style="not italic yellow")
+    return table
+
+
+def _table(results: Results, base: str | None, headings: Sequence[str], last: str) -> tuple[Table, dict[str, str]]:
+    """An empty table of folders with a column for words beside a reference, and the letter of each folder."""
+    letters = dict(zip(results, string.ascii_uppercase, strict=False))
+    marks = {name: letters.get(name, f"#{index + 1}") for index, name in enumerate(results)}
+    names = [f"{marks[name]}: {name}{' (reference)' if name == base else ''}" for name in results]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
+    table.title = Text("\n".join(names), style="not italic bold")
+    for heading in ("", *headings):
+        table.add_column(heading, justify="right" if heading in ("measured", "questions") else "left", no_wrap=True)
+    if base is not None:
+        table.add_column(f"{last}, 95 % interval", overflow="fold")
+    return table, marks
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*map(Text, cells[: len(table.columns)]))
+
+
+def _reference_name(results: Results, reference: Path | None) -> str:
+    """The reference's key; the first one's where the reference was given by another spelling of its path."""
+    return str(reference) if str(reference) in results else next(iter(results))
+
+
+def _entry(measurement: Measurement) -> dict[str, Any]:
+    return {name: getattr(measurement, name) for name in ("value", "low", "high", "unit")}
+
+
+def results_json(results: Results) -> str:
+    """``{DIR: {metric: {value, low, high, unit}}}``; ends that are not known (infinite) are null."""
+    plain = {name: {m.metric: _finite(_entry(m)) for m in measurements} for name, measurements in results.items()}
+    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
+
+
+def _finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
+    }
+
+
+def difference_text(ours: Measurement, base: Measurement | None) -> str:
+    """``+0.013 (-0.020 to +0.046): no difference found``; empty where questions can't be paired."""
+    gain = None if base is None else difference(ours, base)
+    if gain is None:
+        return ""
+    text = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    if gain.low == gain.high:
+        return "the same on every question" if gain.value == 0 else f"{gain.value:+.3f} on every question"
+    if gain.low <= 0 <= gain.high:
+        return f"{text}: no difference found"
+    higher = ours.protocol.get("higher_is_better")
+    return text if higher is None else f"{text}: {'better' if (gain.value > 0) == higher else 'worse'}"

@@ -1,0 +1,113 @@
+"""Bench of tiny models; no test looks at how long anything took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from olivine.evaluators.bench import bench_folders
+from olivine.evaluators.latency.decoder import PairedDecoderLatency
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.model_folders import in_order
+from olivine.passes.errors import UsageError
+
+Results = dict[str, list[Measurement]]
+
+
+def with_threads(source: Path, to: Path, threads: int) -> Path:
+    shutil.copytree(source, to)
+    config = json.loads((to / "genai_config.json").read_text())
+    config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    (to / "genai_config.json").write_text(json.dumps(config))
+    return to
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same tiny model on one thread and on two."""
+    home = tmp_path_factory.mktemp("bench")
+    return with_threads(tiny_onnx, home / "one", 1), with_threads(tiny_onnx, home / "two", 2)
+
+
+@pytest.fixture(scope="module")
+def results(folders: tuple[Path, Path]) -> Results:
+    return bench_folders(folders, None, PairedDecoderLatency(16, 4, 0.5, 1.0, max_rounds=8))
+
+
+def test_every_folder_has_latency_and_memory(results: Results, folders: tuple[Path, Path]) -> None:
+    assert list(results) == [str(folder) for folder in folders]
+    for found in results.values():
+        metrics = {m.metric: m for m in found}
+        assert {"ttft_ms", "tpot_ms", "decode_tok_s", "tpot_speedup", "model_bytes", "peak_rss_bytes"} <= set(metrics)
+        assert all(m.low <= m.value <= m.high for m in found)
+
+
+def test_the_reference_is_exactly_as_fast_as_itself(results: Results) -> None:
+    reference = {m.metric: m for m in next(iter(results.values()))}
+    assert (reference["tpot_speedup"].low, reference["tpot_speedup"].high) == (1.0, 1.0)
+
+
+def test_measuring_ends_after_the_asked_rounds(folders: tuple[Path, Path]) -> None:
+    found = bench_folders(folders, None, PairedDecoderLatency(8, 3, 1e-9, 600.0, max_rounds=14))
+    protocol = found[str(folders[1])][-1].protocol
+    assert (protocol["rounds"], protocol["ended_by"]) == (14, "max_rounds")
+
+
+def test_what_truly_ran_is_stamped(results: Results, folders: tuple[Path, Path]) -> None:
+    for folder, threads in zip(folders, (1, 2), strict=True):
+        protocol = results[str(folder)][0].protocol
+        assert (protocol["threads"], protocol["provider"]) == (threads, "CPUExecutionProvider")
+        assert "onnxruntime-genai" in protocol["versions"]
+
+
+def test_a_folder_named_twice_is_measured_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    again = tmp_path / "a" / ".." / "a"
+    assert in_order([again, tmp_path / "b"], tmp_path / "a") == (tmp_path / "a", [tmp_path / "b"])
+    assert in_order([tmp_path / "b", tmp_path / "a"], None) == (tmp_path / "b", [tmp_path / "a"])
+    assert in_order([tmp_path / "b", again], tmp_path / "a") == (tmp_path / "a", [tmp_path / "b"])
+
+
+def _no_config(folder: Path) -> None:
+    (folder / "genai_config.json").unlink()
+
+
+def _no_json(folder: Path) -> None:
+    (folder / "genai_config.json").write_text("{")
+
+
+def _no_decoder(folder: Path) -> None:
+    (folder / "genai_config.json").write_text('{"model": {}}')
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_no_config, "has no genai_config.json"),
+        (_no_json, "is not JSON"),
+        (_no_decoder, "names no model.decoder"),
+    ],
+)
+def test_a_folder_without_a_model_is_refused(
+    tiny_onnx: Path, tmp_path: Path, harm: Callable[[Path], None], message: str
+) -> None:
+    folder = with_threads(tiny_onnx, tmp_path / "model", 1)
+    harm(folder)
+    with pytest.raises(UsageError, match=message):
+        bench_folders([tiny_onnx, folder], None, PairedDecoderLatency(8, 4))
+
+
+def test_all_impossible_numbers_are_named_at_once(tiny_onnx: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        bench_folders([tiny_onnx], None, PairedDecoderLatency(0, 1, 2.0, 0.0, max_rounds=3))
+    for word in ("0 tokens", "1 new tokens", "half-width 2", "0 seconds", "3 rounds"):
+        assert word in str(caught.value)
+
+
+def test_more_tokens_than_the_context_are_refused(tiny_onnx: Path) -> None:
+    with pytest.raises(UsageError, match="takes 256 tokens"):
+        bench_folders([tiny_onnx], None, PairedDecoderLatency(250, 10))
