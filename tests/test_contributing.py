@@ -73,7 +73,10 @@ def test_a_study_runs_with_a_pass_a_metric_an_evaluator_and_a_sampler_of_its_own
         write_text(tmp_path / "text.txt"),
         space={"precision": ["fp32", "int4"], "mantissa_bits": [10, 23]},
         objectives=["graph_bytes", "kl_divergence"],
-        sampler={"name": "qmc", "startup_trials": 2},
+        sampler={"name": "qmc"},
+        enqueue=[{"precision": "fp32", "mantissa_bits": 10}],
+        stop={"trials": 2},
+        confirm={"members": 1, "race": None},
     )
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     olivine("run", "study.yaml", "--out", "study")
