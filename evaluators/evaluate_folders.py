@@ -50,7 +50,7 @@ class ScoredText:
     seed: int = 0
 
     def protocol(self) -> TextProtocol:
-        """How documents become windows.
+        """Rules by which documents become windows.
 
         Raises:
             UsageError: for an unknown protocol, or a window that scores no token.

@@ -1,4 +1,4 @@
-"""What an evaluator is, and the one type its numbers travel in."""
+"""Evaluator, and Measurement: the one type its numbers travel in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model takes: bytes on disk, memory, time to load."""
+"""Bytes on disk, memory and time to load of a model."""
 
 from __future__ import annotations
 

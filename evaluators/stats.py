@@ -180,7 +180,7 @@ def anytime_mean(samples: Floats, level: float = LEVEL, precision: float = PRIOR
 
 
 def pooled(intervals: Sequence[Interval]) -> Interval:
-    """What independent measurements of one quantity say together: means weighted by precision.
+    """Pool independent measurements of one quantity: their mean, weighted by precision.
 
     Intervals without an end say nothing beside others that have one.
 

@@ -18,7 +18,7 @@ _SETTINGS = ("file", "dataset", "config", "split", "column", "revision")
 
 @dataclass(frozen=True)
 class TextSource:
-    """Where documents come from: one of ``demo``, ``file`` and ``dataset`` is set.
+    """The source of documents: one of ``demo``, ``file`` and ``dataset`` is set.
 
     Attributes:
         demo: name of a demo text (``news``).
@@ -67,7 +67,7 @@ class TextSource:
 
     @property
     def name(self) -> str:
-        """What results call this text."""
+        """Name of this text in results."""
         if self.demo:
             return f"demo:{self.demo}"
         if self.file:

@@ -1,4 +1,4 @@
-"""What a fine-tuning learns from: rows of a file or a data set, put into a template, and cut into pieces of tokens."""
+"""Data of a fine-tuning: rows of a file or a data set, put into a template and cut into pieces of tokens."""
 
 from __future__ import annotations
 

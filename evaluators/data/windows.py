@@ -28,7 +28,7 @@ class Window:
 
 @dataclass(frozen=True)
 class TextProtocol:
-    """How documents become windows; stamped into every result.
+    """Rules by which documents become windows; stamped into every result.
 
     Attributes:
         window_tokens: tokens a window holds, BOS included.

@@ -1,4 +1,4 @@
-"""Which matrix-product kernels are fast here: timed once per machine, number of threads and version, then kept.
+"""Times of matrix-product kernels here: taken once per machine, number of threads and version, then kept.
 
 Some kernels are 10 to 100 times slower than their neighbours, and which ones they are depends on the processor and on
 the version of ONNX Runtime. A few seconds of plain sessions tell.
@@ -107,7 +107,7 @@ def _values(kernel: Kernel) -> tuple[int, int, int, str]:
 
 
 def _kept(path: Path) -> KernelTimes | None:
-    """What an earlier probe found; None where there is none, or a file that is not whole: it is written anew."""
+    """Times of an earlier probe; None where there is none, or a file that is not whole: it is written anew."""
     try:
         return KernelTimes.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -163,7 +163,7 @@ def _graphs(asked: Sequence[Product]) -> Iterator[list[_Graph]]:
 
 
 def copies(product: Product, wanted: int) -> int:
-    """How many layers a graph holds, so that a run reads ``wanted`` bytes of weights: fewer with more tokens."""
+    """Layers of a graph whose run reads ``wanted`` bytes of weights: fewer with more tokens."""
     one = product.kernel.weight_bytes(product.k, product.n) * product.tokens
     return min(max(1, math.ceil(wanted / one)), MOST_COPIES)
 

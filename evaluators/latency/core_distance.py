@@ -1,4 +1,4 @@
-"""How far the cores lie from each other, which changes under a virtual machine while it runs.
+"""Distance of the cores from each other, which changes under a virtual machine while it runs.
 
 A host may run the virtual cores of one machine side by side on a chip, or on two chips, and moves them between the
 two within seconds to minutes. Side by side they hand data to each other three times as fast; apart they have more

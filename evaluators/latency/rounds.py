@@ -54,7 +54,7 @@ class Budget:
     max_rounds: int | None = None
 
     def process_count(self, processes: Sequence[InterleavedProcess]) -> int:
-        """How many processes each model gets: a new one every few seconds, unless the models take long to load."""
+        """Number of processes for each model: a new one every few seconds, unless the models take long to load."""
         if len(processes) == 1:
             return 1
         seconds = max(PROCESS_SECONDS, PER_LOAD * sum(process.load_seconds for process in processes))
@@ -93,7 +93,7 @@ class PairedRounds(ABC, Generic[_Process]):
 
     @property
     def alone(self) -> bool:
-        """Whether the reference is measured by itself."""
+        """True when the reference is measured by itself."""
         return len(self.interleaver.processes) == 1
 
     @abstractmethod

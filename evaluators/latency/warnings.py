@@ -1,4 +1,4 @@
-"""What makes a reader doubt a measurement, each as a sentence that names the cure."""
+"""Reasons to doubt a measurement, each as a sentence that names the cure."""
 
 from __future__ import annotations
 

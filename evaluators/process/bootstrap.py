@@ -1,4 +1,4 @@
-"""How a child process is started under an interpreter that may not have olivine."""
+"""Start of a child process under an interpreter that may not have olivine."""
 
 from __future__ import annotations
 

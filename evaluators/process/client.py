@@ -79,12 +79,12 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """True while the process runs."""
         return self._connection.alive
 
     @property
     def usable(self) -> bool:
-        """Whether it can take a request: also one that waits for a first model, but not one that has lost its own."""
+        """True while it can take a request: also before its first model, but not once it has lost its own."""
         return self._connection.open and (self.folder is None or self._holds_model)
 
     @property

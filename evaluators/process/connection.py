@@ -73,12 +73,12 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether the child still runs."""
+        """True while the child runs."""
         return self._child.poll() is None
 
     @property
     def open(self) -> bool:
-        """Whether the child can take a request."""
+        """True while the child can take a request."""
         return not self._closed and self.alive
 
     def request(

@@ -1,4 +1,4 @@
-"""What every child process does first, and how its end is brought about: with all that it started.
+"""The start of every child process, and its end with all that it started.
 
 Imported by children under interpreters that have no olivine: the standard library alone.
 """
@@ -22,7 +22,7 @@ STARTER = "OLIVINE_STARTER"
 
 
 def told_starter() -> dict[str, str]:
-    """What the environment of a child has to say, so that it does not outlive this process by its first second."""
+    """Variables of a child's environment that keep it from outliving this process by its first second."""
     return {STARTER: str(os.getpid())}
 
 

@@ -57,7 +57,7 @@ class InterleavedProcess(Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether it can take a request."""
+        """True while it can take a request."""
         ...
 
     def pin(self, cores: Collection[int]) -> None:

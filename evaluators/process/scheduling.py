@@ -1,4 +1,4 @@
-"""How the kernel treats a model's process while it is timed: where its memory lies, who waits, who goes first.
+"""Treatment of a model's process by the kernel while it is timed: place of its memory, pauses of others, priority.
 
 Five things made two processes of one model differ, or one from itself, measured on a shared machine with 2 cores
 (results/numbers.md):

@@ -1,4 +1,4 @@
-"""Which interpreter runs the models of a provider, and by which loop.
+"""The interpreter that runs the models of a provider, and the loop that it runs them by.
 
 ONNX Runtime's flavours replace each other, so a provider may have an environment of its own: the one that the YAML
 names (``providers: {openvino: {python: ...}}``), or ``envs/openvino`` where ``olivine provider add openvino`` made it.
@@ -22,7 +22,7 @@ ENVIRONMENTS = Path("envs")
 
 
 def environment(provider: str) -> Path:
-    """Where the environment of a provider is made by default."""
+    """Default folder of a provider's environment."""
     return ENVIRONMENTS / provider
 
 
@@ -40,23 +40,23 @@ def interpreter(provider: str, named: Mapping[str, str]) -> str:
 
 
 def loop_of(providers: Iterable[str]) -> Loop:
-    """What runs the models of a study with these providers: one loop for all, so that like is compared with like."""
+    """The loop for a study with these providers: one for all its models, so that like is compared with like."""
     return "genai" if all(PROVIDERS[provider].genai for provider in providers) else "session"
 
 
 def options_for(folder: Path) -> dict[str, Any]:
-    """How the model in an ONNX Runtime GenAI folder is run: as the provider that it names asks for."""
+    """Options of the process that runs an ONNX Runtime GenAI folder, as the provider that it names asks for."""
     name, _ = asked_provider(json.loads((folder / GENAI_CONFIG).read_text(encoding="utf-8")))
     return process_options(next((provider for provider in PROVIDERS if ort_name(provider) == name), "cpu"))
 
 
 def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
-    """How models that are compared are run: each by its interpreter, all by one loop."""
+    """Options of the processes that run models to be compared: each by its interpreter, all by one loop."""
     options = {folder: options_for(folder) for folder in folders}
     plain = any(each["loop"] == "session" for each in options.values())
     return {folder: each | ({"loop": "session"} if plain else {}) for folder, each in options.items()}
 
 
 def process_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """How a model of a provider is run by itself, outside of a study: as :meth:`ModelProcess.start` takes it."""
+    """Options for a model of a provider by itself, outside of a study, as :meth:`ModelProcess.start` takes them."""
     return {"python": interpreter(provider, named or {}), "loop": loop_of((provider,))}

@@ -57,7 +57,7 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(ort: Any, graph: bytes, provider: str, options: dict[str, str]) -> str:
-    """How one kernel does on the provider."""
+    """Result of one kernel on the provider."""
     try:
         session = open_session(ort, graph, provider, options)
         if fallen_nodes(session, provider):
@@ -101,7 +101,7 @@ def devices(ort: Any, provider: str) -> list[str]:
 
 
 def genai_has(word: str) -> bool | None:
-    """Whether ONNX Runtime GenAI was built with the provider; None where it is not installed or does not say."""
+    """True when ONNX Runtime GenAI was built with the provider; None where it is not installed or does not say."""
     if importlib.util.find_spec("onnxruntime_genai") is None:
         return None
     try:

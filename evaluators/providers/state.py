@@ -1,4 +1,4 @@
-"""What an execution provider can do here: missing, broken, or working with these kernels on these devices."""
+"""State of an execution provider here: missing, broken, or working with these kernels on these devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What quality is: perplexity, its ratio to the base, divergence from the base, agreement with it.
+"""Formulas of quality: perplexity, its ratio to the base, divergence from the base, agreement with it.
 
 Pure functions of per-window sums. Tokens of one window err together, so the window is the unit of every
 interval. The evaluator and the ``evaluate`` metrics both end here, so their numbers are the same.

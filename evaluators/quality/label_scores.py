@@ -1,4 +1,4 @@
-"""How well predictions fit the labels of rows: pure functions of both, larger is better."""
+"""Scores of predictions against the labels of rows: pure functions of both, larger is better."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ OF_CLASSES = ("accuracy", "f1", "matthews_correlation")
 
 
 def built_in(name: str, labels: Numbers) -> tuple[str, Score]:
-    """What protocols call a built-in score, and the score, for such labels: F1 is of class 1 where all are 0 or 1."""
+    """A built-in score for such labels with its name in protocols: F1 is of class 1 where all are 0 or 1."""
     if name != "f1":
         return name, SCORES[name]
     average = "binary" if set(np.unique(labels).tolist()) <= {0, 1} else "macro"

@@ -40,7 +40,7 @@ class QualityGateFailed(OlivineError):
 
 @dataclass(frozen=True)
 class WindowSums:
-    """What the windows scored so far add up to, one entry per window.
+    """Sums over the windows scored so far, one entry per window.
 
     Attributes:
         nll: nats, of the candidate.

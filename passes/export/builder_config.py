@@ -1,4 +1,4 @@
-"""What the GenAI model builder is told of a model, where it would not understand what transformers' config says."""
+"""The config of a model as the GenAI model builder understands it, where transformers' own would mislead it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def epsilon(architecture: str, config: Config) -> float:
 
 
 def _rope(architecture: str, config: Config) -> bool:
-    """Whether the builder's tables of RoPE are not transformers'."""
+    """True when the builder's tables of RoPE are not transformers'."""
     by_layer = rope_parameters(config)
     text = text_config(config)
     if len(by_layer) > 1:
@@ -85,7 +85,7 @@ def _rope(architecture: str, config: Config) -> bool:
 
 
 def _no_rope_layers(architecture: str, config: Config) -> bool:
-    """Whether some layers have no RoPE: the builder fails on them."""
+    """True when some layers have no RoPE: the builder fails on them."""
     if architecture != "SmolLM3ForCausalLM":
         return False
     stated = config.get("no_rope_layers")
@@ -137,7 +137,7 @@ def mends_of(config: Config) -> tuple[str, ...]:
 
 
 def mends_note(config: Config) -> str:
-    """What is mended of a model's export, as a sentence; empty where nothing is."""
+    """A sentence on the mends of a model's export; empty where there are none."""
     names = mends_of(config)
     abouts = [mend.about for mend in MENDS if mend.name in names]
     return f"the model builder's graph is mended: {'; '.join(abouts)}" if abouts else ""

@@ -40,7 +40,7 @@ class RopeTables:
 
     @property
     def features(self) -> int:
-        """How many features of a head are rotated."""
+        """Number of features of a head that are rotated."""
         return 2 * int(self.table.cos.shape[1])
 
 

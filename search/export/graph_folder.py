@@ -57,7 +57,7 @@ def export_plain(
 
 @dataclass(frozen=True)
 class VerifiedGraph:
-    """What was checked.
+    """Result of the checks.
 
     Attributes:
         files: number of files whose SHA-256 agrees.
@@ -69,7 +69,7 @@ class VerifiedGraph:
 
 
 def distance_now(folder: Path) -> float:
-    """How far the graph's output is from the one at export, run in a fresh process.
+    """Distance of the graph's output to the one at export, run in a fresh process.
 
     Raises:
         ModelProcessFailed: when it does not run.

@@ -19,7 +19,7 @@ _RUNTIME = ("onnxruntime", "onnxruntime-genai", "numpy")
 
 
 def runtime_pins(provider: str, versions: Mapping[str, str]) -> tuple[str, ...]:
-    """What pip installs to run a model by ONNX Runtime GenAI, pinned; empty where GenAI can't run it.
+    """Pinned packages that run a model by ONNX Runtime GenAI; empty where GenAI can't run it.
 
     Args:
         provider: the execution provider that the model is for.

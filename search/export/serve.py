@@ -143,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
     ways: ClassVar = {"/health": "GET", "/generate": "POST"}
 
     def do_GET(self) -> None:
-        """Whether it is ready."""
+        """Tell that the server is ready."""
         if self._is_way("GET"):
             self._say(200, {"status": "ok", "context_tokens": self.server.model.longest})
 

@@ -20,7 +20,7 @@ class VerifyFailed(OlivineError):
 
 @dataclass(frozen=True)
 class Verified:
-    """What was checked.
+    """Result of the checks.
 
     Attributes:
         files: number of files whose SHA-256 agrees.

@@ -92,7 +92,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Proposals:
-    """What a study proposes: distinct recipes, those that need no slow kernel, and the sampler."""
+    """Proposals of a study: distinct recipes, those that need no slow kernel, and the sampler."""
 
     candidates: int | None
     masked: tuple[str, ...]

@@ -37,7 +37,7 @@ class SearchScope:
 
 @dataclass(frozen=True)
 class MeasurementBudget:
-    """How thoroughly one candidate is measured.
+    """Bounds on the measurement of one candidate.
 
     Attributes:
         windows: windows of text to score.

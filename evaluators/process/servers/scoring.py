@@ -126,7 +126,7 @@ _Part = TypeVar("_Part")
 
 
 def _in_chunks(work: Callable[[slice], _Part], logits: Float32) -> Sequence[_Part]:
-    """What ``work`` gives for each chunk of rows, in order."""
+    """Results of ``work`` for each chunk of rows, in order."""
     rows = max(1, CHUNK_LOGITS // logits.shape[1])
     return list(_cores().map(work, [slice(start, start + rows) for start in range(0, len(logits), rows)]))
 

@@ -144,7 +144,7 @@ class LanguageEstimator:
         return seconds
 
     def assumptions(self, rates: MachineRates) -> tuple[str, ...]:
-        """What the estimates rest on."""
+        """Assumptions that the estimates rest on."""
         seconds = duration_text(self.config.evaluation.latency.max_seconds)
         limit = value_text("model_bytes", limit_bytes(self.config.cache, self.source))
         return (

@@ -27,7 +27,7 @@ _READ = ("input_model", "systems", "data_configs", "evaluators", "passes", "pass
 
 @dataclass
 class Notes:
-    """What becomes of each part of a workflow, collected while it is converted.
+    """Notes on each part of a workflow, collected while it is converted.
 
     Attributes:
         kept: (place, what it became).
