@@ -212,9 +212,18 @@ class GraphFilePass(Pass):
 
 @dataclass(frozen=True)
 class PassResult:
-    """Record of one pass in one build: a row of ``passes`` in a trial record."""
+    """Record of one pass in one build: a row of ``passes`` in a trial record.
+
+    Attributes:
+        name: of the pass.
+        params: of the pass.
+        seconds: that it took.
+        cached: whether its result was there.
+        proof: of an export, how far its graph agrees with the checkpoint; None where that was not compared.
+    """
 
     name: str
     params: Mapping[str, Any]
     seconds: float
     cached: bool
+    proof: Mapping[str, Any] | None = None

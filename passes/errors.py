@@ -27,6 +27,10 @@ class SourceError(UsageError):
     """A model that can't be found, reached or read."""
 
 
+class WrongGraph(UsageError):
+    """An exported graph that does not compute what its checkpoint computes: nothing may be built on it."""
+
+
 class PassRefused(OlivineError):
     """A pass that does not apply to this model; the message says why and what would fit."""
 

@@ -17,7 +17,7 @@ Of any other graph: the source as a folder, then each pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +29,7 @@ from olivine.passes.errors import PassRefused
 from olivine.passes.graphs.source import GraphSource
 from olivine.passes.learn.calibrated import Calibrated, Checkpoint
 from olivine.passes.learn.calibration import hessians_key
+from olivine.passes.parity.proof import keep_proof, known_proof
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
@@ -131,7 +132,7 @@ def _build(
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
     build = _StagedBuild(source, passes, cache, calibration, facts)
-    return BuildResult(build.artifact(), tuple(result for results in build.results for result in results))
+    return BuildResult(build.artifact(), tuple(build.proven()))
 
 
 def layer_losses(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
@@ -200,11 +201,14 @@ class _StagedBuild:
         self.results = [[PassResult(p.name, p.params(), 0.0, True) for p in stage] for stage in self._stages]
 
     def artifact(self, stages: int | None = None) -> ModelArtifact:
-        """The source after the first ``stages``; by default after all."""
+        """The source after the first ``stages``, by default after all; a float export is proven before it is used."""
         count = len(self._stages) if stages is None else stages
         if count == 0:
             return source_artifact(self._source, self._cache)
-        return self._cache.get(self.keys[count]) or self._make(count - 1)
+        artifact = self._cache.get(self.keys[count]) or self._make(count - 1)
+        if self._export == count - 1 and known_proof(artifact.key, self._cache) is None:
+            keep_proof(self.artifact(self._export), artifact, self._export_pass(), self._cache)
+        return artifact
 
     def calibrated(self, graph: ModelArtifact) -> Calibrated:
         """Calibration results for passes on a float graph of this build."""
@@ -248,10 +252,21 @@ class _StagedBuild:
         return self._cache.put(key, lambda to: apply_stage([export], checkpoint, to, self._facts, None)[0])
 
     def _reference_export(self) -> ExportPass:
+        return self._export_pass().reference()
+
+    def _export_pass(self) -> ExportPass:
         assert self._export is not None
         (export,) = self._stages[self._export]
         assert isinstance(export, ExportPass)
-        return export.reference()
+        return export
+
+    def proven(self) -> list[PassResult]:
+        """Every pass's result, an export's with its proof."""
+        if self._export is not None:
+            (export,) = self.results[self._export]
+            proof = known_proof(self.keys[self._export + 1], self._cache)
+            self.results[self._export] = [replace(export, proof=proof)]
+        return [result for results in self.results for result in results]
 
 
 def _learns(passes: Sequence[Pass]) -> list[GraphPass]:

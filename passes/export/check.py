@@ -50,7 +50,7 @@ def check_model(folder: Path, packed_bytes: int = PACKED_BYTES) -> None:
         session = ort.InferenceSession(str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"])
         (logits,) = session.run(["logits"], prompt(session, decoder["head_size"], np.arange(TOKENS)))
     except ort_errors() as error:
-        if _lacks_kernels(error) and _is_bfloat16(folder / decoder["filename"]):
+        if lacks_kernels(error) and _is_bfloat16(folder / decoder["filename"]):
             return
         raise BuildFailed(f"the graph does not run in ONNX Runtime: {error}") from error
     if not np.isfinite(logits.astype(np.float32)).all():
@@ -62,7 +62,7 @@ def _weight_bytes(graph: Path) -> int:
     return sum(file.stat().st_size for file in graph.parent.glob(f"{graph.name}*"))
 
 
-def _lacks_kernels(error: Exception) -> bool:
+def lacks_kernels(error: Exception) -> bool:
     """True when a graph was read and resolved, and only a kernel was missing."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

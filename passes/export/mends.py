@@ -1,4 +1,4 @@
-"""Mends: what the GenAI model builder 0.18 exports otherwise than transformers computes it, told by config.json alone.
+"""Mends of the GenAI model builder 0.18: models that it exports otherwise than transformers computes them.
 
 A model that needs none is exported as it is, to the builder's own bytes. For one that does, the builder is told of a
 plainer model (``builder_config.py``), and its graph is mended afterwards (``mended_graph.py``). The names of a model's

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.process.lifecycle import begin
+from olivine.passes.base import PassResult
 from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.errors import OlivineError, unwritable
 from olivine.passes.graphs.source import resolve_graph
@@ -125,9 +126,15 @@ def _told(built: Made) -> Built:
         str(built.artifact.path),
         built.artifact.key,
         sorted(built.artifact.properties),
-        [{"name": p.name, "params": dict(p.params), "seconds": p.seconds, "cached": p.cached} for p in built.passes],
+        [_row(p) for p in built.passes],
         peak_rss_bytes(),
     )
+
+
+def _row(result: PassResult) -> dict[str, Any]:
+    """A row of a record's ``passes``."""
+    row = {"name": result.name, "params": dict(result.params), "seconds": result.seconds, "cached": result.cached}
+    return row if result.proof is None else row | {"proof": dict(result.proof)}
 
 
 def peak_rss_bytes() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from olivine.evaluators.metric import COLUMNS, METRICS
 from olivine.passes.catalog import read_recipe
+from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.providers import PROVIDERS
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
@@ -70,11 +71,18 @@ def _origin(about: Mapping[str, Any]) -> str:
         if model.get("license")
         else "License of the base model: not stated by the files that this was made of; its own terms hold.",
     ]
+    said += [f"{_plain(note[:1].upper() + note[1:])}." for note in base_notes(about)]
     if study:
         said.append(f"It is trial {study['trial']} of the study {_plain(study['name'])}.")
     if about.get("selection"):
         said.append(f"Why this one: {_plain(about['selection']['reason'])}")
     return " ".join(said)
+
+
+def base_notes(about: Mapping[str, Any]) -> list[str]:
+    """The sentences of a manifest about the float base: what was done to it, how far it agrees with its checkpoint."""
+    proof = proof_sentence(about.get("base_agreement"))
+    return [*about["model"].get("notes", ()), *([proof] if proof else [])]
 
 
 def _measured(about: Mapping[str, Any]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import UsageError
+from olivine.passes.parity.proof import proof_among
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import Cache, scratch_folder
@@ -41,18 +44,18 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
     scores = outcome.tasks.measured.get(record.number, {}) if outcome.tasks else {}
     recipe = record.recipe
 
-    artifact, calibration = build_recipe(source, recipe, cache, CalibrationText.of_study(config))
+    built = build_recipe(source, recipe, cache, CalibrationText.of_study(config))
     choice = pinned_choice(record)
-    rebuild = rebuild_command(config.model, source.revision, config.trust_remote_code, choice, calibration)
+    rebuild = rebuild_command(config.model, source.revision, config.trust_remote_code, choice, built.calibration)
     reasons = {"reason": outcome.reason, "warnings": list(outcome.warnings)}
     about = {
-        **build_manifest(source, recipe, calibration, rebuild),
+        **build_manifest(source, recipe, built, rebuild),
         "measurements": metrics_json({**measured, **scores}, samples=False),
         "hardware": {name: study.environment()[name] for name in HARDWARE},  # that measured it
         "study": {"name": config.name, "trial": record.number},
         **({"selection": reasons} if record.number == outcome.trial else {}),
     }
-    return export_model(artifact, to, about, force, picture=front_picture(study))
+    return export_model(built.artifact, to, about, force, picture=front_picture(study))
 
 
 def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:
@@ -71,7 +74,22 @@ def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:
     return record
 
 
-def build_manifest(source: Source, recipe: Recipe, calibration: Calibration | None, rebuild: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class BuiltRecipe:
+    """A recipe as it was built.
+
+    Attributes:
+        artifact: the model.
+        calibration: the text that it learned from, where it did.
+        proof: how far the float base agrees with its checkpoint; None for a source that is a graph.
+    """
+
+    artifact: ModelArtifact
+    calibration: Calibration | None
+    proof: Mapping[str, Any] | None
+
+
+def build_manifest(source: Source, recipe: Recipe, built: BuiltRecipe, rebuild: str) -> dict[str, Any]:
     """The part of olivine.json that says what was built of what, without measurements."""
     environment = describe_environment(source)
     return {
@@ -82,13 +100,12 @@ def build_manifest(source: Source, recipe: Recipe, calibration: Calibration | No
         "versions": environment["versions"],
         "hardware": {name: environment[name] for name in HARDWARE},
         "rebuild": rebuild,
-        **({"calibration": calibration.to_json()} if calibration else {}),
+        **({"calibration": built.calibration.to_json()} if built.calibration else {}),
+        **({"base_agreement": dict(built.proof)} if built.proof else {}),
     }
 
 
-def build_recipe(
-    source: Source, recipe: Recipe, cache: Cache, text: CalibrationText
-) -> tuple[ModelArtifact, Calibration | None]:
+def build_recipe(source: Source, recipe: Recipe, cache: Cache, text: CalibrationText) -> BuiltRecipe:
     """Build one recipe; where it learns from text, also return what it learned from.
 
     Raises:
@@ -103,4 +120,5 @@ def build_recipe(
             # The float graph, which the recipe goes through anyway, brings the tokenizer that cuts the text.
             calibration = text.store(builder.build(recipe.float_part(), "float").artifact, cache)
             builder.calibration = calibration.key
-        return builder.build(recipe, "build").artifact, calibration
+        outcome = builder.build(recipe, "build")
+        return BuiltRecipe(outcome.artifact, calibration, proof_among(outcome.passes))

@@ -52,8 +52,8 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
     source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
     recipe = LANGUAGE.compose(choice)
-    artifact, calibration = build_recipe(source, recipe, Cache(cache_root()), request.calibration)
+    built = build_recipe(source, recipe, Cache(cache_root()), request.calibration)
     threads = next(step.params["threads"] for step in recipe.steps if step.name == "session_options")
     pinned = {**choice, "threads": threads}
-    rebuild = rebuild_command(request.model, source.revision, request.trust_remote_code, pinned, calibration)
-    return export_model(artifact, to, build_manifest(source, recipe, calibration, rebuild), force)
+    rebuild = rebuild_command(request.model, source.revision, request.trust_remote_code, pinned, built.calibration)
+    return export_model(built.artifact, to, build_manifest(source, recipe, built, rebuild), force)

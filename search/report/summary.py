@@ -8,6 +8,7 @@ from typing import Any
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import HEADLINES, METRICS
+from olivine.passes.parity.proof import proof_among, proof_sentence
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
@@ -45,6 +46,7 @@ def summary(view: StudyView) -> dict[str, Any]:
         "candidates": len(candidates),
         "counts": {state: count for state, count in counts.items() if count},
         "time": duration_text(seconds),
+        "base": proof_sentence(proof_among(view.base.passes)) if view.base is not None else "",
     }
 
 

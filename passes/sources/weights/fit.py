@@ -1,4 +1,4 @@
-"""Fit of a checkpoint's weights to its architecture, by transformers, without reading them."""
+"""Check that the weights of a checkpoint are those of its architecture, with transformers and without reading them."""
 
 from __future__ import annotations
 

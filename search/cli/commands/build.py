@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_hub_options, add_model, add_overrides, add_target, overrides
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build the recipe and export it."""
     from olivine.search.builds.calibration_text import CalibrationText, parse_text
+    from olivine.search.export.folder import MANIFEST
+    from olivine.search.export.model_card import base_notes
     from olivine.search.planning.build_one import BuildRequest, build_one
 
     calibration = CalibrationText(
@@ -42,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
         trust_remote_code=options.trust_remote_code,
         calibration=calibration,
     )
-    output().print(f"built {build_one(request, options.to, options.force)}", markup=False)
+    folder = build_one(request, options.to, options.force)
+    output().print(f"built {folder}", markup=False)
+    for note in base_notes(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))):
+        output().print(note, markup=False)
     return 0
 
 

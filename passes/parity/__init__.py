@@ -1,0 +1,1 @@
+"""Parity: proof that an exported float graph computes what its checkpoint computes."""
