@@ -1,1 +1,1 @@
-"""Evaluators: what turns a model folder into numbers, each with its interval and protocol."""
+"""Evaluators: they turn a model folder into numbers, each with its interval and protocol."""

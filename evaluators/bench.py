@@ -13,7 +13,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.model_folders import check_context, in_order, stamped
 from olivine.evaluators.process.client import ModelProcess
-from olivine.evaluators.providers.interpreters import alike
+from olivine.evaluators.providers.interpreters import comparable_options
 from olivine.passes.errors import UsageError
 from olivine.passes.transforms.prune_head import is_pruned
 
@@ -46,7 +46,7 @@ def bench_folders(
         measurements = [*Memory(prompt).evaluate(process, beside), *pooled.evaluate(process, beside)]
         return stamped(measurements, process, pruned_head=is_pruned(folder))
 
-    options = alike([base, *others])
+    options = comparable_options([base, *others])
     with ModelProcess.open(base, **options[base]) as resident:
         results = {str(base): measure(base, resident, resident)}
         for folder in others:

@@ -14,7 +14,7 @@ from olivine.evaluators.data.text_source import SPLITS, TextSource, splits, toke
 from olivine.evaluators.data.windows import PROTOCOLS, TextProtocol, TokenizedText, Window, draw, total_tokens
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.model_folders import check_context, in_order, stamped
-from olivine.evaluators.providers.interpreters import options_for
+from olivine.evaluators.providers.interpreters import folder_options
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.quality.unpruned import GRAPH, open_scored
 from olivine.passes.errors import UsageError, did_you_mean
@@ -158,7 +158,7 @@ def _vocabulary(folder: Path) -> Any:
 
 def _alone(folder: Path, windows: tuple[Window, ...], facts: Mapping[str, Any]) -> list[Measurement]:
     """Measure perplexity and bits per byte: the model is its own reference, of which next to nothing is kept."""
-    with scratch_folder("eval") as store, open_scored(folder, **options_for(folder)) as process:
+    with scratch_folder("eval") as store, open_scored(folder, **folder_options(folder)) as process:
         quality = TextQuality(windows, store, str(folder), top_k=1, protocol=facts)
         measurements = [m for m in quality.evaluate(process, process) if m.metric in ALONE]
         return stamped(measurements, process, graph=_graph(folder))
@@ -170,11 +170,11 @@ def _beside(
     _check_memory(windows)
     with scratch_folder("eval") as store:
         quality = TextQuality(windows, store, str(reference), top_k=TOP_K, protocol=facts)
-        with open_scored(reference, **options_for(reference)) as base:
+        with open_scored(reference, **folder_options(reference)) as base:
             results = {str(reference): stamped(quality.evaluate(base, base), base, graph=_graph(reference))}
         # The reference's predictions are stored by now: its process has ended and gets no more requests.
         for folder in others:
-            with open_scored(folder, **options_for(folder)) as process:
+            with open_scored(folder, **folder_options(folder)) as process:
                 results[str(folder)] = stamped(quality.evaluate(process, base), process, graph=_graph(folder))
     return results
 

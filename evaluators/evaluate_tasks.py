@@ -8,7 +8,7 @@ from pathlib import Path
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.model_folders import in_order, stamped
-from olivine.evaluators.providers.interpreters import options_for
+from olivine.evaluators.providers.interpreters import folder_options
 from olivine.evaluators.quality.lm_eval import Tasks, require_package
 from olivine.evaluators.quality.unpruned import open_scored
 from olivine.passes.sources.genai_folder import read_genai_config
@@ -43,7 +43,7 @@ def evaluate_tasks(
     loaded = tasks.load()
     results = {}
     for folder in (first, *others):
-        with open_scored(folder, **options_for(folder)) as process:
+        with open_scored(folder, **folder_options(folder)) as process:
             measurements = loaded.evaluate(process, folder, partial(progress, folder))
             results[str(folder)] = stamped(measurements, process)
     return results

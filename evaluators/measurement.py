@@ -1,4 +1,4 @@
-"""Evaluator, and Measurement: the one type its numbers travel in."""
+"""Evaluators, and the one type in which their numbers travel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from olivine.evaluators.process.client import ModelProcess
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number with what is needed to trust it.
+    """One number with its interval, samples and protocol.
 
     Attributes:
         metric: standard name, with its unit when it has one (``tpot_ms``, ``perplexity_ratio``).
@@ -20,7 +20,7 @@ class Measurement:
         low: lower end of the 95 % interval; equals ``value`` for exact counts.
         high: upper end of the 95 % interval.
         samples: the raw samples the value was computed from, in the order taken.
-        protocol: how it was measured: what another lab needs to measure the same.
+        protocol: description of the measurement, from which another lab can repeat it.
     """
 
     metric: str

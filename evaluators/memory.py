@@ -1,4 +1,4 @@
-"""Bytes on disk, memory and time to load of a model."""
+"""Costs of a model beside its speed: bytes on disk, memory, time to load."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class Memory:
     """``model_bytes``, ``peak_rss_bytes`` and ``load_ms`` of a candidate.
 
     The peak is that of the model's own process over loading, one prompt and a few new tokens, as a user would
-    run it; Python and the libraries are part of it (some 50 MB). Run it on a process that has just been loaded,
-    before
+    run it; Python and the libraries are part of it (some 50 MB). Run it on a process that has just been loaded, before
     quality: scoring holds the logits of a whole window, which no deployment does. On a process that has scored
     already, the peak starts anew from what is resident, and the protocol says ``"fresh": false``.
 
@@ -53,10 +52,10 @@ class Memory:
         candidate.decode(self.new_tokens)
         stats = candidate.stats()
         peak = stats.peak_rss_bytes
-        held = [] if stats.gpu_bytes is None else [stats.gpu_bytes]
+        gpu_bytes = [] if stats.gpu_bytes is None else [stats.gpu_bytes]
         device = "all that it holds, less what it held before"
         return [
-            *(Measurement.exact("gpu_memory_bytes", "bytes", each, device=device) for each in held),
+            *(Measurement.exact("gpu_memory_bytes", "bytes", each, device=device) for each in gpu_bytes),
             Measurement.exact("model_bytes", "bytes", model_bytes(candidate.folder)),
             Measurement.exact("peak_rss_bytes", "bytes", peak, **protocol),
             Measurement.exact("load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"),

@@ -110,8 +110,8 @@ def jackknife(
 ) -> Interval:
     """``statistic`` of independent samples with an interval, whatever smooth function of them it is.
 
-    The delete-a-group jackknife: what it becomes without each of up to ``groups`` parts of the samples, every n-th of
-    them a part. Of a mean, with a group per sample, it is Student's interval. Unbounded for a single sample.
+    The delete-a-group jackknife: its values without each of up to ``groups`` parts of the samples, every n-th of them a
+    part. Of a mean, with a group per sample, it is Student's interval. Unbounded for a single sample.
 
     Source: Kott (2001), The Delete-a-Group Jackknife, Journal of Official Statistics 17(4).
     """
@@ -120,7 +120,7 @@ def jackknife(
     if parts < 2:
         return Interval(value, -math.inf, math.inf)
     without = [
-        float(statistic([one for index, one in enumerate(samples) if index % parts != part])) for part in range(parts)
+        float(statistic([each for index, each in enumerate(samples) if index % parts != part])) for part in range(parts)
     ]
     spread = np.array(without) - np.mean(without)
     error = math.sqrt((parts - 1) / parts * float((spread**2).sum()))
@@ -180,20 +180,20 @@ def anytime_mean(samples: Floats, level: float = LEVEL, precision: float = PRIOR
 
 
 def pooled(intervals: Sequence[Interval]) -> Interval:
-    """Pool independent measurements of one quantity: their mean, weighted by precision.
+    """Combine independent measurements of one quantity: means weighted by precision.
 
     Intervals without an end say nothing beside others that have one.
 
     Source: Cochran (1954), The combination of estimates from different experiments, Biometrics 10(1).
     """
-    known = [one for one in intervals if math.isfinite(one.half_width)]
+    known = [interval for interval in intervals if math.isfinite(interval.half_width)]
     if not known:
         return intervals[0]
-    exact = [one for one in known if one.half_width == 0]
+    exact = [interval for interval in known if interval.half_width == 0]
     if exact:
         return exact[0]
-    precision = [1 / one.half_width**2 for one in known]
-    value = sum(p * one.value for p, one in zip(precision, known, strict=True)) / sum(precision)
+    precision = [1 / interval.half_width**2 for interval in known]
+    value = sum(p * interval.value for p, interval in zip(precision, known, strict=True)) / sum(precision)
     half = 1 / math.sqrt(sum(precision))
     return Interval(value, value - half, value + half)
 

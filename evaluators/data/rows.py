@@ -15,7 +15,7 @@ TEXT = "text"
 
 
 def file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a file (.jsonl, .json, .csv, .parquet; else plain text, a row with the column ``text`` a paragraph).
+    """Read the rows of a .jsonl, .json, .csv or .parquet file; of another one, its paragraphs in the column ``text``.
 
     Values of a CSV are texts.
 
@@ -59,10 +59,10 @@ def _json(path: Path, text: str) -> Iterator[Mapping[str, Any]]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            parsed = json.loads(line)
         except json.JSONDecodeError as error:
             raise UsageError(f"{path}: line {number} is no JSON: {error}") from error
-        for row in found if path.suffix == ".json" and isinstance(found, list) else [found]:
+        for row in parsed if path.suffix == ".json" and isinstance(parsed, list) else [parsed]:
             if not isinstance(row, dict):
                 raise UsageError(f"{path}: line {number} holds no object with columns")
             yield row

@@ -1,4 +1,4 @@
-"""Texts: where documents come from, how they are split, and how a model's tokenizer sees them."""
+"""Texts: documents from a demo, a file or a data set, their splits, and their tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTINGS = ("file", "dataset", "config", "split", "column", "revision")
 
 @dataclass(frozen=True)
 class TextSource:
-    """The source of documents: one of ``demo``, ``file`` and ``dataset`` is set.
+    """Source of documents: one of ``demo``, ``file`` and ``dataset`` is set.
 
     Attributes:
         demo: name of a demo text (``news``).
@@ -26,7 +26,7 @@ class TextSource:
         dataset: hub id.
         config: the data set's configuration.
         split: the data set's split.
-        column: where the text is in everything but .txt.
+        column: with the text, in everything but .txt.
         revision: commit, tag or branch on the hub.
     """
 
@@ -40,7 +40,7 @@ class TextSource:
 
     @classmethod
     def parse(cls, spec: str | Mapping[str, Any]) -> TextSource:
-        """A source from what a YAML or a command line says.
+        """Make a source from a value of a YAML or a command line.
 
         ``demo:news``, the path of a file, or a mapping with ``file`` or ``dataset`` and the other attributes.
 
@@ -131,24 +131,24 @@ def _check_column(column: str, columns: Sequence[str], name: str) -> None:
 def splits(
     documents: Sequence[str], seed: int = 0, shares: tuple[float, float, float] = (0.4, 0.3, 0.3)
 ) -> dict[str, list[str]]:
-    """Documents for ``calibrate``, ``select`` and ``confirm``, disjoint and the same every time.
+    """Split documents into ``calibrate``, ``select`` and ``confirm``, disjoint and the same every time.
 
-    Where a document goes follows from a hash of its text and the seed alone: repeated documents stay
+    The split of a document follows from a hash of its text and the seed alone: repeated documents stay
     together, and adding some moves no other. Blank documents are dropped.
     """
-    found: dict[str, list[str]] = {name: [] for name in SPLITS}
+    documents_of: dict[str, list[str]] = {name: [] for name in SPLITS}
     for document in documents:
         if not document.strip():
             continue
         draw = hashlib.sha256(f"{seed}:{document.strip()}".encode()).digest()
         place = int.from_bytes(draw[:8], "big") / 2**64 * sum(shares)
         name = SPLITS[0] if place < shares[0] else SPLITS[1] if place < shares[0] + shares[1] else SPLITS[2]
-        found[name].append(document)
-    return found
+        documents_of[name].append(document)
+    return documents_of
 
 
 def tokenize(text: str, folder: Path) -> TokenizedText:
-    """``text`` as the tokenizer in a model folder sees it.
+    """Tokenize ``text`` by the tokenizer in a model folder.
 
     Raises:
         UsageError: when the folder has no tokenizer that can be read.

@@ -1,4 +1,4 @@
-"""Data of a fine-tuning: rows of a file or a data set, put into a template and cut into pieces of tokens."""
+"""Rows for fine-tuning: read from a file or a data set, put into a template, and cut into pieces of tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Rows:
     """Rows of named columns.
 
     Attributes:
-        name: what reports call them.
+        name: in reports.
         rows: each with the columns that it has.
     """
 
@@ -35,31 +35,31 @@ class Rows:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def texts(self, template: str) -> list[str]:
-        """A text per row: the template with the row's columns in the place of ``{column}``; blank ones are left out.
+        """Fill the template with the columns of each row in the place of ``{column}``; blank texts are left out.
 
         Raises:
             UsageError: for a template that names no column, or one that the data, or a row of it, lacks.
         """
-        parts = parsed(template)
+        parts = parse_template(template)
         if not self.rows:
             raise UsageError(f"{self.name} has no rows to learn from")
-        found = self.columns
+        columns = self.columns
         for _, column in parts:
-            if column is not None and column not in found:
+            if column is not None and column not in columns:
                 raise UsageError(
-                    f"--text-template: {self.name} has no column '{column}'. {did_you_mean(column, found)}"
+                    f"--text-template: {self.name} has no column '{column}'. {did_you_mean(column, columns)}"
                 )
-        made = []
+        texts = []
         for number, row in enumerate(self.rows, start=1):
             lacking = [column for _, column in parts if column is not None and row.get(column) is None]
             if lacking:
                 raise UsageError(f"{self.name}: row {number} has no '{lacking[0]}'; it has {', '.join(map(str, row))}")
-            made.append("".join(f"{text}{'' if column is None else row[column]}" for text, column in parts))
-        return [text for text in made if text.strip()]
+            texts.append("".join(f"{text}{'' if column is None else row[column]}" for text, column in parts))
+        return [text for text in texts if text.strip()]
 
 
-def parsed(template: str) -> list[tuple[str, str | None]]:
-    r"""(text, column after it) for each part of a template; ``\n`` and ``\t`` may be written as a shell passes them.
+def parse_template(template: str) -> list[tuple[str, str | None]]:
+    r"""Split a template into (text, column after it); ``\n`` and ``\t`` may be written as a shell passes them.
 
     Raises:
         UsageError: when braces do not match or hold more than a name, or no column is named.
@@ -79,7 +79,7 @@ def parsed(template: str) -> list[tuple[str, str | None]]:
 
 
 def read_rows(data: str, config: str | None = None, split: str = "train") -> Rows:
-    """The rows of a file (.jsonl, .json, .csv, .parquet; else plain text), of ``demo:news``, or of a hub data set.
+    """Read the rows of a file (.jsonl, .json, .csv, .parquet; else plain text), of ``demo:news``, or of a hub data set.
 
     Plain text has the column ``text``, a row per paragraph.
 
@@ -105,8 +105,8 @@ def read_rows(data: str, config: str | None = None, split: str = "train") -> Row
         ) from error
 
 
-def held_apart(texts: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Texts to train on, and texts that are held out: a share of the different ones, repeated ones together.
+def hold_out(texts: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Split texts into those to train on and a held-out share of the different ones; repeated ones stay together.
 
     Raises:
         UsageError: when there are not two different texts.
@@ -121,21 +121,22 @@ def held_apart(texts: Sequence[str], share: float, seed: int) -> tuple[list[str]
             f"There is only {len(different)} text to learn from, and one has to be held out: give more. In a plain "
             "text file, blank lines separate them."
         )
-    apart = set(different[: min(len(different) - 1, max(1, round(share * len(different))))])
-    return [text for text in texts if place(text) not in apart], [text for text in texts if place(text) in apart]
+    held_out = set(different[: min(len(different) - 1, max(1, round(share * len(different))))])
+    return [text for text in texts if place(text) not in held_out], [text for text in texts if place(text) in held_out]
 
 
-def pieces(texts: Sequence[str], tokenizer: Any, longest: int) -> list[tuple[int, list[int]]]:
-    """(number of the text, token ids) of pieces of at most ``longest`` tokens; the end of a text has its own token.
+def token_pieces(texts: Sequence[str], tokenizer: Any, longest: int) -> list[tuple[int, list[int]]]:
+    """Cut texts into pieces of at most ``longest`` tokens: (number of the text, token ids).
 
-    A text is cut, not cut off: all of it is learned. A rest of one token predicts nothing and is left out.
+    The end of a text has a token of its own. A text is cut, not cut off: all of it is learned. A rest of one token
+    predicts nothing and is left out.
     """
     end = tokenizer.eos_token_id
-    found = []
+    pieces = []
     for number, text in enumerate(texts):
         ids = list(tokenizer.encode(text))
         if end is not None and ids[-1:] != [end]:
             ids.append(int(end))
         cuts = (ids[start : start + longest] for start in range(0, len(ids), longest))
-        found += [(number, piece) for piece in cuts if len(piece) > 1]
-    return found
+        pieces += [(number, piece) for piece in cuts if len(piece) > 1]
+    return pieces

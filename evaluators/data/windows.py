@@ -1,4 +1,4 @@
-"""Windows: how a text is cut into pieces that a model scores."""
+"""Windows: pieces of a text that a model scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Window:
 
     Attributes:
         tokens: token ids, context and BOS included.
-        scored: how many of the last tokens count.
+        scored: number of last tokens that count.
         text_bytes: UTF-8 bytes of the scored tokens.
     """
 
@@ -33,8 +33,8 @@ class TextProtocol:
     Attributes:
         window_tokens: tokens a window holds, BOS included.
         stride: tokens from one window's start to the next; less than a window makes the rest context.
-        bos: where the tokenizer's BOS goes, if it has the habit of adding one: at the start of every window,
-            once at the start of the text, or nowhere.
+        bos: place of the BOS token, where the tokenizer adds one: at the start of every window, once at the start of
+            the text, or nowhere.
         joiner: put between documents.
         keep_rest: whether a last, shorter window counts.
     """
@@ -62,13 +62,13 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text as a model's tokenizer sees it.
+    """A text in the tokens of a model.
 
     Attributes:
         text: the text itself.
         ids: token ids, none of them special.
         spans: [tokens] character range of each token in ``text``.
-        bos: what the tokenizer puts before a text by itself; mostly nothing or one token.
+        bos: tokens that the tokenizer puts before a text by itself; mostly none or one.
     """
 
     text: str
@@ -88,7 +88,7 @@ def cut(text: TokenizedText, protocol: TextProtocol) -> list[Window]:
         ids, spans = [*text.bos, *ids], [*((0, 0) for _ in text.bos), *spans]
     prefix = text.bos if protocol.bos == "window" else ()
     room = protocol.window_tokens - len(prefix)
-    found: list[Window] = []
+    windows: list[Window] = []
     done = 0
     for begin in range(0, len(ids), protocol.stride):
         end = min(begin + room, len(ids))
@@ -98,34 +98,34 @@ def cut(text: TokenizedText, protocol: TextProtocol) -> list[Window]:
         scored = min(end - done, len(tokens) - 1)
         if scored > 0:
             piece = text.text[spans[end - scored][0] : spans[end - 1][1]]
-            found.append(Window(tokens, scored, len(piece.encode())))
+            windows.append(Window(tokens, scored, len(piece.encode())))
         done = end
         if end == len(ids):
             break
-    return found
+    return windows
 
 
 def draw(
     text: TokenizedText, protocol: TextProtocol, count: int | None = None, seed: int = 0, name: str = "text"
 ) -> tuple[Window, ...]:
-    """``count`` windows of a text (all of them for None), in a random order that the seed fixes.
+    """Draw ``count`` windows of a text (all of them for None), in a random order that the seed fixes.
 
     The order matters: an evaluation that stops early has seen a fair sample of the text.
 
     Raises:
         UsageError: when the text is too short; says how many tokens there are and how many are needed.
     """
-    found = cut(text, protocol)
+    windows = cut(text, protocol)
     wanted = 2 if count is None else count
-    if len(found) < wanted:
+    if len(windows) < wanted:
         need = protocol.window_tokens + (wanted - 1) * protocol.stride
         raise UsageError(
             f"{name} is too short: it has {len(text.ids)} tokens, {wanted} windows of "
             f"{protocol.window_tokens} tokens at stride {protocol.stride} need {need}. Give a longer text, "
             "or ask for fewer or shorter windows."
         )
-    order = np.random.default_rng(seed).permutation(len(found))
-    return tuple(found[i] for i in order[:count])
+    order = np.random.default_rng(seed).permutation(len(windows))
+    return tuple(windows[i] for i in order[:count])
 
 
 def total_tokens(windows: Sequence[Window]) -> int:

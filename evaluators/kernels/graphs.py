@@ -1,6 +1,6 @@
 """A graph of one linear layer, many times over, whose weights lie in two files that all such graphs share.
 
-The files hold anything: what a product takes does not depend on the values, as long as none is subnormal.
+The files hold anything: the time of a product does not depend on the values, as long as none is subnormal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class KernelGraph:
     """``copies`` layers of one shape, each with a weight and an input of its own: nothing is shared or folded.
 
     Args:
-        kernel: how the layers are stored.
+        kernel: form in which the layers are stored.
         k: input features.
         n: output features.
         tokens: rows of an input.

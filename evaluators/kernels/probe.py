@@ -1,10 +1,10 @@
-"""Times of matrix-product kernels here: taken once per machine, number of threads and version, then kept.
+"""Times of matrix-product kernels on this machine: measured once per number of threads and version, then kept.
 
-Some kernels are 10 to 100 times slower than their neighbours, and which ones they are depends on the processor and on
-the version of ONNX Runtime. A few seconds of plain sessions tell.
+Some kernels are 10 to 100 times slower than similar ones, by processor and by version of ONNX Runtime. A few seconds of
+plain sessions show it.
 
 A decoder never has its weights in the cache when it decodes: it has read all others since. So a graph holds several
-copies of a layer, what is timed is the run of all of them, and before it runs again all other kernels have had their
+copies of a layer, the run of all of them is timed, and before it runs again all other kernels have had their
 turn: by then the last-level cache holds nothing of it. (On 2 cores with 32 MB, fp32 weights that stay in the cache seem
 4 times as fast as they are in a model.)
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from olivine.evaluators.kernels.graphs import KernelGraph
 from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.evaluators.process.bootstrap import child_command
-from olivine.evaluators.process.lifecycle import how_it_ended, told_starter
+from olivine.evaluators.process.lifecycle import how_it_ended, starter_environment
 from olivine.evaluators.process.scheduling import STEADY_MEMORY
 from olivine.passes.cpu import available_cores, cpu_identity
 from olivine.passes.errors import BuildFailed, UsageError
@@ -69,16 +69,16 @@ def probe_kernels(
     provider: str = "cpu",
     cache: Path | None = None,
 ) -> KernelTimes:
-    """Time every kernel on every shape, or take what an earlier probe of this machine found.
+    """Time every kernel on every shape, or take the times of an earlier probe of this machine.
 
     Args:
         shapes: (input features, output features) of layers; more than 8192 outputs are probed as 8192.
-        kernels: how they may be stored.
+        kernels: forms in which they may be stored.
         tokens: rows of an input: 1 for decode, the length of the prompt for prefill.
         threads: intra-op threads.
         python: the interpreter whose ONNX Runtime is asked.
         provider: the execution provider; only ``cpu`` is known.
-        cache: folder of what is kept; the default is that of all builds.
+        cache: folder that keeps the times; the default is that of all builds.
 
     Raises:
         UsageError: when ``python`` is no interpreter with ONNX Runtime, or for another provider.
@@ -87,18 +87,20 @@ def probe_kernels(
     if provider != "cpu":
         raise UsageError(f"kernels are probed on the provider cpu alone; found '{provider}'")
     cut = sorted({(k, min(n, WIDEST)) for k, n in shapes})
-    asked = [Product(kernel, k, n, m) for k, n in cut for m in sorted(set(tokens)) for kernel in sorted(set(kernels))]
-    kept = (cache or cache_root()) / "kernels" / f"{_key(asked, threads, python, provider)}.json"
-    if (found := _kept(kept)) is not None:
-        return found
-    measured = _measure(asked, threads, python)
-    write_atomic(kept, measured.to_text())
+    products = [
+        Product(kernel, k, n, m) for k, n in cut for m in sorted(set(tokens)) for kernel in sorted(set(kernels))
+    ]
+    path = (cache or cache_root()) / "kernels" / f"{_key(products, threads, python, provider)}.json"
+    if (stored := _stored(path)) is not None:
+        return stored
+    measured = _measure(products, threads, python)
+    write_atomic(path, measured.to_text())
     return measured
 
 
-def _key(asked: Iterable[Product], threads: int, python: str | Path, provider: str) -> str:
+def _key(products: Iterable[Product], threads: int, python: str | Path, provider: str) -> str:
     """Hash of everything that the times depend on."""
-    probed = [[*_values(one.kernel), one.k, one.n, one.tokens] for one in asked]
+    probed = [[*_values(product.kernel), product.k, product.n, product.tokens] for product in products]
     return digest([VERSION, cpu_identity(), available_cores(), threads, provider, runtime_version(python), probed])
 
 
@@ -106,8 +108,8 @@ def _values(kernel: Kernel) -> tuple[int, int, int, str]:
     return kernel.bits, kernel.block_size, kernel.accuracy_level, kernel.activations
 
 
-def _kept(path: Path) -> KernelTimes | None:
-    """Times of an earlier probe; None where there is none, or a file that is not whole: it is written anew."""
+def _stored(path: Path) -> KernelTimes | None:
+    """Times of an earlier probe; None where there are none, or a file that is not whole: it is written anew."""
     try:
         return KernelTimes.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
@@ -120,16 +122,16 @@ def runtime_version(python: str | Path) -> str:
     Raises:
         UsageError: when it has none, or is no interpreter.
     """
-    said = _run([str(python), "-P", "-c", _ASK_VERSION, *_FLAVOURS], "", 60).stdout.strip()
-    if not said:
+    versions = _run([str(python), "-P", "-c", _ASK_VERSION, *_FLAVOURS], "", 60).stdout.strip()
+    if not versions:
         raise UsageError(f"{python} has no onnxruntime: install it there, or name another interpreter")
-    return said
+    return versions
 
 
-def _run(command: Sequence[str], given: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    environment = {**without_secrets(os.environ), **STEADY_MEMORY, **told_starter()}
+def _run(command: Sequence[str], stdin: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    environment = {**without_secrets(os.environ), **STEADY_MEMORY, **starter_environment()}
     try:
-        return subprocess.run(command, input=given, capture_output=True, text=True, timeout=timeout_s, env=environment)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=environment)
     except OSError as error:
         raise UsageError(f"{command[0]} can't be run: {error}. Name a Python interpreter.") from error
     except subprocess.TimeoutExpired as error:
@@ -148,14 +150,14 @@ class _Graph:
         return self.copies * self.product.kernel.weight_bytes(self.product.k, self.product.n)
 
 
-def _graphs(asked: Sequence[Product]) -> Iterator[list[_Graph]]:
-    """The graphs that run in turns: products that differ in their kernel alone, few enough to be loaded together."""
-    for _, same in groupby(asked, key=lambda one: (one.k, one.n, one.tokens)):
-        products = list(same)
-        wanted = max(RUN_BYTES, ROUND_BYTES // len(products))
+def _graphs(products: Sequence[Product]) -> Iterator[list[_Graph]]:
+    """Group the graphs that run in turns: products that differ in their kernel alone, few enough to load together."""
+    for _, same in groupby(products, key=lambda product: (product.k, product.n, product.tokens)):
+        kernels = list(same)
+        wanted = max(RUN_BYTES, ROUND_BYTES // len(kernels))
         group: list[_Graph] = []
-        for graph in (_Graph(one, copies(one, wanted)) for one in products):
-            if group and sum(one.weight_bytes for one in (*group, graph)) > GROUP_BYTES:
+        for graph in (_Graph(product, copies(product, wanted)) for product in kernels):
+            if group and sum(each.weight_bytes for each in (*group, graph)) > GROUP_BYTES:
                 yield group
                 group = []
             group.append(graph)
@@ -163,22 +165,22 @@ def _graphs(asked: Sequence[Product]) -> Iterator[list[_Graph]]:
 
 
 def copies(product: Product, wanted: int) -> int:
-    """Layers of a graph whose run reads ``wanted`` bytes of weights: fewer with more tokens."""
-    one = product.kernel.weight_bytes(product.k, product.n) * product.tokens
-    return min(max(1, math.ceil(wanted / one)), MOST_COPIES)
+    """Number of layers in a graph, so that a run reads ``wanted`` bytes of weights: fewer with more tokens."""
+    layer_bytes = product.kernel.weight_bytes(product.k, product.n) * product.tokens
+    return min(max(1, math.ceil(wanted / layer_bytes)), MOST_COPIES)
 
 
-def _measure(asked: Sequence[Product], threads: int, python: str | Path) -> KernelTimes:
+def _measure(products: Sequence[Product], threads: int, python: str | Path) -> KernelTimes:
     """Time the products in a child process."""
     named: dict[str, _Graph] = {}
     groups: list[list[str]] = []
     sizes: dict[str, int] = {}
     with scratch_folder("kernels") as scratch:
-        for group in _graphs(asked):
+        for group in _graphs(products):
             names = [f"{len(named) + index}.onnx" for index in range(len(group))]
-            for name, one in zip(names, group, strict=True):
-                product = one.product
-                graph = KernelGraph(product.kernel, product.k, product.n, product.tokens, one.copies)
+            for name, timed in zip(names, group, strict=True):
+                product = timed.product
+                graph = KernelGraph(product.kernel, product.k, product.n, product.tokens, timed.copies)
                 (scratch / name).write_bytes(graph.to_bytes())
                 sizes = {file: max(size, sizes.get(file, 0)) for file, size in graph.sizes.items()}
             named |= dict(zip(names, group, strict=True))
@@ -189,9 +191,9 @@ def _measure(asked: Sequence[Product], threads: int, python: str | Path) -> Kern
         raise BuildFailed(f"the kernel probe {how_it_ended(child.returncode)}", masked(child.stderr))
     answer = json.loads(child.stdout)
     times, failures = {}, {}
-    for name, found in answer["graphs"].items():
+    for name, result in answer["graphs"].items():
         product = named[name].product
-        times[product] = found["ms"] / named[name].copies if "ms" in found else math.inf
-        if "error" in found:
-            failures[product.kernel] = found["error"]
+        times[product] = result["ms"] / named[name].copies if "ms" in result else math.inf
+        if "error" in result:
+            failures[product.kernel] = result["error"]
     return KernelTimes(times, threads, answer["runtime"], failures)

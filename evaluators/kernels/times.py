@@ -1,4 +1,4 @@
-"""KernelTimes: what the kernels of one machine take, as the probe measured it."""
+"""KernelTimes: times of the kernels of one machine, as the probe measured them."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class KernelTimes:
         widths = self._widths.get((kernel, k, tokens), {})
         fitting = [width for width in widths if width <= n]
         if not fitting:
-            found = ", ".join(map(str, sorted(widths))) or "none"
-            raise KeyError(f"{kernel}: {k} x {n} at {tokens} tokens was not probed; widths that were: {found}")
+            probed = ", ".join(map(str, sorted(widths))) or "none"
+            raise KeyError(f"{kernel}: {k} x {n} at {tokens} tokens was not probed; widths that were: {probed}")
         widest = max(fitting)
         return widths[widest] * n / widest
 
@@ -65,10 +65,10 @@ class KernelTimes:
 
     @cached_property
     def _widths(self) -> dict[tuple[Kernel, int, int], dict[int, float]]:
-        found: dict[tuple[Kernel, int, int], dict[int, float]] = {}
+        widths: dict[tuple[Kernel, int, int], dict[int, float]] = {}
         for product, ms in self.times.items():
-            found.setdefault((product.kernel, product.k, product.tokens), {})[product.n] = ms
-        return found
+            widths.setdefault((product.kernel, product.k, product.tokens), {})[product.n] = ms
+        return widths
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a time that is infinite is null."""
@@ -76,15 +76,15 @@ class KernelTimes:
             "runtime": self.runtime,
             "threads": self.threads,
             "times": [
-                asdict(one.kernel)
-                | {"k": one.k, "n": one.n, "tokens": one.tokens, "ms": None if math.isinf(ms) else ms}
-                for one, ms in sorted(self.times.items())
+                asdict(product.kernel)
+                | {"k": product.k, "n": product.n, "tokens": product.tokens, "ms": None if math.isinf(ms) else ms}
+                for product, ms in sorted(self.times.items())
             ],
             "failures": [asdict(kernel) | {"reason": reason} for kernel, reason in sorted(self.failures.items())],
         }
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> KernelTimes:
+    def from_json(cls, stored: Mapping[str, Any]) -> KernelTimes:
         """The inverse of :meth:`to_json`.
 
         Raises:
@@ -92,10 +92,10 @@ class KernelTimes:
         """
         times = {
             Product(_kernel(row), row["k"], row["n"], row["tokens"]): math.inf if row["ms"] is None else row["ms"]
-            for row in found["times"]
+            for row in stored["times"]
         }
-        failures = {_kernel(row): row["reason"] for row in found["failures"]}
-        return cls(times, found["threads"], found["runtime"], failures)
+        failures = {_kernel(row): row["reason"] for row in stored["failures"]}
+        return cls(times, stored["threads"], stored["runtime"], failures)
 
     def to_text(self) -> str:
         """As :meth:`to_json`, as text."""

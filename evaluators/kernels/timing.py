@@ -39,10 +39,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     folder = Path(request["folder"])
     for name, size in request["files"].items():
         fill(folder / name, size)
-    found: dict[str, Any] = {}
+    graphs: dict[str, Any] = {}
     for group in request["groups"]:
-        found |= timed(ort, folder, group)
-    return {"runtime": ort.__version__, "graphs": found}
+        graphs |= timed(ort, folder, group)
+    return {"runtime": ort.__version__, "graphs": graphs}
 
 
 def fill(path: Path, size: int) -> None:
@@ -55,44 +55,44 @@ def fill(path: Path, size: int) -> None:
 
 
 def timed(ort: Any, folder: Path, group: list[str]) -> dict[str, Any]:
-    """Milliseconds of one run of each graph, or why it does not run."""
+    """Time one run of each graph in milliseconds, or tell why it does not run."""
     runs: dict[str, Callable[[], object]] = {}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in group:
         try:
             runs[name] = runner(ort, folder / name)
         except Exception as error:  # a kernel that this runtime does not have: that is the answer
-            found[name] = {"error": str(error)}
+            results[name] = {"error": str(error)}
     if runs:
-        for name, seconds in take_turns(runs).items():
-            found[name] = {"ms": 1e3 * lower_half_mean(seconds)}
-    return found
+        for name, seconds in run_in_turns(runs).items():
+            results[name] = {"ms": 1e3 * lower_half_mean(seconds)}
+    return results
 
 
 def runner(ort: Any, graph: Path) -> Callable[[], object]:
-    """Runs a graph once, warm, with the optimizations that ONNX Runtime GenAI's sessions have; it copies nothing."""
+    """Load a graph as ONNX Runtime GenAI would, and run it once; the result runs it again and copies nothing."""
     options = ort.SessionOptions()
     options.use_per_session_threads = False
     options.log_severity_level = 4  # what fails is the answer, not a line on the terminal
     session = ort.InferenceSession(str(graph), options, providers=[CPU])
     binding, values = session.io_binding(), {}
     rng = np.random.default_rng(0)
-    for given in session.get_inputs():
-        shape = tuple(given.shape)
+    for graph_input in session.get_inputs():
+        shape = tuple(graph_input.shape)
         if shape not in values:
             values[shape] = ort.OrtValue.ortvalue_from_numpy(rng.standard_normal(shape, dtype=np.float32))
-        binding.bind_ortvalue_input(given.name, values[shape])
-    for made in session.get_outputs():
-        output = ort.OrtValue.ortvalue_from_numpy(np.zeros(made.shape, np.float32))
-        binding.bind_ortvalue_output(made.name, output)
+        binding.bind_ortvalue_input(graph_input.name, values[shape])
+    for graph_output in session.get_outputs():
+        output = ort.OrtValue.ortvalue_from_numpy(np.zeros(graph_output.shape, np.float32))
+        binding.bind_ortvalue_output(graph_output.name, output)
     session.run_with_iobinding(binding)
     return lambda: session.run_with_iobinding(binding)
 
 
-def take_turns(
+def run_in_turns(
     runs: Mapping[str, Callable[[], object]], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each run, round by round, until there are enough; one round before them is not counted."""
+    """Run all of them round by round until there are enough times, in seconds; one round before them is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()

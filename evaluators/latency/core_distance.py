@@ -3,7 +3,7 @@
 A host may run the virtual cores of one machine side by side on a chip, or on two chips, and moves them between the
 two within seconds to minutes. Side by side they hand data to each other three times as fast; apart they have more
 bandwidth to memory. Models of several threads do not move alike then: on 2 cores of an AMD EPYC a float32 model
-decodes in 19.4 and 16.1 ms a token, its int4 twin in 4.6 and 5.1 (results/numbers.md). The kernel of the virtual
+decodes in 19.4 and 16.1 ms a token, its int4 form in 4.6 and 5.1 (results/numbers.md). The kernel of the virtual
 machine knows nothing of it; memory that another core has just written tells it.
 """
 
@@ -20,11 +20,11 @@ import numpy as np
 
 from olivine.evaluators.latency.core_writer import ASKED, BLOCK, CORE, DONE, SHARED_BYTES, STOP
 from olivine.evaluators.process.bootstrap import child_command
-from olivine.evaluators.process.lifecycle import close_pipes, end_group, told_starter
+from olivine.evaluators.process.lifecycle import close_pipes, end_group, starter_environment
 from olivine.evaluators.process.scheduling import FIRST, set_niceness
 from olivine.passes.store.secrets import without_secrets
 
-#: How often a block is handed over for one reading, and between how many pairs of cores at most.
+#: Times that a block is handed over for one reading, and pairs of cores at most.
 HANDOVERS = 9
 MAX_PAIRS = 8
 #: Longest that a side waits for the other one.
@@ -40,7 +40,7 @@ def partners(cores: Sequence[int]) -> list[int]:
 
 
 class CoreDistance:
-    """Measures how much longer memory takes to read that another core has just written than to read again.
+    """Measures the time to read memory that another core has just written, over the time to read it again.
 
     Side by side on one chip that is 1.6 times as long, on two chips 5 times (AMD EPYC, 2 virtual cores). It is a ratio
     of two times taken at once, so clocks and other programs hardly move it.
@@ -66,10 +66,10 @@ class CoreDistance:
             self._process = subprocess.Popen(
                 child_command(sys.executable, "latency.core_writer", str(handle), str(patience_s)),
                 stdin=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # that it has ended is all there is to say
+                stderr=subprocess.DEVNULL,  # its end is all that matters
                 start_new_session=True,
                 pass_fds=[handle],
-                env={**without_secrets(os.environ), **told_starter()},
+                env={**without_secrets(os.environ), **starter_environment()},
             )
         finally:
             os.close(handle)
@@ -82,7 +82,7 @@ class CoreDistance:
 
     @classmethod
     def start(cls, cores: Sequence[int]) -> CoreDistance | None:
-        """One for these cores; None where there is one core, or the system has not what it takes."""
+        """Start one for these cores; None where there is one core, or the system does not allow it."""
         if len(cores) < 2 or not hasattr(os, "memfd_create"):
             return None
         try:
@@ -96,7 +96,7 @@ class CoreDistance:
         return self._process.pid
 
     def measure(self) -> float | None:
-        """Time to read what another core has written over the time to read it again, the mean over pairs of cores.
+        """Time to read memory that another core has written over the time to read it again: mean over pairs of cores.
 
         Nothing else should run meanwhile: some 0.3 ms for two cores. None where a core did not answer in time, the
         writer has ended, or a core may not be used any more.
@@ -116,7 +116,7 @@ class CoreDistance:
         return float(np.mean(ratios))
 
     def _pair(self, core: int) -> float | None:
-        """The ratio for what one core writes."""
+        """The ratio for memory that one core writes."""
         if self._process.poll() is not None:
             return None
         self._shared[CORE : CORE + 4] = core.to_bytes(4, "little")
@@ -142,7 +142,7 @@ class CoreDistance:
         self._shared[ASKED] = self._asked
 
     def _answered(self) -> bool:
-        """Spin until what was asked last is done; False when it takes too long."""
+        """Spin until the last request is done; False when it takes too long."""
         deadline = time.monotonic() + self._patience_s
         while self._shared[DONE] != self._shared[ASKED]:
             if time.monotonic() > deadline:

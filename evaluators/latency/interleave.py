@@ -40,7 +40,7 @@ class Interleaver(Generic[_Process]):
 
     @property
     def one_core(self) -> bool:
-        """True when the models of a round run on one core: each needs one, and there are several."""
+        """True where the models of a round run on one core: each needs one, and there are several."""
         return len(self._cores) > 1 and all(process.threads == 1 for process in self.processes)
 
     @contextmanager

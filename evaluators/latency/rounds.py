@@ -1,4 +1,4 @@
-"""Rounds of paired timing: how many there are, in how many processes, and what a protocol says of them."""
+"""Rounds of paired timing: their number, their processes, and their description in a protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from olivine.evaluators.latency.core_placement import CoreWatch, least_adjacent
 from olivine.evaluators.latency.interleave import Interleaver
-from olivine.evaluators.latency.warnings import core_cautions, timing_cautions
+from olivine.evaluators.latency.warnings import core_warnings, timing_warnings
 from olivine.evaluators.process.procfs import frequency_governor, stolen_s
 from olivine.evaluators.process.protocols import InterleavedProcess
 
@@ -54,7 +54,7 @@ class Budget:
     max_rounds: int | None = None
 
     def process_count(self, processes: Sequence[InterleavedProcess]) -> int:
-        """Number of processes for each model: a new one every few seconds, unless the models take long to load."""
+        """Number of processes of each model: a new one every few seconds, unless the models take long to load."""
         if len(processes) == 1:
             return 1
         seconds = max(PROCESS_SECONDS, PER_LOAD * sum(process.load_seconds for process in processes))
@@ -67,7 +67,7 @@ class Budget:
 
 
 class PairedRounds(ABC, Generic[_Process]):
-    """The rounds of one measurement, as they are taken; a subclass says how one is.
+    """The rounds of one measurement, as they are taken; a subclass takes each.
 
     Attributes:
         interleaver: of reference and candidate, or of the reference alone.
@@ -93,7 +93,7 @@ class PairedRounds(ABC, Generic[_Process]):
 
     @property
     def alone(self) -> bool:
-        """True when the reference is measured by itself."""
+        """True where the reference is measured by itself."""
         return len(self.interleaver.processes) == 1
 
     @abstractmethod
@@ -171,11 +171,11 @@ class PairedRounds(ABC, Generic[_Process]):
         return numbers
 
     def protocol(self, readings_ms: Sequence[Sequence[float]], reading: str, warmed_up: bool = True) -> dict[str, Any]:
-        """Describe the measurement, with what makes a reader doubt it.
+        """Describe the measurement, warnings included.
 
         Args:
             readings_ms: [models][rounds] times of the rounds that count.
-            reading: name of what each of them is of.
+            reading: name of one time, such as ``prefill``.
             warmed_up: whether warm-up ended because readings were steady.
         """
         facts = self.interleaver.core_facts(self.core_distance)
@@ -187,8 +187,8 @@ class PairedRounds(ABC, Generic[_Process]):
             "estimator": ESTIMATOR,
             "priority": "raised" if self.interleaver.priority_raised else "usual",
             "cautions": [
-                *timing_cautions(self.stolen_share, frequency_governor(), warmed_up, readings_ms, reading),
-                *core_cautions(facts.get("core_distance", {}), len(self.process)),
+                *timing_warnings(self.stolen_share, frequency_governor(), warmed_up, readings_ms, reading),
+                *core_warnings(facts.get("core_distance", {}), len(self.process)),
             ],
             "stolen_share": round(self.stolen_share, 4),
             **facts,

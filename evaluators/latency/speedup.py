@@ -108,7 +108,7 @@ def paired_speedup(base: Floats, candidate: Floats, level: float = LEVEL, seed: 
     swaps[0] = False  # what was seen is one of the outcomes
 
     def extreme(shift: float, sign: int) -> float:
-        """Share of swaps whose difference is at least what was seen, with the candidate ``shift`` slower."""
+        """Share of swaps whose difference is at least the measured one, with the candidate ``shift`` slower."""
         moved = ours + shift
         difference = lower_half_mean(np.where(swaps, moved, theirs)) - lower_half_mean(np.where(swaps, theirs, moved))
         return float((sign * (difference - difference[0]) >= -1e-12).mean())

@@ -1,4 +1,4 @@
-"""Reasons to doubt a measurement, each as a sentence that names the cure."""
+"""Warnings of doubtful measurements, each a sentence that names the cure."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 
 import numpy as np
 
-#: Share of the machine's time that a host may keep before it is worth a word.
+#: Share of the machine's time that a host may keep without a warning.
 STOLEN = 0.02
-#: How much slower than the median the first reading that counts may be.
+#: Times the median that the first time that counts may take without a warning.
 FIRST_SLOWER = 1.3
-#: Half-width of a perplexity ratio that does not even tell how many windows would do.
+#: Half-width of a perplexity ratio above which no number of windows can be named.
 HOPELESS = 1.0
 #: Governors that hold a core at one frequency.
 STEADY_GOVERNORS = ("performance", "userspace")
 
 
-def timing_cautions(
+def timing_warnings(
     stolen_share: float,
     governor: str | None,
     warmed_up: bool,
     readings_ms: Sequence[Sequence[float]],
     reading: str = "prefill",
 ) -> Iterator[str]:
-    """Of one paired measurement.
+    """Warn of disturbances of a paired measurement.
 
     Args:
-        stolen_share: of the machine's time, kept by its host meanwhile.
-        governor: how the kernel sets the frequency; None where it does not.
-        warmed_up: whether warm-up ended because readings were steady.
-        readings_ms: [processes][rounds] times, in the order taken.
-        reading: what each of them is of.
+        stolen_share: share of the machine's time that its host kept meanwhile.
+        governor: the kernel's rule for the frequency; None where it has none.
+        warmed_up: whether warm-up ended because times were steady.
+        readings_ms: [models][rounds] times, in the order taken.
+        reading: name of one time.
     """
     if stolen_share > STOLEN:
         yield (
@@ -56,12 +56,12 @@ def timing_cautions(
         )
 
 
-def core_cautions(facts: Mapping[str, Any], rounds: int) -> Iterator[str]:
-    """Of a measurement whose cores did not stay where they were.
+def core_warnings(facts: Mapping[str, Any], rounds: int) -> Iterator[str]:
+    """Warn of cores that did not stay where they were.
 
     Args:
-        facts: what its protocol says of ``core_distance``; empty where it says nothing.
-        rounds: that were taken.
+        facts: ``core_distance`` of the protocol; empty where it has none.
+        rounds: number of rounds that were taken.
     """
     if facts.get("watched") is False:
         yield (
@@ -82,7 +82,7 @@ def core_cautions(facts: Mapping[str, Any], rounds: int) -> Iterator[str]:
 
 
 def oversubscribed(threads: int, cores: int) -> str | None:
-    """A model with more threads than there are cores for them."""
+    """Warn of a model with more threads than there are cores; None where it has not."""
     if threads <= cores:
         return None
     return (
@@ -91,22 +91,22 @@ def oversubscribed(threads: int, cores: int) -> str | None:
     )
 
 
-def too_short(half_width: float, asked: float, windows: int) -> str | None:
-    """A perplexity ratio known less precisely than asked, with the number of windows that would do.
+def too_short(half_width: float, wanted: float, windows: int) -> str | None:
+    """Warn of a perplexity ratio that is less precise than wanted, with the number of windows that would do.
 
     The width of an interval falls with the square root of the number of windows.
 
     Args:
         half_width: of the ratio's interval.
-        asked: half-width that was asked for.
-        windows: scored.
+        wanted: half-width that was asked for.
+        windows: number of windows scored.
     """
-    if half_width <= asked:
+    if half_width <= wanted:
         return None
     if half_width > HOPELESS:
         return f"Too few windows ({windows}) to say anything of the perplexity ratio. Score more, of a longer text."
     return (
-        f"The text is too short for a perplexity ratio to ±{asked:.2g}: {windows} windows give ±{half_width:.2g}. "
-        f"Score {int(np.ceil(windows * (half_width / asked) ** 2))} windows (of a longer text, if it has no more), or "
+        f"The text is too short for a perplexity ratio to ±{wanted:.2g}: {windows} windows give ±{half_width:.2g}. "
+        f"Score {int(np.ceil(windows * (half_width / wanted) ** 2))} windows (of a longer text, if it has no more), or "
         "ask for less (--half-width)."
     )

@@ -1,4 +1,4 @@
-"""Start of a child process under an interpreter that may not have olivine."""
+"""Command that starts a child process under an interpreter that may not have olivine."""
 
 from __future__ import annotations
 

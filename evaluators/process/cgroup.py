@@ -71,7 +71,7 @@ class MemoryGroup:
         return True
 
     def killed(self) -> bool:
-        """True once the kernel has ended a process of the group for want of memory."""
+        """Tell whether the kernel has ended a process of the group for want of memory."""
         for line in self._read(self.files.events).splitlines():
             name, _, value = line.partition(" ")
             if name == "oom_kill":

@@ -84,7 +84,7 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
 
     @property
     def usable(self) -> bool:
-        """True while it can take a request: also before its first model, but not once it has lost its own."""
+        """True while it can take a request: also when it waits for a first model, but not when it has lost its own."""
         return self._connection.open and (self.folder is None or self._holds_model)
 
     @property

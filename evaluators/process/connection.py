@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from olivine.evaluators.process import scheduling
 from olivine.evaluators.process.answers import read_reply
 from olivine.evaluators.process.failure import FailureKind, ModelProcessFailed, exit_failure, name_of
-from olivine.evaluators.process.lifecycle import close_pipes, end_group, told_starter
+from olivine.evaluators.process.lifecycle import close_pipes, end_group, starter_environment
 from olivine.evaluators.process.memory_limit import MemoryWatch
 from olivine.evaluators.process.messages import Message, Timing
 from olivine.passes.errors import Excess, OlivineError
@@ -56,7 +56,7 @@ class Connection:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             start_new_session=True,
-            env={**without_secrets(os.environ), **scheduling.STEADY_MEMORY, **told_starter()},
+            env={**without_secrets(os.environ), **scheduling.STEADY_MEMORY, **starter_environment()},
         )
         self.memory = watch(self._child.pid, memory_limit_bytes)
         self.model: Path | None = None

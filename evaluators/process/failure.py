@@ -1,4 +1,4 @@
-"""ModelProcessFailed: every way in which a model process fails, as one error that says what happened."""
+"""ModelProcessFailed: every way in which a model process fails, as one error that names it."""
 
 from __future__ import annotations
 

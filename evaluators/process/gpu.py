@@ -27,15 +27,15 @@ def used_bytes() -> int | None:
     """Bytes in use on the first visible device; None where the driver does not say."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [*_QUERY, *(["-i", first] if first else [])], capture_output=True, text=True, check=True, timeout=_TIMEOUT_S
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return parse(said)
+    return parse(output)
 
 
-def parse(said: str) -> int | None:
+def parse(output: str) -> int | None:
     """The first line of the driver's answer, which is in MiB; None where it is no number, as on shared memory."""
-    first = said.strip().split("\n")[0].strip()
+    first = output.strip().split("\n")[0].strip()
     return int(first) * 1024 * 1024 if first.isdigit() else None

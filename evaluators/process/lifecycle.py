@@ -21,8 +21,8 @@ _FIRST_TO_GO = "1000"
 STARTER = "OLIVINE_STARTER"
 
 
-def told_starter() -> dict[str, str]:
-    """Variables of a child's environment that keep it from outliving this process by its first second."""
+def starter_environment() -> dict[str, str]:
+    """Environment variables by which a child ends, should this process end in the child's first second."""
     return {STARTER: str(os.getpid())}
 
 
@@ -38,7 +38,7 @@ def begin() -> None:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child that leads a process group, and whoever is left of the group; wait for the child."""
+    """Kill a child that leads a process group, and the rest of the group; wait for the child."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -122,7 +122,7 @@ class ScoringProcess(Protocol):
     """A process whose language model is scored on windows of text."""
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
-        """Run the windows as the base and store what candidates are compared with."""
+        """Run the windows as the base, and store the file with which candidates are compared."""
         ...
 
     def score(self, path: Path, window: int) -> WindowScore:

@@ -1,4 +1,4 @@
-"""Treatment of a model's process by the kernel while it is timed: place of its memory, pauses of others, priority.
+"""Scheduling of a model's process while it is timed: the place of its memory, its priority, its cores.
 
 Five things made two processes of one model differ, or one from itself, measured on a shared machine with 2 cores
 (results/numbers.md):

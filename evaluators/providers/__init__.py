@@ -1,1 +1,1 @@
-"""Execution providers: what runs here, and under which interpreter."""
+"""Execution providers: their state on this machine, and the interpreters that have them."""

@@ -1,4 +1,4 @@
-"""The interpreter that runs the models of a provider, and the loop that it runs them by.
+"""Interpreters: the Python and the runtime loop that run the models of a provider.
 
 ONNX Runtime's flavours replace each other, so a provider may have an environment of its own: the one that the YAML
 names (``providers: {openvino: {python: ...}}``), or ``envs/openvino`` where ``olivine provider add openvino`` made it.
@@ -22,7 +22,7 @@ ENVIRONMENTS = Path("envs")
 
 
 def environment(provider: str) -> Path:
-    """Default folder of a provider's environment."""
+    """Folder in which the environment of a provider is made by default."""
     return ENVIRONMENTS / provider
 
 
@@ -40,23 +40,23 @@ def interpreter(provider: str, named: Mapping[str, str]) -> str:
 
 
 def loop_of(providers: Iterable[str]) -> Loop:
-    """The loop for a study with these providers: one for all its models, so that like is compared with like."""
+    """The loop that runs the models of a study with these providers: one for all, so that they compare."""
     return "genai" if all(PROVIDERS[provider].genai for provider in providers) else "session"
 
 
-def options_for(folder: Path) -> dict[str, Any]:
-    """Options of the process that runs an ONNX Runtime GenAI folder, as the provider that it names asks for."""
+def folder_options(folder: Path) -> dict[str, Any]:
+    """Options of :meth:`ModelProcess.start` for the model in an ONNX Runtime GenAI folder, by its provider."""
     name, _ = asked_provider(json.loads((folder / GENAI_CONFIG).read_text(encoding="utf-8")))
     return process_options(next((provider for provider in PROVIDERS if ort_name(provider) == name), "cpu"))
 
 
-def alike(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
-    """Options of the processes that run models to be compared: each by its interpreter, all by one loop."""
-    options = {folder: options_for(folder) for folder in folders}
+def comparable_options(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """Options of models that are compared: each has its interpreter, all have one loop."""
+    options = {folder: folder_options(folder) for folder in folders}
     plain = any(each["loop"] == "session" for each in options.values())
     return {folder: each | ({"loop": "session"} if plain else {}) for folder, each in options.items()}
 
 
 def process_options(provider: str, named: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Options for a model of a provider by itself, outside of a study, as :meth:`ModelProcess.start` takes them."""
+    """Options of :meth:`ModelProcess.start` for a model of a provider by itself, outside of a study."""
     return {"python": interpreter(provider, named or {}), "loop": loop_of((provider,))}

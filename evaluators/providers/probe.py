@@ -1,4 +1,4 @@
-"""Asks one execution provider to prove itself, in a process of its own: its libraries may print, hang or crash.
+"""Proof of one execution provider, in a process of its own: its libraries may print, hang or crash.
 
 Run by :mod:`olivine.evaluators.providers.state`, maybe under an interpreter that has no olivine: imports only the
 standard library, numpy, onnxruntime and onnxruntime_genai. Reads a request from stdin, writes a line of JSON to stdout:
@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,59 +58,60 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(ort: Any, graph: bytes, provider: str, options: dict[str, str]) -> str:
-    """Result of one kernel on the provider."""
+    """Verdict on one kernel on the provider."""
     try:
         session = open_session(ort, graph, provider, options)
         if fallen_nodes(session, provider):
             return "falls back"
         feed = inputs(session)
-        found = session.run(None, feed)[0].astype(np.float32)
+        result = session.run(None, feed)[0].astype(np.float32)
         expected = open_session(ort, graph, CPU, {}).run(None, feed)[0].astype(np.float32)
     except Exception as error:  # whatever it raises is the answer
         return f"fails: {error}"
     scale = float(np.abs(expected).max())
-    return "ok" if float(np.abs(found - expected).max()) <= TOLERANCE * scale else "wrong"
+    return "ok" if float(np.abs(result - expected).max()) <= TOLERANCE * scale else "wrong"
 
 
 def inputs(session: Any) -> dict[str, Any]:
     """Random values of the shapes that a graph names; integers count up from 0."""
     rng = np.random.default_rng(0)
     feed = {}
-    for given in session.get_inputs():
-        if given.type == "tensor(int64)":
-            feed[given.name] = np.arange(np.prod(given.shape), dtype=np.int64).reshape(given.shape)
+    for graph_input in session.get_inputs():
+        name, shape = graph_input.name, graph_input.shape
+        if graph_input.type == "tensor(int64)":
+            feed[name] = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
         else:
-            dtype = np.float16 if given.type == "tensor(float16)" else np.float32
-            feed[given.name] = rng.standard_normal(given.shape).astype(dtype)
+            dtype = np.float16 if graph_input.type == "tensor(float16)" else np.float32
+            feed[name] = rng.standard_normal(shape).astype(dtype)
     return feed
 
 
-def devices(ort: Any, provider: str) -> list[str]:
-    """Names of the devices that the provider may use, as ONNX Runtime and NVIDIA's driver tell them."""
-    found = [
-        " ".join(filter(None, (str(one.device.vendor), str(one.device.type).rpartition(".")[2])))
-        for one in ort.get_ep_devices()
-        if one.ep_name == provider
+def devices(ort: Any, provider: str, driver_query: Sequence[str] = NVIDIA_SMI) -> list[str]:
+    """Names of the devices that the provider may use, by ONNX Runtime and by NVIDIA's driver."""
+    names = [
+        " ".join(filter(None, (str(listed.device.vendor), str(listed.device.type).rpartition(".")[2])))
+        for listed in ort.get_ep_devices()
+        if listed.ep_name == provider
     ]
     if provider == CUDA:
         try:
-            said = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, check=True, timeout=20).stdout
+            output = subprocess.run(driver_query, capture_output=True, text=True, check=True, timeout=20).stdout
         except (OSError, subprocess.SubprocessError):
-            return found
-        found = [line.strip() for line in said.splitlines() if line.strip()]
-    return found
+            return names
+        names = [line.strip() for line in output.splitlines() if line.strip()]
+    return names
 
 
 def genai_has(word: str) -> bool | None:
-    """True when ONNX Runtime GenAI was built with the provider; None where it is not installed or does not say."""
+    """Tell whether ONNX Runtime GenAI was built with the provider; None where it is not installed or does not say."""
     if importlib.util.find_spec("onnxruntime_genai") is None:
         return None
     try:
         import onnxruntime_genai as genai
     except ImportError:
         return False
-    asked = getattr(genai, f"is_{word}_available", None)
-    return None if asked is None else bool(asked())
+    is_available = getattr(genai, f"is_{word}_available", None)
+    return None if is_available is None else bool(is_available())
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ def probe_graphs(precision: str) -> dict[str, bytes]:
     Args:
         precision: type of the activations, fp32 or fp16.
     """
-    one = _Graphs(precision)
+    graphs = _Graphs(precision)
     return {
-        "MatMul": one.matmul(),
-        **{f"MatMulNBits int{bits}": one.weight_only(bits) for bits in (4, 8)},
-        **{f"GatherBlockQuantized int{bits}": one.embedding(bits) for bits in (4, 8)},
-        "GroupQueryAttention": one.attention(),
-        "SkipSimplifiedLayerNormalization": one.norm(),
+        "MatMul": graphs.matmul(),
+        **{f"MatMulNBits int{bits}": graphs.weight_only(bits) for bits in (4, 8)},
+        **{f"GatherBlockQuantized int{bits}": graphs.embedding(bits) for bits in (4, 8)},
+        "GroupQueryAttention": graphs.attention(),
+        "SkipSimplifiedLayerNormalization": graphs.norm(),
     }
 
 

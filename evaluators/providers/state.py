@@ -26,15 +26,15 @@ _GENAI_NAMES = {"trt-rtx": "NvTensorRtRtx"}
 
 @dataclass(frozen=True)
 class ProviderState:
-    """One execution provider as it is found here.
+    """One execution provider on this machine.
 
     Attributes:
         provider: our word for it, such as ``cuda``.
         name: ONNX Runtime's, such as ``CUDAExecutionProvider``.
         state: ``works`` (a graph ran on it), ``broken`` (listed, but nothing runs on it) or ``missing``.
-        detail: why it does not work and what would bring it; what it lacks where it works.
+        detail: the reason why it does not work and the cure; its gaps where it works.
         runtime: version of ONNX Runtime that was asked.
-        devices: what it may run on, where that is known.
+        devices: devices that it may run on, where they are known.
         kernels: kernel -> ``ok``, ``falls back``, ``wrong`` or ``fails: ...``.
     """
 
@@ -61,8 +61,8 @@ def ort_name(provider: str) -> str:
     return name
 
 
-def provider_state(provider: str, python: str | Path = sys.executable) -> ProviderState:
-    """Ask a child process under the interpreter ``python`` to run each kernel on a provider.
+def provider_state(provider: str, python: str | Path = sys.executable, timeout_s: float = TIMEOUT_S) -> ProviderState:
+    """Let a child process under the interpreter ``python`` run each kernel on a provider, within ``timeout_s`` seconds.
 
     Raises:
         UsageError: when ``python`` is no interpreter.
@@ -83,10 +83,10 @@ def provider_state(provider: str, python: str | Path = sys.executable) -> Provid
             input=json.dumps(request),
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
-        return ProviderState(provider, name, "broken", f"it did not answer within {TIMEOUT_S:.0f} s; {needs}")
+        return ProviderState(provider, name, "broken", f"it did not answer within {timeout_s:.0f} s; {needs}")
     except OSError as error:
         raise UsageError(f"{python} can't be run: {error}. Name a Python interpreter.") from error
     if child.returncode:
@@ -101,7 +101,7 @@ def provider_state(provider: str, python: str | Path = sys.executable) -> Provid
 
 
 def _read(provider: str, answer: Mapping[str, Any], stderr: str) -> ProviderState:
-    """The state that a child's answer tells."""
+    """Read the state from a child's answer."""
     name, needs = ort_name(provider), PROVIDERS[provider].needs
     runtime, devices = str(answer["runtime"]), tuple(answer["devices"])
     if name not in answer["listed"]:
@@ -123,8 +123,8 @@ def _read(provider: str, answer: Mapping[str, Any], stderr: str) -> ProviderStat
 def _loader_error(stderr: str) -> str:
     """The library that could not be loaded, which ONNX Runtime only logs."""
     for line in stderr.splitlines():
-        _, found, why = line.partition(" with error: ")
-        if found:
+        _, separator, why = line.partition(" with error: ")
+        if separator:
             return f"a library does not load: {why}"
     return ""
 

@@ -65,11 +65,11 @@ class SpearmanR(_LabelMetric):
     word, doc = "spearmanr", "Spearman's correlation of predictions and labels."
 
 
-def loaded(name: str) -> Score:
-    """The score of a metric that ``evaluate`` loads: by hub id, or from a local script. It runs the metric's code.
+def load_score(name: str) -> Score:
+    """Load a score by ``evaluate``: by hub id, or from a local script. It runs the metric's code.
 
     Raises:
-        UsageError: when it can't be loaded, with what fits.
+        UsageError: when it can't be loaded, naming the nearest built-in one.
     """
     try:
         metric = evaluate.load(name, keep_in_memory=True)
@@ -82,26 +82,26 @@ def loaded(name: str) -> Score:
 
     def score(predictions: Numbers, labels: Numbers) -> float:
         try:
-            found = metric.compute(predictions=predictions.tolist(), references=labels.tolist())
+            answer = metric.compute(predictions=predictions.tolist(), references=labels.tolist())
         except Exception as error:  # a stranger's code again
             raise OlivineError(f"the metric '{name}' fails: {_short(error)}") from error
-        return _number(name, metric.name, found)
+        return _number(name, metric.name, answer)
 
     return score
 
 
-def _number(name: str, word: str, found: object) -> float:
+def _number(name: str, word: str, answer: object) -> float:
     """The one number of a metric's answer."""
-    answer = found if isinstance(found, Mapping) else {}
-    numbers = {str(key): float(value) for key, value in answer.items() if isinstance(value, Real)}
+    items = answer.items() if isinstance(answer, Mapping) else ()
+    numbers = {str(key): float(value) for key, value in items if isinstance(value, Real)}
     value = numbers.get(word, next(iter(numbers.values())) if len(numbers) == 1 else None)
     if value is None:
-        raise OlivineError(f"the metric '{name}' answers {_short(found)}, which is not one number")
+        raise OlivineError(f"the metric '{name}' answers {_short(answer)}, which is not one number")
     if not math.isfinite(value) or abs(value) > 1:
         raise OlivineError(f"the metric '{name}' gives {value:.6g}; a task's score is a number from -1 to 1")
     return value
 
 
-def _short(found: object) -> str:
-    text = " ".join(str(found).split()).rstrip(".")
+def _short(value: object) -> str:
+    text = " ".join(str(value).split()).rstrip(".")
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -27,12 +27,12 @@ def f1(predictions: Numbers, labels: Numbers, average: str = "binary") -> float:
     Source: van Rijsbergen (1979), Information Retrieval, chapter 7; the averages are those of scikit-learn.
     """
     classes = [1] if average == "binary" else np.union1d(predictions, labels).tolist()
-    return float(np.mean([_f1_of(predictions == one, labels == one) for one in classes]))
+    return float(np.mean([_f1_of(predictions == label, labels == label) for label in classes]))
 
 
-def _f1_of(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
-    both = int(found.sum()) + int(true.sum())
-    return 2 * int((found & true).sum()) / both if both else 0.0
+def _f1_of(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
+    both = int(predicted.sum()) + int(true.sum())
+    return 2 * int((predicted & true).sum()) / both if both else 0.0
 
 
 def matthews_correlation(predictions: Numbers, labels: Numbers) -> float:
@@ -84,7 +84,7 @@ OF_CLASSES = ("accuracy", "f1", "matthews_correlation")
 
 
 def built_in(name: str, labels: Numbers) -> tuple[str, Score]:
-    """A built-in score for such labels with its name in protocols: F1 is of class 1 where all are 0 or 1."""
+    """Name in protocols and function of a built-in score, for such labels: F1 is of class 1 where all are 0 or 1."""
     if name != "f1":
         return name, SCORES[name]
     average = "binary" if set(np.unique(labels).tolist()) <= {0, 1} else "macro"

@@ -33,7 +33,7 @@ class TaskFailed(OlivineError):
 
 @dataclass(frozen=True)
 class Tasks:
-    """Which tasks are measured.
+    """Tasks to measure.
 
     Attributes:
         names: tasks, groups or tags, as lm-eval names them.
@@ -61,18 +61,18 @@ class Tasks:
                 if name not in manager.task_index:
                     raise UsageError(_unknown(name, manager.all_tasks))
             try:
-                found = manager.load(list(self.names))
+                groups = manager.load(list(self.names))
             except Exception as error:  # whatever a task's code or its data set's loader raises
                 raise UsageError(
                     f"lm-eval can't load {', '.join(self.names)}: {type(error).__name__}: {error}. Its data set comes "
                     "from the hub unless a task file of your own names local files."
                 ) from error
-            for name, task in found["tasks"].items():
+            for name, task in groups["tasks"].items():
                 _check(name, task)
-        return LoadedTasks(self, found)
+        return LoadedTasks(self, groups)
 
     def _manager(self) -> Any:
-        """What finds the tasks; lm-eval's index of all its files takes seconds, so it is made only where needed."""
+        """Make lm-eval's index of tasks; that of all its own files takes seconds, so it is made only where needed."""
         from lm_eval.tasks import TaskManager
 
         if self.include_path is not None:
@@ -87,12 +87,12 @@ class LoadedTasks:
     """Tasks with their data sets, which any number of models can be asked.
 
     Attributes:
-        asked: what was asked for.
-        found: tasks and groups as lm-eval holds them.
+        tasks: names and limit.
+        groups: tasks and groups as lm-eval holds them.
     """
 
-    asked: Tasks
-    found: Mapping[str, Any]
+    tasks: Tasks
+    groups: Mapping[str, Any]
 
     def evaluate(
         self, process: GeneratingProcess, folder: Path, progress: Callable[[int], None] = lambda answered: None
@@ -117,21 +117,23 @@ class LoadedTasks:
 
             from olivine.evaluators.quality.lm_eval_model import FolderModel
 
-            for task in self.found["tasks"].values():
+            for task in self.groups["tasks"].values():
                 if task.get_config("num_fewshot") is None:
                     task.set_config(key="num_fewshot", value=0)
                 task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
             try:
                 model = FolderModel(process, folder, progress)
-                results = evaluate(lm=model, task_dict=dict(self.found), limit=self.asked.limit, bootstrap_iters=_DRAWS)
+                results = evaluate(
+                    lm=model, task_dict=dict(self.groups), limit=self.tasks.limit, bootstrap_iters=_DRAWS
+                )
             except OlivineError:
                 raise
             except Exception as error:  # a task is somebody else's code
-                raise TaskFailed(f"{', '.join(self.asked.names)} failed: {type(error).__name__}: {error}") from error
+                raise TaskFailed(f"{', '.join(self.tasks.names)} failed: {type(error).__name__}: {error}") from error
         return list(self._measurements(results))
 
     def _measurements(self, results: Mapping[str, Any]) -> Iterator[Measurement]:
-        groups = self.found.get("groups", {})
+        groups = self.groups.get("groups", {})
         shown = set(results.get("groups", {}))
         inside = {task.task_name for name in shown for task in groups[name].get_all_tasks()}
         inside |= {group.name for name in shown for group in groups[name].get_all_groups()}
@@ -144,24 +146,24 @@ class LoadedTasks:
                 if not comma or metric.endswith("_stderr") or isinstance(value, str):
                     continue
                 answered = [sample for member in members for sample in results["samples"][member]]
-                samples = [one[metric] for one in answered if one["filter"] == kind and metric in one]
+                samples = [each[metric] for each in answered if each["filter"] == kind and metric in each]
                 error = values.get(f"{metric}_stderr,{kind}")
-                interval, by, kept = self._interval(name, metric, float(value), samples, error)
+                interval, estimator, means = self._interval(name, metric, float(value), samples, error)
                 yield Measurement(
                     f"{name}.{metric}" + ("" if kind == "none" else f".{kind}"),
                     "1",
                     interval.value,
                     interval.low,
                     interval.high,
-                    kept,
+                    means,
                     {
                         "task": name,
                         "task_version": results["versions"].get(name),
                         "shots": results["n-shot"].get(name),
-                        "limit": self.asked.limit,
+                        "limit": self.tasks.limit,
                         "questions": len(samples),
                         "higher_is_better": (results["higher_is_better"].get(name) or {}).get(metric),
-                        "interval": by,
+                        "interval": estimator,
                         "lm_eval": version("lm_eval"),
                     },
                 )
@@ -169,12 +171,12 @@ class LoadedTasks:
     def _interval(
         self, name: str, metric: str, value: float, samples: Sequence[Any], error: object
     ) -> tuple[Interval, str, tuple[float, ...]]:
-        """The value's interval, how it was found, and the samples where the value is their mean."""
+        """The value's interval, the name of its estimator, and the samples where the value is their mean."""
         plain = np.array(samples, dtype=np.float64) if all(isinstance(s, int | float) for s in samples) else None
         if plain is not None and len(plain) and np.isclose(plain.mean(), value, rtol=1e-9, atol=1e-12):
             return student(plain), "Student over questions", tuple(float(s) for s in plain)
-        if name in self.found["tasks"] and len(samples) > 1:
-            statistic = self.found["tasks"][name].aggregation().get(metric)
+        if name in self.groups["tasks"] and len(samples) > 1:
+            statistic = self.groups["tasks"][name].aggregation().get(metric)
             if statistic is not None:
                 return jackknife(samples, statistic), "jackknife over questions", ()
         if isinstance(error, float):
@@ -183,7 +185,7 @@ class LoadedTasks:
 
 
 def difference(ours: Measurement, base: Measurement) -> Interval | None:
-    """How much better or worse a model is than another one, question by question; None where that can't be paired."""
+    """Difference of a model from another one, question by question; None where questions can't be paired."""
     if not ours.samples or len(ours.samples) != len(base.samples):
         return None
     return student(np.array(ours.samples) - np.array(base.samples))
@@ -200,7 +202,7 @@ def require_package() -> None:
 
 
 def _check(name: str, task: Any) -> None:
-    """Refuse what can't be measured by greedy text of a language model."""
+    """Refuse a task that can't be measured by greedy text of a language model."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     if getattr(task, "UNSAFE_CODE", False):
@@ -208,8 +210,8 @@ def _check(name: str, task: Any) -> None:
     if getattr(task, "MULTIMODAL", False):
         raise UsageError(f"Task '{name}' asks about images or sound; models here continue text")
     if task.OUTPUT_TYPE == "generate_until":
-        given = task.get_config("generation_kwargs") or {}
-        if normalize_gen_kwargs(given).get("do_sample"):
+        settings = task.get_config("generation_kwargs") or {}
+        if normalize_gen_kwargs(settings).get("do_sample"):
             raise UsageError(
                 f"Task '{name}' asks for sampled text; models are compared by greedy text here. Set "
                 "generation_kwargs.do_sample to false in a task file of your own, and name its folder as include_path"
@@ -227,7 +229,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of lm-eval's own between our lines, and no processes for its bootstrap."""
+    """Keep lm-eval's own output from the terminal, and let it start no processes for its bootstrap."""
     logger, before = logging.getLogger("lm_eval"), os.environ.get("DISABLE_MULTIPROC")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -245,7 +247,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Tasks that shuffle do so alike for every model, as lm-eval's own command makes them."""
+    """Let tasks that shuffle do so alike for every model, as lm-eval's own command does."""
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - what tasks use
     random.seed(0)
     np.random.seed(1234)  # noqa: NPY002 - what tasks use

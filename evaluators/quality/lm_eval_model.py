@@ -1,6 +1,6 @@
-"""A model folder as lm-eval's model interface sees it; lm-eval has to be installed to import this.
+"""A model folder behind lm-eval's model interface; lm-eval has to be installed to import this.
 
-What lm-eval's own Hugging Face model does with text is done here alike (special tokens, truncation, stop sequences),
+Text is treated here as lm-eval's own Hugging Face model treats it (special tokens, truncation, stop sequences),
 so that a float export has the scores of its checkpoint; the model itself runs in a process. See
 ``lm_eval/models/huggingface.py`` of lm-eval 0.4.13.
 """
@@ -54,7 +54,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text that has no context."""
+        """Token before a text that has no context."""
         own = self.tokenizer.bos_token_id
         return self.eot_token_id if own is None else int(own)
 
@@ -75,11 +75,11 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         )
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids, with what the tokenizer adds by itself unless told otherwise or there already."""
+        """Token ids, with the tokenizer's special tokens unless the caller forbids them or has put them there."""
         if add_special_tokens is None and string.startswith(self.tokenizer.decode(self.prefix_token_id)):
             add_special_tokens = False
-        given = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        ids: list[int] = self.tokenizer.encode(string, **given)
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        ids: list[int] = self.tokenizer.encode(string, **options)
         return ids
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
@@ -101,8 +101,8 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
                 tokens = tuple((context + continuation)[-(self.max_length + 1) : -1])
                 shared.setdefault(tokens, []).append(number)
         for tokens, numbers in shared.items():
-            found = self._process.loglikelihoods(tokens, [requests[number][2] for number in numbers])
-            for number, logp, greedy in zip(numbers, found.nats, found.greedy, strict=True):
+            scores = self._process.loglikelihoods(tokens, [requests[number][2] for number in numbers])
+            for number, logp, greedy in zip(numbers, scores.nats, scores.greedy, strict=True):
                 answers[number] = (logp, greedy)
                 if (text := requests[number][0]) is not None:
                     self.cache_hook.add_partial("loglikelihood", text, answers[number])
@@ -131,8 +131,8 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             UsageError: for a task that samples, or whose answers leave no room for its questions.
         """
         answers = []
-        for context, given in [request.args for request in requests]:
-            wanted = dict(normalize_gen_kwargs(given))
+        for context, settings in [request.args for request in requests]:
+            wanted = dict(normalize_gen_kwargs(settings))
             if wanted.get("do_sample"):
                 raise UsageError(
                     "A task asks for sampled text (do_sample: true); models are compared by greedy text here. Set "
@@ -151,7 +151,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
             written = self._process.generate_until(tokens, room, partial(self._stopped, stops))
             text = postprocess_generated_text(self._decoded(written), stop=stops, think_end_token=None)
             answers.append(str(text))
-            self.cache_hook.add_partial("generate_until", (context, given), answers[-1])
+            self.cache_hook.add_partial("generate_until", (context, settings), answers[-1])
             self._count(1)
         return answers
 

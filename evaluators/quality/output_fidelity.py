@@ -1,4 +1,4 @@
-"""Fidelity: how far the outputs of a graph are from those of the base, on the same samples."""
+"""Fidelity: the distance of a graph's outputs from those of the base, on the same samples."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Fidelity:
         feeds: .npz with the samples.
         count: of samples.
         store: folder for the base's outputs.
-        reference_key: what the base is.
+        reference_key: identifies the base.
         output: name of the output; the first one by default.
         logits: whether its last axis holds logits.
         split: of the samples, for the protocol.
-        origin: where they come from, for the protocol.
+        origin: source of the samples, for the protocol.
     """
 
     feeds: Path
@@ -65,15 +65,15 @@ class Fidelity:
             "output": self.output or "the first",
             "each": "one vector an item of the batch",
         }
-        found = [_mean("cosine_distance", "1", [max(0.0, 1 - score.cosine) for score in scores], protocol)]
+        measurements = [_mean("cosine_distance", "1", [max(0.0, 1 - score.cosine) for score in scores], protocol)]
         if self.logits:
-            found.append(_mean("kl_divergence", "nats", [score.kl for score in scores], protocol))
-            found.append(_mean("top1_agreement", "ratio", [score.agree for score in scores], protocol))
-        return found
+            measurements.append(_mean("kl_divergence", "nats", [score.kl for score in scores], protocol))
+            measurements.append(_mean("top1_agreement", "ratio", [score.agree for score in scores], protocol))
+        return measurements
 
 
 def _mean(metric: str, unit: str, samples: list[float], protocol: dict[str, object]) -> Measurement:
-    """A mean over independent samples with Student's interval, within what the metric can be."""
+    """A mean over independent samples with Student's interval, within the metric's range."""
     interval = student(np.array(samples))
     low = max(0.0, interval.low) if np.isfinite(interval.low) else interval.value
     high = interval.high if np.isfinite(interval.high) else interval.value

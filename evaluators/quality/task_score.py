@@ -1,4 +1,4 @@
-"""Task score: how well a graph's predictions fit a user's own labelled rows, and how much worse than the base's."""
+"""Task score: the fit of a graph's predictions to a user's own labelled rows, and its loss against the base."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TaskScore:
         prediction: the class of the greatest logit, or the cosine of a row's two embeddings.
         score: of predictions and labels.
         store: folder for the base's predictions.
-        reference_key: what the base is, and what the rows are.
+        reference_key: identifies the base and the rows.
         output: name of the output; the first one by default.
         protocol: data, split and metric, stamped into every measurement.
     """
@@ -74,19 +74,19 @@ class TaskScore:
         return [self._score(own, protocol), self._drop(base, own, protocol)]
 
     def predictions(self, process: OutputProcess) -> Numbers:
-        """[rows] what a graph predicts.
+        """[rows] predictions of a graph.
 
         Raises:
             UsageError: as :meth:`evaluate`.
         """
-        found = []
+        rows: list[np.ndarray] = []
         with tempfile.TemporaryDirectory() as folder:
             for feeds, count in self.feeds:
                 path = Path(folder) / "outputs.npz"
                 process.outputs(feeds, count, path, self.output)
                 with np.load(path) as written:
-                    found += [self._vector(written[str(number)]) for number in range(count)]
-        vectors = np.stack(found)
+                    rows += [self._vector(written[str(number)]) for number in range(count)]
+        vectors = np.stack(rows)
         if self.prediction == "cosine":
             return _cosines(vectors[::2], vectors[1::2])
         classes = vectors.shape[1]
@@ -142,5 +142,5 @@ def _measured(
     metric: str, interval: Interval, samples: Numbers, protocol: Mapping[str, Any], estimator: str
 ) -> Measurement:
     rounded = tuple(round(float(sample), 6) for sample in samples)
-    said = {**protocol, "interval": estimator}
-    return Measurement(metric, "ratio", interval.value, interval.low, interval.high, rounded, said)
+    stamped = {**protocol, "interval": estimator}
+    return Measurement(metric, "ratio", interval.value, interval.low, interval.high, rounded, stamped)

@@ -1,7 +1,7 @@
-"""Quality: how much worse than the base a candidate predicts the same text.
+"""Quality of text: the loss of a candidate against the base in predicting the same text.
 
 The base runs every window once; its likeliest tokens per position are stored. A candidate is then scored
-window by window, in an order that is random and fixed, so that it can be stopped as soon as enough is known.
+window by window, in an order that is random and fixed, so that it can be stopped early.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class WindowSums:
     def whole_text_perplexity(self, ratio: Interval) -> Interval:
         """The base's perplexity on all windows times a ratio to it.
 
-        After a few windows it is much steadier than the candidate's own, which says how hard those windows are.
+        After a few windows it is much steadier than the candidate's own, which depends on how hard those windows are.
         """
         return Interval(*(self.base_perplexity * end for end in (ratio.value, ratio.low, ratio.high)))
 
@@ -204,7 +204,7 @@ class TextQuality:
             "top1_agreement": sums.agree / sums.tokens,
             "bits_per_byte": sums.nll / np.log(2) / sums.text_bytes,
         }
-        if stopped is not None:  # what the stop rule judged by, so that a record agrees with its reason
+        if stopped is not None:  # the numbers that the stop rule judged by, so that a record agrees with its reason
             intervals["perplexity"] = sums.whole_text_perplexity(intervals["perplexity_ratio"])
             samples["perplexity"] = sums.base_perplexity * ratios
             protocols["perplexity"] = protocol | {"estimate": WHOLE_TEXT}

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from olivine.evaluators.process.lifecycle import close_pipes, end_group, how_it_ended, told_starter
+from olivine.evaluators.process.lifecycle import close_pipes, end_group, how_it_ended, starter_environment
 from olivine.evaluators.process.memory_limit import MemoryWatch
 from olivine.evaluators.process.scheduling import die_with_parent
 from olivine.passes.errors import BuildFailed, Excess, out_of_memory, unwritable
@@ -51,7 +51,7 @@ class BuildProcess:
                 # before it is Python; for the other the kernel wakes groups that lose their last parent in the session.
                 process_group=0,
                 preexec_fn=die_with_parent,
-                env={**os.environ, **told_starter()},
+                env={**os.environ, **starter_environment()},
             )
         self._memory = MemoryWatch.start(self._process.pid, limit)
         self._buffer = b""

@@ -14,7 +14,7 @@ import numpy as np
 
 from olivine.evaluators.data.text_source import tokenize
 from olivine.evaluators.process.client import ModelProcess
-from olivine.evaluators.providers.interpreters import options_for
+from olivine.evaluators.providers.interpreters import folder_options
 from olivine.evaluators.quality.unpruned import open_scored
 from olivine.passes.artifact import ABOUT, ModelArtifact
 from olivine.passes.base import Scalar
@@ -162,7 +162,7 @@ def negative_log_likelihood(folder: Path, tokens: list[int], process: Mapping[st
 
     A model with a pruned head runs the prompt itself, and is scored by its unpruned twin.
     """
-    options = options_for(folder) if process is None else process
+    options = folder_options(folder) if process is None else process
     if is_pruned(folder):
         with ModelProcess.open(folder, **options) as own:
             own.prefill(tokens, 1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from olivine.evaluators.data.training_rows import held_apart, pieces, read_rows
+from olivine.evaluators.data.training_rows import hold_out, read_rows, token_pieces
 from olivine.evaluators.stats import Interval, clustered_mean
 from olivine.passes.errors import UsageError
 from olivine.passes.learn.finetune import Finetune, Training, Tuned, last_checkpoint, require_package, step_of
@@ -76,14 +76,14 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
             f"{request.model} is an ONNX graph; fine-tuning takes a checkpoint, and the graph comes after it"
         )
     texts = read_rows(request.data, request.data_config, request.data_split).texts(request.template)
-    train, held_out = held_apart(texts, request.held_out, request.training.seed)
+    train, held_out = hold_out(texts, request.held_out, request.training.seed)
     work = to.with_name(f"{to.name}-finetune")
     _claim(work, {**asdict(request), "model_key": source.key, "texts": digest(texts)})
     folder = source_artifact(source, Cache(cache_root())).path
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)
-    learned, scored = pieces(train, tokenizer, request.longest), pieces(held_out, tokenizer, request.longest)
+    learned, scored = (token_pieces(texts, tokenizer, request.longest) for texts in (train, held_out))
     if not learned or not scored:
         raise UsageError(f"--data: {request.data} has too few tokens to learn from and to hold out")
     scored = scored[:MOST_HELD_OUT]

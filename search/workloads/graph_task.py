@@ -170,10 +170,10 @@ def load_task(config: GraphStudyConfig) -> Task | None:
     except UsageError as error:
         mistakes.append(str(error))
     if given.metric not in SCORES:
-        from olivine.evaluators.quality.label_metrics import loaded  # heavy
+        from olivine.evaluators.quality.label_metrics import load_score  # heavy
 
         try:
-            metric = loaded(given.metric)
+            metric = load_score(given.metric)
         except UsageError as error:
             mistakes.append(f"{PLACE}.metric: {error}")
     if mistakes:

@@ -83,7 +83,7 @@ class DecoderCommands:
         return scores
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
-        """Run every window and store what a candidate is compared with, in ``path`` (.npz; whole or absent).
+        """Run every window, and store its likeliest tokens for the comparison in ``path`` (.npz; whole or absent).
 
         Args:
             windows: token ids of each window, and how many of its last tokens are scored.

@@ -71,7 +71,7 @@ class DecoderServer(MemoryServer, ABC):
         return Loglikelihoods([nats for nats, _ in pairs], [greedy for _, greedy in pairs])
 
     def reference(self, windows: list[tuple[list[int], int]], path: str, top_k: int) -> Done:
-        """Run the windows as the base, and write what candidates are compared with."""
+        """Run the windows as the base, and write the file with which candidates are compared."""
         self.scored = True
         arrays: dict[str, Any] = {}
         for number, (tokens, scored) in enumerate(windows):

@@ -57,7 +57,7 @@ class MemoryServer:
 
 
 def trim(but: int = 0) -> None:
-    """Give the kernel back what is free, but for so many bytes, where the C library can (malloc_trim(3))."""
+    """Give free memory back to the kernel, but for so many bytes, where the C library can (malloc_trim(3))."""
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if give_back is not None:
         give_back(ctypes.c_size_t(but))

@@ -1,4 +1,4 @@
-"""The execution provider that a model folder asks for, and whether it really runs here.
+"""The execution provider that a model folder asks for, and the proof that it runs here.
 
 ONNX Runtime only warns when a provider is missing, fails to start or lacks a kernel, and then runs on the CPU; a
 number taken there would be a number of something else. CPU needs no proof; every other provider has to show itself
@@ -35,8 +35,8 @@ _SHAPE_ARITHMETIC = frozenset(
         *("Reshape", "Shape", "Slice", "Squeeze", "Unsqueeze"),
     }
 )
-#: What a provider is known to leave to the CPU and may, because it computes on the same processor: OpenVINO 1.24 has
-#: no GroupQueryAttention and no quantized embedding, but the linear layers, which the choice is about, are its own.
+#: Operators that a provider may leave to the CPU, since it computes on the same processor: OpenVINO 1.24 has no
+#: GroupQueryAttention and no quantized embedding, but the linear layers, for which it is chosen, are its own.
 _MAY_LEAVE = {"OpenVINOExecutionProvider": frozenset({"GroupQueryAttention", "GatherBlockQuantized"})}
 #: Exit code of a model process whose provider would not be the one that runs.
 EXIT_PROVIDER = 3
@@ -45,7 +45,7 @@ _NAMED = 4
 
 
 class ProviderUnavailable(RuntimeError):
-    """The asked provider would not be the one that runs."""
+    """The requested provider would not be the one that runs."""
 
 
 def asked_provider(config: dict[str, Any]) -> tuple[str, dict[str, str]]:

@@ -1,7 +1,7 @@
-"""From logits to what quality is summed from: pure numpy, in row chunks on all cores, float32 in and float64 sums out.
+"""Scores of logits: pure numpy, in row chunks on all cores, float32 in and float64 sums out.
 
 A vocabulary of 200,000 and a window of 512 make logits of 400 MB; nothing here copies them whole. A chunk stays in a
-core's cache while all that is asked of it is computed.
+core's cache while everything is computed from it.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def top_k(logits: Float32, targets: Int32, k: int) -> TopK:
         rows = logits[chunk]
         likely = np.argpartition(rows, -k, axis=1)[:, -k:].astype(np.int32)
         best = rows.argmax(axis=1)
-        kept, rest, normalizer = _split(rows, likely, best)
+        logp, rest, normalizer = _split(rows, likely, best)
         nll = (normalizer - _picked(rows, targets[chunk])).astype(np.float32)
-        return likely, kept.astype(np.float32), rest, nll, best.astype(np.int32)
+        return likely, logp.astype(np.float32), rest, nll, best.astype(np.int32)
 
     return TopK(*(np.concatenate(part) for part in zip(*_in_chunks(cut, logits), strict=True)))
 
@@ -88,9 +88,9 @@ def score(logits: Float32, targets: Int32, base: TopK) -> Scores:
         rows = logits[chunk]
         finite = np.isfinite(rows.sum(axis=1))
         best = rows.argmax(axis=1)
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is told by ``finite``
-            kept, rest, normalizer = _split(rows, base.ids[chunk], best)
-            kl = bucketed_kl(base.logp[chunk], base.tail[chunk], kept, rest)
+        with np.errstate(invalid="ignore", over="ignore"):  # ``finite`` tells of them
+            logp, rest, normalizer = _split(rows, base.ids[chunk], best)
+            kl = bucketed_kl(base.logp[chunk], base.tail[chunk], logp, rest)
             return normalizer - _picked(rows, targets[chunk]), kl, best == base.best[chunk], finite
 
     return Scores(*(np.concatenate(part) for part in zip(*_in_chunks(compare, logits), strict=True)))
@@ -110,15 +110,15 @@ def likelihood(logits: Float32, targets: Int32) -> tuple[float, bool]:
         FloatingPointError: when a logit is not finite.
     """
 
-    def look(chunk: slice) -> tuple[Float64, npt.NDArray[np.bool_]]:
+    def score_chunk(chunk: slice) -> tuple[Float64, npt.NDArray[np.bool_]]:
         rows = logits[chunk]
         if not np.isfinite(rows.sum(axis=1, dtype=np.float64)).all():
             raise FloatingPointError("the model gives logits that are not finite")
         best = rows.argmax(axis=1)
-        kept, _, _ = _split(rows, targets[chunk, None], best)
-        return kept[:, 0], best == targets[chunk]
+        logp, _, _ = _split(rows, targets[chunk, None], best)
+        return logp[:, 0], best == targets[chunk]
 
-    logp, greedy = (np.concatenate(part) for part in zip(*_in_chunks(look, logits), strict=True))
+    logp, greedy = (np.concatenate(part) for part in zip(*_in_chunks(score_chunk, logits), strict=True))
     return float(logp.sum()), bool(greedy.all())
 
 
@@ -166,8 +166,8 @@ def _split(rows: Float32, ids: Int32, best: npt.NDArray[np.intp]) -> tuple[Float
     outside = weights.sum(axis=1).astype(np.float64)
     total = inside + outside
     normalizer = np.log(total) + peak[:, 0].astype(np.float64)
-    kept = np.take_along_axis(rows, ids, axis=1) - normalizer[:, None]
-    return kept, outside / total, normalizer
+    logp = np.take_along_axis(rows, ids, axis=1) - normalizer[:, None]
+    return logp, outside / total, normalizer
 
 
 def _picked(rows: Float32, targets: Int32) -> Float32:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from olivine.evaluators.data.training_rows import PLAIN, Rows, held_apart, parsed, pieces, read_rows
+from olivine.evaluators.data.training_rows import PLAIN, Rows, hold_out, parse_template, read_rows, token_pieces
 from olivine.passes.errors import UsageError
 
 ROWS = [
@@ -63,7 +63,7 @@ def test_a_column_that_the_data_lacks_is_named_with_those_it_has(tmp_path: Path)
 )
 def test_templates_that_can_not_be_meant_are_refused(template: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parsed(template)
+        parse_template(template)
 
 
 def test_doubled_braces_are_braces() -> None:
@@ -94,9 +94,9 @@ def test_a_file_that_is_not_there_is_no_data_set(tmp_path: Path) -> None:
 def test_no_held_out_text_is_trained_on(texts: list[str], share: float, seed: int) -> None:
     if len(set(texts)) < 2:
         with pytest.raises(UsageError, match="only 1 text"):
-            held_apart(texts, share, seed)
+            hold_out(texts, share, seed)
         return
-    train, apart = held_apart(texts, share, seed)
+    train, apart = hold_out(texts, share, seed)
     assert sorted([*train, *apart]) == sorted(texts)
     assert not set(train) & set(apart)
     assert train
@@ -114,4 +114,4 @@ class Letters:
 
 def test_texts_are_cut_into_pieces_and_end_with_the_end_token() -> None:
     tokenizer: Any = Letters()
-    assert pieces(["abcd", "xyz"], tokenizer, 4) == [(0, [97, 98, 99, 100]), (1, [120, 121, 122, 0])]
+    assert token_pieces(["abcd", "xyz"], tokenizer, 4) == [(0, [97, 98, 99, 100]), (1, [120, 121, 122, 0])]

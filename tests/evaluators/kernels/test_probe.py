@@ -14,10 +14,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from olivine.evaluators.kernels import probe as probing
 from olivine.evaluators.kernels import timing as timing
 from olivine.evaluators.kernels.graphs import KernelGraph
-from olivine.evaluators.kernels.probe import copies, probe_kernels, runtime_version
+from olivine.evaluators.kernels.probe import MOST_COPIES, copies, probe_kernels, runtime_version
 from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.evaluators.kernels.timing import CODES, FLOATS
 from olivine.evaluators.process.bootstrap import child_command
@@ -74,7 +73,7 @@ def test_a_decoded_layer_has_as_many_copies_as_fill_the_run_and_a_prompt_fewer()
     assert copies(Product(FLOAT, 64, 32, 1), 10 * 8192) == 10
     assert copies(Product(FLOAT, 64, 32, 5), 10 * 8192) == 2
     assert copies(Product(FLOAT, 64, 32, 128), 10 * 8192) == 1
-    assert copies(Product(FLOAT, 64, 32, 1), 10**9) == probing.MOST_COPIES
+    assert copies(Product(FLOAT, 64, 32, 1), 10**9) == MOST_COPIES
 
 
 def test_weights_are_as_large_as_their_graph_reads() -> None:
@@ -99,7 +98,7 @@ def test_every_copy_of_a_layer_is_computed_from_its_own_weight(kernel: Kernel, t
     assert not np.allclose(outputs[0], outputs[1])
 
 
-def test_graphs_take_turns_and_the_first_round_does_not_count() -> None:
+def test_graphs_run_in_turns_and_the_first_round_does_not_count() -> None:
     now, order = [0.0], []
 
     def run(name: str, seconds: float) -> Any:
@@ -109,13 +108,13 @@ def test_graphs_take_turns_and_the_first_round_does_not_count() -> None:
 
         return once
 
-    seconds = timing.take_turns({"a": run("a", 1.0), "b": run("b", 2.0)}, clock=lambda: now[0])
+    seconds = timing.run_in_turns({"a": run("a", 1.0), "b": run("b", 2.0)}, clock=lambda: now[0])
     assert seconds == {"a": [1.0] * timing.LEAST_ROUNDS, "b": [2.0] * timing.LEAST_ROUNDS}
     assert order == ["a", "b"] * (timing.LEAST_ROUNDS + 1)
 
 
 def test_fast_graphs_run_often_but_not_for_ever() -> None:
-    seconds = timing.take_turns({"a": lambda: None}, clock=lambda: 0.0)
+    seconds = timing.run_in_turns({"a": lambda: None}, clock=lambda: 0.0)
     assert len(seconds["a"]) == timing.MOST_ROUNDS
 
 
@@ -124,45 +123,50 @@ def test_the_slower_half_does_not_count() -> None:
     assert timing.lower_half_mean([4.0]) == 4.0
 
 
-def test_a_real_probe_times_what_runs_names_what_does_not_and_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probing, "MOST_COPIES", 4)
-    asked = [FLOAT, INT4, INT3, DYNAMIC_INT8]
-    times = probe_kernels(SHAPES, asked, [1, 3], threads=1, cache=tmp_path)
-    assert (times.threads, times.runtime, times.kernels) == (1, ort.__version__, frozenset(asked))
-    assert len(times.times) == len(SHAPES) * len(asked) * 2
+def test_a_real_probe_times_what_runs_names_what_does_not_and_is_kept(tmp_path: Path) -> None:
+    kernels = [FLOAT, INT4, INT3, DYNAMIC_INT8]
+    times = probe_kernels(SHAPES, kernels, [1, 3], threads=1, cache=tmp_path)
+    assert (times.threads, times.runtime, times.kernels) == (1, ort.__version__, frozenset(kernels))
+    assert len(times.times) == len(SHAPES) * len(kernels) * 2
     for product, ms in times.times.items():
         assert math.isinf(ms) == (product.kernel == INT3)
         assert ms > 0
     assert set(times.failures) == {INT3}
     assert "bits" in times.failures[INT3]
-
-    def measured_again(*_: object) -> None:
-        raise AssertionError("it was kept")
-
-    monkeypatch.setattr(probing, "_measure", measured_again)
-    again = probe_kernels(list(reversed(SHAPES)), list(reversed(asked)), [3, 1], threads=1, cache=tmp_path)
-    assert again == times
-    with pytest.raises(AssertionError, match="it was kept"):
-        probe_kernels(SHAPES, asked, [1, 3], threads=2, cache=tmp_path)
+    again = probe_kernels(list(reversed(SHAPES)), list(reversed(kernels)), [3, 1], threads=1, cache=tmp_path)
+    assert again == times, "measured times would differ"
+    assert probe_kernels(SHAPES, [FLOAT], [1], threads=2, cache=tmp_path).threads == 2
 
 
-def test_a_kept_file_that_is_not_whole_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_measure", lambda *_: TIMES)
-    assert probe_kernels(SHAPES, [FLOAT], [1], threads=1, cache=tmp_path) == TIMES
-    (kept,) = (tmp_path / "kernels").iterdir()
+def interpreter(folder: Path, script: str) -> Path:
+    """An interpreter with ONNX Runtime 1.31.1 that does this when it is to time kernels."""
+    python = folder / "python"
+    version = 'case "$*" in *importlib.metadata*) echo onnxruntime 1.31.1; exit 0;; esac'
+    python.write_text(f"#!/bin/sh\n{version}\ncat > {folder}/request.json\n{script}\n")
+    python.chmod(0o755)
+    return python
+
+
+def answering(folder: Path, graphs: int) -> Path:
+    """An interpreter in which every run of a graph takes a millisecond."""
+    answer = {"runtime": "1.31.1", "graphs": {f"{number}.onnx": {"ms": 1.0} for number in range(graphs)}}
+    return interpreter(folder, f"echo '{json.dumps(answer)}'")
+
+
+def test_a_kept_file_that_is_not_whole_is_measured_anew(tmp_path: Path) -> None:
+    python = answering(tmp_path, len(SHAPES))
+    times = probe_kernels(SHAPES, [FLOAT], [1], threads=1, python=python, cache=tmp_path)
+    (stored,) = (tmp_path / "kernels").iterdir()
     for broken in ("", "{}"):
-        kept.write_text(broken)
-        assert probe_kernels(SHAPES, [FLOAT], [1], threads=1, cache=tmp_path) == TIMES
-        assert json.loads(kept.read_text()) == TIMES.to_json()
+        stored.write_text(broken)
+        assert probe_kernels(SHAPES, [FLOAT], [1], threads=1, python=python, cache=tmp_path) == times
+        assert json.loads(stored.read_text()) == times.to_json()
 
 
-def test_a_wide_head_is_probed_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Product] = []
-    monkeypatch.setattr(probing, "_measure", lambda products, *_: asked.extend(products) or TIMES)
-    probe_kernels([(576, 49152), (576, 128256)], [FLOAT], [1], threads=1, cache=tmp_path)
-    assert asked == [Product(FLOAT, 576, 8192, 1)]
+def test_a_wide_head_is_probed_narrower(tmp_path: Path) -> None:
+    heads = [(576, 49152), (576, 128256)]
+    times = probe_kernels(heads, [FLOAT], [1], threads=1, python=answering(tmp_path, 1), cache=tmp_path)
+    assert set(times.times) == {Product(FLOAT, 576, 8192, 1)}
 
 
 def test_an_interpreter_without_onnx_runtime_is_a_usage_error(tmp_path: Path) -> None:
@@ -176,24 +180,19 @@ def test_an_interpreter_without_onnx_runtime_is_a_usage_error(tmp_path: Path) ->
     assert runtime_version(sys.executable).split()[-1] == ort.__version__
 
 
-@pytest.mark.parametrize(("code", "how"), [(139, "ended with exit code 139"), (-11, "died of SIGSEGV")])
-def test_a_child_that_dies_is_said_with_its_last_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, how: str
-) -> None:
-    died = subprocess.CompletedProcess([], code, stdout="", stderr="a line\nillegal instruction\n")
-    monkeypatch.setattr(probing, "runtime_version", lambda python: "onnxruntime 1")
-    monkeypatch.setattr(probing, "_run", lambda *_: died)
+@pytest.mark.parametrize(
+    ("end", "how"), [("exit 139", "ended with exit code 139"), ("kill -SEGV $$", "died of SIGSEGV")]
+)
+def test_a_child_that_dies_is_named_with_its_last_line(tmp_path: Path, end: str, how: str) -> None:
+    python = interpreter(tmp_path, f"echo a line >&2\necho illegal instruction >&2\n{end}")
     with pytest.raises(BuildFailed, match=f"{how}; it said last: illegal instruction"):
-        probe_kernels(SHAPES, [FLOAT], [1], threads=1, cache=tmp_path)
+        probe_kernels(SHAPES, [FLOAT], [1], threads=1, python=python, cache=tmp_path)
     assert not list(tmp_path.glob("kernels/*"))
 
 
 def test_a_child_gets_no_secret_and_none_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho 'it read hf_neverToBeSeenAnywhere' >&2\nexit 1\n")
-    python.chmod(0o755)
+    python = interpreter(tmp_path, f"env > {tmp_path}/env\necho 'it read hf_neverToBeSeenAnywhere' >&2\nexit 1")
     monkeypatch.setenv("SECRET_TOKEN", "neverToBePassedOn")
-    monkeypatch.setattr(probing, "runtime_version", lambda python: "onnxruntime 1")
     with pytest.raises(BuildFailed, match=r"it read \*\*\*$") as caught:
         probe_kernels(SHAPES, [FLOAT], [1], threads=1, python=python, cache=tmp_path)
     assert "never" not in caught.value.tail

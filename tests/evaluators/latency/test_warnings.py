@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from olivine.evaluators.latency.warnings import core_cautions, oversubscribed, timing_cautions, too_short
+from olivine.evaluators.latency.warnings import core_warnings, oversubscribed, timing_warnings, too_short
 from olivine.evaluators.process.procfs import frequency_governor, stolen_s
 
 CALM: Sequence[Sequence[float]] = [[101.0, 100.0, 99.0, 100.0], [50.0, 51.0, 50.0]]
@@ -16,7 +16,7 @@ CALM: Sequence[Sequence[float]] = [[101.0, 100.0, 99.0, 100.0], [50.0, 51.0, 50.
 def cautions(
     stolen: float = 0.0, governor: str | None = None, steady: bool = True, times: Sequence[Sequence[float]] = CALM
 ) -> list[str]:
-    return list(timing_cautions(stolen, governor, steady, times))
+    return list(timing_warnings(stolen, governor, steady, times))
 
 
 def test_a_calm_measurement_has_none() -> None:
@@ -40,7 +40,7 @@ def test_a_cause_brings_one_sentence_with_its_cure(found: list[str], cause: str,
 
 
 def test_a_graph_that_is_no_decoder_has_runs_and_no_prefills() -> None:
-    (said,) = timing_cautions(0.0, None, True, [[150.0, 100.0, 100.0]], "run")
+    (said,) = timing_warnings(0.0, None, True, [[150.0, 100.0, 100.0]], "run")
     assert said.startswith("The first run that counts")
 
 
@@ -63,10 +63,10 @@ def test_this_machine_is_read() -> None:
 
 def test_cores_that_count_though_they_were_moved_or_could_not_be_watched_are_a_caution() -> None:
     calm = {"rounds_moved": 3, "moved_counted": False, "rounds_unknown": 4}
-    assert list(core_cautions(calm, 20)) == list(core_cautions({}, 20)) == []
-    (moved,) = core_cautions(calm | {"moved_counted": True}, 20)
+    assert list(core_warnings(calm, 20)) == list(core_warnings({}, 20)) == []
+    (moved,) = core_warnings(calm | {"moved_counted": True}, 20)
     assert "moved the cores of this virtual machine in 3 rounds" in moved
-    (unwatched,) = core_cautions({"watched": False}, 20)
+    (unwatched,) = core_warnings({"watched": False}, 20)
     assert "memfd_create" in unwatched
-    (unknown,) = core_cautions(calm | {"rounds_unknown": 11}, 20)
+    (unknown,) = core_warnings(calm | {"rounds_unknown": 11}, 20)
     assert "in 11 of 20 rounds" in unknown

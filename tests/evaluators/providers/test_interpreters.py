@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 from tiny_study import tiny_config, tiny_yaml, write_text
 
-from olivine.evaluators.providers.interpreters import alike, interpreter, loop_of, options_for
+from olivine.evaluators.providers.interpreters import comparable_options, folder_options, interpreter, loop_of
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.search.cli.main import main
@@ -45,9 +45,9 @@ def test_folders_that_are_compared_run_by_one_loop(tiny_onnx: Path, made: Path, 
     config = (tiny_onnx / "genai_config.json").read_text()
     entry = '"provider_options": [{"OpenVINO": {"device_type": "CPU"}}]'
     (other / "genai_config.json").write_text(config.replace('"provider_options": []', entry))
-    assert options_for(tiny_onnx) == {"python": sys.executable, "loop": "genai"}
-    assert options_for(other)["python"] == "envs/openvino/bin/python"
-    assert {each["loop"] for each in alike([tiny_onnx, other]).values()} == {"session"}
+    assert folder_options(tiny_onnx) == {"python": sys.executable, "loop": "genai"}
+    assert folder_options(other)["python"] == "envs/openvino/bin/python"
+    assert {each["loop"] for each in comparable_options([tiny_onnx, other]).values()} == {"session"}
 
 
 def test_a_config_names_interpreters_and_mistakes_in_them_are_told(tmp_path: Path, made: Path) -> None:

@@ -9,8 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from olivine.evaluators.process.servers.provider import CPU, CUDA
-from olivine.evaluators.providers import probe as provider_probe
-from olivine.evaluators.providers.probe import devices, genai_has, probe, verdict
+from olivine.evaluators.providers.probe import TOLERANCE, devices, genai_has, inputs, probe, verdict
 from olivine.evaluators.providers.probe_graphs import probe_graphs
 
 
@@ -30,10 +29,10 @@ def test_a_provider_that_is_not_listed_is_not_started() -> None:
 @pytest.mark.parametrize("kernel", probe_graphs("fp16"))
 def test_half_precision_graphs_are_right_within_rounding(kernel: str) -> None:
     half, whole = (ort.InferenceSession(probe_graphs(p)[kernel], providers=[CPU]) for p in ("fp16", "fp32"))
-    feed = provider_probe.inputs(half)
+    feed = inputs(half)
     wide = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in feed.items()}
     found, expected = half.run(None, feed)[0].astype(np.float32), whole.run(None, wide)[0]
-    assert np.abs(found - expected).max() <= provider_probe.TOLERANCE * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -45,31 +44,37 @@ def test_a_graph_that_does_not_load_fails_with_the_reason() -> None:
     assert verdict(ort, b"no graph", CPU, {}).startswith("fails: ")
 
 
-def test_a_kernel_that_computes_nonsense_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = provider_probe.open_session
+class LyingRuntime:
+    """ONNX Runtime, but the first session that it makes computes zeros."""
 
-    def zeros(*arguments: Any) -> Any:
-        session = real(*arguments)
-        outputs = iter([np.zeros((1, 4, 64), np.float32), *session.run(None, provider_probe.inputs(session))])
+    def __init__(self) -> None:
+        self.sessions = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ort, name)
+
+    def InferenceSession(self, *arguments: Any, **options: Any) -> Any:
+        session = ort.InferenceSession(*arguments, **options)
+        self.sessions += 1
+        if self.sessions > 1:
+            return session
         return SimpleNamespace(
             get_provider_graph_assignment_info=session.get_provider_graph_assignment_info,
             get_inputs=session.get_inputs,
-            run=lambda *_: [next(outputs) if zeros.calls.pop() else session.run(*_)[0]],  # type: ignore[attr-defined]
+            run=lambda names, feed: [np.zeros_like(output) for output in session.run(names, feed)],
         )
 
-    zeros.calls = [False, True]  # type: ignore[attr-defined]
-    monkeypatch.setattr(provider_probe, "open_session", zeros)
-    assert verdict(ort, probe_graphs("fp32")["MatMul"], CPU, {}) == "wrong"
+
+def test_a_kernel_that_computes_nonsense_is_wrong() -> None:
+    assert verdict(LyingRuntime(), probe_graphs("fp32")["MatMul"], CPU, {}) == "wrong"
 
 
-def test_a_machine_without_nvidias_tool_has_no_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_probe, "NVIDIA_SMI", ("no-such-tool",))
-    assert devices(ort, CUDA) == []
+def test_a_machine_without_nvidias_tool_has_no_cuda_device() -> None:
+    assert devices(ort, CUDA, ("no-such-tool",)) == []
 
 
-def test_nvidias_tool_names_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_probe, "NVIDIA_SMI", ("echo", "NVIDIA H100, 81559 MiB, 580.1"))
-    assert devices(ort, CUDA) == ["NVIDIA H100, 81559 MiB, 580.1"]
+def test_nvidias_tool_names_the_devices() -> None:
+    assert devices(ort, CUDA, ("echo", "NVIDIA H100, 81559 MiB, 580.1")) == ["NVIDIA H100, 81559 MiB, 580.1"]
 
 
 def test_genai_says_what_it_was_built_with() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn import metrics as sklearn_metrics
 
-from olivine.evaluators.quality.label_metrics import F1, Accuracy, MatthewsCorrelation, PearsonR, SpearmanR, loaded
+from olivine.evaluators.quality.label_metrics import F1, Accuracy, MatthewsCorrelation, PearsonR, SpearmanR, load_score
 from olivine.evaluators.quality.label_scores import SCORES, built_in
 from olivine.passes.errors import OlivineError, UsageError
 
@@ -71,7 +71,9 @@ def test_the_metrics_of_evaluate_give_the_same_numbers(metric: type[Accuracy]) -
 
 
 def test_a_script_of_ones_own_is_a_metric(tmp_path: Path) -> None:
-    score = loaded(script(tmp_path, "{'mine': sum(p == r for p, r in zip(predictions, references)) / len(references)}"))
+    score = load_score(
+        script(tmp_path, "{'mine': sum(p == r for p, r in zip(predictions, references)) / len(references)}")
+    )
     assert score(FOUND, TRUE) == pytest.approx(np.mean(FOUND == TRUE))
 
 
@@ -81,10 +83,10 @@ def test_a_script_of_ones_own_is_a_metric(tmp_path: Path) -> None:
 )
 def test_an_answer_that_is_no_score_is_named(answer: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(OlivineError, match=said):
-        loaded(script(tmp_path, answer))(FOUND, TRUE)
+        load_score(script(tmp_path, answer))(FOUND, TRUE)
 
 
 def test_a_metric_that_needs_the_hub_is_named_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluate.config.HF_EVALUATE_OFFLINE", True)
     with pytest.raises(UsageError, match=r"'acuracy' is not built in.*Did you mean 'accuracy'.*local script"):
-        loaded("acuracy")
+        load_score("acuracy")

@@ -116,7 +116,7 @@ def test_tasks_give_what_lm_eval_gives_with_intervals(
     from lm_eval.evaluator import evaluate
 
     found = {m.metric: m for m in loaded.evaluate(process, tiny_onnx)}
-    expected = evaluate(lm=huggingface, task_dict=dict(loaded.found), bootstrap_iters=0)["results"]
+    expected = evaluate(lm=huggingface, task_dict=dict(loaded.groups), bootstrap_iters=0)["results"]
     assert set(found) == {f"{CHOICE}.acc", f"{PROSE}.word_perplexity", f"{WRITING}.exact_match"}
     accuracy, perplexity = found[f"{CHOICE}.acc"], found[f"{PROSE}.word_perplexity"]
     assert accuracy.value == expected[CHOICE]["acc,none"]
