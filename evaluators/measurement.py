@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.stats import Interval
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,15 @@ class Measurement:
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
+    def of(
+        cls, metric: str, interval: Interval, samples: Iterable[float], protocol: Mapping[str, Any], digits: int = 6
+    ) -> Measurement:
+        """An estimate of one of ``METRICS``, in its unit; samples are rounded to so many digits after the point."""
+        rounded = tuple(round(float(sample), digits) for sample in samples)
+        ends = interval.value, interval.low, interval.high
+        return cls(metric, METRICS[metric].unit, *ends, rounded, protocol)
+
+    @classmethod
     def exact(cls, metric: str, unit: str, value: float, **protocol: Any) -> Measurement:
         """A count that has no sampling error."""
         return cls(metric, unit, value, value, value, (), protocol)
@@ -52,6 +63,6 @@ class Evaluator(Protocol):
         """Measure ``candidate`` against ``reference``; both are loaded models in processes of their own.
 
         Raises:
-            ModelProcessFailed: when a process died, hung or answered garbage.
+            ModelProcessFailed: when a process died, hung or gave an answer that can't be read.
         """
         ...

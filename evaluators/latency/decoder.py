@@ -21,7 +21,10 @@ from olivine.evaluators.latency.rounds import Budget
 from olivine.evaluators.latency.speedup import divided, noisy_neighbour_sd, with_noisy_neighbours
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.protocols import TimedProcess
-from olivine.evaluators.stats import Floats, Interval, hodges_lehmann
+from olivine.evaluators.stats import hodges_lehmann
+
+#: Of samples, after the point.
+DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,14 @@ class PairedDecoderLatency:
         )
         ttft_ratios = np.asarray(base.ttft_ms) / np.asarray(own.ttft_ms)
         return [
-            _measurement("ttft_ms", "ms", ttft_ms, own.ttft_ms, of_ttft),
-            _measurement("tpot_ms", "ms", tpot_ms, own.tpot_ms(), of_tpot | {"samples": _samples(rounds)}),
-            _measurement("e2e_ms", "ms", e2e_ms, (), of_e2e),
-            _measurement("prefill_tok_s", "tok/s", divided(1e3 * self.prompt_tokens, ttft_ms), (), of_ttft),
-            _measurement("decode_tok_s", "tok/s", divided(1e3, tpot_ms), (), of_tpot),
-            _measurement("ttft_speedup", "ratio", ttft, ttft_ratios, of_ttft),
-            _measurement("tpot_speedup", "ratio", tpot, base.tpot_ms() / own.tpot_ms(), of_tpot),
-            _measurement("e2e_speedup", "ratio", e2e, (), of_e2e),
+            Measurement.of("ttft_ms", ttft_ms, own.ttft_ms, of_ttft, DIGITS),
+            Measurement.of("tpot_ms", tpot_ms, own.tpot_ms(), of_tpot | {"samples": _samples(rounds)}, DIGITS),
+            Measurement.of("e2e_ms", e2e_ms, (), of_e2e, DIGITS),
+            Measurement.of("prefill_tok_s", divided(1e3 * self.prompt_tokens, ttft_ms), (), of_ttft, DIGITS),
+            Measurement.of("decode_tok_s", divided(1e3, tpot_ms), (), of_tpot, DIGITS),
+            Measurement.of("ttft_speedup", ttft, ttft_ratios, of_ttft, DIGITS),
+            Measurement.of("tpot_speedup", tpot, base.tpot_ms() / own.tpot_ms(), of_tpot, DIGITS),
+            Measurement.of("e2e_speedup", e2e, (), of_e2e, DIGITS),
         ]
 
     def _base_ms(self, base: Readings) -> tuple[float, float]:
@@ -154,10 +157,3 @@ def _samples_of(rounds: DecoderRounds, chosen: Sequence[bool]) -> dict[str, Any]
 
 def _rounded(samples: Sequence[float]) -> list[float]:
     return [round(sample, 4) for sample in samples]
-
-
-def _measurement(
-    metric: str, unit: str, interval: Interval, samples: Sequence[float] | Floats, protocol: dict[str, Any]
-) -> Measurement:
-    plain = tuple(round(float(sample), 5) for sample in samples)
-    return Measurement(metric, unit, interval.value, interval.low, interval.high, plain, protocol)

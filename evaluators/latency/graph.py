@@ -34,6 +34,8 @@ COLD_MS, COUNTED_MS = 10.0, 20.0
 MAX_RUNS = 64
 #: Runs of each shape before anything counts.
 WARM_RUNS = 3
+#: Of samples, after the point.
+DIGITS = 5
 
 
 class GraphRounds(PairedRounds[GraphProcess]):
@@ -192,8 +194,8 @@ class PairedGraphLatency:
             "neighbours": round(noisy_neighbour_sd(log_speedup.value), 6),
         }
         return [
-            _measurement("latency_ms", "ms", latency, times, protocol | {"samples": samples}),
-            _measurement("latency_speedup", "ratio", speedup, ratios, protocol),
+            Measurement.of("latency_ms", latency, times, protocol | {"samples": samples}, DIGITS),
+            Measurement.of("latency_speedup", speedup, ratios, protocol, DIGITS),
         ]
 
     def _of_shape(self, rounds: GraphRounds, shape: int) -> dict[str, float]:
@@ -218,8 +220,3 @@ def _geometric_mean(ms: Floats) -> Floats:
 def _samples(ms: Floats) -> dict[str, Any]:
     """[shapes, rounds] milliseconds of some rounds, of base and candidate."""
     return {"base_ms": np.round(ms[0], 4).tolist(), "ms": np.round(ms[-1], 4).tolist()}
-
-
-def _measurement(metric: str, unit: str, interval: Interval, samples: Floats, protocol: dict[str, Any]) -> Measurement:
-    plain = tuple(np.round(samples, 5).tolist())
-    return Measurement(metric, unit, interval.value, interval.low, interval.high, plain, protocol)

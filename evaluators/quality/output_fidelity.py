@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process.failure import ModelProcessFailed
 from olivine.evaluators.process.protocols import OutputProcess
-from olivine.evaluators.stats import student
+from olivine.evaluators.stats import Interval, student
 from olivine.passes.store.digests import digest
 
 
@@ -65,18 +66,15 @@ class Fidelity:
             "output": self.output or "the first",
             "each": "one vector an item of the batch",
         }
-        measurements = [_mean("cosine_distance", "1", [max(0.0, 1 - score.cosine) for score in scores], protocol)]
+        measurements = [_mean("cosine_distance", [max(0.0, 1 - score.cosine) for score in scores], protocol)]
         if self.logits:
-            measurements.append(_mean("kl_divergence", "nats", [score.kl for score in scores], protocol))
-            measurements.append(_mean("top1_agreement", "ratio", [score.agree for score in scores], protocol))
+            measurements.append(_mean("kl_divergence", [score.kl for score in scores], protocol))
+            measurements.append(_mean("top1_agreement", [score.agree for score in scores], protocol))
         return measurements
 
 
-def _mean(metric: str, unit: str, samples: list[float], protocol: dict[str, object]) -> Measurement:
-    """A mean over independent samples with Student's interval, within the metric's range."""
-    interval = student(np.array(samples))
-    low = max(0.0, interval.low) if np.isfinite(interval.low) else interval.value
-    high = interval.high if np.isfinite(interval.high) else interval.value
-    rounded = tuple(round(sample, 9) for sample in samples)
-    top = 1.0 if metric == "top1_agreement" else high
-    return Measurement(metric, unit, interval.value, low, min(high, top), rounded, protocol)
+def _mean(metric: str, samples: list[float], protocol: dict[str, object]) -> Measurement:
+    """Mean over independent samples with Student's interval, within the metric's range."""
+    interval, bounds = student(np.array(samples)), METRICS[metric]
+    known = interval if np.isfinite(interval.half_width) else Interval(*3 * [interval.value])
+    return Measurement.of(metric, known.clip(bounds.low, bounds.high), samples, protocol, digits=9)

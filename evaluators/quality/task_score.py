@@ -141,6 +141,4 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> Numbers:
 def _measured(
     metric: str, interval: Interval, samples: Numbers, protocol: Mapping[str, Any], estimator: str
 ) -> Measurement:
-    rounded = tuple(round(float(sample), 6) for sample in samples)
-    stamped = {**protocol, "interval": estimator}
-    return Measurement(metric, "ratio", interval.value, interval.low, interval.high, rounded, stamped)
+    return Measurement.of(metric, interval, samples.tolist(), {**protocol, "interval": estimator})

@@ -209,23 +209,6 @@ class TextQuality:
             samples["perplexity"] = sums.base_perplexity * ratios
             protocols["perplexity"] = protocol | {"estimate": WHOLE_TEXT}
         return [
-            Measurement(
-                name,
-                UNITS[name],
-                interval.value,
-                interval.low,
-                interval.high,
-                tuple(round(float(sample), 6) for sample in samples[name]),
-                protocols.get(name, protocol),
-            )
+            Measurement.of(name, interval, samples[name], protocols.get(name, protocol))
             for name, interval in intervals.items()
         ]
-
-
-UNITS = {
-    "perplexity": "1",
-    "perplexity_ratio": "ratio",
-    "kl_divergence": "nats",
-    "top1_agreement": "ratio",
-    "bits_per_byte": "bits/byte",
-}

@@ -8,7 +8,7 @@ from olivine.evaluators.memory import Memory
 from olivine.evaluators.metric import COLUMNS, HEADLINES, METRICS, SPEEDUPS, directed, metrics_of
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
-from olivine.evaluators.quality.text_quality import UNITS, TextQuality
+from olivine.evaluators.quality.text_quality import TextQuality
 
 
 def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
@@ -18,10 +18,6 @@ def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
         for name in evaluator.metrics
     }
     assert measured == set(METRICS)
-
-
-def test_quality_metrics_carry_the_units_of_their_measurements() -> None:
-    assert {name: METRICS[name].unit for name in UNITS} == UNITS
 
 
 def test_every_ratio_names_a_metric_that_is_measured_of_the_same_kinds_of_model() -> None:

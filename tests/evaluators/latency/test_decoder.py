@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from simulated_cores import simulated_cores
+from simulated_process import Machine, SimulatedProcess
 
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.core_placement import CoreWatch
@@ -18,83 +19,6 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.evaluators.latency.speedup import PREFILL_PROCESS_SD
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.messages import Timing
-
-
-class Machine:
-    """Simulated time: slow drift by tens of percent, and interference that only ever adds time."""
-
-    def __init__(self, seed: int, noise: float = 1.0, luck: float = 0.0) -> None:
-        self.luck = luck  # standard deviation of what a process keeps for its life
-        self.apart = False  # whether the host runs the cores on two chips
-        self.rng = np.random.default_rng(seed)
-        self.now = 0.0
-        self.noise = noise
-        self.phase = self.rng.uniform(0, 2 * np.pi)
-
-    def spend(self, work_ms: float) -> float:
-        drift = 1 + 0.3 * self.noise * np.sin(self.phase + self.now / 7)
-        jitter = np.exp(0.02 * self.noise * self.rng.normal())
-        burst = 1 + self.noise * self.rng.exponential(0.5) * (self.rng.random() < 0.2)
-        ms = float(work_ms * drift * jitter * burst)
-        self.now += ms / 1e3
-        return ms
-
-
-class SimulatedProcess:
-    vocab_size = 100
-    usable = True
-
-    def __init__(self, machine: Machine, prefill_ms: float, step_ms: float, apart: float = 1.0) -> None:
-        self.machine, self.prefill_ms, self.step_ms = machine, prefill_ms, step_ms
-        self.apart = apart  # how many times as long it takes where the cores are apart
-        self.prompts: list[list[int]] = []
-        self.processes = 0
-        self.threads = 2
-        self.pinned: list[set[int]] = []
-        self.held: list[int] = []
-        self.room = 1000
-        self.load_seconds = 0.5
-        self.restart()
-        self.cold = 3.0
-
-    def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
-        self.prompts.append(list(tokens))
-        self.cold = max(1.0, self.cold - 1.0)  # the first visits of a process are slower
-        return Timing([self._spend(self.prefill_ms * self.cold)], 0.0)
-
-    def decode(self, steps: int) -> Timing:
-        return Timing([self._spend(self.step_ms) for _ in range(steps)], 0.0)
-
-    def _spend(self, work_ms: float) -> float:
-        return self.machine.spend(work_ms * self.luck * (self.apart if self.machine.apart else 1.0))
-
-    def reserve(self, tokens: int) -> bool:
-        self.held.append(tokens)
-        return tokens <= self.room
-
-    def pin(self, cores: Collection[int]) -> None:
-        self.pinned.append(set(cores))
-
-    def pause(self) -> None:
-        self.paused = True
-
-    def resume(self) -> None:
-        self.paused = False
-
-    def raise_priority(self) -> bool:
-        return True
-
-    def restore_priority(self) -> None:
-        pass
-
-    def restart(self) -> None:
-        self.processes += 1
-        self.cold = 1.5
-        self.luck = float(np.exp(self.machine.luck * self.machine.rng.normal()))
-
-    def reload(self) -> None:
-        self.machine.now += self.load_seconds
 
 
 def latency_of(machine: Machine, cores: CoreWatch | None = None, **options: Any) -> PairedDecoderLatency:

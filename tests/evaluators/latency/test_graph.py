@@ -17,7 +17,7 @@ SHAPES = ("short", "long")
 
 
 @dataclass
-class KernelTimer:
+class Clock:
     now: float = 0.0
 
     def __call__(self) -> float:
@@ -28,7 +28,7 @@ class KernelTimer:
 class FakeProcess:
     """Takes so many milliseconds a run of each shape, with a few percent of noise; the clock moves with it."""
 
-    clock: KernelTimer
+    clock: Clock
     ms: tuple[float, ...]
     rng: np.random.Generator
     load_seconds: float = 0.1
@@ -69,13 +69,13 @@ class FakeProcess:
         self.resume()
 
 
-def simulated(clock: KernelTimer) -> dict[str, Any]:
+def simulated(clock: Clock) -> dict[str, Any]:
     """A clock, and cores that are apart now and then, and back after a rest."""
     return {"clock": clock, "core_watch": simulated_cores(itertools.cycle([1.6] * 10 + [5.0]).__next__)}
 
 
-def processes(*ms: tuple[float, ...]) -> tuple[KernelTimer, list[Any]]:
-    clock, rng = KernelTimer(), np.random.default_rng(0)
+def processes(*ms: tuple[float, ...]) -> tuple[Clock, list[Any]]:
+    clock, rng = Clock(), np.random.default_rng(0)
 
     class ModelProcess(FakeProcess):
         def run(self, feeds: Path, number: int, times: int) -> Timing:

@@ -17,7 +17,7 @@ OWN = BASE + RNG.normal(size=BASE.shape).astype(np.float32)
 CLASSES = BASE[:ROWS].argmax(axis=1)
 
 
-class FakeArm:
+class FakeProcess:
     """Answers with rows of one array, whatever the feeds."""
 
     def __init__(self, vectors: np.ndarray) -> None:
@@ -30,7 +30,7 @@ class FakeArm:
 
 
 def task(folder: Path, **changes: object) -> TaskScore:
-    given: dict[str, object] = {
+    settings: dict[str, object] = {
         "feeds": ((Path("0.npz"), 16), (Path("16.npz"), 4)),
         "labels": CLASSES,
         "prediction": "argmax",
@@ -38,11 +38,11 @@ def task(folder: Path, **changes: object) -> TaskScore:
         "store": folder,
         "reference_key": "key",
     }
-    return TaskScore(**(given | changes))  # type: ignore[arg-type] # a test's shorthand
+    return TaskScore(**(settings | changes))  # type: ignore[arg-type] # a test's shorthand
 
 
 def test_accuracy_is_a_share_of_rows_and_its_drop_is_paired_by_row(tmp_path: Path) -> None:
-    score, drop = task(tmp_path).evaluate(FakeArm(OWN), FakeArm(BASE))
+    score, drop = task(tmp_path).evaluate(FakeProcess(OWN), FakeProcess(BASE))
     right = OWN[:ROWS].argmax(axis=1) == CLASSES
     expected = proportion(int(right.sum()), ROWS)
     assert 0 < right.mean() < 1
@@ -55,11 +55,11 @@ def test_accuracy_is_a_share_of_rows_and_its_drop_is_paired_by_row(tmp_path: Pat
 
 
 def test_the_base_has_lost_nothing_and_predicts_once(tmp_path: Path) -> None:
-    base = FakeArm(BASE)
+    base = FakeProcess(BASE)
     score, drop = task(tmp_path).evaluate(base, base)
     assert (score.value, drop.value, drop.low, drop.high) == (1, 0, 0, 0)
     assert score.low < 1, "20 rows of 20 are no proof"
-    task(tmp_path).evaluate(FakeArm(OWN), base)
+    task(tmp_path).evaluate(FakeProcess(OWN), base)
     assert base.asked == ROWS
 
 
@@ -71,7 +71,7 @@ def test_a_correlation_of_cosines_has_the_jackknife_of_its_rows(tmp_path: Path) 
 
     pearson, labels = SCORES["pearsonr"], RNG.normal(size=ROWS)
     made = task(tmp_path, feeds=((Path("0.npz"), 40),), labels=labels, prediction="cosine", score=pearson)
-    score, drop = made.evaluate(FakeArm(OWN), FakeArm(BASE))
+    score, drop = made.evaluate(FakeProcess(OWN), FakeProcess(BASE))
     own, base = cosines(OWN), cosines(BASE)
     assert score.value == pytest.approx(pearson(own, labels))
     expected = jackknife(range(ROWS), lambda rows: pearson(own[list(rows)], labels[list(rows)]))
@@ -82,8 +82,8 @@ def test_a_correlation_of_cosines_has_the_jackknife_of_its_rows(tmp_path: Path) 
 def test_outputs_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"label 7 is no class of the graph, which has 3: 0 to 2"):
         task(tmp_path, labels=CLASSES + 7 * (np.arange(ROWS) == 0) - CLASSES[0] * (np.arange(ROWS) == 0)).evaluate(
-            FakeArm(BASE), FakeArm(BASE)
+            FakeProcess(BASE), FakeProcess(BASE)
         )
     tokens = np.zeros((ROWS, 5, 3), np.float32)
     with pytest.raises(UsageError, match=r"takes logits \[1, classes\].*shape \[1, 5, 3\]"):
-        task(tmp_path).evaluate(FakeArm(tokens), FakeArm(tokens))
+        task(tmp_path).evaluate(FakeProcess(tokens), FakeProcess(tokens))
