@@ -65,4 +65,3 @@ class Evaluator(Protocol):
         Raises:
             ModelProcessFailed: when a process died, hung or gave an answer that can't be read.
         """
-        ...

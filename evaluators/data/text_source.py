@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.data.rows import file_rows
 from olivine.evaluators.data.windows import TokenizedText
 from olivine.passes.errors import UsageError, did_you_mean
 
@@ -104,20 +104,9 @@ class TextSource:
 
 
 def _read_file(path: Path, column: str) -> list[str]:
-    if path.suffix == ".parquet":
-        from pyarrow import parquet  # type: ignore[import-untyped] # pyarrow has no types
-
-        _check_column(column, parquet.read_schema(path).names, path.name)
-        return [str(text) for text in parquet.read_table(path, columns=[column])[column].to_pylist()]
-    text = path.read_text(encoding="utf-8")
-    if path.suffix not in (".json", ".jsonl"):
-        return [document for document in text.split("\n\n") if document.strip()]
-    try:
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(x) for x in text.splitlines() if x.strip()]
-    except json.JSONDecodeError as error:
-        raise UsageError(f"'{path}' is not {path.suffix[1:].upper()}: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"'{path}' must hold a list of objects, each with the text in '{column}'.")
+    if path.suffix not in (".json", ".jsonl", ".parquet"):
+        return [document for document in path.read_text(encoding="utf-8").split("\n\n") if document.strip()]
+    rows = list(file_rows(path))
     for row in rows:
         _check_column(column, list(row), path.name)
     return [str(row[column]) for row in rows]

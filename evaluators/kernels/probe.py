@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,16 +22,15 @@ from pathlib import Path
 
 from olivine.evaluators.kernels.graphs import KernelGraph
 from olivine.evaluators.kernels.times import KernelTimes, Product
-from olivine.evaluators.process.bootstrap import child_command
-from olivine.evaluators.process.lifecycle import how_it_ended, starter_environment
-from olivine.evaluators.process.scheduling import STEADY_MEMORY
+from olivine.evaluators.process.bootstrap import child_command, run_child
+from olivine.evaluators.process.lifecycle import how_it_ended
 from olivine.passes.cpu import available_cores, cpu_identity
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.kernel import Kernel
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import cache_root, scratch_folder
 from olivine.passes.store.digests import digest
-from olivine.passes.store.secrets import masked, without_secrets
+from olivine.passes.store.secrets import masked
 
 __all__ = ["Kernel", "KernelTimes", "probe_kernels"]
 
@@ -129,11 +127,8 @@ def runtime_version(python: str | Path) -> str:
 
 
 def _run(command: Sequence[str], stdin: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    environment = {**without_secrets(os.environ), **STEADY_MEMORY, **starter_environment()}
     try:
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_s, env=environment)
-    except OSError as error:
-        raise UsageError(f"{command[0]} can't be run: {error}. Name a Python interpreter.") from error
+        return run_child(command, stdin, timeout_s)
     except subprocess.TimeoutExpired as error:
         raise BuildFailed(f"the kernel probe did not end within {timeout_s:.0f} s") from error
 

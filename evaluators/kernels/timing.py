@@ -12,9 +12,6 @@ a while disturbs all of them. All share one pool of threads: idle threads of oth
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.process.lifecycle import begin
+from olivine.evaluators.process.lifecycle import answer_once
 from olivine.evaluators.process.servers.provider import CPU
 
 #: Files with the weights of the graphs: float32 values between -0.5 and 0.5, and bytes.
@@ -113,9 +110,4 @@ def lower_half_mean(seconds: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    begin()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
-    answers.write(json.dumps(answer(json.load(sys.stdin))) + "\n")
-    answers.flush()
-    os._exit(0)  # no destructors: sessions and their pool of threads need not be torn down
+    answer_once(answer)

@@ -19,10 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from olivine.evaluators.latency.core_writer import ASKED, BLOCK, CORE, DONE, SHARED_BYTES, STOP
-from olivine.evaluators.process.bootstrap import child_command
-from olivine.evaluators.process.lifecycle import close_pipes, end_group, starter_environment
+from olivine.evaluators.process.bootstrap import child_command, child_environment
+from olivine.evaluators.process.lifecycle import close_pipes, end_group
 from olivine.evaluators.process.scheduling import FIRST, set_niceness
-from olivine.passes.store.secrets import without_secrets
 
 #: Times that a block is handed over for one reading, and pairs of cores at most.
 HANDOVERS = 9
@@ -69,7 +68,7 @@ class CoreDistance:
                 stderr=subprocess.DEVNULL,  # its end is all that matters
                 start_new_session=True,
                 pass_fds=[handle],
-                env={**without_secrets(os.environ), **starter_environment()},
+                env=child_environment(),
             )
         finally:
             os.close(handle)

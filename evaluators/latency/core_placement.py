@@ -128,11 +128,9 @@ class DistanceMeter(Protocol):
 
     def measure(self) -> float | None:
         """Measure it now, while nothing else runs; None where it can't be measured."""
-        ...
 
     def close(self) -> None:
         """End it."""
-        ...
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.core_placement import THIS_MACHINE, CoreWatch
 from olivine.evaluators.latency.decoder_rounds import DecoderRounds, Readings
-from olivine.evaluators.latency.rounds import Budget
+from olivine.evaluators.latency.rounds import Budget, Pair
 from olivine.evaluators.latency.speedup import divided, noisy_neighbour_sd, with_noisy_neighbours
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.protocols import TimedProcess
@@ -76,8 +76,8 @@ class PairedDecoderLatency:
             ModelProcessFailed: when a process died, hung or gave an answer that can't be read.
         """
         budget = Budget(self.half_width, self.max_seconds, self.clock, self.max_rounds)
-        tokens = self.prompt_tokens, self.new_tokens
-        rounds = DecoderRounds(candidate, reference, budget, self.seed, self.core_watch, tokens)
+        pair = Pair(candidate, reference, budget, self.seed, self.core_watch)
+        rounds = DecoderRounds(pair, self.prompt_tokens, self.new_tokens)
         rounds.measure()
         if self.baseline_times is not None:
             base = rounds.counted_readings()[0]

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from olivine.evaluators.latency.core_placement import CoreWatch
-from olivine.evaluators.latency.rounds import Budget, PairedRounds
+from olivine.evaluators.latency.rounds import Pair, PairedRounds
 from olivine.evaluators.latency.speedup import (
     decode_speedup,
     e2e_speedup,
@@ -120,27 +119,9 @@ class DecoderRounds(PairedRounds[TimedProcess]):
         warmed_up: whether it ended because the models had become steady.
     """
 
-    def __init__(
-        self,
-        candidate: TimedProcess,
-        reference: TimedProcess,
-        budget: Budget,
-        seed: int,
-        cores: CoreWatch,
-        tokens: tuple[int, int],
-    ) -> None:
-        """Draw the prompt.
-
-        Args:
-            candidate: the model that is measured; the reference to measure it alone.
-            reference: the model beside it.
-            budget: end of the measurement.
-            seed: of prompt and order.
-            cores: of the machine.
-            tokens: of the prompt, and new ones.
-        """
-        super().__init__(candidate, reference, budget, seed, cores)
-        prompt_tokens, self.new_tokens = tokens
+    def __init__(self, pair: Pair[TimedProcess], prompt_tokens: int, new_tokens: int) -> None:
+        super().__init__(pair)
+        self.new_tokens = new_tokens
         vocab_size = min(process.vocab_size for process in self.interleaver.processes)
         self.prompt = [int(token) for token in self.rng.integers(0, vocab_size, prompt_tokens)]
         self.readings: list[Readings] = []

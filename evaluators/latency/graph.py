@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from olivine.evaluators.latency.core_placement import THIS_MACHINE, CoreWatch
-from olivine.evaluators.latency.rounds import Budget, PairedRounds
+from olivine.evaluators.latency.rounds import Budget, Pair, PairedRounds
 from olivine.evaluators.latency.speedup import (
     divided,
     kish_effective_count,
@@ -49,27 +49,9 @@ class GraphRounds(PairedRounds[GraphProcess]):
 
     warm_up_counts: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        candidate: GraphProcess,
-        reference: GraphProcess,
-        budget: Budget,
-        seed: int,
-        cores: CoreWatch,
-        feeds: tuple[Path, int],
-    ) -> None:
-        """Prepare rounds.
-
-        Args:
-            candidate: the model that is measured; the reference to measure it alone.
-            reference: the model beside it.
-            budget: end of the measurement.
-            seed: of the order.
-            cores: of the machine.
-            feeds: .npz with one feed a shape, and the number of shapes.
-        """
-        super().__init__(candidate, reference, budget, seed, cores)
-        self._feeds, self._shapes = feeds
+    def __init__(self, pair: Pair[GraphProcess], feeds: Path, shapes: int) -> None:
+        super().__init__(pair)
+        self._feeds, self._shapes = feeds, shapes
         self.cold: list[int] = []
         self.runs: list[int] = []
         self.ms: list[list[list[float]]] = [[[] for _ in range(self._shapes)] for _ in self.interleaver.processes]
@@ -170,8 +152,8 @@ class PairedGraphLatency:
             ModelProcessFailed: when a process died, hung or gave an answer that can't be read.
         """
         budget = Budget(self.half_width, self.max_seconds, self.clock)
-        feeds = self.feeds, len(self.shapes)
-        rounds = GraphRounds(candidate, reference, budget, self.seed, self.core_watch, feeds)
+        pair = Pair(candidate, reference, budget, self.seed, self.core_watch)
+        rounds = GraphRounds(pair, self.feeds, len(self.shapes))
         rounds.measure()
         return self._measurements(rounds)
 

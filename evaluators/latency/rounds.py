@@ -66,6 +66,25 @@ class Budget:
         return most is not None and (counted >= most or taken >= MOST_TRIES * most)
 
 
+@dataclass(frozen=True)
+class Pair(Generic[_Process]):
+    """A candidate and the reference beside it, which are the same to measure the reference alone.
+
+    Attributes:
+        candidate: the model that is measured.
+        reference: the model beside it.
+        budget: end of the measurement.
+        seed: of everything that is left to chance.
+        cores: of the machine.
+    """
+
+    candidate: _Process
+    reference: _Process
+    budget: Budget
+    seed: int
+    cores: CoreWatch
+
+
 class PairedRounds(ABC, Generic[_Process]):
     """The rounds of one measurement, as they are taken; a subclass takes each.
 
@@ -82,10 +101,11 @@ class PairedRounds(ABC, Generic[_Process]):
     #: Whether the time of the first warm-up is part of the budget.
     warm_up_counts: ClassVar[bool] = True
 
-    def __init__(self, candidate: _Process, reference: _Process, budget: Budget, seed: int, cores: CoreWatch) -> None:
-        self.interleaver = Interleaver([reference] if candidate is reference else [reference, candidate], cores)
-        self.budget = budget
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, pair: Pair[_Process]) -> None:
+        both = [pair.reference] if pair.candidate is pair.reference else [pair.reference, pair.candidate]
+        self.interleaver = Interleaver(both, pair.cores)
+        self.budget = pair.budget
+        self.rng = np.random.default_rng(pair.seed)
         self.process: list[int] = []
         self.core_distance: list[float] = []
         self.ended_by = ""

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from olivine.evaluators.process import scheduling
 from olivine.evaluators.process.answers import read_reply
+from olivine.evaluators.process.bootstrap import child_environment
 from olivine.evaluators.process.failure import FailureKind, ModelProcessFailed, exit_failure, name_of
-from olivine.evaluators.process.lifecycle import close_pipes, end_group, starter_environment
+from olivine.evaluators.process.lifecycle import close_pipes, end_group
 from olivine.evaluators.process.memory_limit import MemoryWatch
 from olivine.evaluators.process.messages import Message, Timing
 from olivine.passes.errors import Excess, OlivineError
-from olivine.passes.store.secrets import masked, without_secrets
+from olivine.passes.store.secrets import masked
 
 _Message = TypeVar("_Message", bound=Message)
 TAIL_CHARACTERS = 2000
@@ -56,7 +57,7 @@ class Connection:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             start_new_session=True,
-            env={**without_secrets(os.environ), **scheduling.STEADY_MEMORY, **starter_environment()},
+            env=child_environment(),
         )
         self.memory = watch(self._child.pid, memory_limit_bytes)
         self.model: Path | None = None

@@ -5,13 +5,16 @@ Imported by children under interpreters that have no olivine: the standard libra
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NoReturn
 
 from olivine.evaluators.process.scheduling import die_with_parent
 
@@ -35,6 +38,16 @@ def begin() -> None:
         os._exit(1)  # it ended before we asked to end with it
     with suppress(OSError):  # not every container lets a process write it; nothing depends on it
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+
+
+def answer_once(work: Callable[[dict[str, Any]], dict[str, Any]]) -> NoReturn:
+    """Be a child that answers one request: JSON from stdin, an answer of one line of JSON to stdout, and the end."""
+    begin()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
+    answers.write(json.dumps(work(json.load(sys.stdin))) + "\n")
+    answers.flush()
+    os._exit(0)  # no destructors: sessions and providers that are about to vanish need not be torn down
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

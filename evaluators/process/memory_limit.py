@@ -12,7 +12,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 from olivine.evaluators.process import procfs
 from olivine.evaluators.process.cgroup import MemoryGroup
@@ -29,26 +29,6 @@ UNTOUCHED = 1_000_000_000
 _RESERVE_SHARE, _RESERVE_LEAST, _RESERVE_MOST = 0.03, 250_000_000, 1_000_000_000
 
 
-class MemoryReadings(Protocol):
-    """Readings of memory; :mod:`olivine.evaluators.process.procfs` has them."""
-
-    def rss_bytes(self, pid: int) -> int:
-        """Bytes that a process has resident."""
-        ...
-
-    def peak_rss_bytes(self, pid: int) -> int:
-        """The most bytes that it ever had resident."""
-        ...
-
-    def available_bytes(self) -> int:
-        """Bytes that programs can still get."""
-        ...
-
-    def total_bytes(self) -> int:
-        """Bytes of the machine."""
-        ...
-
-
 @dataclass
 class MemoryWatch:
     """The memory of one child.
@@ -57,14 +37,18 @@ class MemoryWatch:
         pid: the child.
         limit: bytes that it may hold; None for as much as the machine can spare.
         group: its control group, where there is a limit and one may be made.
-        readings: of its memory and the machine's.
+        rss_bytes, peak_rss_bytes: readings of a process.
+        available_bytes, total_bytes: readings of the machine.
         peak: the most that it was seen to hold.
     """
 
     pid: int
     limit: int | None
     group: MemoryGroup | None = None
-    readings: MemoryReadings = procfs
+    rss_bytes: Callable[[int], int] = procfs.rss_bytes
+    peak_rss_bytes: Callable[[int], int] = procfs.peak_rss_bytes
+    available_bytes: Callable[[], int] = procfs.available_bytes
+    total_bytes: Callable[[], int] = procfs.total_bytes
     peak: int = 0
 
     @classmethod
@@ -104,19 +88,19 @@ class MemoryWatch:
 
     def excess(self) -> Excess | None:
         """Memory that the child holds beyond its limit, or beyond what the machine can spare; or None."""
-        self.peak = max(self.peak, self.readings.peak_rss_bytes(self.pid))
+        self.peak = max(self.peak, self.peak_rss_bytes(self.pid))
         if self.limit is not None and self.peak > self.limit:
             return Excess(self.peak, self.limit)
-        reserve, held = self.reserve_bytes(), self.readings.rss_bytes(self.pid)
-        if held > reserve and (left := self.readings.available_bytes()) < reserve:
+        reserve, held = self.reserve_bytes(), self.rss_bytes(self.pid)
+        if held > reserve and (left := self.available_bytes()) < reserve:
             return Excess(held, held - reserve + left, left)
         return None
 
     def room(self) -> int:
         """Bytes that the child may still take, by its limit and by what the machine can spare."""
-        spare = self.readings.available_bytes() - self.reserve_bytes()
+        spare = self.available_bytes() - self.reserve_bytes()
         if self.limit is not None:
-            spare = min(spare, self.limit - self.readings.rss_bytes(self.pid))
+            spare = min(spare, self.limit - self.rss_bytes(self.pid))
         return max(0, spare)
 
     def killed(self) -> Excess | None:
@@ -127,7 +111,7 @@ class MemoryWatch:
 
     def reserve_bytes(self) -> int:
         """Bytes that are left to the machine, whatever the child would like."""
-        return int(min(max(self.readings.total_bytes() * _RESERVE_SHARE, _RESERVE_LEAST), _RESERVE_MOST))
+        return int(min(max(self.total_bytes() * _RESERVE_SHARE, _RESERVE_LEAST), _RESERVE_MOST))
 
     def close(self) -> None:
         """Remove the control group; the child is gone."""

@@ -18,28 +18,22 @@ class LoadedProcess(Protocol):
     @property
     def folder(self) -> Path | None:
         """Folder of the model; None before one is loaded."""
-        ...
 
     @property
     def loaded(self) -> Loaded | None:
         """The model as it was loaded; None before one is."""
-        ...
 
     def stats(self) -> ProcessStats:
         """Memory of the process."""
-        ...
 
     def reset_peak(self) -> bool:
         """Let the peak start anew; False where the kernel does not allow it."""
-        ...
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first token."""
-        ...
 
     def decode(self, steps: int) -> Timing:
         """Generate further tokens."""
-        ...
 
 
 class InterleavedProcess(Protocol):
@@ -48,49 +42,38 @@ class InterleavedProcess(Protocol):
     @property
     def load_seconds(self) -> float:
         """Seconds that the model took to load."""
-        ...
 
     @property
     def threads(self) -> int:
         """Threads of the model, 0 for as many as there are cores."""
-        ...
 
     @property
     def usable(self) -> bool:
         """True while it can take a request."""
-        ...
 
     def pin(self, cores: Collection[int]) -> None:
         """Let the thread that answers run on these cores alone."""
-        ...
 
     def reserve(self, tokens: int) -> bool:
         """Hold memory for prompts of so many tokens, 0 to give it back; False where not all of it is held."""
-        ...
 
     def restart(self) -> None:
         """Start a fresh process, without the model."""
-        ...
 
     def reload(self) -> None:
         """Load the model into it."""
-        ...
 
     def pause(self) -> None:
         """Let the process stand still until the next request, or :meth:`resume`."""
-        ...
 
     def resume(self) -> None:
         """Let it run again."""
-        ...
 
     def raise_priority(self) -> bool:
         """Let the process go before other programs; False where the system does not allow it."""
-        ...
 
     def restore_priority(self) -> None:
         """Let the process wait for its turn like any other."""
-        ...
 
 
 class TimedProcess(InterleavedProcess, Protocol):
@@ -99,15 +82,12 @@ class TimedProcess(InterleavedProcess, Protocol):
     @property
     def vocab_size(self) -> int:
         """Number of token ids."""
-        ...
 
     def prefill(self, tokens: Sequence[int], room: int = 64) -> Timing:
         """Run a prompt to its first token."""
-        ...
 
     def decode(self, steps: int) -> Timing:
         """Generate further tokens."""
-        ...
 
 
 class GraphProcess(InterleavedProcess, Protocol):
@@ -115,7 +95,6 @@ class GraphProcess(InterleavedProcess, Protocol):
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
         """Time runs on one feed."""
-        ...
 
 
 class ScoringProcess(Protocol):
@@ -123,11 +102,9 @@ class ScoringProcess(Protocol):
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
         """Run the windows as the base, and store the file with which candidates are compared."""
-        ...
 
     def score(self, path: Path, window: int) -> WindowScore:
         """Score one stored window."""
-        ...
 
 
 class OutputProcess(Protocol):
@@ -135,11 +112,9 @@ class OutputProcess(Protocol):
 
     def outputs(self, feeds: Path, count: int, path: Path, output: str | None) -> None:
         """Write the graph's output for each of the first feeds."""
-        ...
 
     def compare(self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool) -> OutputScore:
         """Compare an output with a stored one."""
-        ...
 
 
 class GeneratingProcess(Protocol):
@@ -147,10 +122,8 @@ class GeneratingProcess(Protocol):
 
     def loglikelihoods(self, tokens: Sequence[int], continuations: Sequence[Sequence[int]]) -> Loglikelihoods:
         """Log-likelihoods of continuations of a prompt."""
-        ...
 
     def generate_until(
         self, tokens: Sequence[int], max_new_tokens: int, until: Callable[[list[int]], bool], steps: int = 16
     ) -> list[int]:
         """Continue a prompt greedily."""
-        ...

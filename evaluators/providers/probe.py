@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.process.lifecycle import begin
+from olivine.evaluators.process.lifecycle import answer_once
 from olivine.evaluators.process.servers.provider import CPU, CUDA, fallen_nodes, open_session
 
 #: Largest difference from the CPU's result that rounding to half precision explains, relative to the largest value.
@@ -115,9 +112,4 @@ def genai_has(word: str) -> bool | None:
 
 
 if __name__ == "__main__":
-    begin()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
-    answers.write(json.dumps(probe(json.load(sys.stdin))) + "\n")
-    answers.flush()
-    os._exit(0)  # no destructors: a provider that is about to vanish need not be torn down
+    answer_once(probe)

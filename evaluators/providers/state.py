@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from olivine.evaluators.process.bootstrap import child_command
+from olivine.evaluators.process.bootstrap import child_command, run_child
 from olivine.evaluators.process.servers.provider import CPU, asked_provider
 from olivine.evaluators.providers.probe_graphs import probe_graphs
 from olivine.passes.errors import UsageError
@@ -78,17 +78,9 @@ def provider_state(provider: str, python: str | Path = sys.executable, timeout_s
         },
     }
     try:
-        child = subprocess.run(
-            child_command(python, "providers.probe"),
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
+        child = run_child(child_command(python, "providers.probe"), json.dumps(request), timeout_s)
     except subprocess.TimeoutExpired:
         return ProviderState(provider, name, "broken", f"it did not answer within {timeout_s:.0f} s; {needs}")
-    except OSError as error:
-        raise UsageError(f"{python} can't be run: {error}. Name a Python interpreter.") from error
     if child.returncode:
         why = f"its process ended with exit code {child.returncode}: {_last_line(child.stderr)}"
         missing = "No module named" in child.stderr

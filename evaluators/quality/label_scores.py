@@ -22,54 +22,31 @@ def accuracy(predictions: Numbers, labels: Numbers) -> float:
 
 
 def f1(predictions: Numbers, labels: Numbers, average: str = "binary") -> float:
-    """F1 of class 1, or with ``macro`` the mean over all classes that occur; 0 where a class is never met.
+    """F1 of class 1, or with ``macro`` the mean over all classes that occur; 0 where a class is never met."""
+    from sklearn.metrics import f1_score  # heavy, and only needed here
 
-    Source: van Rijsbergen (1979), Information Retrieval, chapter 7; the averages are those of scikit-learn.
-    """
-    classes = [1] if average == "binary" else np.union1d(predictions, labels).tolist()
-    return float(np.mean([_f1_of(predictions == label, labels == label) for label in classes]))
-
-
-def _f1_of(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
-    both = int(predicted.sum()) + int(true.sum())
-    return 2 * int((predicted & true).sum()) / both if both else 0.0
+    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
 
 
 def matthews_correlation(predictions: Numbers, labels: Numbers) -> float:
-    """Correlation of two classifications; 0 where either has a single class.
+    """Correlation of two classifications; 0 where either has a single class."""
+    from sklearn.metrics import matthews_corrcoef
 
-    Source: Gorodkin (2004), Comparing two K-category assignments by a K-category correlation coefficient,
-    Computational Biology and Chemistry 28(5), equation 2.
-    """
-    classes = np.union1d(predictions, labels)
-    ours, true = (np.equal.outer(np.asarray(numbers), classes).astype(np.float64) for numbers in (predictions, labels))
-    ours, true = ours - ours.mean(axis=0), true - true.mean(axis=0)
-    return _ratio(float((ours * true).sum()), float((ours**2).sum()) * float((true**2).sum()))
+    return float(matthews_corrcoef(labels, predictions))
 
 
 def pearsonr(predictions: Numbers, labels: Numbers) -> float:
     """Pearson's correlation; 0 where either is constant."""
-    ours, true = (np.asarray(numbers, dtype=np.float64) for numbers in (predictions, labels))
-    if np.ptp(ours) == 0 or np.ptp(true) == 0:
+    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
-    ours, true = ours - ours.mean(), true - true.mean()
-    return _ratio(float((ours * true).sum()), float((ours**2).sum()) * float((true**2).sum()))
+    return float(np.clip(np.corrcoef(predictions, labels)[0, 1], -1.0, 1.0))
 
 
 def spearmanr(predictions: Numbers, labels: Numbers) -> float:
     """Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank."""
-    return pearsonr(_ranks(predictions), _ranks(labels))
+    from scipy.stats import rankdata
 
-
-def _ranks(numbers: Numbers) -> Floats:
-    _, place, count = np.unique(numbers, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    ranks: Floats = (last - (count - 1) / 2)[place]
-    return ranks
-
-
-def _ratio(product: float, squares: float) -> float:
-    return min(1.0, max(-1.0, product / squares**0.5)) if squares > 0 else 0.0
+    return pearsonr(rankdata(predictions), rankdata(labels))
 
 
 SCORES: dict[str, Score] = {

@@ -76,7 +76,7 @@ def test_a_wrong_source_names_the_cure(spec: object, message: str) -> None:
 
 def test_a_broken_json_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "a"}\n{')
-    with pytest.raises(UsageError, match=r"t\.jsonl' is not JSONL"):
+    with pytest.raises(UsageError, match=r"t\.jsonl: line 2 is no JSON"):
         TextSource.parse(str(tmp_path / "t.jsonl")).documents()
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -57,43 +56,34 @@ def test_groups_of_processes_that_are_gone_are_swept() -> None:
     group.close()
 
 
-@dataclass
-class Readings:
-    """A machine of 20 GB, which keeps 600 MB of them to itself."""
-
-    rss: int
-    peak: int
-    available: int
-
-    def rss_bytes(self, pid: int) -> int:
-        return self.rss
-
-    def peak_rss_bytes(self, pid: int) -> int:
-        return self.peak
-
-    def available_bytes(self) -> int:
-        return self.available
-
-    def total_bytes(self) -> int:
-        return 20_000_000_000
+def watched(rss: int, peak: int, available: int, limit: int | None = None) -> MemoryWatch:
+    """A child on a machine of 20 GB, which keeps 600 MB of them to itself."""
+    return MemoryWatch(
+        pid=1,
+        limit=limit,
+        rss_bytes=lambda pid: rss,
+        peak_rss_bytes=lambda pid: peak,
+        available_bytes=lambda: available,
+        total_bytes=lambda: 20_000_000_000,
+    )
 
 
 def test_without_a_limit_the_machine_keeps_some_memory() -> None:
     assert MemoryWatch(os.getpid(), None).excess() is None
-    assert MemoryWatch(1, None, readings=Readings(3_000_000_000, 3_000_000_000, 600_000_000)).excess() is None
-    excess = MemoryWatch(1, None, readings=Readings(3_000_000_000, 3_000_000_000, 599_999_999)).excess()
+    assert watched(3_000_000_000, 3_000_000_000, 600_000_000).excess() is None
+    excess = watched(3_000_000_000, 3_000_000_000, 599_999_999).excess()
     assert excess is not None
     assert excess.left_bytes == 599_999_999
     assert "were left to the machine" in str(excess)
-    small = MemoryWatch(1, None, readings=Readings(300_000_000, 3_000_000_000, 599_999_999))
+    small = watched(300_000_000, 3_000_000_000, 599_999_999)
     assert small.excess() is None, "memory that the child gave back is not the machine's trouble"
 
 
 def test_a_child_may_take_what_its_limit_and_the_machine_leave() -> None:
-    readings = Readings(300_000_000, 300_000_000, 5_000_000_000)
-    assert MemoryWatch(1, None, readings=readings).room() == 4_400_000_000
-    assert MemoryWatch(1, 1_000_000_000, readings=readings).room() == 700_000_000
-    assert MemoryWatch(1, 200_000_000, readings=readings).room() == 0
+    readings = 300_000_000, 300_000_000, 5_000_000_000
+    assert watched(*readings).room() == 4_400_000_000
+    assert watched(*readings, limit=1_000_000_000).room() == 700_000_000
+    assert watched(*readings, limit=200_000_000).room() == 0
 
 
 def test_children_are_the_first_to_go_when_memory_runs_out(tmp_path: Path) -> None:
