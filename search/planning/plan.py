@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.passes.base import Scalar
 from olivine.passes.errors import SourceError
 from olivine.passes.graphs.source import GraphSource
@@ -23,11 +24,11 @@ from olivine.search.planning.estimate.estimate import Estimate, StudyConfig, est
 from olivine.search.planning.machine_speed import Room, existing_folder, probe_machine
 from olivine.search.planning.preflight import absent_providers
 from olivine.search.report.formatting import duration_text, value_text
+from olivine.search.samplers.exhaustive import ENUMERABLE, count_candidates
 from olivine.search.samplers.factory import sampler_name
-from olivine.search.samplers.kernel_masks import choose_masks
-from olivine.search.samplers.proposer import ENUMERABLE, count_candidates
 from olivine.search.samplers.random_choices import sample_choices
-from olivine.search.workloads.graph_study import candidates_of
+from olivine.search.samplers.slow_kernels import KernelProbe, choose_masks
+from olivine.search.workloads.graph_study import base_key
 from olivine.search.workloads.graph_task import load_task
 
 
@@ -100,12 +101,13 @@ class _Proposals:
     sampler: str
 
 
-def make_plan(config: StudyConfig, room: Room | None = None) -> Plan:
+def make_plan(config: StudyConfig, room: Room | None = None, probe: KernelProbe = probe_kernels) -> Plan:
     """Count candidates, look at the model's headers and estimate; builds nothing.
 
     Args:
         config: the study.
         room: free memory and disk; by default what this machine has now.
+        probe: measures this machine's kernels.
 
     Raises:
         SourceError: for a model that does not exist or can't be exported. A hub that does not answer is no
@@ -126,7 +128,7 @@ def make_plan(config: StudyConfig, room: Room | None = None) -> Plan:
         proposals, facts = _graph_proposals(config), _graph_facts(config)
     else:
         assert not isinstance(source, GraphSource)
-        proposals, facts = _language_proposals(config, source, choices), ()
+        proposals, facts = _language_proposals(config, source, probe), ()
     trials = config.stop.trials if proposals.proposed is None else min(proposals.proposed, config.stop.trials)
     found: Estimate | None = None
     assumptions: tuple[str, ...] = ()
@@ -159,20 +161,17 @@ def _description(source: Source | GraphSource) -> str:
     return f"{source.kind}, {source.architecture}, weights in {source.dtype}"
 
 
-def _language_proposals(
-    config: LanguageStudyConfig, source: Source | None, choices: Sequence[Mapping[str, Scalar]]
-) -> _Proposals:
+def _language_proposals(config: LanguageStudyConfig, source: Source | None, probe: KernelProbe) -> _Proposals:
     space = config.search_space()
-    masks = choose_masks(config, choices, config_shapes(source), cache_folder(config.cache))
+    masks = choose_masks(config, config_shapes(source), cache_folder(config.cache), probe)
     candidates, proposed = count_candidates(space), count_candidates(space, masks=masks)
     return _Proposals(candidates, tuple(masks.lines), proposed, sampler_name(config, masks))
 
 
 def _graph_proposals(config: GraphStudyConfig) -> _Proposals:
-    candidates, name = candidates_of(config), config.sampler.name
-    if name == "auto":
-        name = "exhaustive" if candidates is not None and candidates <= config.stop.trials else "tpe"
-    return _Proposals(candidates, (), candidates, name)
+    uncounted = [base_key(config)]
+    candidates = count_candidates(config.search_space(), uncounted=uncounted)
+    return _Proposals(candidates, (), candidates, sampler_name(config, uncounted=uncounted))
 
 
 def _graph_facts(config: GraphStudyConfig) -> tuple[tuple[str, str], ...]:

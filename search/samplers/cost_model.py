@@ -1,7 +1,7 @@
-"""Forecast: what a candidate should lose and take, before it is built.
+"""CostModel: predicts the metrics of a candidate before it is built.
 
 Losses come from one backward pass over calibration text (``passes/quantize/expected_loss.py``), times from the probed
-kernels of this machine (``evaluators/kernels/probe.py``). Both only rank: what is believed is what was measured.
+kernels of this machine (``evaluators/kernels/probe.py``). Predictions only rank candidates; results are measured.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ LEAST_DIVERGENCE = 1e-5
 FLIPS = 0.63
 
 
-#: The metrics that a forecast is made of. Those of loading, of a GPU's memory and of bytes of text are not.
-FORECAST = frozenset(
+#: The metrics that are predicted. Those of loading, of a GPU's memory and of bytes of text are not.
+PREDICTED = frozenset(
     [
         "tpot_ms",
         "ttft_ms",
@@ -48,7 +48,7 @@ FORECAST = frozenset(
         "peak_rss_bytes",
     ]
 )
-#: How often a recipe runs each product: kernel, input features and output features.
+#: Kernel, input features and output features of a product -> how often a recipe runs it.
 _Products = Counter[tuple[Kernel, int, int]]
 
 
@@ -84,7 +84,7 @@ class ProbedKernels:
 
 
 class KernelTimer(Protocol):
-    """What a forecast needs of :class:`ProbedKernels`."""
+    """Tells the time of a product, as :class:`ProbedKernels` does."""
 
     def ms(self, kernel: Kernel, k: int, n: int, tokens: int) -> float:
         """Milliseconds of one product."""
@@ -93,10 +93,10 @@ class KernelTimer(Protocol):
 
 @dataclass(frozen=True)
 class CostModel:
-    """What is known of a model and a machine before any candidate is built.
+    """The costs of formats on one model and one machine.
 
     Attributes:
-        losses: path of each linear layer -> what formats are expected to cost it.
+        losses: path of each linear layer -> the expected loss of each format.
         times: of the kernels of this machine.
         prompt_tokens: length of the prompt.
         new_tokens: tokens generated after it.
@@ -109,8 +109,8 @@ class CostModel:
     new_tokens: int
     base: Mapping[str, float]
 
-    def metrics(self, recipe: Recipe) -> dict[str, float]:
-        """Metric -> what a candidate should have. What no forecast is made of (``load_ms``) is missing."""
+    def predict(self, recipe: Recipe) -> dict[str, float]:
+        """Predict the metrics of a candidate: those in ``PREDICTED``."""
         divergence, products = LEAST_DIVERGENCE, _Products()
         for (form, level), paths in _alike(layer_formats(recipe, self.losses)).items():
             divergence += self._loss(paths, form)
@@ -138,7 +138,7 @@ class CostModel:
         return {**metrics, **speedups}
 
     def _loss(self, paths: Sequence[str], form: Format) -> float:
-        """What layers lose that are stored alike."""
+        """Expected loss of layers that are stored alike."""
         if form is None:
             return 0.0
         layers = map(self.losses.__getitem__, paths)
@@ -161,7 +161,7 @@ class CostModel:
 
     @cached_property
     def _float_ms(self) -> tuple[float, float]:
-        """What they take in decode and in prefill."""
+        """Milliseconds of these in decode and in prefill."""
         return self._ms(self._floats, 1), self._ms(self._floats, self.prompt_tokens)
 
 
@@ -178,7 +178,7 @@ def _alike(stored: Mapping[str, tuple[Format, int]]) -> dict[tuple[Format, int],
 
 
 def layer_formats(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> dict[str, tuple[Format, int]]:
-    """Path of every linear layer -> how a recipe stores it, and the accuracy level of its kernel."""
+    """Path of every linear layer -> the format that a recipe stores it in, and the accuracy level of its kernel."""
     left = dict(losses)
     stored: dict[str, tuple[Format, int]] = {}
     for step in recipe.passes():
@@ -190,8 +190,8 @@ def layer_formats(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> dict[str, 
     return {path: stored.get(path, (None, 0)) for path in losses}
 
 
-def forecastable(space: Space) -> bool:
-    """Whether all candidates of a space run on the CPU, whose kernels can be probed, in formats that are known."""
+def predictable(space: Space) -> bool:
+    """True where all candidates of a space run on the CPU, whose kernels can be probed, in formats that are known."""
     named = {domain.axis.name: domain.values for domain in space.domains}
     floats = {"fp16", "bf16"}.intersection(map(str, named.get("precision", ())))
     return set(named.get("provider", ("cpu",))) == {"cpu"} and not floats

@@ -1,96 +1,115 @@
-"""Which sampler a study proposes its candidates with, and how it is made."""
+"""The sampler of a study: which one its config stands for, and how it is made."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from olivine.passes.catalog import LANGUAGE
 from olivine.passes.cpu import available_cores
 from olivine.passes.errors import PassRefused
+from olivine.passes.quantize.layer_loss import LayerLoss
+from olivine.passes.recipe import Recipe
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.samplers.cost_model import FORECAST, CostModel, ProbedKernels, forecastable, recipe_kernels
+from olivine.search.config.sections import StudyConfig
+from olivine.search.records import TrialRecord
+from olivine.search.samplers.cost_model import PREDICTED, CostModel, ProbedKernels, predictable, recipe_kernels
+from olivine.search.samplers.exhaustive import count_candidates
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
-from olivine.search.samplers.proposer import Proposer, count_candidates
+from olivine.search.samplers.proposer import Key, Proposer
 from olivine.search.samplers.random_choices import chance_choices
 from olivine.search.samplers.surrogate import SurrogateSelector
 from olivine.search.samplers.surrogate_proposer import SurrogateProposer
-
-if TYPE_CHECKING:
-    from olivine.search.study.runner import StudyRunner
 
 AnyProposer = Proposer | SurrogateProposer
 #: Candidates drawn to see which kernels a space uses.
 KERNEL_DRAWS = 200
 
 
-def sampler_name(config: LanguageStudyConfig, masks: KernelMasks = NO_MASKS) -> str:
-    """The sampler that a config names, or what ``auto`` stands for in its space.
+def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS, uncounted: Collection[str] = ()) -> str:
+    """The sampler that a config names, or the one that ``auto`` stands for in its space.
 
-    ``exhaustive`` where the space fits the budget; ``forecast`` where candidates learn from text anyway and run on
-    kernels that can be probed, and all that the study watches is forecast; ``tpe`` otherwise.
+    ``exhaustive`` where the space fits the budget; ``forecast`` where candidates of a language model learn from text
+    anyway and run on kernels that can be probed, and the cost model predicts all that the study watches; ``tpe``
+    otherwise.
+
+    Args:
+        config: of the study.
+        masks: kernels whose candidates are not proposed.
+        uncounted: keys of recipes that are measured anyway.
     """
     name, space = config.sampler.name, config.search_space()
     if name != "auto":
         return name
-    candidates = count_candidates(space, masks=masks)
+    candidates = count_candidates(space, masks=masks, uncounted=uncounted)
     if candidates is not None and candidates <= config.stop.trials:
         return "exhaustive"
-    return "forecast" if may_calibrate(config) and forecastable(space) and not unforecast(config) else "tpe"
+    learns = isinstance(config, LanguageStudyConfig) and may_calibrate(config)
+    return "forecast" if learns and predictable(space) and not unpredicted(config) else "tpe"
 
 
-def unforecast(config: LanguageStudyConfig) -> list[str]:
-    """What a study watches that no forecast is made of: its objectives and constraints."""
+def unpredicted(config: StudyConfig) -> list[str]:
+    """Objectives and constraints of a study that the cost model does not predict."""
     watched = [*config.objectives, *(constraint.metric for constraint in config.parsed_constraints())]
-    return sorted(set(watched) - FORECAST)
+    return sorted(set(watched) - PREDICTED)
 
 
-def shared_sampler_name(config: LanguageStudyConfig, masks: KernelMasks) -> str:
-    """The same for a study that several workers share: TPE without a forecast, which not all of them can make."""
-    name = sampler_name(config, masks)
-    return "tpe" if name == "forecast" else name
+def make_proposer(
+    config: StudyConfig,
+    name: str,
+    masks: KernelMasks = NO_MASKS,
+    *,
+    key: Key | None = None,
+    one_behind: bool = False,
+) -> Proposer:
+    """Make the proposer of a study: TPE for ``forecast``, which :func:`guide` completes.
+
+    Args:
+        config: of the study.
+        name: of the sampler.
+        masks: kernels whose candidates are not proposed.
+        key: see :attr:`Proposer.key`.
+        one_behind: see :attr:`Proposer.one_behind`.
+    """
+    sampler = "tpe" if name == "forecast" else name
+    startup = config.sampler.startup_trials
+    return Proposer(config.search_space(), sampler, config.seed, startup, key, one_behind, masks)
 
 
-def make_proposer(search: StudyRunner) -> AnyProposer:
-    """What proposes the candidates of a study whose base is measured."""
-    config, masks = search.config, search.masks
-    name = sampler_name(config, masks)
-    space = config.search_space()
-    if name != "forecast":
-        return Proposer(space, name, config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
-    tpe = Proposer(space, "tpe", config.seed, config.sampler.startup_trials, masks=masks, one_behind=True)
-    if missing := unforecast(config):
-        search.progress.note(f"no forecast is made of {', '.join(missing)}, so TPE alone proposes candidates")
-        return tpe
-    search.progress.phase_started("forecast")
-    try:
-        forecast = make_forecast(search)
-    except PassRefused as refusal:
-        search.progress.note(f"no forecast, so TPE alone proposes candidates: {refusal}")
-        return tpe
-    return SurrogateProposer(
-        tpe, SurrogateSelector(forecast, config.objectives, config.parsed_constraints()), search.records
-    )
+def guide(
+    proposer: Proposer, cost_model: CostModel, config: StudyConfig, records: Sequence[TrialRecord]
+) -> SurrogateProposer:
+    """Guide a proposer by a cost model, which the records of the study correct as they come."""
+    selector = SurrogateSelector(cost_model, config.objectives, config.parsed_constraints())
+    return SurrogateProposer(proposer, selector, records)
 
 
-def make_forecast(search: StudyRunner) -> CostModel:
-    """Expected losses of the model's layers, and the times of the kernels that candidates may run them with.
+def make_cost_model(
+    config: LanguageStudyConfig,
+    base: TrialRecord,
+    expected_losses: Callable[[Recipe], Mapping[str, LayerLoss]],
+    masks: KernelMasks,
+) -> CostModel:
+    """Learn the losses of the model's layers, and time the kernels that candidates may run them with.
 
-    The study's base is measured, and its calibration text stored.
+    Args:
+        config: of the study.
+        base: record of the base.
+        expected_losses: learns the expected losses of the layers of a recipe's float graph.
+        masks: with the kernel times that are known already.
 
     Raises:
-        PassRefused: when sensitivities can't be learned, or candidates run elsewhere than on the CPU.
+        PassRefused: when the study watches a metric that is not predicted, candidates run elsewhere than on the CPU, or
+            losses can't be learned.
     """
-    config, base = search.config, search.records[0]
-    space = config.search_space()
-    if not forecastable(space):
+    space, latency = config.search_space(), config.evaluation.latency
+    if metrics := unpredicted(config):
+        raise PassRefused(f"it does not predict {', '.join(metrics)}")
+    if not predictable(space):
         raise PassRefused("candidates of this space run on providers or in float types whose kernels are not probed")
-    losses = search.objective.forecast(base.recipe)
-    latency = config.evaluation.latency
-    times = ProbedKernels(
-        losses, (1, latency.prompt_tokens), base.recipe.threads or available_cores(), search.masks.times
-    )
+    losses = expected_losses(base.recipe)
+    threads = base.recipe.threads or available_cores()
+    times = ProbedKernels(losses, (1, latency.prompt_tokens), threads, masks.times)
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
-    times.probe(kernel for choice in drawn for kernel in recipe_kernels(LANGUAGE.compose(choice), losses))
+    times.probe(kernel for choice in drawn for kernel in recipe_kernels(space.catalog.compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
     return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured)

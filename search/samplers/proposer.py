@@ -1,4 +1,4 @@
-"""Proposing the next candidate: Optuna's samplers, without ever proposing the same candidate twice.
+"""Proposals of the next candidate by Optuna's samplers, none of them twice.
 
 Each proposal is drawn in a scratch copy of the study with a sampler seeded by (seed, trial number, attempt):
 
@@ -13,11 +13,9 @@ Each proposal is drawn in a scratch copy of the study with a sampler seeded by (
 from __future__ import annotations
 
 import copy
-import random
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import optuna
@@ -26,18 +24,16 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import Space
+from olivine.search.samplers.exhaustive import find_choice, hash_seed
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
-from olivine.search.samplers.random_choices import chance_choices
 
 #: Draws before a candidate is taken at random from those not measured. Each fit of GP takes seconds.
 ATTEMPTS = {"gp": 2}
 DEFAULT_ATTEMPTS = 20
-#: Spaces up to this size are enumerated where that helps.
-ENUMERABLE = 20_000
-#: Draws from a space that can't be enumerated, before it is said that nothing is left.
-ENDLESS_DRAWS = 1000
+
+
+Key = Callable[[Mapping[str, Scalar]], str]
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,22 @@ class Proposal:
 
     Attributes:
         choice: its canonical axis values.
-        params: the searched axes among them: what Optuna is told.
-        sampler_attrs: what the sampler wants kept with the trial (NSGA-II: its generation).
+        params: the searched axes among them, which Optuna is told.
+        sampler_attrs: attributes of the trial that the sampler keeps (NSGA-II: its generation).
     """
 
     choice: Mapping[str, Scalar]
     params: Mapping[str, Any]
     sampler_attrs: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, space: Space, choice: Mapping[str, Scalar]) -> Proposal:
+        """The proposal of one choice of ``space``."""
+        return cls(choice, {name: choice[name] for name in space.searched if name in choice}, {})
+
 
 def make_sampler(name: str, seed: int, startup_trials: int) -> BaseSampler:
-    """The Optuna sampler that a config names, seeded."""
+    """Make the Optuna sampler that a config names, seeded."""
     makers: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, n_startup_trials=startup_trials, constant_liar=True
@@ -80,17 +81,17 @@ class Proposer:
         sampler: ``tpe``, ``random``, ``nsga2``, ``nsga3``, ``gp`` or ``exhaustive``.
         seed: of the whole study.
         startup_trials: random trials before a sampler that learns starts to.
-        key: the identity of a choice's recipe.
-        one_behind: whether the result of the last trial counts as not known yet, so that the next one can be proposed,
-            and its build begun, before it is.
-        masks: what is not proposed.
+        key: makes the key of a choice's recipe, where it is not that of the space's catalog.
+        one_behind: take the result of the last trial as not known yet, so that the next one can be proposed, and its
+            build begun, before it is.
+        masks: kernels whose candidates are not proposed.
     """
 
     space: Space
     sampler: str
     seed: int
     startup_trials: int
-    key: Callable[[Mapping[str, Scalar]], str] = lambda choice: LANGUAGE.compose(choice).key
+    key: Key | None = None
     one_behind: bool = False
     masks: KernelMasks = NO_MASKS
 
@@ -103,13 +104,13 @@ class Proposer:
             measured: recipe keys that need no second measurement.
         """
         if self.sampler == "exhaustive":
-            return self._unmeasured(number, measured, in_order=True)
+            return self._any_left(number, measured, in_order=True)
         scratch = self._scratch(study)
         for attempt in range(ATTEMPTS.get(self.sampler, DEFAULT_ATTEMPTS)):
             proposal = self._draw(scratch, hash_seed(self.seed, number, attempt))
             if self._wanted(proposal.choice, measured):
                 return proposal
-        return self._unmeasured(number, measured, in_order=False)
+        return self._any_left(number, measured, in_order=False)
 
     def draws(self, study: optuna.Study, number: int, count: int) -> Iterator[Proposal]:
         """``count`` of the sampler's own proposals for one trial, measured ones among them."""
@@ -118,7 +119,9 @@ class Proposer:
             yield self._draw(scratch, hash_seed(self.seed, number, attempt))
 
     def _wanted(self, choice: Mapping[str, Scalar], measured: Collection[str]) -> bool:
-        return self.key(choice) not in measured and self.masks.reason(choice) is None
+        recipe = self.space.catalog.compose(choice)
+        key = self.key(choice) if self.key else recipe.key
+        return key not in measured and self.masks.reason(recipe) is None
 
     def _scratch(self, study: optuna.Study) -> optuna.Study:
         """A copy in memory of the trials that have ended, without the base; those under way steer TPE away."""
@@ -139,21 +142,11 @@ class Proposer:
         drawn = scratch.get_trials(deepcopy=False)[trial.number]
         return Proposal(choice, dict(drawn.params), dict(drawn.system_attrs))
 
-    def _unmeasured(self, number: int, measured: Collection[str], in_order: bool) -> Proposal | None:
-        """A candidate that may be measured and was not yet: the first, or any; None where there is none.
-
-        In a space that can't be enumerated, the first of many draws.
-        """
+    def _any_left(self, number: int, measured: Collection[str], in_order: bool) -> Proposal | None:
+        """A candidate that may be measured and was not yet: the first, or any; None where there is none."""
         seed = hash_seed(self.seed, number, -1)
-        choices = self.space.enumerate()
-        if choices is None:
-            in_order, choices = True, chance_choices(self.space, ENDLESS_DRAWS, seed)
-        fitting = (c for c, _ in zip(choices, range(ENUMERABLE), strict=False) if self._wanted(c, measured))
-        rest = list(islice(fitting, 1)) if in_order else list(fitting)
-        if not rest:
-            return None
-        choice = random.Random(seed).choice(rest)
-        return Proposal(choice, {name: choice[name] for name in self.space.searched if name in choice}, {})
+        choice = find_choice(self.space, lambda choice: self._wanted(choice, measured), seed, in_order)
+        return None if choice is None else Proposal.of(self.space, choice)
 
 
 def _fill(storage: InMemoryStorage, study_id: int, trials: Sequence[FrozenTrial]) -> None:
@@ -170,26 +163,7 @@ def _fill(storage: InMemoryStorage, study_id: int, trials: Sequence[FrozenTrial]
 
 
 def _as_if_running(trial: FrozenTrial) -> FrozenTrial:
-    """An ended trial without what it brought."""
+    """A copy of an ended trial without its result."""
     own = copy.copy(trial)
     own.state, own.values, own.datetime_complete = TrialState.RUNNING, None, None
     return own
-
-
-def hash_seed(*parts: int) -> int:
-    """One 32-bit seed of several numbers, the same in every process."""
-    return random.Random(":".join(map(str, parts))).getrandbits(32)
-
-
-def count_candidates(space: Space, limit: int = ENUMERABLE, masks: KernelMasks = NO_MASKS) -> int | None:
-    """Distinct recipes of a space that are not masked; None for an endless one, or more than ``limit`` choices."""
-    choices = space.enumerate()
-    if choices is None:
-        return None
-    keys = set()
-    for count, choice in enumerate(choices):
-        if count >= limit:
-            return None
-        if masks.reason(choice) is None:
-            keys.add(LANGUAGE.compose(choice).key)
-    return len(keys)

@@ -1,4 +1,4 @@
-"""Draws from a search space by lot: what candidates are like, where they are too many to list."""
+"""Random choices from a search space, for spaces with too many candidates to list."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from olivine.passes.base import Scalar
 from olivine.search.config.space import Domain, Space
 
-#: Choices drawn to see what candidates are like.
+#: Choices in a sample of the space.
 SAMPLE = 2000
 
 
 class RandomSuggester:
-    """Suggests what is wanted where that is possible, and draws the rest, every value with the same chance."""
+    """Suggests the wanted values where they are possible, and draws others, every value with the same chance."""
 
     def __init__(self, rng: random.Random, wanted: Mapping[str, Scalar]) -> None:
         self._rng, self._wanted = rng, wanted
@@ -36,13 +36,13 @@ class RandomSuggester:
 
 
 def chance_choices(space: Space, count: int, seed: int) -> Iterator[dict[str, Scalar]]:
-    """Choices drawn from a space, every value with the same chance."""
+    """Draw choices from a space, every value with the same chance."""
     rng = random.Random(seed)
     for _ in range(count):
         yield space.suggest(RandomSuggester(rng, {}))
 
 
 def sample_choices(space: Space, count: int = SAMPLE) -> list[dict[str, Scalar]]:
-    """A fair sample of the space, the same every time; of ranges only the ends: enough for what excludes what."""
+    """Draw a fair sample of the space, the same every time; of ranges only the ends: enough for what excludes what."""
     thin = tuple(Domain(d.axis, (d.low, d.high)) if d.step or not d.values else d for d in space.domains)
     return list(chance_choices(Space(thin, space.catalog), count, 0))

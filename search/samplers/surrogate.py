@@ -1,10 +1,11 @@
-"""Guide: which of many proposals should add most to the front, by forecasts that the study's own trials correct.
+"""SurrogateSelector: picks the proposal that should add most to the front.
 
-For every metric, a small Bayesian linear regression (Bishop 2006, section 3.3) predicts by how much a forecast is off,
-on a logarithmic scale: by a constant, by the forecast itself, and by the value of each axis. How far its prior trusts
-the forecast is what the trials say: by the evidence of some widths. One draw from the posterior says how all proposals
-would come out (Thompson sampling); the proposal with the largest gain in hypervolume in that draw is next. Noise is not
-drawn: of hundreds of proposals the luckiest would be taken, and luck is no gain.
+A cost model predicts each metric of a proposal. The study's own trials correct it: a small Bayesian linear regression
+(Bishop 2006, section 3.3) predicts the error of the cost model on a logarithmic scale, from a constant, from the
+prediction itself, and from the value of each axis. The width of its prior is the one with the largest evidence. One
+draw from the posterior gives the metrics of all proposals (Thompson sampling); the proposal with the largest gain in
+hypervolume in that draw is next. Noise is not drawn: of hundreds of proposals the luckiest would be taken, and luck is
+no gain.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from olivine.search.records import TrialRecord
 OFFSET, SLOPE = 0.5, 0.3
 #: And of what one value of an axis adds: of these the one that explains the trials best, the first without any.
 AXIS = (0.05, 0.2, 0.8)
-#: Noise of a measured value around the corrected forecast before there are residuals, and how many it counts for.
+#: Noise of a measured value around the corrected prediction before there are residuals, and how many it counts for.
 NOISE, NOISE_COUNT = 0.05, 4
-#: Trials from which on each candidate's own luck is drawn too: what forecasts and axes explain has been found by then,
-#: and what is left of the front are candidates that are better than their like.
+#: Trials from which on each candidate's own error is drawn too: by then the predictions and the axes are learned, and
+#: the candidates that the front still lacks are better than their like.
 LATE = 50
-#: Trials before the reference point is taken from what was measured rather than from forecasts.
+#: Trials before the reference point is taken from measured values rather than from predictions.
 ENOUGH = 5
 
 
 class MetricPredictor(Protocol):
     """Predict the metrics of a candidate before it is built, by a cost model or from a table."""
 
-    def metrics(self, recipe: Recipe) -> dict[str, float]:
-        """Metric -> forecast."""
+    def predict(self, recipe: Recipe) -> dict[str, float]:
+        """Metric -> predicted value."""
         ...
 
 
@@ -50,31 +51,34 @@ class SurrogateSelector:
     """Picks proposals.
 
     Attributes:
-        forecast: of the model and machine.
+        cost_model: of the model and machine.
         objectives: metric names.
         constraints: that candidates have to keep.
     """
 
-    forecast: MetricPredictor
+    cost_model: MetricPredictor
     objectives: tuple[str, ...]
     constraints: tuple[Constraint, ...]
-    #: Recipe key -> its forecast: nothing is forecast twice.
-    _known: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    #: Recipe key -> its predicted metrics: nothing is predicted twice.
+    _predictions: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def expected(self, choice: Mapping[str, Scalar]) -> dict[str, float]:
-        """Metric -> forecast of a choice."""
+    def predict(self, choice: Mapping[str, Scalar]) -> dict[str, float]:
+        """Metric -> predicted value of a choice."""
         recipe = LANGUAGE.compose(choice)
-        if recipe.key not in self._known:
-            self._known[recipe.key] = self.forecast.metrics(recipe)
-        return self._known[recipe.key]
+        if recipe.key not in self._predictions:
+            self._predictions[recipe.key] = self.cost_model.predict(recipe)
+        return self._predictions[recipe.key]
 
     def best(self, pool: Sequence[Mapping[str, Scalar]], records: Sequence[TrialRecord], seed: int) -> int | None:
-        """Index of the proposal in ``pool`` that should add most to the front; None where none should add anything.
+        """Find the proposal in ``pool`` that should add most to the front.
 
         Args:
             pool: canonical choices.
             records: of the ended candidates, without the base.
             seed: of the draw.
+
+        Returns:
+            Its index; None where no proposal should add anything.
         """
         rng = np.random.default_rng(seed)
         watched = [*self.objectives, *(c.metric for c in self.constraints if c.metric not in self.objectives)]
@@ -100,10 +104,10 @@ class SurrogateSelector:
         rows = [[directed(n, r.value(n)) for n in self.objectives] for r in records if r.feasible]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives))
 
-    def _reference(self, measured: Floats, expected: Floats) -> Floats:
-        """Worst values that still count: of what was measured, once there is enough; of most forecasts before."""
-        worst = measured.max(axis=0) if len(measured) >= ENOUGH else np.quantile(expected, 0.75, axis=0)
-        best = np.vstack([measured, expected]).min(axis=0)
+    def _reference(self, measured: Floats, predicted: Floats) -> Floats:
+        """Worst values that still count: of the measured ones, once there are enough; of most predictions before."""
+        worst = measured.max(axis=0) if len(measured) >= ENOUGH else np.quantile(predicted, 0.75, axis=0)
+        best = np.vstack([measured, predicted]).min(axis=0)
         reference: Floats = worst + 0.1 * np.maximum(worst - best, 1e-9)
         return reference
 
@@ -114,32 +118,35 @@ class SurrogateSelector:
         records: Sequence[TrialRecord],
         rng: np.random.Generator,
     ) -> Floats:
-        """One draw of how all proposals would come out in one metric."""
-        known = [r for r in records if metric in r.metrics]
-        tried = [LANGUAGE.canonical(r.params) for r in known]
+        """Draw one value of a metric for each proposal."""
+        trials = [r for r in records if metric in r.metrics]
+        tried = [LANGUAGE.canonical(r.params) for r in trials]
         names = sorted(
             {pair for choice in (*pool, *tried) for pair in choice.items() if not isinstance(pair[1], float)}, key=str
         )
-        forecasts = _logs(metric, [self.expected(choice)[metric] for choice in pool])
-        centre = float(forecasts.mean())
-        seen = _logs(metric, [self.expected(choice)[metric] for choice in tried])
-        found = _logs(metric, [r.value(metric) for r in known])
-        x = _features(seen - centre, tried, names)
-        weights, noise = posterior(x, found - seen, len(names), rng)
-        drawn = forecasts + _features(forecasts - centre, pool, names) @ weights
-        if len(known) >= LATE:
+        predicted = _logs(metric, [self.predict(choice)[metric] for choice in pool])
+        centre = float(predicted.mean())
+        of_trials = _logs(metric, [self.predict(choice)[metric] for choice in tried])
+        measured = _logs(metric, [r.value(metric) for r in trials])
+        x = _features(of_trials - centre, tried, names)
+        weights, noise = posterior(x, measured - of_trials, len(names), rng)
+        drawn = predicted + _features(predicted - centre, pool, names) @ weights
+        if len(trials) >= LATE:
             drawn = drawn + noise * rng.standard_normal(len(pool))
         return _unlog(metric, drawn)
 
 
 def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> tuple[Floats, float]:
-    """Weights [features] drawn from their posterior, and the standard deviation of what they leave unexplained.
+    """Draw the weights of a regression from their posterior.
 
     Args:
-        features: [trials, 2 + values]: a one, the forecast, one for each axis value that a trial has.
-        residuals: [trials] log of measured over forecast.
-        values: how many axis values there are.
+        features: [trials, 2 + values]: a one, the prediction, one for each axis value that a trial has.
+        residuals: [trials] log of measured over predicted.
+        values: number of axis values.
         rng: draws.
+
+    Returns:
+        Weights [features], and the standard deviation of the residuals that they leave.
     """
     fits = [_fit(features, residuals, 1 / np.square([OFFSET, SLOPE, *[axis] * values])) for axis in AXIS]
     best = max(fits, key=lambda fit: fit.evidence)
@@ -179,20 +186,20 @@ def _fit(features: Floats, residuals: Floats, prior: Floats) -> _Fit:
 
 
 def _features(
-    forecasts: Floats, choices: Sequence[Mapping[str, Scalar]], names: Sequence[tuple[str, Scalar]]
+    predictions: Floats, choices: Sequence[Mapping[str, Scalar]], names: Sequence[tuple[str, Scalar]]
 ) -> Floats:
     values = [[float(choice.get(axis) == value) for axis, value in names] for choice in choices]
-    return np.column_stack([np.ones(len(choices)), forecasts, np.reshape(values, (len(choices), len(names)))])
+    return np.column_stack([np.ones(len(choices)), predictions, np.reshape(values, (len(choices), len(names)))])
 
 
 def _logs(metric: str, values: Sequence[float]) -> Floats:
-    """A metric on the scale on which its forecasts are off by a constant."""
-    found: Floats = np.array(values, dtype=np.float64)
+    """A metric on the scale on which its predictions are off by a constant."""
+    linear: Floats = np.array(values, dtype=np.float64)
     if metric == "perplexity_ratio":
-        found = np.maximum(found - 1, 1e-4)
+        linear = np.maximum(linear - 1, 1e-4)
     elif metric == "top1_agreement":
-        found = np.maximum(1 - found, 1e-4)
-    logs: Floats = np.log(np.maximum(found, 1e-9))
+        linear = np.maximum(1 - linear, 1e-4)
+    logs: Floats = np.log(np.maximum(linear, 1e-9))
     return logs
 
 

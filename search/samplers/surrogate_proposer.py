@@ -1,8 +1,8 @@
-"""Guided proposals: of many candidates that could be next, the one that a forecast says adds most to the front.
+"""SurrogateProposer: of many candidates that could be next, proposes the one that a surrogate picks.
 
 A small space is the pool as a whole. Three sources fill that of a larger one: TPE's own proposals, neighbours of the
-front (one axis changed), and chance. In a study's first trials, before there is a front, this walks along the
-forecast's own front: its warm start.
+front (one axis changed), and random choices. In a study's first trials, before there is a front, this walks along the
+front that the cost model predicts: its warm start.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ import optuna
 from optuna.trial import TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import Space
 from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
-from olivine.search.samplers.proposer import Proposal, Proposer, hash_seed
+from olivine.search.samplers.exhaustive import hash_seed
+from olivine.search.samplers.proposer import Proposal, Proposer
 from olivine.search.samplers.random_choices import RandomSuggester
 from olivine.search.samplers.surrogate import SurrogateSelector
 
-#: Proposals of each kind in a pool; neighbours are per member of the front.
-DRAWN, CHANCE, NEIGHBOURS = 4, 200, 12
+#: Proposals of each source in a pool: of TPE, at random, and neighbours of each member of the front.
+DRAWN, RANDOM, NEIGHBOURS = 4, 200, 12
 #: Choices of a space that is the pool as a whole, at most.
 SMALL = 600
 
 
 @dataclass(frozen=True)
 class SurrogateProposer:
-    """Draws candidates for a study by forecast.
+    """Proposes candidates by a cost model that the study's trials correct.
 
     Attributes:
-        proposer: draws TPE's proposals, and stands in where the forecast sees no gain anywhere.
-        guide: picks.
+        proposer: draws TPE's proposals, and stands in where no proposal should add anything.
+        selector: picks from the pool.
         records: of the study, the base's among them; the study appends to it.
     """
 
     proposer: Proposer
-    guide: SurrogateSelector
+    selector: SurrogateSelector
     records: Sequence[TrialRecord]
 
     def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
@@ -52,9 +52,8 @@ class SurrogateProposer:
         """
         records = self._known(study)
         pool = list(self._pool(study, number, measured, records))
-        best = (
-            self.guide.best([p.choice for p in pool], records, hash_seed(self.proposer.seed, number)) if pool else None
-        )
+        seed = hash_seed(self.proposer.seed, number)
+        best = self.selector.best([proposal.choice for proposal in pool], records, seed) if pool else None
         return self.proposer.propose(study, number, measured) if best is None else pool[best]
 
     def _known(self, study: optuna.Study) -> list[TrialRecord]:
@@ -70,9 +69,9 @@ class SurrogateProposer:
         """Distinct candidates that are not measured yet, nor masked."""
         seen = set(measured)
         for proposal in self._candidates(study, number, records):
-            key = LANGUAGE.compose(proposal.choice).key
-            if key not in seen and self.proposer.masks.reason(proposal.choice) is None:
-                seen.add(key)
+            recipe = self.proposer.space.catalog.compose(proposal.choice)
+            if recipe.key not in seen and self.proposer.masks.reason(recipe) is None:
+                seen.add(recipe.key)
                 yield proposal
 
     def _candidates(self, study: optuna.Study, number: int, records: Sequence[TrialRecord]) -> Iterator[Proposal]:
@@ -83,18 +82,18 @@ class SurrogateProposer:
         if len(records) >= self.proposer.startup_trials:
             yield from self.proposer.draws(study, number, DRAWN)
         rng = random.Random(hash_seed(seed, number, -2))
-        for member in front(records, self.guide.objectives):
+        for member in front(records, self.selector.objectives):
             for _ in range(NEIGHBOURS):
-                yield _proposal(space, RandomSuggester(rng, _but_one(member.params, space, rng)))
-        for _ in range(CHANCE):
-            yield _proposal(space, RandomSuggester(rng, {}))
+                yield Proposal.of(space, space.suggest(RandomSuggester(rng, _but_one(member.params, space, rng))))
+        for _ in range(RANDOM):
+            yield Proposal.of(space, space.suggest(RandomSuggester(rng, {})))
 
     @cached_property
     def _whole(self) -> tuple[Proposal, ...]:
         """Every choice of a space of at most ``SMALL``; nothing of a larger one."""
         space = self.proposer.space
         some = tuple(islice(space.enumerate() or (), SMALL + 1))
-        return () if len(some) > SMALL else tuple(_named(space, choice) for choice in some)
+        return () if len(some) > SMALL else tuple(Proposal.of(space, choice) for choice in some)
 
 
 def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> dict[str, Scalar]:
@@ -103,11 +102,3 @@ def _but_one(params: Mapping[str, Scalar], space: Space, rng: random.Random) -> 
     if known:
         del known[rng.choice(sorted(known))]
     return known
-
-
-def _proposal(space: Space, lots: RandomSuggester) -> Proposal:
-    return _named(space, space.suggest(lots))
-
-
-def _named(space: Space, choice: dict[str, Scalar]) -> Proposal:
-    return Proposal(choice, {name: choice[name] for name in space.searched if name in choice}, {})

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.errors import BuildFailed
+from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.graph import linears, load_graph
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
@@ -21,10 +21,10 @@ from olivine.search.pareto import front, last_growth
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import duration_text
 from olivine.search.report.progress import Progress
-from olivine.search.samplers.factory import AnyProposer, make_proposer
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks, choose_masks
+from olivine.search.samplers.factory import AnyProposer, guide, make_cost_model, make_proposer, sampler_name
+from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 from olivine.search.samplers.proposer import Proposal
-from olivine.search.samplers.random_choices import sample_choices
+from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.selection.contenders import to_confirm
 from olivine.search.study.baseline import base_choice
 from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
@@ -67,13 +67,13 @@ class StudyRunner:
         started = time.monotonic()
         with finish_trial_on_interrupt(self.progress.note) as interrupted:
             self.baseline()
-            proposer = make_proposer(self)
+            proposer = self._proposer()
             while (reason := self.enough(started)) is None:
                 if interrupted():
                     raise Interrupted
                 proposal, self._following = self._following or self._propose(proposer), None
                 if proposal is None:
-                    kind = "candidate that is not masked" if self.masks.cliffs else "candidate of the space"
+                    kind = "candidate that is not masked" if self.masks.slow_kernels else "candidate of the space"
                     reason = f"every {kind} is measured"
                     break
                 self._trial(proposal, proposer)
@@ -160,10 +160,24 @@ class StudyRunner:
             self.progress.phase_started("kernel probe")
             graph = load_graph(self.objective.base_artifact().onnx_path())
             shapes = [layer.shape for layer in linears(graph)]
-            choose_masks(config, sample_choices(config.search_space()), shapes, self.cache.root).write(kept)
+            choose_masks(config, shapes, self.cache.root).write(kept)
         self.masks = KernelMasks.read(kept)
         for line in self.masks.lines:
-            self.progress.note(f"not proposed: {line}" if self.masks.cliffs else line)
+            self.progress.note(f"not proposed: {line}" if self.masks.slow_kernels else line)
+
+    def _proposer(self) -> AnyProposer:
+        """The proposer of a study whose base is measured."""
+        name = sampler_name(self.config, self.masks)
+        proposer = make_proposer(self.config, name, self.masks, one_behind=True)
+        if name != "forecast":
+            return proposer
+        self.progress.phase_started("cost model")
+        try:
+            cost_model = make_cost_model(self.config, self.records[0], self.objective.forecast, self.masks)
+        except PassRefused as refusal:
+            self.progress.note(f"no cost model, so TPE alone proposes candidates: {refusal}")
+            return proposer
+        return guide(proposer, cost_model, self.config, self.records)
 
     def _propose(self, proposer: AnyProposer, running: str | None = None) -> Proposal | None:
         """The next candidate; ``running`` is the recipe key of the trial that has not ended yet."""

@@ -25,7 +25,8 @@ from olivine.search.environment import describe_environment
 from olivine.search.pareto import front, last_growth
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
-from olivine.search.samplers.proposer import ENUMERABLE, Proposal, Proposer
+from olivine.search.samplers.factory import make_proposer, sampler_name
+from olivine.search.samplers.proposer import Proposal, Proposer
 from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
 from olivine.search.study.open import exclusive, kept_records, open_storage
 from olivine.search.study.optuna_adapter import ask, end_stale, storage_of, tell, trial_id
@@ -117,14 +118,7 @@ class GraphStudyRunner:
 
     def _proposer(self) -> Proposer:
         """The sampler of the config; ``auto`` enumerates a space that fits the budget, else TPE."""
-        config, space = self.config, self.config.search_space()
-        name = config.sampler.name
-        if name == "auto":
-            count = candidates_of(config)
-            name = "exhaustive" if count is not None and count <= config.stop.trials else "tpe"
-        return Proposer(
-            space, name, config.seed, config.sampler.startup_trials, lambda choice: GRAPH.compose(choice).key
-        )
+        return make_proposer(self.config, sampler_name(self.config, uncounted=[base_key(self.config)]))
 
     def _baseline(self) -> None:
         choice = base_choice(self.config)
@@ -179,15 +173,9 @@ def base_choice(config: GraphStudyConfig) -> dict[str, Scalar]:
     )
 
 
-def candidates_of(config: GraphStudyConfig) -> int | None:
-    """Distinct recipes of a space, the base not counted; None where there are too many to count."""
-    choices = config.search_space().enumerate()
-    keys = set()
-    for count, choice in enumerate(choices or ()):
-        if count >= ENUMERABLE:
-            return None
-        keys.add(GRAPH.compose(choice).key)
-    return None if choices is None else len(keys - {GRAPH.compose(base_choice(config)).key})
+def base_key(config: GraphStudyConfig) -> str:
+    """Key of the base's recipe, which the search space may hold too."""
+    return GRAPH.compose(base_choice(config)).key
 
 
 def cache_for(config: GraphStudyConfig) -> Cache:

@@ -1,7 +1,7 @@
 """``make bench-search``: samplers compared by replay on a space that was measured as a whole (``search_table.py``).
 
 A replayed study proposes as a real one does; what it would measure is looked up. The default search knows the
-recorded forecasts; TPE, NSGA-II and chance know nothing beforehand. All have the same seeds, and none measures a
+recorded predictions; TPE, NSGA-II and chance know nothing beforehand. All have the same seeds, and none measures a
 candidate twice. Hypervolumes are shares of that of the whole table; the reference point lies a tenth of the front's
 range beyond its worst values, so that only candidates near the front count at all (Ishibuchi, Imada, Setoguchi and
 Nojima 2018, How to specify a reference point in hypervolume calculation, Evol. Comput. 26(3)).
@@ -98,8 +98,8 @@ def _proposer(table: Table, sampler: str, seed: int, done: list[TrialRecord]) ->
     startup = table.config.sampler.startup_trials
     if sampler != "forecast":
         return Proposer(table.space, sampler, seed, startup)
-    guide = SurrogateSelector(table.forecaster(), table.config.objectives, table.config.parsed_constraints())
-    return SurrogateProposer(Proposer(table.space, "tpe", seed, startup), guide, done)
+    selector = SurrogateSelector(table.predictor(), table.config.objectives, table.config.parsed_constraints())
+    return SurrogateProposer(Proposer(table.space, "tpe", seed, startup), selector, done)
 
 
 def shares_of(table: Table, sampler: str, seed: int, trials: int) -> list[float]:

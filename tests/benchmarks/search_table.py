@@ -1,9 +1,9 @@
-"""The recorded space that samplers are judged on: every recipe of ``search-table.yaml``, measured and forecast.
+"""The recorded space that samplers are judged on: every recipe of ``search-table.yaml``, measured and predicted.
 
     python tests/benchmarks/search_table.py results/search-run --to results/search/table.csv
 
 measures what is missing in the study folder, then writes one row per candidate: its searched values, its metrics with
-their intervals, and what the forecast expected of it before anything was built (``expected_...``).
+their intervals, and the cost model's predictions, made before anything was built (``expected_...``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from olivine.search.config.load import load_config
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import LineOutput
-from olivine.search.samplers.factory import make_forecast
+from olivine.search.samplers.factory import make_cost_model
 from olivine.search.samplers.surrogate import MetricPredictor
 from olivine.search.study.open import open_search
 from olivine.search.study_dir import StudyDir
@@ -37,7 +37,7 @@ from olivine.search.study_dir import StudyDir
 CONFIG = Path(__file__).parent / "search-table.yaml"
 TABLE = Path("results/search/table.csv")
 METRICS = ("tpot_ms", "ttft_ms", "kl_divergence", "perplexity_ratio", "top1_agreement", "model_bytes")
-#: Forecasts are of these.
+#: The predicted metrics.
 EXPECTED = ("tpot_ms", "ttft_ms", "kl_divergence", "perplexity_ratio", "model_bytes")
 
 
@@ -48,30 +48,30 @@ class Table:
     Attributes:
         config: the study that was run over all of it.
         records: of every candidate, in the order of the space.
-        forecasts: recipe key -> metric -> what was expected.
+        predictions: recipe key -> metric -> predicted value.
     """
 
     config: LanguageStudyConfig
     records: tuple[TrialRecord, ...]
-    forecasts: Mapping[str, Mapping[str, float]] = field(repr=False)
+    predictions: Mapping[str, Mapping[str, float]] = field(repr=False)
 
     @property
     def space(self) -> Space:
         """The space."""
         return self.config.search_space()
 
-    def forecaster(self) -> MetricPredictor:
+    def predictor(self) -> MetricPredictor:
         """What the study of this space would be guided by."""
-        return _Recorded(self.forecasts)
+        return _Recorded(self.predictions)
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    forecasts: Mapping[str, Mapping[str, float]]
+    predictions: Mapping[str, Mapping[str, float]]
 
-    def metrics(self, recipe: Recipe) -> dict[str, float]:
-        """The forecast of a recipe, as it was recorded."""
-        return dict(self.forecasts[recipe.key])
+    def predict(self, recipe: Recipe) -> dict[str, float]:
+        """The predictions of a recipe, as they were recorded."""
+        return dict(self.predictions[recipe.key])
 
 
 def read_table(path: Path, config: Path = CONFIG) -> Table:
@@ -84,20 +84,20 @@ def read_table(path: Path, config: Path = CONFIG) -> Table:
     space = study.search_space()
     rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     found = {_key_of(row): row for row in ({n: _value(v) for n, v in row.items() if v} for row in rows)}
-    records, forecasts = [], {}
+    records, predictions = [], {}
     for choice in space.enumerate() or ():
         key = tuple(sorted((name, str(_rounded(choice[name]))) for name in space.searched if name in choice))
         recipe = LANGUAGE.compose(choice)
-        if recipe.key in forecasts:  # another name of a recipe that has its row
+        if recipe.key in predictions:  # another name of a recipe that has its row
             continue
         if key not in found:
             raise ValueError(f"{path} has no row for {dict(key)}, a candidate of {config}")
         row = found[key]
-        forecasts[recipe.key] = {name: float(row[f"expected_{name}"]) for name in EXPECTED}
+        predictions[recipe.key] = {name: float(row[f"expected_{name}"]) for name in EXPECTED}
         metrics = {name: Measurement.exact(name, "", float(row[name])) for name in METRICS}
         number = len(records) + 1
         records.append(TrialRecord(number, "complete", "", dict(choice), recipe, recipe.key, metrics=metrics))
-    return Table(study, tuple(records), forecasts)
+    return Table(study, tuple(records), predictions)
 
 
 def _key_of(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -127,8 +127,8 @@ def record(folder: Path) -> str:
     config = load_config(CONFIG)
     with open_search(config, StudyDir(folder), LineOutput(Console())) as search:
         search.run()
-        forecast = make_forecast(search)
         base, candidates = search.records[0], [r for r in search.records if r.number > 0]
+        cost_model = make_cost_model(config, base, search.objective.forecast, search.masks)
     missing = [r for r in candidates if r.state != "complete"]
     if missing:
         raise SystemExit(f"{len(missing)} candidates are not measured, among them trial {missing[0].number}: "
@@ -144,7 +144,7 @@ def record(folder: Path) -> str:
     table.writerow(header)
     for entry in candidates:
         choice = LANGUAGE.canonical({**config.search_space().usual(), **entry.params})
-        expected = forecast.metrics(LANGUAGE.compose(choice))
+        expected = cost_model.predict(LANGUAGE.compose(choice))
         cells: list[Any] = [_rounded(choice[name]) if name in choice else "" for name in searched]
         metrics = {**entry.metrics, **_on_one_clock(base, entry)}
         for name in METRICS:

@@ -23,7 +23,7 @@ evaluation: {text: demo:news}
 
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
-    """Every candidate of a small space with made-up values, which the forecast halves."""
+    """Every candidate of a small space with made-up values, which the cost model halves."""
     config = tmp_path / "small.yaml"
     config.write_text(CONFIG)
     algorithms = {"rtn": 1.0, "k_quant": 0.8, "gptq": 0.5}
@@ -66,7 +66,7 @@ def test_a_replay_measures_every_candidate_once_and_ends(table: Table, sampler: 
     assert Judge.of(table).shares(done)[-1] == pytest.approx(1)
 
 
-def test_a_forecast_that_ranks_rightly_needs_few_trials(table: Table) -> None:
+def test_a_cost_model_that_ranks_rightly_needs_few_trials(table: Table) -> None:
     guided = np.median([trials_to(shares_of(table, "forecast", seed, 24)) for seed in range(3)])
     blind = np.median([trials_to(shares_of(table, "random", seed, 24)) for seed in range(3)])
     assert guided < blind

@@ -8,8 +8,7 @@ from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.search.records import TrialRecord
-from olivine.search.samplers.factory import shared_sampler_name
-from olivine.search.samplers.proposer import Proposer
+from olivine.search.samplers.factory import make_proposer, sampler_name
 from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.machine_defaults import machine_values, pinned
 from olivine.search.study.distributed.open_shared import digest_of
@@ -67,13 +66,11 @@ def crew_of(search: StudyRunner, shared: SharedStudy, exchange: RecordSync, mach
     """This process as a worker of the study."""
     config, space = search.config, search.config.search_space()
     named = {domain.axis.name for domain in space.domains}
-    proposer = Proposer(
-        space,
-        shared_sampler_name(config, search.masks),
-        config.seed,
-        config.sampler.startup_trials,
-        lambda choice: LANGUAGE.compose(pinned(choice, machine, named)).key,
-        masks=search.masks,
+    proposer = make_proposer(
+        config,
+        sampler_name(config, search.masks),
+        search.masks,
+        key=lambda choice: LANGUAGE.compose(pinned(choice, machine, named)).key,
     )
     return Worker(
         shared,

@@ -12,11 +12,11 @@ from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.search.config.load import parse_config
 from olivine.search.config.space import parse_space
 from olivine.search.samplers.cost_model import (
-    FORECAST,
     LEAST_DIVERGENCE,
+    PREDICTED,
     CostModel,
-    forecastable,
     layer_formats,
+    predictable,
     recipe_kernels,
 )
 from olivine.search.samplers.factory import sampler_name
@@ -47,19 +47,19 @@ BASE = {
 TINY = CostModel(LOSSES, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
 
 
-def test_what_is_forecast_is_named() -> None:
-    assert set(TINY.metrics(LANGUAGE.compose(INT8))) == FORECAST
+def test_what_is_predicted_is_named() -> None:
+    assert set(TINY.predict(LANGUAGE.compose(INT8))) == PREDICTED
 
 
 @pytest.mark.parametrize(("constraint", "sampler"), [("load_ms <= 2s", "tpe"), ("model_bytes <= 1GB", "forecast")])
-def test_a_study_that_watches_what_is_not_forecast_is_proposed_by_tpe(constraint: str, sampler: str) -> None:
+def test_a_study_that_watches_what_is_not_predicted_is_proposed_by_tpe(constraint: str, sampler: str) -> None:
     space = {"precision": ["int8", "mixed"], "int8_share": {"low": 0.0, "high": 1.0}}
     config = parse_config({"model": "some/model", "space": space, "constraints": [constraint]}, "test.yaml")
     assert sampler_name(config) == sampler
 
 
 def test_what_is_no_linear_layer_takes_as_long_as_in_the_base() -> None:
-    found = TINY.metrics(LANGUAGE.compose(INT8))
+    found = TINY.predict(LANGUAGE.compose(INT8))
     assert found["tpot_ms"] == pytest.approx(20 - 3 * 4 + 3 * 1)
     assert found["ttft_ms"] == pytest.approx(130 - 3 * 40 + 3 * 10)
     assert found["e2e_ms"] == pytest.approx(found["ttft_ms"] + 2 * found["tpot_ms"])
@@ -67,20 +67,20 @@ def test_what_is_no_linear_layer_takes_as_long_as_in_the_base() -> None:
 
 
 def test_losses_of_layers_add_up() -> None:
-    assert TINY.metrics(LANGUAGE.compose(INT8))["kl_divergence"] == pytest.approx(3 + LEAST_DIVERGENCE)
+    assert TINY.predict(LANGUAGE.compose(INT8))["kl_divergence"] == pytest.approx(3 + LEAST_DIVERGENCE)
     head_in_float = LANGUAGE.compose({**INT8, "lm_head": "fp32"})
-    assert TINY.metrics(head_in_float)["kl_divergence"] == pytest.approx(2 + LEAST_DIVERGENCE)
+    assert TINY.predict(head_in_float)["kl_divergence"] == pytest.approx(2 + LEAST_DIVERGENCE)
     four = LANGUAGE.compose({**INT8, "precision": "int4"})
-    assert TINY.metrics(four)["kl_divergence"] == pytest.approx(3 * 289)
+    assert TINY.predict(four)["kl_divergence"] == pytest.approx(3 * 289)
 
 
 def test_bytes_are_those_of_the_codes_and_scales() -> None:
     saved = 3 * (4 * 64 * 32 - 32 * 2 * (32 + 4))
-    assert TINY.metrics(LANGUAGE.compose(INT8))["model_bytes"] == 1e6 - saved
+    assert TINY.predict(LANGUAGE.compose(INT8))["model_bytes"] == 1e6 - saved
 
 
-def test_the_base_is_forecast_as_it_was_measured() -> None:
-    found = TINY.metrics(LANGUAGE.compose({"precision": "fp32", "threads": 1}))
+def test_the_base_is_predicted_as_it_was_measured() -> None:
+    found = TINY.predict(LANGUAGE.compose({"precision": "fp32", "threads": 1}))
     assert {name: found[name] for name in ("tpot_ms", "ttft_ms", "model_bytes")} == {
         name: BASE[name] for name in ("tpot_ms", "ttft_ms", "model_bytes")
     }
@@ -92,13 +92,13 @@ def test_a_layer_belongs_to_the_first_pass_that_stores_it() -> None:
     kernels = {path: type(form).__name__ for path, (form, _) in layer_formats(recipe, LOSSES).items()}
     assert kernels == {PATHS[0]: "DynamicInt8", PATHS[1]: "BlockFormat", PATHS[2]: "BlockFormat"}
     assert recipe_kernels(recipe, LOSSES) == {DYNAMIC_INT8, Kernel(8, 32, 4, "float")}
-    assert TINY.metrics(recipe)["kl_divergence"] == pytest.approx(5 + 2, rel=1e-4)
+    assert TINY.predict(recipe)["kl_divergence"] == pytest.approx(5 + 2, rel=1e-4)
 
 
-def test_shares_of_a_mixed_model_are_forecast_by_its_own_allocation() -> None:
+def test_shares_of_a_mixed_model_are_predicted_by_its_own_allocation() -> None:
     mixed: dict[str, Scalar] = {**INT8, "precision": "mixed", "lm_head": "int8"}
     losses = [
-        TINY.metrics(LANGUAGE.compose({**mixed, "int8_share": share}))["kl_divergence"] for share in (0.0, 0.5, 1.0)
+        TINY.predict(LANGUAGE.compose({**mixed, "int8_share": share}))["kl_divergence"] for share in (0.0, 0.5, 1.0)
     ]
     assert losses == pytest.approx([2 * 289 + 1, 289 + 2, 3], rel=1e-4)
 
@@ -111,5 +111,5 @@ def test_shares_of_a_mixed_model_are_forecast_by_its_own_allocation() -> None:
         ({"precision": ["fp16", "int4"], "provider": "cuda"}, False),
     ],
 )
-def test_only_what_runs_on_probed_kernels_is_forecast(space: dict[str, object], known: bool) -> None:
-    assert forecastable(parse_space(space, LANGUAGE)) is known
+def test_only_what_runs_on_probed_kernels_is_predicted(space: dict[str, object], known: bool) -> None:
+    assert predictable(parse_space(space, LANGUAGE)) is known

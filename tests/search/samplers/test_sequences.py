@@ -6,23 +6,17 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 import yaml
-from made_up_study import MadeUpStudy
+from made_up_study import KERNEL_TIMES, MadeUpStudy, make_made_up_proposer
 
-from olivine.evaluators.kernels.times import KernelTimes, Product
-from olivine.passes.catalog import GRAPH, LANGUAGE
-from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
-from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
-from olivine.passes.quantize.layer_loss import LayerLoss
+from olivine.passes.kernel import Kernel
+from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
-from olivine.search.samplers.factory import make_proposer
-from olivine.search.samplers.kernel_masks import KernelMasks
-from olivine.search.workloads.graph_study import GraphStudyRunner
+from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 
 SEQUENCES = Path(__file__).with_name("sequences-0.1.0.json")
 WIDE = {
@@ -87,43 +81,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "configs/minilm.yaml": of_file("minilm.yaml", threads=2),
 }
 
-#: One step over the whole range of a block, in nats; layers differ, and learned codes lose less.
-PATHS = ("layers.0/qkv_proj", "layers.0/down_proj", "layers.1/qkv_proj", "layers.1/down_proj", "lm_head")
-LOSSES = {
-    path: LayerLoss(
-        path,
-        64,
-        32 * (index + 1),
-        {
-            f"{size}/{shape}/{how}": (index + 1)
-            * size
-            * {"asym": 1.0, "sym": 1.3}[shape]
-            * {"alone": 1.0}.get(how, 0.6)
-            for size in (16, 32, 64, 128, 256)
-            for shape in ("asym", "sym")
-            for how in ("alone", "learned")
-        },
-        {str(TOP): 0.5, str(REDUCED_TOP): 2.0, f"{TOP}/smooth": 0.3, f"{REDUCED_TOP}/smooth": 1.2},
-    )
-    for index, path in enumerate(PATHS)
-}
-KERNELS = [FLOAT, DYNAMIC_INT8] + [
-    Kernel(bits, block, level, "float") for bits in (4, 8) for block in (16, 32, 64, 128, 256) for level in (0, 4)
-]
-TIMES = KernelTimes(
-    {
-        Product(kernel, loss.k, loss.n, tokens): (
-            1e-5 * loss.k * loss.n * tokens * ((kernel.bits or 32) / 8 + 4 / (kernel.block_size or 8))
-        )
-        * (1.0 if kernel.accuracy_level == 4 else 1.5)
-        for kernel in KERNELS
-        for loss in LOSSES.values()
-        for tokens in (1, 128)
-    },
-    threads=1,
-    runtime="made up",
-)
-MASKS = KernelMasks({Kernel(4, 16, 0, "float"): "slow", Kernel(8, 16, 4, "float"): "slow"}, times=TIMES)
+MASKS = KernelMasks({Kernel(4, 16, 0, "float"): "slow", Kernel(8, 16, 4, "float"): "slow"}, times=KERNEL_TIMES)
 
 
 @pytest.fixture(autouse=True)
@@ -137,20 +95,11 @@ def _quiet() -> Iterator[None]:
 def sequence(raw: dict[str, Any]) -> list[str]:
     """Keys of the recipes that a study proposes, in order."""
     config = parse_config(raw, "made-up.yaml")
-    of_graph = "inputs" in raw
-    composing = GRAPH.compose if of_graph else LANGUAGE.compose
-    study = MadeUpStudy(config.search_space(), composing, config.objectives)
+    study = MadeUpStudy(config.search_space(), config.catalog.compose, config.objectives)
     for choice in config.enqueue:
         study.enqueue(choice)
-    progress = SimpleNamespace(note=lambda text: None, phase_started=lambda name: None)
-    if of_graph:
-        proposer: Any = GraphStudyRunner._proposer(SimpleNamespace(config=config))  # type: ignore[arg-type]
-    else:
-        objective = SimpleNamespace(forecast=lambda recipe: LOSSES)
-        search = SimpleNamespace(
-            config=config, masks=MASKS, records=study.records, objective=objective, progress=progress, watcher=progress
-        )
-        proposer = make_proposer(search)  # type: ignore[arg-type]
+    masks = MASKS if isinstance(config, LanguageStudyConfig) else NO_MASKS
+    proposer = make_made_up_proposer(config, study.records, masks)
     return study.run(proposer, config.stop.trials)
 
 

@@ -35,7 +35,7 @@ DISTRIBUTIONS = {d.axis.name: optuna.distributions.CategoricalDistribution(d.val
 
 
 def truth(choice: Mapping[str, Scalar]) -> dict[str, float]:
-    """Small blocks cost time and save quality; any accuracy level but 4 is slow, which no forecast here knows."""
+    """Small blocks cost time and save quality; any accuracy level but 4 is slow, which no cost model here knows."""
     bits, block = {"int4": 4, "int8": 8}[str(choice["precision"])], float(choice["block_size"])
     head = 1.5 if choice["lm_head"] == "fp32" else 0.0
     slow = 1.0 if choice["accuracy_level"] == 4 else 3.0
@@ -45,10 +45,10 @@ def truth(choice: Mapping[str, Scalar]) -> dict[str, float]:
     }
 
 
-class FakeForecast:
+class FakeCostModel:
     """Right about everything but the accuracy level; and twice too high in everything."""
 
-    def metrics(self, recipe: Recipe) -> dict[str, float]:
+    def predict(self, recipe: Recipe) -> dict[str, float]:
         params = {k: v for step in recipe.to_json() for k, v in step["params"].items()}
         head = {0: "fp32"}.get(params["lm_head_bits"], "same")
         choice: dict[str, Scalar] = {
@@ -60,8 +60,8 @@ class FakeForecast:
         return {name: 2 * value for name, value in truth(choice).items()}
 
 
-def guide(*constraints: str) -> SurrogateSelector:
-    return SurrogateSelector(FakeForecast(), OBJECTIVES, tuple(parse_constraint(text) for text in constraints))
+def selector(*constraints: str) -> SurrogateSelector:
+    return SurrogateSelector(FakeCostModel(), OBJECTIVES, tuple(parse_constraint(text) for text in constraints))
 
 
 def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
@@ -71,11 +71,11 @@ def record(number: int, choice: Mapping[str, Scalar]) -> TrialRecord:
 
 
 def run(trials: int, seed: int = 0) -> list[TrialRecord]:
-    """A study of synthetic values, by forecast."""
+    """A study of synthetic values, by a cost model."""
     study = optuna.create_study(directions=["minimize", "minimize"])
     study.tell(study.ask(), [9.0, 9.0])
     records: list[TrialRecord] = []
-    proposer = SurrogateProposer(Proposer(SPACE, "tpe", seed, 8), guide(), records)
+    proposer = SurrogateProposer(Proposer(SPACE, "tpe", seed, 8), selector(), records)
     for number in range(1, trials + 1):
         proposal = proposer.propose(study, number, {r.recipe_key for r in records})
         assert proposal is not None
@@ -110,7 +110,7 @@ def test_ten_guided_trials_hold_what_sixty_candidates_have() -> None:
 
 
 def test_corners_that_turned_out_slow_are_left_alone() -> None:
-    """The forecast takes all accuracy levels to be equal: trials teach that two of three are slow."""
+    """The cost model takes all accuracy levels to be equal: trials teach that two of three are slow."""
     levels = [r.params["accuracy_level"] for r in run(14)]
     assert levels.count(4) >= 8
 
@@ -126,10 +126,10 @@ def test_no_candidate_comes_twice_and_the_space_ends() -> None:
 
 def test_what_should_break_a_constraint_is_no_gain() -> None:
     pool = list(SPACE.enumerate() or ())
-    best = guide("kl_divergence <= 0.002").best(pool, [], seed=0)
+    best = selector("kl_divergence <= 0.002").best(pool, [], seed=0)
     assert best is not None
     assert pool[best]["precision"] == "int8"
-    assert guide("kl_divergence <= 1e-9").best(pool, [], seed=0) is None
+    assert selector("kl_divergence <= 1e-9").best(pool, [], seed=0) is None
 
 
 def test_the_posterior_finds_a_constant_offset() -> None:
@@ -142,7 +142,7 @@ def test_the_posterior_finds_a_constant_offset() -> None:
 
 
 @pytest.mark.parametrize(("effect", "width"), [(0.02, 0.05), (0.9, 0.8)])
-def test_trials_say_how_far_the_forecast_is_to_be_trusted(effect: float, width: float) -> None:
+def test_trials_say_how_far_the_cost_model_is_to_be_trusted(effect: float, width: float) -> None:
     """What no trial has is as uncertain as what trials have turned out to be: here a value of an axis."""
     rng = np.random.default_rng(0)
     shown = np.arange(60) % 6
@@ -154,11 +154,11 @@ def test_trials_say_how_far_the_forecast_is_to_be_trusted(effect: float, width: 
 
 
 def test_late_draws_give_each_candidate_its_own_luck() -> None:
-    """What forecasts and axes explain is the same for twins; from some trials on each of them has luck of its own."""
+    """What predictions and axes explain is the same for twins; from some trials on each of them has luck of its own."""
     everything = [record(i, choice) for i, choice in enumerate(SPACE.enumerate() or ())]
     twins = [everything[-1].params] * 2
     early, late = (
-        guide()._draw("tpot_ms", twins, everything[:count], np.random.default_rng(0)) for count in (LATE - 1, LATE)
+        selector()._draw("tpot_ms", twins, everything[:count], np.random.default_rng(0)) for count in (LATE - 1, LATE)
     )
     assert early[0] == early[1]
     assert late[0] != late[1]

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 import yaml
 from tiny_study import tiny_yaml, write_text
 
-from olivine.evaluators.kernels.times import KernelTimes, Product
+from olivine.passes.kernel import Kernel
 from olivine.search.cli.main import main
 from olivine.search.export.folder import card_table, file_table
 from olivine.search.samplers.kernel_masks import KernelMasks
@@ -311,27 +310,30 @@ def test_a_trial_whose_record_was_written_but_not_told_is_told_on_resume(tmp_pat
 
 
 def test_a_slow_kernel_is_not_proposed_but_measured_where_a_person_asked(
-    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def probed(shapes: Any, kernels: Any, tokens: Any, *, threads: int, cache: Path) -> KernelTimes:
-        ms = {one: 5.0 if one.block_size == 16 else 1.0 for one in kernels}
-        found = {Product(one, k, n, m): ms[one] for one in kernels for k, n in shapes for m in tokens}
-        return KernelTimes(found, threads, "1.31.1")
-
-    monkeypatch.setattr("olivine.search.samplers.kernel_masks.probe_kernels", probed)
+    """The masks are those that the study's first process wrote."""
+    folder = StudyDir(tmp_path / "study")
+    folder.root.mkdir()
+    masks = KernelMasks({Kernel(bits, 16, 4, "float"): f"int{bits} blocks of 16 are slow here" for bits in (4, 8)})
+    masks.write(folder.kernels_path)
     space = {"precision": ["int8", "int4"], "block_size": [16, 32]}
     enqueue = [{"precision": "int8", "block_size": 16}]
-    config = write_config(tmp_path, tiny_llama, space=space, enqueue=enqueue, kernel_probe=True, stop={"trials": 2})
-    command = ["run", str(config), "--out", str(tmp_path / "study")]
-    assert main(command) == 0
-    assert "not proposed: int4 blocks of 16 at accuracy_level 4 decodes at 0.2x of fp32" in capsys.readouterr().out
-
-    monkeypatch.setattr(
-        "olivine.search.samplers.kernel_masks.probe_kernels", None
-    )  # a resumed study goes by what it found
-    assert main([*command, "--trials", "9"]) == 0
-    folder = StudyDir.open(tmp_path / "study")
+    config = write_config(tmp_path, tiny_llama, space=space, enqueue=enqueue, kernel_probe=True, stop={"trials": 9})
+    assert main(["run", str(config), "--out", str(folder.root)]) == 0
+    assert "not proposed: int4 blocks of 16 are slow here" in capsys.readouterr().out
     measured = {(record.params["precision"], record.params.get("block_size")) for record in folder.trials()[1:]}
     assert measured == {("int8", 16), ("int8", 32), ("int4", 32)}
     assert "Kernels that were not proposed" in folder.report_path.read_text()
-    assert len(KernelMasks.read(folder.kernels_path).cliffs) == 2
+
+
+def test_kernels_are_probed_once_and_their_times_kept_in_the_study(tmp_path: Path, tiny_llama: Path) -> None:
+    config = write_config(tmp_path, tiny_llama, kernel_probe=True, stop={"trials": 1})
+    assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 0
+    folder = StudyDir.open(tmp_path / "study")
+    times = KernelMasks.read(folder.kernels_path).times
+    assert times is not None
+    assert {kernel.bits for kernel in times.kernels} == {0, 4, 8}
+    before = folder.kernels_path.stat().st_mtime_ns
+    assert main(["run", str(config), "--out", str(folder.root), "--trials", "2"]) == 0
+    assert folder.kernels_path.stat().st_mtime_ns == before
