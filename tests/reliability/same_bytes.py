@@ -134,7 +134,7 @@ def build_all(version: Version, tiny: Path, known: dict[str, Hashes], keep: Path
 
 
 def main() -> int:
-    """Build with both, print a line a recipe; return 1 where files or keys of the cache differ."""
+    """Build with both, print a line a recipe; return 1 where files differ or keys of the cache are lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs=2, type=Path, metavar="OLIVINE", help="the olivine command of a version")
     parser.add_argument("--home", type=Path, default=Path("build/same-bytes"), help="for caches, studies and hashes")
@@ -159,8 +159,8 @@ def main() -> int:
         differing = sorted(file for file in files.keys() | second[name] if files.get(file) != second[name].get(file))
         print(f"{name}: {'differs in ' + ', '.join(differing) if differing else f'{len(files)} files, the same'}")
     keys = [{path.name for path in (arguments.home / which / "cache/artifacts").iterdir()} for which in WHICH]
-    print(f"cache: {len(keys[0])} keys, {f'{len(keys[0] ^ keys[1])} differ' if keys[0] != keys[1] else 'the same'}")
-    return int(first != second or keys[0] != keys[1])
+    print(f"cache: {len(keys[0])} keys, {len(keys[0] - keys[1])} lost, {len(keys[1] - keys[0])} new")
+    return int(first != second or not keys[0] <= keys[1])
 
 
 if __name__ == "__main__":
