@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import write_atomic
@@ -59,6 +61,11 @@ class StudyDir:
     report_path = _In("report.html")
     #: The exported selection.
     best_path = _In("best")
+
+    @property
+    def database_url(self) -> str:
+        """URL of the database, with the path encoded as SQLAlchemy 2.1 reads it: it may hold ``?`` and ``%20``."""
+        return f"sqlite:///{quote(os.fsencode(self.database_path.resolve()))}"
 
     @classmethod
     def open(cls, root: Path) -> StudyDir:

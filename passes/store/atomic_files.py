@@ -14,12 +14,15 @@ import platform
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 #: ``.report.html.4711@host.tmp``: what process 4711 of that machine writes aside; folders may be shared by machines.
 _STAGED = re.compile(r"^\..+\.(\d+)@(.*)\.tmp$")
+#: Names of standard output as a file to write.
+STANDARD_OUTPUT = ("-", "/dev/stdout")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -48,6 +51,16 @@ def write_atomic(path: Path, text: str) -> None:
     """Write aside, sync, rename, sync the folder: there is the old file or the new one, never half of it."""
     with staged(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_target(path: Path, text: str) -> None:
+    """Write to a file that a person names: ``-`` is standard output, a link stands for its file, devices are kept."""
+    if str(path) in STANDARD_OUTPUT:
+        sys.stdout.write(text)
+    elif path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_atomic(Path(os.path.realpath(path)), text)
 
 
 def make_folder(folder: Path) -> None:

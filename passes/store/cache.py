@@ -33,7 +33,7 @@ _BUILDING, _EVICTED = ".building-", ".evicted-"
 
 def cache_root() -> Path:
     """``$OLIVINE_CACHE``, or ``~/.cache/olivine``."""
-    return Path(os.environ.get("OLIVINE_CACHE") or Path.home() / ".cache" / "olivine")
+    return Path(os.environ.get("OLIVINE_CACHE") or "~/.cache/olivine").expanduser()
 
 
 def scratch_folder(name: str) -> AbstractContextManager[Path]:

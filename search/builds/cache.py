@@ -23,7 +23,7 @@ def cache_of(config: CacheConfig, source: Source) -> Cache:
 
 def cache_folder(config: CacheConfig) -> Path:
     """The folder that the config names, or the usual one."""
-    return Path(config.folder) if config.folder else cache_root()
+    return Path(config.folder).expanduser() if config.folder else cache_root()
 
 
 def limit_bytes(config: CacheConfig, source: Source) -> int:

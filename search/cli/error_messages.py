@@ -11,6 +11,11 @@ def clear_error(error: BaseException) -> OlivineError | None:
         return disk
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, NotADirectoryError | FileExistsError) and cause.filename:
+            return OlivineError(
+                f"{cause.filename} can't be made: a file is in its place or above it. Move it, or name another folder "
+                "(--out, OLIVINE_CACHE)."
+            )
         if "database is locked" in str(cause):
             return OlivineError(
                 "study.db is locked: another program keeps it open. Every finished trial is kept in trials/. Close "

@@ -16,13 +16,14 @@ from olivine.passes.errors import OlivineError
 from olivine.passes.store.secrets import masked
 from olivine.search.cli.commands import all_commands
 from olivine.search.cli.error_messages import clear_error
-from olivine.search.cli.terminal import errors
+from olivine.search.cli.terminal import errors, prepare_streams
 
 FAILED, INTERRUPTED = 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 mistake, 3 nothing qualifies, 130 interrupted."""
+    prepare_streams()
     options = parser().parse_args(arguments)
     quiet_libraries()
     with _termination_interrupts():
@@ -51,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     """Run a parsed command; an error becomes one message for a person, and a traceback with ``--debug`` alone."""
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except OlivineError as error:
         if options.debug:
             traceback.print_exc()

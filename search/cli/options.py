@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olivine.passes.errors import UsageError
+from olivine.passes.store.atomic_files import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from olivine.search.config.graph import GraphStudyConfig
@@ -24,8 +26,21 @@ def share(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1; give it as 2% or 0.02")
+        from olivine.search.config.quantities import spelling_hint
+
+        hint = spelling_hint(text)
+        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1; give it as 2% or 0.02{hint}")
     return number
+
+
+def seconds(text: str) -> float:
+    """Parse ``30s``, ``1.5m`` or a number of seconds."""
+    from olivine.search.config.quantities import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:
@@ -33,6 +48,53 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
     return int(text)
+
+
+def user_path(text: str) -> Path:
+    """Parse a path; ``~`` is a home folder, also where the shell has not replaced it (``--out=~/study``)."""
+    return Path(os.path.expanduser(text))
+
+
+def study_folder(text: str) -> Path:
+    """Parse the name of a study folder, which may exist; a file in its way is a mistake at once."""
+    path = user_path(text)
+    _existing_part(path)
+    return path
+
+
+def target_folder(text: str) -> Path:
+    """Parse the name of a folder to make; a link stands for the folder that it leads to, which may not exist yet."""
+    path = user_path(text)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    if not path.exists():
+        _require_permission(path, _existing_part(path))
+    return path
+
+
+def target_file(text: str) -> Path:
+    """Parse the name of a file to write, ``-`` for standard output; one that can't be written is a mistake at once."""
+    path = user_path(text)
+    if str(path) in STANDARD_OUTPUT:
+        return path
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; give a file")
+    _require_permission(path, path if path.exists() else _existing_part(path))
+    return path
+
+
+def _existing_part(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    real = Path(os.path.realpath(path))
+    place = next(place for place in (real, *real.parents) if place.exists())
+    if not place.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} can't be made: {place} is no folder")
+    return place
+
+
+def _require_permission(path: Path, place: Path) -> None:
+    if not os.access(place, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path} can't be written: there is no permission for {place}")
 
 
 def add_model(parser: argparse.ArgumentParser, text: str = MODEL) -> None:
@@ -48,7 +110,7 @@ def add_hub_options(parser: argparse.ArgumentParser) -> None:
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Declare the folder that a command makes."""
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument("--to", type=target_folder, required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--force", action="store_true", help="replace an existing folder")
 
 

@@ -55,7 +55,9 @@ def parse_constraint(text: str, known: Collection[str] = tuple(METRICS)) -> Cons
     """
     match = _CONSTRAINT.fullmatch(text)
     if match is None:
-        raise UsageError(f"'{text}' is no constraint; {_EXAMPLE}")
+        pointed = text.replace(",", ".")
+        hint = f"did you mean '{pointed}'?" if _CONSTRAINT.fullmatch(pointed) else _EXAMPLE
+        raise UsageError(f"'{text}' is no constraint; {hint}")
     name, relation, number, unit = match.groups()
     if name not in known:
         raise UsageError(f"unknown metric '{name}' in '{text}'. {did_you_mean(name, known)}")

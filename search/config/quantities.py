@@ -8,21 +8,26 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?")
+#: A number of seconds, or hours, minutes and seconds with their letters, at least one of them.
+_DURATION_TEXT = r"(\d+(?:\.\d+)?)|(?=\S)(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m)?\s*(?:(\d+(?:\.\d+)?)\s*s)?"
+_DURATION = re.compile(_DURATION_TEXT)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)?", re.IGNORECASE)
+EXPONENT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+),(\d+)(\s*\D*)")
+_CLOCK = re.compile(r"(\d+):(\d\d)(?::(\d\d))?")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def describe(value: object) -> str:
-    """What was found, in words: ``the text 'abc'``, ``the number 3``, ``a list``, ``nothing``."""
+    """A value in words, such as ``the text 'abc'`` or ``a list``; with a hint where a number is written otherwise."""
     if isinstance(value, bool):
         return str(value).lower()
     match value:
         case None:
             return "nothing"
         case str():
-            return f"the text '{value}'"
+            return f"the text '{value}'{spelling_hint(value.strip())}"
         case int() | float():
             return f"the number {value}"
         case dict():
@@ -32,15 +37,26 @@ def describe(value: object) -> str:
     return f"'{value}'"
 
 
+def spelling_hint(text: str) -> str:
+    """The way to write a number that a text seems to mean; empty for other texts."""
+    if comma := _DECIMAL_COMMA.fullmatch(text):
+        return f": with a decimal point it is {comma[1]}.{comma[2]}{comma[3]}"
+    if clock := _CLOCK.fullmatch(text):
+        first, second, third = clock.groups()
+        forms = f"{first}h{second}m{third}s" if third else f"{first}h{second}m or {first}m{second}s"
+        return f": as a time it is {forms}"
+    return ""
+
+
 def parse_duration(value: object) -> float:
-    """``30s``, ``12m``, ``1.5h`` or a number of seconds -> seconds.
+    """``30s``, ``12m``, ``1.5h``, ``1h30m`` or a number of seconds -> seconds.
 
     Raises:
         ValueError: for anything else, with what fits.
     """
     seconds = _number(value)
-    if isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
-        seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[found[2]]
+    if isinstance(value, str) and (parts := _DURATION.fullmatch(value.strip())):
+        seconds = sum(float(part) * unit for part, unit in zip(parts.groups(), (1, 3600, 60, 1), strict=True) if part)
     if seconds is None or seconds <= 0:
         raise ValueError(
             f"takes a time above 0, such as 30s, 12m, 1.5h or a number of seconds; found {describe(value)}"
@@ -83,7 +99,9 @@ def unit_bytes(unit: str) -> int:
 
 
 def _number(value: object) -> float | None:
-    """A finite number, or None; YAML's true and false are none."""
+    """A finite number, or None; YAML's true and false are none, and 1e9 is one although YAML takes it for a text."""
+    if isinstance(value, str) and EXPONENT.fullmatch(value.strip()):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
@@ -126,7 +144,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Weight = Annotated[float, BeforeValidator(_weight), Field(ge=0)]
 Text = Annotated[str, BeforeValidator(_text)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), _schema(r"^\d+(\.\d+)?\s*[smh]?$", exclusiveMinimum=0)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), _schema(f"^(?:{_DURATION_TEXT})$", exclusiveMinimum=0)]
 Share = Annotated[
     float,
     BeforeValidator(parse_share),

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from olivine.evaluators.metric import ModelKind, metrics_of
@@ -18,6 +17,7 @@ from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Bytes, Count, Seconds, Share, Switch, Text, Weight, Whole
 from olivine.search.config.space import Space, parse_space
 from olivine.search.config.space_mistakes import space_mistakes
+from olivine.search.config.yaml_file import dump_yaml
 
 
 class Section(BaseModel):
@@ -180,7 +180,7 @@ class StudyConfig(Section):
 
     def to_yaml(self) -> str:
         """The resolved config, as STUDY_DIR/config.yaml holds it."""
-        return str(yaml.safe_dump(_stated(self, json.loads(self.model_dump_json())), sort_keys=False))
+        return dump_yaml(_stated(self, json.loads(self.model_dump_json())))
 
 
 def _stated(section: BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from olivine.passes.catalog import Catalog
 from olivine.passes.errors import did_you_mean
 from olivine.passes.export.export import float_refusal
 from olivine.search.config.mistakes import Mistake
-from olivine.search.config.quantities import describe
+from olivine.search.config.quantities import EXPONENT, describe
 from olivine.search.config.space import parse_space
 
 #: A range is refused beyond this many values: a larger step says the same.
@@ -96,7 +96,7 @@ def _value_mistakes(axis: Axis, value: Any) -> list[str]:
     whole = axis.kind == "int"
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or (whole and value != int(value)):
-        hint = ": leave the quotes out" if isinstance(value, str) and _is_number(value) else ""
+        hint = _number_hint(value)
         return [f"takes {'whole numbers' if whole else 'numbers'}; found {describe(value)}{hint}"]
     low, high = axis.bounds or (-math.inf, math.inf)
     return [] if low <= value <= high else [f"{value:g} is outside {low:g} .. {high:g}"]
@@ -187,5 +187,10 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _is_number(text: str) -> bool:
-    return text.strip().lstrip("+-").replace(".", "", 1).isdigit()
+def _number_hint(value: object) -> str:
+    """The way to write a number that YAML takes for a text; empty for anything else."""
+    if not isinstance(value, str):
+        return ""
+    if value.strip().lstrip("+-").replace(".", "", 1).isdigit():
+        return ": leave the quotes out"
+    return f": write it as {float(value):g}" if EXPONENT.fullmatch(value.strip()) else ""

@@ -52,11 +52,17 @@ def _message(error: ErrorDetails, location: Sequence[int | str], model: type[Stu
         case "model_type" | "model_attributes_type":
             keys = ", ".join(_fields_at(location, model))
             return f"takes a mapping; found {describe(value)}. Available: {keys}."
-        case "string_pattern_mismatch":
-            return f"takes letters, digits, '.', '_' and '-', and starts with a letter or digit; found '{value}'"
-        case "union_tag_not_found":
-            return f"{_TEXT_FORMS}; found {'both' if isinstance(value, dict) else describe(value)}"
+        case "string_pattern_mismatch" | "union_tag_not_found" | "invalid_key":
+            return _form_message(error["type"], value)
     return f"{error['msg'][0].lower()}{error['msg'][1:]}; found {describe(value)}"
+
+
+def _form_message(kind: str, value: Any) -> str:
+    if kind == "invalid_key":
+        return f"is no key: keys are words. A decimal number has a point, such as 1.{value}"
+    if kind == "union_tag_not_found":
+        return f"{_TEXT_FORMS}; found {'both' if isinstance(value, dict) else describe(value)}"
+    return f"takes letters, digits, '.', '_' and '-', and starts with a letter or digit; found '{value}'"
 
 
 def _limit_message(kind: str, value: Any, context: Mapping[str, Any]) -> str:

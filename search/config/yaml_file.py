@@ -1,4 +1,7 @@
-"""Reading a YAML file: a mapping without repeated keys, or one message that says where it is broken.
+"""Reading and writing YAML: a mapping without repeated keys, or one message that says where it is broken.
+
+Numbers are read as YAML 1.2 has them, not 1.1: ``1e-2`` is a number, ``010`` is ten, and ``1:30``, which 1.1 takes for
+90, is a text.
 
 A config may come from anybody. Tags, which name types to construct, are refused; anchors and aliases are welcome while
 what they expand to stays small; size and depth are bounded.
@@ -6,7 +9,9 @@ what they expand to stays small; size and depth are bounded.
 
 from __future__ import annotations
 
+import codecs
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,21 @@ from olivine.search.config.quantities import describe
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
 MAX_DEPTH = 50
-_MERGE = "tag:yaml.org,2002:merge"
+#: Byte-order mark -> the encoding that it stands for; UTF-32's begins like UTF-16's, so it comes first.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
+_MERGE, _INT, _FLOAT = (f"tag:yaml.org,2002:{name}" for name in ("merge", "int", "float"))
+_INT_TEXT = re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+)$")
+#: An exponent needs a sign or a point before it: ``12e45678`` is more likely a commit than a number.
+_FLOAT_TEXT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+][0-9]+"
+    r"|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
+)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -40,13 +59,30 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        value: int = super().construct_yaml_int(node)
+        text = self.construct_scalar(node).replace("_", "")
+        value = int(text, 0) if text.lstrip("+-").startswith(("0x", "0o", "0b")) else int(text)
         if not -(2**63) <= value < 2**63:
             raise yaml.MarkedYAMLError(None, None, "a number of more than 64 bits", node.start_mark)
         return value
 
 
-_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _UniqueKeyLoader.construct_yaml_int)
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that YAML 1.1 or 1.2 would take for numbers."""
+
+
+_UniqueKeyLoader.add_constructor(_INT, _UniqueKeyLoader.construct_yaml_int)
+_UniqueKeyLoader.yaml_implicit_resolvers = {
+    first: [(tag, text) for tag, text in resolvers if tag not in (_INT, _FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _class in (_UniqueKeyLoader, _Dumper):
+    _class.add_implicit_resolver(_INT, _INT_TEXT, list("-+0123456789"))
+    _class.add_implicit_resolver(_FLOAT, _FLOAT_TEXT, list("-+.0123456789"))
+
+
+def dump_yaml(value: Mapping[str, Any]) -> str:
+    """A mapping as a YAML text that :func:`read_yaml` reads back."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _load(text: str | None) -> Any:
@@ -106,19 +142,32 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
-        raw = _load(content.decode("utf-8") if len(content) <= MAX_BYTES else None)
+        raw = _load(decoded(content) if len(content) <= MAX_BYTES else None)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(
-            f"{path} is no UTF-8 text: line {line} holds byte 0x{error.object[error.start]:02x}. Save it as UTF-8."
+            f"{path} is no {error.encoding.upper()} text: line {line} holds byte 0x{error.object[error.start]:02x}. "
+            "Save it as UTF-8."
         ) from error
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is no YAML: {_where(error)}") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path} holds {describe(raw)}; a study is a mapping with at least 'model:' and 'space:'")
     return raw
+
+
+def decoded(content: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 or UTF-32 where a byte-order mark says so.
+
+    Raises:
+        UnicodeDecodeError: for bytes of another encoding.
+    """
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return content.decode(encoding)
+    return content.decode("utf-8")
 
 
 def override(raw: Mapping[Any, Any], overrides: Mapping[str, str]) -> dict[Any, Any]:
@@ -139,11 +188,20 @@ def override(raw: Mapping[Any, Any], overrides: Mapping[str, str]) -> dict[Any, 
                     f"--set {dotted}={text}: '{parent}' is no section; it holds {describe(section[parent])}"
                 )
             section = section[parent]
-        try:
-            section[last] = _load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {dotted}={text}: '{text}' is no YAML value: {_where(error)}") from error
+        section[last] = read_value(dotted, text)
     return changed
+
+
+def read_value(key: str, text: str) -> Any:
+    """The value of ``--set key=text``.
+
+    Raises:
+        UsageError: when it is no YAML.
+    """
+    try:
+        return _load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {key}={text}: '{text}' is no YAML value: {_where(error)}") from error
 
 
 def _where(error: yaml.YAMLError) -> str:

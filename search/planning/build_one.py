@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
@@ -15,6 +13,7 @@ from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.config.space_mistakes import choice_mistakes
+from olivine.search.config.yaml_file import read_value
 from olivine.search.export.folder import check_target, export_model, rebuild_command
 from olivine.search.export.trial import build_manifest, build_recipe
 
@@ -47,7 +46,7 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
         BuildFailed: when it does not build or run.
     """
     check_target(to, force)
-    choice: dict[str, Scalar] = {name: yaml.safe_load(text) for name, text in request.settings.items()}
+    choice: dict[str, Scalar] = {name: read_value(name, text) for name, text in request.settings.items()}
     if mistakes := choice_mistakes(choice, "--set", {}, LANGUAGE):
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
     source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)

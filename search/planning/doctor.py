@@ -17,6 +17,7 @@ from olivine.evaluators.process.servers.provider import CPU
 from olivine.evaluators.providers.interpreters import interpreter
 from olivine.evaluators.providers.state import ProviderState, provider_state
 from olivine.passes.cpu import available_cores, cpu_name
+from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.cache import cache_root
 from olivine.search.environment import PACKAGES, installed
@@ -91,7 +92,10 @@ def _machine_table() -> Table:
     table.add_row("processor", f"{cpu_name()}, {available_cores()} cores for this process")
     table.add_row("system", platform.platform())
     table.add_row("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB")
-    table.add_row("disk", f"{free_disk_bytes(cache) / 1e9:.1f} GB free at the cache")
+    try:
+        table.add_row("disk", f"{free_disk_bytes(cache) / 1e9:.1f} GB free at the cache")
+    except UsageError as error:
+        table.add_row("disk", Text(str(error), style="red"))
     size = f"{folder_bytes(cache) / 1e9:.2f} GB"
     table.add_row("cache", Text(f"{cache}: {size}; OLIVINE_CACHE moves it, cache.max_bytes of a study bounds it"))
     table.add_row("hub", Text(hub_state()))

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from olivine.passes.errors import UsageError
+
 READINGS = 4
 #: A product as a decoder has them in prefill: tokens, input and output features.
 _TOKENS, _INPUTS, _OUTPUTS = 256, 1024, 4096
@@ -93,6 +95,13 @@ def free_disk_bytes(folder: Path) -> int:
 
 
 def existing_folder(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that exists."""
-    absolute = folder.resolve()
-    return next(place for place in (absolute, *absolute.parents) if place.exists())
+    """The folder itself, or the nearest one above it that exists.
+
+    Raises:
+        UsageError: when a file is in the way.
+    """
+    absolute = Path(os.path.realpath(folder))
+    place = next(place for place in (absolute, *absolute.parents) if place.exists())
+    if not place.is_dir():
+        raise UsageError(f"{folder} can't be made: {place} is no folder. OLIVINE_CACHE or cache.folder names another.")
+    return place

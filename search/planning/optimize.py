@@ -18,7 +18,7 @@ from olivine.passes.export.export import float_refusal
 from olivine.passes.precisions import MIXED, is_integer
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import Source, resolve
-from olivine.passes.store.atomic_files import make_folder, write_atomic
+from olivine.passes.store.atomic_files import make_folder, write_target
 from olivine.passes.store.cache import cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.config.language import LanguageStudyConfig
@@ -167,8 +167,7 @@ class Optimizer:
             f"# What this ran: {self.request.command(self.to)}\n"
             f"# Again:         olivine run {path} --out results/{config.name}\n"
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, f"{header}\n{config.to_yaml()}")
+        write_target(path, f"{header}\n{config.to_yaml()}")
         self.out.print(f"the study as YAML: {path}", markup=False)
 
     def _verify(self) -> None:

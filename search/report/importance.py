@@ -58,9 +58,8 @@ def importances(study: StudyDir, objectives: Sequence[str]) -> Importances:
 def _load(study: StudyDir) -> optuna.Study | None:
     import optuna
 
-    storage = f"sqlite:///{study.database_path.resolve()}"
-    names = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=names[0], storage=storage) if names else None
+    names = optuna.get_all_study_names(study.database_url)
+    return optuna.load_study(study_name=names[0], storage=study.database_url) if names else None
 
 
 def _shares(study: optuna.Study, index: int, objective: str) -> list[tuple[str, float]]:

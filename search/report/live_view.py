@@ -49,7 +49,7 @@ class LiveView:
         self._phase: tuple[str, float] | None = None
         self._front: Sequence[TrialRecord] = ()
         self._ended: Sequence[TrialRecord] = ()
-        self._spinner = Spinner("dots", style="cyan")
+        self._spinner = Spinner("line" if console.options.ascii_only else "dots", style="cyan")
 
     def study_started(
         self, name: str, model: str, trials: int, timeout_s: float | None, objectives: Sequence[str]

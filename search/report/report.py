@@ -43,8 +43,8 @@ def write_report(study: StudyDir) -> Path:
     return study.report_path
 
 
-def write_front_picture(study: StudyDir, to: Path) -> Path:
-    """Write the front as an SVG of its own, for a README; it follows the reader's light or dark setting.
+def require_front_picture(study: StudyDir) -> str:
+    """The front as an SVG of its own, for a README; it follows the reader's light or dark setting.
 
     Raises:
         UsageError: when no candidate was measured in both objectives.
@@ -53,8 +53,7 @@ def write_front_picture(study: StudyDir, to: Path) -> Path:
     if not picture:
         x, y = plot_pairs(read_view(study).objectives)[0]
         raise UsageError(f"{study.root} has no candidate with both {x} and {y}: there is no front to draw yet")
-    write_atomic(to, picture)
-    return to
+    return picture
 
 
 def render(study: StudyDir) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from olivine.evaluators.metric import COLUMNS, HEADLINES
 from olivine.search.front_csv import front_axes, front_entry, is_selected
 from olivine.search.records import TrialRecord
+from olivine.search.report.fitted_table import FittedRow, FittedTable
 from olivine.search.report.formatting import (
     STATE_STYLE,
     duration_text,
@@ -28,29 +29,25 @@ from olivine.search.report.formatting import (
 from olivine.search.report.verdict import compared_metrics, verdict
 
 
-def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> Table:
+def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> FittedTable:
     """One row per trial: state, headline metrics, the parameters that differ, the reason if there is one."""
     metrics = shown_metrics(records, objectives, HEADLINES)
     axes = varying(records)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for metric in metrics:
-        table.add_column(heading(metric), justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("recipe, or the reason", overflow="fold", ratio=1)
+    rows = []
     for record in records:
         words = Text(params_text(record.params, axes) or "base")
         if record.reason:
             words.append(f"\n{record.reason}", style="dim")
-        table.add_row(
+        cells: tuple[str | Text, ...] = (
             str(record.number),
             Text(record.state, style=STATE_STYLE[record.state]),
             *(measured_text(record.metrics.get(metric)) for metric in metrics),
             duration_text(record.build_seconds + record.evaluate_seconds),
-            words,
         )
-    return table
+        rows.append(FittedRow(cells, words))
+    headings = ("trial", "state", *map(heading, metrics), "time")
+    justify = ("right", "left", *("right" for _ in metrics), "right")
+    return FittedTable(headings, justify, "recipe, or the reason", rows)
 
 
 def trials_json(records: Sequence[TrialRecord]) -> str:
@@ -88,24 +85,17 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
     return Group(*notes, *([same] if same else [params]), metrics)
 
 
-def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def front_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
     """The rows of front.csv: the selected one marked, measurements with intervals, axes that differ."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    table.add_column("trial", justify="right")
     metrics = [m for m in COLUMNS if any(front_entry(row, m) is not None for row in rows)]
-    for metric in metrics:
-        table.add_column(heading(metric), justify="right", no_wrap=True)
-    table.add_column("recipe", overflow="fold", ratio=1)
     axes = front_axes(rows)
     differ = [axis for axis in axes if len({str(row.get(axis, "")) for row in rows}) > 1] or axes
+    fitted = []
     for row in rows:
         chosen = is_selected(row)
-        table.add_row(
-            Text("*" if chosen else ""),
-            str(row["trial"]),
-            *(measured_text(front_entry(row, metric)) for metric in metrics),
-            Text(", ".join(f"{axis} {row[axis]}" for axis in differ if str(row.get(axis, "")) != "")),
-            style="bold" if chosen else "",
-        )
-    return table
+        figures = (measured_text(front_entry(row, metric)) for metric in metrics)
+        words = Text(", ".join(f"{axis} {row[axis]}" for axis in differ if str(row.get(axis, "")) != ""))
+        cells: tuple[str | Text, ...] = (Text("*" if chosen else ""), str(row["trial"]), *figures)
+        fitted.append(FittedRow(cells, words, style="bold" if chosen else ""))
+    justify = ("left", "right", *("right" for _ in metrics))
+    return FittedTable(("", "trial", *map(heading, metrics)), justify, "recipe", fitted)

@@ -187,8 +187,8 @@ def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
 
 def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
     """The database in the study folder; who finds it locked waits."""
-    url = f"sqlite:///{folder.database_path.resolve()}"
-    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_WAIT_S}})
+    wait = {"connect_args": {"timeout": LOCK_WAIT_S}}
+    return optuna.storages.RDBStorage(folder.database_url, engine_kwargs=wait)
 
 
 def _check_same_study(config: LanguageStudyConfig, folder: StudyDir) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import optuna
@@ -37,6 +38,7 @@ def connect(url: str) -> BaseStorage:
     Raises:
         StorageUnavailable: when it does not answer, its driver is missing, or the URL has another form.
     """
+    url = url.replace("sqlite:///~", f"sqlite:///{Path.home()}", 1) if url.startswith("sqlite:///~/") else url
     try:
         return _proxy(url) if urlsplit(url).scheme == GRPC else _database(url)
     except StorageUnavailable:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import share
+from olivine.search.cli.options import seconds, share, target_file, user_path
 from olivine.search.cli.terminal import output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine bench``."""
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
-    parser.add_argument("--reference", type=Path, help="what the others are compared with; the first by default")
+    parser.add_argument("folders", type=user_path, nargs="+", metavar="DIR")
+    parser.add_argument("--reference", type=user_path, help="what the others are compared with; the first by default")
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--new-tokens", type=int, default=32)
     what = "stop at this half-width of the interval, without what neighbours on a host do"
     parser.add_argument("--half-width", type=share, default=0.02, help=what)
-    parser.add_argument("--seconds", type=float, default=20.0, help="or after this long per pair")
+    parser.add_argument("--seconds", type=seconds, default=20.0, help="or after this long per pair")
     parser.add_argument("--rounds", type=int, help="or after this many rounds that count")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=target_file, metavar="FILE")
 
 
 def run(options: argparse.Namespace) -> int:
     """Time the folders against the reference."""
     from olivine.evaluators.bench import bench_folders
     from olivine.evaluators.latency.decoder import PairedDecoderLatency
-    from olivine.passes.store.atomic_files import write_atomic
+    from olivine.passes.store.atomic_files import write_target
     from olivine.search.report.folder_tables import bench_table, results_json
 
     reference = options.reference or options.folders[0]
@@ -35,9 +34,9 @@ def run(options: argparse.Namespace) -> int:
         options.prompt_tokens, options.new_tokens, options.half_width, options.seconds, max_rounds=options.rounds
     )
     results = bench_folders(options.folders, reference, latency)
-    output().print(bench_table(results, reference))
+    output(options.json).print(bench_table(results, reference))
     if options.json:
-        write_atomic(options.json, results_json(results))
+        write_target(options.json, results_json(results))
     return 0
 
 

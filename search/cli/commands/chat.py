@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from olivine.search.cli.command import Command
+from olivine.search.cli.options import user_path
 from olivine.search.cli.terminal import output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine chat``."""
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=user_path)
     parser.add_argument("--prompt", help="one prompt instead of a conversation")
     parser.add_argument("--max-new-tokens", type=int, default=256)
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import positive, share
+from olivine.search.cli.options import positive, share, target_file, user_path
 from olivine.search.cli.terminal import errors, output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine eval``."""
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
-    parser.add_argument("--reference", type=Path)
+    parser.add_argument("folders", type=user_path, nargs="+", metavar="DIR")
+    parser.add_argument("--reference", type=user_path)
     parser.add_argument("--text", help="demo:news or a local file", default="demo:news")
     parser.add_argument("--dataset", help="a hub dataset instead of --text")
     parser.add_argument("--dataset-config", help="its configuration")
@@ -30,18 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "tasks of lm-eval instead of a text, such as arc_easy,piqa; repeatable (pip install 'olivine[lm-eval]')"
     parser.add_argument("--tasks", action="append", metavar="NAME[,NAME]", help=what)
     parser.add_argument("--limit", type=positive, metavar="N", help="questions of each task, from its start")
-    parser.add_argument("--include-path", type=Path, metavar="DIR", help="folder with task files of your own")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--include-path", type=user_path, metavar="DIR", help="folder with task files of your own")
+    parser.add_argument("--json", type=target_file, metavar="FILE")
 
 
 def run(options: argparse.Namespace) -> int:
     """Score the folders on a text, or on tasks where some are named."""
-    from olivine.passes.store.atomic_files import write_atomic
+    from olivine.passes.store.atomic_files import write_target
     from olivine.search.report.folder_tables import results_json
 
     results = _on_tasks(options) if options.tasks else _on_text(options)
     if options.json:
-        write_atomic(options.json, results_json(results))
+        write_target(options.json, results_json(results))
     return 0
 
 
@@ -53,7 +52,7 @@ def _on_text(options: argparse.Namespace) -> Any:
         raise UsageError("--limit and --include-path belong to --tasks; --windows limits how much text is scored")
     text = ScoredText(_text(options), options.windows, options.window_tokens, options.protocol, options.split)
     results = evaluate_folders(options.folders, options.reference, text)
-    output().print(evaluation_table(results, options.reference, options.half_width))
+    output(options.json).print(evaluation_table(results, options.reference, options.half_width))
     return results
 
 
@@ -77,14 +76,16 @@ def _on_tasks(options: argparse.Namespace) -> Any:
 
     names = [name.strip() for words in options.tasks for name in words.split(",") if name.strip()]
     tasks = Tasks(tuple(dict.fromkeys(names)), options.limit, options.include_path)
-    with errors().status("loading the tasks") as status:
+    err = errors()
+    spinner = "line" if err.options.ascii_only else "dots"
+    with err.status("loading the tasks", spinner=spinner) as status:
         results = evaluate_tasks(
             options.folders,
             options.reference,
             tasks,
             lambda folder, answered: status.update(f"{folder}: {answered} requests answered"),
         )
-    output().print(tasks_table(results, options.reference))
+    output(options.json).print(tasks_table(results, options.reference))
     return results
 
 

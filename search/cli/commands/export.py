@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_target
+from olivine.search.cli.options import add_target, user_path
 from olivine.search.cli.terminal import output
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine export``."""
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=user_path)
     parser.add_argument("--trial", type=int, help="trial number; the selected one by default")
     what = "with a script that runs it: a zip file, or a folder to build a container image from"
     parser.add_argument("--package", choices=("zip", "docker"), help=what)
@@ -49,7 +48,7 @@ def export(options: argparse.Namespace) -> int:
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine verify``."""
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=user_path)
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_hub_options, add_model, add_target
+from olivine.search.cli.options import add_hub_options, add_model, add_target, target_file
 from olivine.search.cli.terminal import errors, output
 
 
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "text to score on; the demo's or WikiText-2 by default"
     parser.add_argument("--text", metavar="FILE", help=what)
     add_hub_options(parser)
-    parser.add_argument("--save-config", type=Path, metavar="FILE", help="write the YAML of what is run")
+    parser.add_argument("--save-config", type=target_file, metavar="FILE", help="write the YAML of what is run")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
     )
-    optimizer = Optimizer(words.parse(), options.to, output(), options.force, options.save_config)
+    optimizer = Optimizer(words.parse(), options.to, output(options.save_config), options.force, options.save_config)
     return optimizer.run(errors())
 
 

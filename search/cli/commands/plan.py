@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_overrides, load_study
+from olivine.search.cli.options import add_overrides, load_study, user_path
 from olivine.search.cli.terminal import output
 
 
 def add_validate_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine validate``."""
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=user_path)
 
 
 def validate(options: argparse.Namespace) -> int:
@@ -35,7 +34,7 @@ def validate(options: argparse.Namespace) -> int:
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine plan``."""
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=user_path)
     add_overrides(parser)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from olivine.search.cli.command import Command
+from olivine.search.cli.options import user_path
 from olivine.search.cli.terminal import output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine provider add``."""
     parser.add_argument("provider", help="openvino, cuda, ...")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="the environment; envs/NAME by default")
+    parser.add_argument("--to", type=user_path, metavar="DIR", help="the environment; envs/NAME by default")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that it is made from")
 
 

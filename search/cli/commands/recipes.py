@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from olivine.passes.store.atomic_files import STANDARD_OUTPUT
 from olivine.search.cli.command import Command
+from olivine.search.cli.options import target_file
 from olivine.search.cli.terminal import output, write
 
 _GROUP = "ready studies for model families"
@@ -21,7 +22,7 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 def _add_copy_arguments(parser: argparse.ArgumentParser) -> None:
     _add_name(parser)
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to make")
+    parser.add_argument("--to", type=target_file, required=True, metavar="FILE", help="the file to make")
 
 
 def list_all(options: argparse.Namespace) -> int:
@@ -46,6 +47,8 @@ def copy(options: argparse.Namespace) -> int:
     """Copy one to a file."""
     from olivine.search.planning.ready_studies import copy_ready_study
 
+    if str(options.to) in STANDARD_OUTPUT:
+        return show(options)
     to = copy_ready_study(options.name, options.to)
     output().print(f"copied to {to}; olivine plan {to} says what it takes", markup=False)
     return 0

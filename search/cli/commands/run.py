@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_overrides, load_study
+from olivine.search.cli.options import add_overrides, load_study, study_folder, user_path
 from olivine.search.cli.terminal import errors, output
 
 STORAGES = "where workers meet: postgresql://, mysql://, sqlite:/// or grpc://HOST:PORT"
@@ -15,11 +15,11 @@ ARTIFACTS = "URL, such as s3://bucket/path, where records meet if workers share 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine run``."""
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=user_path)
     parser.add_argument("--trials", type=int, help="candidates to measure (stop.trials)")
     parser.add_argument("--timeout", help="wall-clock time of the search, such as 30m (stop.timeout)")
     parser.add_argument("--seed", type=int, help="seed of the study")
-    parser.add_argument("--out", type=Path, help="the study folder; results/NAME by default")
+    parser.add_argument("--out", type=study_folder, help="the study folder; results/NAME by default")
     parser.add_argument("--storage", metavar="URL", help=f"{STORAGES}; SQLite in the study folder by default")
     parser.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
     add_overrides(parser)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from olivine.search.cli.command import Command
+from olivine.search.cli.options import target_file, user_path
 from olivine.search.cli.terminal import output, write
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=user_path)
 
 
 def add_trials_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,18 +53,20 @@ def compare(options: argparse.Namespace) -> int:
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine report``."""
     _add_study(parser)
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the front as an SVG picture too")
+    parser.add_argument("--picture", type=target_file, metavar="FILE", help="write the front as an SVG picture too")
 
 
 def report(options: argparse.Namespace) -> int:
     """Write report.html, and the picture where one is wanted."""
-    from olivine.search.report.report import write_front_picture, write_report
+    from olivine.passes.store.atomic_files import write_target
+    from olivine.search.report.report import require_front_picture, write_report
     from olivine.search.study_dir import StudyDir
 
-    study, out = StudyDir.open(options.study), output()
+    study, out = StudyDir.open(options.study), output(options.picture)
     out.print(str(write_report(study)), markup=False)
     if options.picture:
-        out.print(str(write_front_picture(study, options.picture)), markup=False)
+        write_target(options.picture, require_front_picture(study))
+        out.print(str(options.picture), markup=False)
     return 0
 
 

@@ -5,39 +5,34 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
 from olivine.search.cli.commands.run import ARTIFACTS, STORAGES
-from olivine.search.cli.options import add_overrides, load_study
+from olivine.search.cli.options import add_overrides, load_study, seconds, study_folder, user_path
 from olivine.search.cli.terminal import output
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine worker``."""
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=user_path)
     parser.add_argument("--storage", metavar="URL", required=True, help=STORAGES)
     what = "what to do of each trial: build, quality, latency or all; repeatable"
     parser.add_argument("--role", action="append", choices=("build", "quality", "latency", "all"), help=what)
     out = "the study folder, or one of its own with the same name; results/NAME"
-    parser.add_argument("--out", type=Path, help=out)
+    parser.add_argument("--out", type=study_folder, help=out)
     parser.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
-    parser.add_argument("--wait", default="30m", help="longest wait for the study's base, such as 30m")
+    parser.add_argument("--wait", type=seconds, default="30m", help="longest wait for the study's base, such as 30m")
     add_overrides(parser)
 
 
 def worker(options: argparse.Namespace) -> int:
     """Join a study that ``olivine run`` leads."""
     from olivine.search.config.load import language_config
-    from olivine.search.config.quantities import parse_duration
     from olivine.search.study.distributed.join import run_worker
 
     config = language_config(load_study(options))
     root = options.out or Path("results") / config.name
-    try:
-        wait_s = parse_duration(options.wait)
-    except ValueError as error:
-        raise UsageError(f"--wait {error}") from None
-    return run_worker(config, root, options.storage, options.role or ["all"], options.artifacts, wait_s, output())
+    roles = options.role or ["all"]
+    return run_worker(config, root, options.storage, roles, options.artifacts, options.wait, output())
 
 
 def add_proxy_arguments(parser: argparse.ArgumentParser) -> None:

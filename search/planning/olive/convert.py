@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from olivine.passes.errors import UsageError
 from olivine.search.config.load import parse_config
+from olivine.search.config.yaml_file import dump_yaml
 from olivine.search.planning.olive.flows import space_of
 from olivine.search.planning.olive.goals import goals_of, tasks_of, text_of_workflow
 from olivine.search.planning.olive.model import model_of, provider_of
@@ -75,7 +74,7 @@ class Imported:
         header = "".join(f"# {' '.join(line.split())}".rstrip() + "\n" for line in lines)
         header += "#\n# Without a counterpart:\n" if listed else ""
         header += "".join(f"#   {' '.join(line.split())}\n" for line in listed)
-        return f"{header}\n{yaml.safe_dump(dict(self.raw), sort_keys=False, allow_unicode=True)}"
+        return f"{header}\n{dump_yaml(self.raw)}"
 
 
 def import_workflow(path: Path) -> Imported:

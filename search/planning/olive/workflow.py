@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import UsageError
-from olivine.passes.sources.json_file import read_json
-from olivine.search.config.yaml_file import read_yaml
+from olivine.passes.sources.json_file import parse_json
+from olivine.search.config.yaml_file import decoded, read_yaml
 
 #: Most ways through alternatives that are followed; the search space has all values of the others anyway.
 MOST_FLOWS = 64
@@ -104,12 +104,22 @@ def read_workflow(path: Path) -> Workflow:
     Raises:
         UsageError: when it can't be read, or is no workflow.
     """
-    raw = read_yaml(path) if path.suffix in (".yaml", ".yml") else read_json(path)
+    raw = read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_json(path)
     if not isinstance(raw.get("input_model"), dict):
         raise UsageError(
             f"{path} has no input_model, so it is no whole workflow of Olive: there is nothing to optimize"
         )
     return normalized(raw)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        text = decoded(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from error
+    return parse_json(text.encode(), str(path))
 
 
 def normalized(raw: Mapping[str, Any]) -> Workflow:

@@ -80,14 +80,14 @@ def open_server(study_dir: StudyDir, port: int) -> WSGIServer:
     """
     from optuna_dashboard import wsgi
 
-    from olivine.search.report.dashboard.storage import FeasibilityStorage
+    from olivine.search.report.dashboard.storage import ShownStorage
 
     if not study_dir.database_path.is_file():
         raise UsageError(
             f"{study_dir.root} holds no study.db: the study keeps its trials elsewhere, or has none. "
             "'olivine report' needs no database."
         )
-    storage = FeasibilityStorage(f"sqlite:///{study_dir.database_path.resolve()}")
+    storage = ShownStorage(study_dir.database_url, read_view(study_dir).name)
     app = wsgi(storage, artifact_store=artifact_store(study_dir))
     try:
         return make_server(HOST, port, app, server_class=_ThreadedServer, handler_class=_QuietHandler)

@@ -20,7 +20,7 @@ from olivine.search.report.plots.front_plotly import front_figure
 from olivine.search.report.plots.front_svg import front_svg, legend
 from olivine.search.report.plots.svg_axes import Scale, ticks
 from olivine.search.report.plots.svg_labels import Box, place
-from olivine.search.report.report import render, write_front_picture, write_report
+from olivine.search.report.report import render, require_front_picture, write_report
 from olivine.search.report.study_view import StudyView, read_view
 from olivine.search.report.summary import protocols
 
@@ -139,13 +139,13 @@ def test_a_selected_trial_off_the_front_is_shown_with_its_confirmed_values(tmp_p
 
 
 def test_front_picture_is_valid_svg_of_its_own(tmp_path: Path) -> None:
-    path = write_front_picture(write_study(tmp_path / "study"), tmp_path / "front.svg")
-    root = ET.fromstring(path.read_text())
+    picture = require_front_picture(write_study(tmp_path / "study"))
+    root = ET.fromstring(picture)
     names = [element.attrib.get("class") for element in root.iter()]
     assert names.count("front") == 5
     assert names.count("selected") == 1
     assert names.count("base") == 1
-    assert "prefers-color-scheme" in path.read_text()
+    assert "prefers-color-scheme" in picture
 
 
 def test_report_and_dashboard_render_one_drawing(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_report_and_dashboard_render_one_drawing(tmp_path: Path) -> None:
 def test_there_is_no_picture_of_a_study_without_candidates(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", [record(0)], ended=False)
     with pytest.raises(UsageError, match="no front to draw"):
-        write_front_picture(study, tmp_path / "front.svg")
+        require_front_picture(study)
 
 
 def test_marks_tell_every_kind_of_trial_apart(tmp_path: Path) -> None:
@@ -249,9 +249,7 @@ def test_candidates_with_all_layers_alike_are_a_series_of_their_own(tmp_path: Pa
     study = write_study(tmp_path / "study")
     found = draw_front(read_view(study), "tpot_speedup", "perplexity_ratio").points
     assert {mark.number for mark in found if mark.uniform} == {1, 3, 4, 12, 13}
-    picture = tmp_path / "front.svg"
-    write_front_picture(study, picture)
-    root = ET.fromstring(picture.read_text())
+    root = ET.fromstring(require_front_picture(study))
     kinds = [element.get("class") for element in root.iter()]
     assert kinds.count("uniform") == 5
     assert kinds.count("uniform-step") == 1

@@ -13,7 +13,7 @@ from olive_workflows import REFUSED, SHAPES, TUTORIAL
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.load import load_config
-from olivine.search.planning.olive.convert import Imported, convert
+from olivine.search.planning.olive.convert import Imported, convert, import_workflow
 from olivine.search.planning.olive.workflow import normalized
 
 
@@ -175,6 +175,13 @@ def test_no_word_of_a_workflow_leaves_its_comment() -> None:
     text = found.to_yaml("w.json\nseed: 9")
     assert yaml.safe_load(text) == found.raw
     assert "a model: evil/one #: olivine knows no such key" in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_says_how_a_workflow_is_encoded(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps({"input_model": {"type": "HfModel", "model_path": "m"}}), encoding=encoding)
+    assert import_workflow(path).raw["model"] == "m"
 
 
 def test_files_that_are_no_workflow_say_so(tmp_path: Path) -> None:

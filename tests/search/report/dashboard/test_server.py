@@ -20,7 +20,7 @@ from study_folder import REASON_FAILED, record, write_study
 from olivine.passes.errors import UsageError
 from olivine.search.report.dashboard.notes import escaped, trial_note
 from olivine.search.report.dashboard.server import command, open_server, publish
-from olivine.search.report.dashboard.storage import FeasibilityStorage
+from olivine.search.report.dashboard.storage import ShownStorage
 from olivine.search.report.study_view import read_view
 from olivine.search.study_dir import StudyDir
 
@@ -102,7 +102,7 @@ def test_notes_show_text_literally(published: StudyDir) -> None:
 
 
 def test_the_page_sees_constraints_and_no_infeasible_trial_as_complete(published: StudyDir) -> None:
-    storage = FeasibilityStorage(f"sqlite:///{published.database_path}")
+    storage = ShownStorage(published.database_url, "demo")
     trials = storage.get_all_trials(1)
     assert trials[7]._system_attrs["constraints"] == [pytest.approx((1.058 - 1.2) / 1.2)]
     assert trials[14].state == optuna.trial.TrialState.PRUNED
