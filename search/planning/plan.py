@@ -130,11 +130,11 @@ def make_plan(config: StudyConfig, room: Room | None = None, probe: KernelProbe 
         assert not isinstance(source, GraphSource)
         proposals, facts = _language_proposals(config, source, probe), ()
     trials = config.stop.trials if proposals.proposed is None else min(proposals.proposed, config.stop.trials)
-    found: Estimate | None = None
+    needs: Estimate | None = None
     assumptions: tuple[str, ...] = ()
     if source is not None:
         rates, estimator = probe_machine(existing_folder(cache)), make_estimator(config, source, choices)
-        found, assumptions = estimate(estimator, config, trials, rates), estimator.assumptions(rates)
+        needs, assumptions = estimate(estimator, config, trials, rates), estimator.assumptions(rates)
     return Plan(
         name=config.name,
         model=config.model if source is None else f"{config.model} ({_description(source)})",
@@ -147,7 +147,7 @@ def make_plan(config: StudyConfig, room: Room | None = None, probe: KernelProbe 
         trials=trials,
         timeout_s=config.stop.timeout,
         sampler=proposals.sampler,
-        estimate=found,
+        estimate=needs,
         unknown=unknown,
         absent=() if isinstance(config, GraphStudyConfig) else absent_providers(config),
         assumptions=assumptions,

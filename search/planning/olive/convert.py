@@ -117,12 +117,12 @@ def _name(word: str) -> str:
 
 def _strategy(workflow: Workflow) -> dict[str, Any] | None:
     """The search strategy, its nested settings beside the others; None where there is no search."""
-    given = workflow.rest.get("search_strategy")
-    if given is True:
+    named = workflow.rest.get("search_strategy")
+    if named is True:
         return {}
-    if not isinstance(given, Mapping):
+    if not isinstance(named, Mapping):
         return None
-    strategy = mapping(given)
+    strategy = mapping(named)
     for key in ("search_algorithm_config", "sampler_config"):
         strategy |= mapping(strategy.pop(key, None))
     return strategy

@@ -57,15 +57,15 @@ def _axes_of(flow: Sequence[OlivePass], provider: str, searching: bool, notes: N
     fallback: Values = {}
     builds = False
     for olive_pass in flow:
-        asked = meaning(olive_pass, searching)
-        if asked.became:
-            notes.keep(olive_pass.place, asked.became)
+        pass_axes = meaning(olive_pass, searching)
+        if pass_axes.became:
+            notes.keep(olive_pass.place, pass_axes.became)
             builds = True
-        for name, why in asked.lost:
+        for name, why in pass_axes.lost:
             notes.lose(f"{olive_pass.place}{f'.{name}' if name else ''}", why)
-        new = {axis: values for axis, values in asked.fallback.items() if axis not in fallback}
-        fallback = {**fallback, **new, **_precision(fallback, asked.fallback)}
-        axes = {**axes, **asked.axes, **_precision(axes, asked.axes)}
+        new = {axis: values for axis, values in pass_axes.fallback.items() if axis not in fallback}
+        fallback = {**fallback, **new, **_precision(fallback, pass_axes.fallback)}
+        axes = {**axes, **pass_axes.axes, **_precision(axes, pass_axes.axes)}
     if not builds:
         return {}
     precision = _combined(fallback.pop("precision", ()), axes.pop("precision", ()))

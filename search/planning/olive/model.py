@@ -47,51 +47,51 @@ def model_of(workflow: Workflow, notes: Notes) -> dict[str, Any]:
     Raises:
         UsageError: when it is no causal language model, or none that can be fetched; the message says why.
     """
-    given = dict(workflow.model)
-    hugging = mapping(given.pop("hf_config", None))
+    settings = dict(workflow.model)
+    hugging = mapping(settings.pop("hf_config", None))
     _refuse_others(workflow, hugging)
-    name = _path(given.pop("model_path", None)) or _path(hugging.pop("model_name", None))
+    name = _path(settings.pop("model_path", None)) or _path(hugging.pop("model_name", None))
     if not name:
         raise UsageError(
             f"input_model ({workflow.model_type}) names no checkpoint: it is made by Python code of its own "
-            f"({given.get('model_script') or given.get('model_loader') or 'a loader'}). olivine takes a Hugging Face "
-            "checkpoint, a GGUF file or an ONNX Runtime GenAI folder."
+            f"({settings.get('model_script') or settings.get('model_loader') or 'a loader'}). olivine takes a Hugging "
+            "Face checkpoint, a GGUF file or an ONNX Runtime GenAI folder."
         )
     notes.keep("input_model", f"model: {name}")
     raw: dict[str, Any] = {"model": name}
     arguments: dict[str, Any] = {}
-    for source in (given, hugging):
+    for source in (settings, hugging):
         for key in ("load_kwargs", "from_pretrained_args", "model_loading_args"):
             arguments |= mapping(source.pop(key, None))
     for key in ("revision", "trust_remote_code"):
-        value = arguments.pop(key, None) or given.pop(key, None) or hugging.pop(key, None)
+        value = arguments.pop(key, None) or settings.pop(key, None) or hugging.pop(key, None)
         if value:
             raw[key] = value if key == "revision" else bool(value)
             notes.keep(f"input_model.{key}", f"{key}: {str(raw[key]).lower()}")
-    if (adapter := given.pop("adapter_path", None)) is not None:
+    if (adapter := settings.pop("adapter_path", None)) is not None:
         notes.lose("input_model.adapter_path", f"merge the adapter {adapter} into the checkpoint first")
     for key in ("torch_dtype", "dtype"):
         if arguments.pop(key, None) is not None:
             notes.lose(f"input_model.{key}", "weights are read as they are stored, and exported as the provider needs")
     for key in arguments:
         notes.lose(f"input_model.load_kwargs.{key}", "weights are read from safetensors; no model class is loaded")
-    for key in {**given, **hugging}:
+    for key in {**settings, **hugging}:
         if key not in ("task", "model_class"):
             notes.lose(f"input_model.{key}", "the model builder knows inputs, outputs and attributes of a decoder")
     return raw
 
 
-def _path(given: object) -> str:
+def _path(place: object) -> str:
     """A model path: text, or a resource with its place in it."""
-    if isinstance(given, Mapping):
-        resource = {**given, **mapping(given.get("config"))}
+    if isinstance(place, Mapping):
+        resource = {**place, **mapping(place.get("config"))}
         kind = str(resource.get("type", ""))
         if "azureml" in kind.lower():
             raise UsageError(
                 f"input_model lies in Azure Machine Learning ({kind}); fetch it, and name the folder as model_path"
             )
-        given = resource.get("path") or resource.get("name")
-    return str(given) if given else ""
+        place = resource.get("path") or resource.get("name")
+    return str(place) if place else ""
 
 
 def _refuse_others(workflow: Workflow, hugging: Mapping[str, Any]) -> None:

@@ -60,8 +60,8 @@ class PassReader:
     """
 
     def __init__(self, olive_pass: OlivePass, searching: bool) -> None:
-        given = olive_pass.params.items()
-        self.left = {name: value for name, value in given if value not in DEFAULT and value is not None}
+        params = olive_pass.params.items()
+        self.left = {name: value for name, value in params if value not in DEFAULT and value is not None}
         self.searching = searching and olive_pass.searched
         self.axes: Values = {}
         self.fallback: Values = {}
@@ -81,13 +81,13 @@ class PassReader:
     def axis(self, axis: str, *names: str, convert: Convert, search: bool = False) -> None:
         """Take a parameter as values of an axis; with ``search`` also where it is absent and Olive would search it."""
         name = next((name for name in names if name in self.left), names[0])
-        given = self.take(*names)
-        if given is None and not (search and self.searching):
+        setting = self.take(*names)
+        if setting is None and not (search and self.searching):
             return
-        if given is None or given in SEARCHABLE:
+        if setting is None or setting in SEARCHABLE:
             self.axes[axis] = SEARCHED[axis] if axis in SEARCHED else LANGUAGE.axes[axis].values
             return
-        support = given.get("support") if isinstance(given, dict) else given
+        support = setting.get("support") if isinstance(setting, dict) else setting
         converted = [(value, convert(value)) for value in sequence(support)]
         for value, ours in converted:
             if ours is None:
@@ -115,10 +115,10 @@ class PassReader:
 
     def head(self) -> None:
         """Take what is said of the head, and of layers that are left out."""
-        given = self.take("lm_head")
-        if given is False:
+        value = self.take("lm_head")
+        if value is False:
             self.axes["lm_head"] = ("fp32",)
-        elif given in SEARCHABLE:
+        elif value in SEARCHABLE:
             self.axes["lm_head"] = SEARCHED["lm_head"]
         excluded = [str(node) for node in sequence(self.take("nodes_to_exclude", "excluded_modules"))]
         if any("lm_head" in node for node in excluded):

@@ -162,22 +162,22 @@ def flat(value: object, key: str = "config") -> dict[str, Any]:
     return {**section, **mapping(inner)} if isinstance(inner, Mapping) or inner is None else {**section, key: inner}
 
 
-def _named(given: object, known: object) -> dict[str, Any]:
+def _named(section: object, known: object) -> dict[str, Any]:
     """A section that is written where it is used, or named; without either, the only one that there is."""
-    if isinstance(given, Mapping):
-        return flat(given)
+    if isinstance(section, Mapping):
+        return flat(section)
     sections = mapping(known)
-    if isinstance(given, str):
-        return flat(sections.get(given))
+    if isinstance(section, str):
+        return flat(sections.get(section))
     return flat(next(iter(sections.values()))) if len(sections) == 1 else {}
 
 
-def _data(given: object) -> dict[str, dict[str, Any]]:
+def _data(section: object) -> dict[str, dict[str, Any]]:
     """Data configs by name: a list of named ones in new files, a mapping in old ones."""
-    if isinstance(given, Mapping):
-        return {str(name): flat(section, "params_config") for name, section in given.items()}
-    sections = [flat(section, "params_config") for section in sequence(given)]
-    return {str(section.get("name", index)): section for index, section in enumerate(sections)}
+    if isinstance(section, Mapping):
+        return {str(name): flat(entry, "params_config") for name, entry in section.items()}
+    entries = [flat(entry, "params_config") for entry in sequence(section)]
+    return {str(entry.get("name", index)): entry for index, entry in enumerate(entries)}
 
 
 def _flows(passes: object, named: object) -> tuple[tuple[OlivePass, ...], ...]:
