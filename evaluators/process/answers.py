@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from olivine.evaluators.process.messages import Message
 
 _Message = TypeVar("_Message", bound=Message)
+#: Type -> what reads it; made once for each type.
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def read(kind: type[_Message], content: bytes) -> _Message:
@@ -18,7 +22,10 @@ def read(kind: type[_Message], content: bytes) -> _Message:
     Raises:
         ValueError: naming the first field that is missing, unknown or of another type.
     """
-    message: _Message = _read(kind, content)
+    try:
+        message: _Message = _adapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        raise ValueError(_mistake(kind, error.errors()[0], content, 0)) from None
     return message
 
 
@@ -28,26 +35,25 @@ def read_reply(kind: type[_Message], content: bytes) -> tuple[int, _Message]:
     Raises:
         ValueError: as :func:`read`.
     """
-    number, message = _read(tuple[int, kind], content)  # type: ignore[valid-type] # a type that is known when it runs
+    try:
+        number, message = _adapter(tuple[int, kind]).validate_json(content, strict=True)  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise ValueError(_mistake(kind, error.errors()[0], content, 1)) from None
     return number, message
 
 
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _read(kind: Any, content: bytes) -> Any:
-    try:
-        return _adapter(kind).validate_json(content, strict=True)
-    except ValidationError as error:
-        first, title = error.errors(include_url=False)[0], error.title
+def _mistake(kind: type[Message], first: ErrorDetails, content: bytes, depth: int) -> str:
+    """Name the first mistake in a message that lies so deep in the JSON."""
     if first["type"] == "json_invalid":
-        raise ValueError(f"{_short(content)}, which is no JSON: {first['ctx']['error']}")
-    place = ".".join(map(str, first["loc"])) or "the whole"
-    raise ValueError(f"{_short(content)}, which is no {title}: {place}: {first['msg']}")
+        return f"what is no JSON: {_short(content)}"
+    place = ".".join(map(str, first["loc"][depth:]))
+    if not place:
+        return f"what is no {kind.__name__}: {_short(content)}"
+    if first["type"] == "missing":
+        return f"a {kind.__name__} without '{place}'"
+    return f"a {kind.__name__} whose '{place}' is {_short(first['input'])}: {first['msg']}"
 
 
-def _short(content: bytes) -> str:
-    text = repr(content)
+def _short(value: object) -> str:
+    text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."

@@ -57,27 +57,31 @@ def cut() -> None:
     """Begin an answer, and leave."""
     for descriptor in range(3, 10):
         with contextlib.suppress(OSError):
-            os.write(descriptor, b'{"id": 4, "nll": 2')
+            os.write(descriptor, b'[4, {"nll": 2')
     os._exit(0)
 
 
 def lie_score() -> None:
-    """Answer the next request for a score without its fields."""
-    _server().score = lambda *_, **__: {"nll": "much", "finite": True}
+    """Answer the next request for a score with a word for a number."""
+    from olivine.evaluators.process.messages import WindowScore
+
+    _server().score = lambda *_, **__: WindowScore("much", 1, 0.0, 1, True)  # type: ignore[arg-type]
 
 
 def lie_time() -> None:
     """Answer the next request for times with none."""
-    _server().prefill = lambda *_, **__: {"ms": [], "foreign_cores": 0.0}
+    from olivine.evaluators.process.messages import Timing
+
+    _server().prefill = lambda *_, **__: Timing([], 0.0)
 
 
 def _server() -> Any:
-    """The class whose method is running: its module is in no table of modules."""
+    """The server whose method is running."""
     frame = sys._getframe()
-    while "Server" not in frame.f_globals:
+    while not hasattr(frame.f_locals.get("self"), "prefill"):
         assert frame.f_back is not None
         frame = frame.f_back
-    return frame.f_globals["Server"]
+    return frame.f_locals["self"]
 
 
 def orphan() -> None:

@@ -27,12 +27,12 @@ def test_an_answer_arrives_as_it_was_written(answer: Built | BuildRefused | Expe
         (b"\xff\x00", "no JSON"),
         (b'{"path": "/tmp", "ke', "no JSON"),
         (b"[1, 2]", "which is no answer"),
-        (b"{}", "no Built: path: Field required"),
-        (json.dumps({**asdict(BUILT), "key": 7}).encode(), "key: Input should be a valid string"),
-        (json.dumps({**asdict(BUILT), "holds": [1]}).encode(), "holds.0: Input should be a valid string"),
-        (json.dumps({**asdict(BUILT), "colour": "blue"}).encode(), "colour: Unexpected keyword"),
-        (b'{"error": 1, "message": "", "peak_rss_bytes": 1}', "no BuildRefused: error: Input should be a valid string"),
-        (b'{"losses": {}, "peak_rss_bytes": 1}', "no ExpectedLosses: losses: Input should be a valid"),
+        (b"{}", "a Built without 'path'"),
+        (json.dumps({**asdict(BUILT), "key": 7}).encode(), "whose 'key' is 7: Input should be a valid string"),
+        (json.dumps({**asdict(BUILT), "holds": [1]}).encode(), r"whose 'holds\.0' is 1"),
+        (json.dumps({**asdict(BUILT), "colour": "blue"}).encode(), "whose 'colour' is 'blue': Unexpected keyword"),
+        (b'{"error": 1, "message": "", "peak_rss_bytes": 1}', "a BuildRefused whose 'error' is 1"),
+        (b'{"losses": {}, "peak_rss_bytes": 1}', "an? ExpectedLosses whose 'losses' is {}"),
     ],
 )
 def test_what_is_no_answer_says_why(content: bytes, what: str) -> None:
@@ -43,7 +43,7 @@ def test_what_is_no_answer_says_why(content: bytes, what: str) -> None:
 def test_a_loss_that_is_no_number_is_no_forecast() -> None:
     assert ExpectedLosses([LOSS], 1).by_path() == {LOSS.path: LOSS}
     spoiled = asdict(ExpectedLosses([replace(LOSS, blocks={"32/sym/alone": float("nan")})], 1))
-    with pytest.raises(ValueError, match=r"blocks\.32/sym/alone: Input should be a finite number"):
+    with pytest.raises(ValueError, match=r"blocks\.32/sym/alone' is nan: Input should be a finite number"):
         parse(json.dumps(spoiled).encode())
 
 

@@ -169,7 +169,7 @@ def test_the_study_goes_on_and_ends_well(study: Study) -> None:
         (2, "died of SIGABRT in 'score'"),
         (3, "the build did not end within 2 s"),
         (5, "the build ended with exit code 0"),
-        (6, "which is no JSON"),
+        (6, "answered 'score' with what is no JSON"),
         (NAN, "logits are not finite in window 1 of 3"),
         (11, "the build answered with what is no JSON"),
         (12, "the build answered with a Built whose 'key' is 7"),
