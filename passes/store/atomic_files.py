@@ -22,7 +22,7 @@ from pathlib import Path
 #: ``.report.html.4711@host.tmp``: what process 4711 of that machine writes aside; folders may be shared by machines.
 _STAGED = re.compile(r"^\..+\.(\d+)@(.*)\.tmp$")
 #: Names of standard output as a file to write.
-STANDARD_OUTPUT = ("-", "/dev/stdout")
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 

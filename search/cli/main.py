@@ -17,6 +17,7 @@ from olivine.passes.store.secrets import masked
 from olivine.search.cli.commands import all_commands
 from olivine.search.cli.error_messages import clear_error
 from olivine.search.cli.terminal import errors, prepare_streams
+from olivine.search.report.say import say
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -68,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _failed(message: object, code: int) -> int:
-    errors().print(f"olivine: {masked(str(message))}", markup=False)
+    say(errors(), f"olivine: {masked(str(message))}")
     return code
 
 

@@ -56,8 +56,10 @@ def user_path(text: str) -> Path:
 
 
 def study_folder(text: str) -> Path:
-    """Parse the name of a study folder, which may exist; a file in its way is a mistake at once."""
+    """Parse the name of a study folder, which may exist, or to which a link leads; a file in its way is a mistake."""
     path = user_path(text)
+    if path.is_symlink() and not path.exists():
+        path = Path(os.path.realpath(path))
     _existing_part(path)
     return path
 

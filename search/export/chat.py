@@ -14,6 +14,7 @@ from rich.console import Console
 from olivine.evaluators.process.servers.provider import ProviderUnavailable, prove_provider
 from olivine.passes.errors import OlivineError, UsageError
 from olivine.passes.sources.genai_folder import read_genai_config
+from olivine.search.report.say import say
 
 
 @dataclass
@@ -175,4 +176,4 @@ def _answer(conversation: Conversation, words: str, max_new_tokens: int, console
         console.out(piece, end="", highlight=False)
         console.file.flush()
     console.print()
-    console.print(answer.summary(), style="dim", markup=False)
+    say(console, answer.summary(), style="dim")

@@ -23,6 +23,7 @@ from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import make_folder, replace_folder, staging_folder, write_atomic
 from olivine.passes.store.cache import Cache, cache_root
 from olivine.passes.store.digests import digest
+from olivine.search.report.say import say
 
 #: File beside the checkpoint: the request, and the loss before and after.
 FILE = "finetune.json"
@@ -89,19 +90,19 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
     scored = scored[:MOST_HELD_OUT]
     steps, batch = request.training.max_steps, request.training.batch_size
     tokens = sum(len(piece) for _, piece in learned)
-    _say(out, f"{len(train)} texts, {tokens} tokens in {len(learned)} pieces; {len(held_out)} texts are held out")
-    _say(out, f"{steps} steps of {batch} pieces: {steps * batch / len(learned):.2g} times through them")
+    say(out, f"{len(train)} texts, {tokens} tokens in {len(learned)} pieces; {len(held_out)} texts are held out")
+    say(out, f"{steps} steps of {batch} pieces: {steps * batch / len(learned):.2g} times through them")
     if (last := last_checkpoint(work)) is not None:
-        _say(out, f"resumes at step {step_of(last)}")
+        say(out, f"resumes at step {step_of(last)}")
     began = time.monotonic()
     first = 0 if last is None else step_of(last)
 
     def report_step(step: int, loss: float) -> None:
         step_s = (time.monotonic() - began) / max(1, step - first)
-        _say(out, f"step {step}/{steps}: loss {loss:.3f} nats a token, {step_s:.2g} s a step")
+        say(out, f"step {step}/{steps}: loss {loss:.3f} nats a token, {step_s:.2g} s a step")
 
     job = Finetune(
-        request.training, request.trust_remote_code, report_step, lambda sentence: _say(out, f"{sentence} ...")
+        request.training, request.trust_remote_code, report_step, lambda sentence: say(out, f"{sentence} ...")
     )
     to.parent.mkdir(parents=True, exist_ok=True)
     with staging_folder(to.parent, to.name) as new:
@@ -110,7 +111,7 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
         except KeyboardInterrupt:
             last = last_checkpoint(work)
             where = "the beginning" if last is None else f"step {step_of(last)}"
-            _say(out, f"stopped; the same command resumes at {where} ({work})")
+            say(out, f"stopped; the same command resumes at {where} ({work})")
             raise
         losses = _losses(tuned, scored)
         report = {
@@ -185,15 +186,11 @@ def _say_losses(losses: dict[str, dict[str, float]], to: Path, out: Console) -> 
     before, after, change = losses["before"], losses["after"], losses["difference"]
     span = f" ({change['low']:+.3f} to {change['high']:+.3f})" if "low" in change else ""
     verdict = "lower" if change.get("high", 0) < 0 else "higher" if change.get("low", 0) > 0 else "no difference found"
-    _say(
+    say(
         out,
         f"held-out loss: {before['value']:.3f} before, {after['value']:.3f} after, difference {change['value']:+.3f}"
         f"{span} nats a token: {verdict}",
     )
     if verdict != "lower":
-        _say(out, "It learned nothing that holds on other texts: try fewer steps, a lower --learning-rate or more text")
-    _say(out, f"{to} is a checkpoint: 'model: {to}' in a study, or olivine optimize {to} --to DIR; see {to / FILE}")
-
-
-def _say(out: Console, sentence: str) -> None:
-    out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        say(out, "It learned nothing that holds on other texts: try fewer steps, a lower --learning-rate or more text")
+    say(out, f"{to} is a checkpoint: 'model: {to}' in a study, or olivine optimize {to} --to DIR; see {to / FILE}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.preflight import require_providers, require_room
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice
 from olivine.search.report.formatting import measured_text, title
+from olivine.search.report.say import say
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
 
@@ -115,7 +117,7 @@ class Optimizer:
         self._verify()
         confirmed = folder.outcome().metrics
         values = [f"{title(name)} {measured_text(confirmed[name])}" for name in HEADLINES if name in confirmed]
-        self.out.print(f"against the float base: {', '.join(values)}", markup=False)
+        say(self.out, f"against the float base: {', '.join(values)}")
         return 0
 
     def study(self, source: Source, provider: ProviderChoice, folder: StudyDir) -> LanguageStudyConfig:
@@ -165,23 +167,23 @@ class Optimizer:
     def _save(self, path: Path, config: LanguageStudyConfig) -> None:
         header = (
             f"# What this ran: {self.request.command(self.to)}\n"
-            f"# Again:         olivine run {path} --out results/{config.name}\n"
+            f"# Again:         olivine run {shlex.quote(str(path))} --out results/{config.name}\n"
         )
         write_target(path, f"{header}\n{config.to_yaml()}")
-        self.out.print(f"the study as YAML: {path}", markup=False)
+        say(self.out, f"the study as YAML: {path}")
 
     def _verify(self) -> None:
         verified = verify_folder(self.to)
-        self.out.print(
+        say(
+            self.out,
             f"{self.to} is ready: {verified.files} files with their hashes in olivine.json, loaded in a fresh process, "
             "predicts as it did when it was exported",
-            markup=False,
         )
-        self.out.print(f"talk to it: olivine chat {self.to}", markup=False)
+        say(self.out, f"talk to it: olivine chat {shlex.quote(str(self.to))}")
 
     def _say(self, lines: Iterable[tuple[str, str]]) -> None:
         for word, sentence in lines:
-            self.out.print(f"{word:<9} {sentence}", markup=False, soft_wrap=True)
+            say(self.out, f"{word:<9} {sentence}")
 
 
 def _only_precision(provider: str) -> str:

@@ -13,6 +13,7 @@ from olivine.evaluators.providers.state import provider_state
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean
 from olivine.passes.providers import PROVIDERS
 from olivine.search.planning.doctor import provider_table
+from olivine.search.report.say import say
 
 
 class EnvironmentFailed(OlivineError):
@@ -46,7 +47,7 @@ def add_provider(provider: str, to: Path | None, python: str, out: Console) -> i
     try:
         if fresh:
             _run([python, "-m", "venv", str(folder)])
-        out.print(f"installing {' '.join(pins)} into {folder}", markup=False)
+        say(out, f"installing {' '.join(pins)} into {folder}")
         _run([str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins])
     except BaseException:
         if fresh:
@@ -54,9 +55,7 @@ def add_provider(provider: str, to: Path | None, python: str, out: Console) -> i
         raise
     state = provider_state(provider, inside)
     out.print(provider_table([state]))
-    out.print(
-        f"Studies find it by its place; elsewhere: 'providers: {{{provider}: {{python: {inside}}}}}'", markup=False
-    )
+    say(out, f"Studies find it by its place; elsewhere: 'providers: {{{provider}: {{python: {inside}}}}}'")
     return 0 if state.state == "works" else 1
 
 

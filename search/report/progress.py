@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape
 
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import duration_text, outcome_text, params_text, title
+from olivine.search.report.say import say
 
 
 class Progress(Protocol):
@@ -93,7 +93,7 @@ class LineOutput:
         self._say(f"{self._ended} trials in {duration_text(self._clock() - self._started)}")
 
     def _say(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        say(self._console, text)
 
 
 def watcher_for(console: Console) -> Progress:

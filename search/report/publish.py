@@ -10,6 +10,7 @@ from rich.console import Console
 from olivine.search.front_csv import read_front
 from olivine.search.report.dashboard.server import command, publish
 from olivine.search.report.report import write_report
+from olivine.search.report.say import say
 from olivine.search.report.tables import front_table
 from olivine.search.study_dir import StudyDir
 
@@ -24,8 +25,8 @@ def print_summary(folder: StudyDir, out: Console, model: Path) -> None:
     """Print the confirmed front, the choice with its reason and warnings, and the paths of all results."""
     outcome = folder.outcome()
     out.print(front_table(read_front(folder)))
-    out.print(outcome.reason, markup=False)
+    say(out, outcome.reason)
     for warning in outcome.warnings:
-        out.print(f"warning: {warning}", style="yellow", markup=False)
+        say(out, f"warning: {warning}", style="yellow")
     for name, place in (("model", model), ("report", folder.report_path), ("dashboard", command(folder))):
-        out.print(f"{name + ':':<10} {place}", markup=False)
+        say(out, f"{name + ':':<10} {place}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.report.progress import Progress, watcher_for
 from olivine.search.report.publish import print_summary, show
+from olivine.search.report.say import say
 from olivine.search.selection.select import NoCandidate
 from olivine.search.study.distributed.lead import lead
 from olivine.search.study.distributed.record_sync import RecordSync
@@ -58,11 +60,11 @@ def run_study(
             except (Interrupted, KeyboardInterrupt):
                 show(search.study, search.folder)
                 progress.study_ended()
-                resume = again or f"olivine run {config_path} --out {root}"
-                err.print(
+                resume = again or f"olivine run {shlex.quote(str(config_path))} --out {shlex.quote(str(root))}"
+                say(
+                    err,
                     f"olivine: stopped; every finished trial is kept. Resume with:\n"
                     f"  {resume}{f' --storage {shown(storage)}' if storage else ''}",
-                    markup=False,
                 )
                 return EXIT_INTERRUPTED
             except NoCandidate:
@@ -72,7 +74,7 @@ def run_study(
     finally:
         progress.study_ended()
     print_summary(folder, out, folder.best_path)
-    out.print(f"talk:      olivine chat {folder.best_path}", markup=False)
+    say(out, f"talk:      olivine chat {shlex.quote(str(folder.best_path))}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from olivine.search.export.graph_folder import export_plain
 from olivine.search.records import metrics_json
 from olivine.search.report.progress import watcher_for
 from olivine.search.report.publish import print_summary, show
+from olivine.search.report.say import say
 from olivine.search.selection.select import NoCandidate
 from olivine.search.study.interrupt import EXIT_INTERRUPTED, Interrupted
 from olivine.search.study.source_identity import refuse_other_model
@@ -47,10 +49,10 @@ def run_plain(
             except (Interrupted, KeyboardInterrupt):
                 show(search.study, search.folder)
                 progress.study_ended()
-                err.print(
+                say(
+                    err,
                     "olivine: stopped; every finished trial is kept. Resume with:\n"
-                    f"  olivine run {config_path} --out {root}",
-                    markup=False,
+                    f"  olivine run {shlex.quote(str(config_path))} --out {shlex.quote(str(root))}",
                 )
                 return EXIT_INTERRUPTED
             except NoCandidate:

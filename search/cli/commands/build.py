@@ -8,6 +8,7 @@ import json
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_hub_options, add_model, add_overrides, add_target, overrides
 from olivine.search.cli.terminal import output
+from olivine.search.report.say import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +47,9 @@ def run(options: argparse.Namespace) -> int:
         calibration=calibration,
     )
     folder = build_one(request, options.to, options.force)
-    output().print(f"built {folder}", markup=False)
+    say(output(), f"built {folder}")
     for note in base_notes(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))):
-        output().print(note, markup=False)
+        say(output(), note)
     return 0
 
 

@@ -8,6 +8,7 @@ from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_target, user_path
 from olivine.search.cli.terminal import output
+from olivine.search.report.say import say
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,7 @@ def export(options: argparse.Namespace) -> int:
         from olivine.search.export.package import package_trial
 
         to = package_trial(study, options.trial, options.to, options.package, options.force)
-        out.print(f"packaged as {to}; the README.md in it says how to run it", markup=False)
+        say(out, f"packaged as {to}; the README.md in it says how to run it")
         return 0
     if isinstance(config, GraphStudyConfig):
         from olivine.search.workloads.graph_run import export_plain_trial
@@ -42,7 +43,7 @@ def export(options: argparse.Namespace) -> int:
         to = export_plain_trial(study, config, options.trial, options.to, options.force)
     else:
         to = export_trial(study, options.trial, options.to, options.force)
-    out.print(f"exported to {to}", markup=False)
+    say(out, f"exported to {to}")
     return 0
 
 
@@ -65,7 +66,7 @@ def verify(options: argparse.Namespace) -> int:
             f"the model loads, and predicts the check text at {verified.nll:.4f} nats a token "
             f"(at export: {verified.expected_nll:.4f})"
         )
-    output().print(f"{whole}; {state}", markup=False)
+    say(output(), f"{whole}; {state}")
     return 0
 
 

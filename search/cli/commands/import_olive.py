@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from olivine.passes.store.atomic_files import STANDARD_OUTPUT
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import target_file, user_path
 from olivine.search.cli.terminal import errors, output, write
+from olivine.search.report.say import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +26,11 @@ def run(options: argparse.Namespace) -> int:
     study, text = write_study(options.workflow, to)
     notes = output() if to else errors()
     for place, meaning in study.kept:
-        notes.print(f"{place} -> {meaning}", markup=False, soft_wrap=True)
+        say(notes, f"{place} -> {meaning}")
     for place, why in study.lost:
-        notes.print(f"no counterpart: {place}: {why}", style="yellow", markup=False, soft_wrap=True)
+        say(notes, f"no counterpart: {place}: {why}", style="yellow")
     if to:
-        notes.print(f"written to {to}; olivine plan {to} says what it takes", markup=False)
+        say(notes, f"written to {to}; olivine plan {shlex.quote(str(to))} says what it takes")
     else:
         write(text)
     return 0

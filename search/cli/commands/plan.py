@@ -8,6 +8,7 @@ from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_overrides, load_study, user_path
 from olivine.search.cli.terminal import output
+from olivine.search.report.say import say
 
 
 def add_validate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +26,10 @@ def validate(options: argparse.Namespace) -> int:
         from olivine.search.workloads.graph_task import load_task
 
         load_task(config)
-    out.print(f"{options.config} is a valid study of {config.model}", markup=False)
+    say(out, f"{options.config} is a valid study of {config.model}")
     if not isinstance(config, GraphStudyConfig):
         for sentence in absent_providers(config):
-            out.print(sentence, style="yellow", markup=False)
+            say(out, sentence, style="yellow")
     return 0
 
 

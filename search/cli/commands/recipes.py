@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from olivine.passes.store.atomic_files import STANDARD_OUTPUT
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import target_file
 from olivine.search.cli.terminal import output, write
+from olivine.search.report.say import say
 
 _GROUP = "ready studies for model families"
 
@@ -31,7 +33,7 @@ def list_all(options: argparse.Namespace) -> int:
 
     out = output()
     for study in ready_studies():
-        out.print(f"{study.name:<14} {study.purpose}", markup=False, soft_wrap=True)
+        say(out, f"{study.name:<14} {study.purpose}")
     return 0
 
 
@@ -50,7 +52,7 @@ def copy(options: argparse.Namespace) -> int:
     if str(options.to) in STANDARD_OUTPUT:
         return show(options)
     to = copy_ready_study(options.name, options.to)
-    output().print(f"copied to {to}; olivine plan {to} says what it takes", markup=False)
+    say(output(), f"copied to {to}; olivine plan {shlex.quote(str(to))} says what it takes")
     return 0
 
 

@@ -7,6 +7,7 @@ import argparse
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import target_file, user_path
 from olivine.search.cli.terminal import output, write
+from olivine.search.report.say import say
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +64,10 @@ def report(options: argparse.Namespace) -> int:
     from olivine.search.study_dir import StudyDir
 
     study, out = StudyDir.open(options.study), output(options.picture)
-    out.print(str(write_report(study)), markup=False)
+    say(out, str(write_report(study)))
     if options.picture:
         write_target(options.picture, require_front_picture(study))
-        out.print(str(options.picture), markup=False)
+        say(out, str(options.picture))
     return 0
 
 

@@ -9,6 +9,7 @@ from olivine.search.cli.command import Command
 from olivine.search.cli.commands.run import ARTIFACTS, STORAGES
 from olivine.search.cli.options import add_overrides, load_study, seconds, study_folder, user_path
 from olivine.search.cli.terminal import output
+from olivine.search.report.say import say
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def proxy(options: argparse.Namespace) -> int:
     from olivine.search.study.storage import serve_proxy, shown
 
     address = f"grpc://{options.host}:{options.port}"
-    output().print(f"{address} in front of {shown(options.storage)} (Ctrl-C ends it)", markup=False)
+    say(output(), f"{address} in front of {shown(options.storage)} (Ctrl-C ends it)")
     serve_proxy(options.storage, options.host, options.port)
     return 0
 

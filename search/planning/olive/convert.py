@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class Imported:
         """The YAML; its header lists everything that has no counterpart."""
         out = self.out or f"results/{self.raw['name']}"
         lines = [f"From Olive's workflow {source}, by 'olivine import-olive'.", ""]
-        lines.append(f"Command: olivine run THIS_FILE --out {out}")
+        lines.append(f"Command: olivine run THIS_FILE --out {shlex.quote(out)}")
         listed = [f"{place}: {why}" for place, why in self.lost]
         # A workflow may come from anybody: none of its words may leave its comment line.
         header = "".join(f"# {' '.join(line.split())}".rstrip() + "\n" for line in lines)
@@ -190,5 +191,5 @@ def write_study(source: Path, to: Path | None) -> tuple[Imported, str]:
     text = study.to_yaml(source.name)
     if to is not None:
         to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(text.replace("THIS_FILE", str(to)), encoding="utf-8")
+        to.write_text(text.replace("THIS_FILE", shlex.quote(str(to))), encoding="utf-8")
     return study, text

@@ -81,3 +81,15 @@ def test_a_table_in_a_pipe_is_wide(study: StudyDir) -> None:
     command = [*OLIVINE, "trials", str(study.root)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert 80 < max(len(line) for line in done.stdout.splitlines()) <= 160
+
+
+def test_a_long_path_stays_on_one_line_and_its_colons_are_no_emoji(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / ":x:" / ("long " * 40).strip() / "[bold]study")
+    done = run("report", str(folder.root), env={"COLUMNS": "60"})
+    assert done.stdout == f"{folder.report_path}\n"
+
+
+def test_commands_that_are_shown_can_be_pasted(tmp_path: Path) -> None:
+    to = tmp_path / "a b?.yaml"
+    done = run("recipes", "copy", "qwen/cpu", "--to", str(to))
+    assert f"olivine plan '{to}' says" in done.stdout
