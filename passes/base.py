@@ -220,6 +220,7 @@ class PassResult:
         seconds: that it took.
         cached: whether its result was there.
         proof: of an export, how far its graph agrees with the checkpoint; None where that was not compared.
+        note: what it left undone, as a sentence; empty where nothing.
     """
 
     name: str
@@ -227,3 +228,4 @@ class PassResult:
     seconds: float
     cached: bool
     proof: Mapping[str, Any] | None = None
+    note: str = ""

@@ -31,6 +31,7 @@ from olivine.passes.learn.calibrated import Calibrated, Checkpoint
 from olivine.passes.learn.calibration import hessians_key
 from olivine.passes.parity.proof import keep_proof, known_proof
 from olivine.passes.quantize.expected_loss import expected_losses
+from olivine.passes.quantize.experts import experts_note
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.onnx_source_rules import refuse_other_graph
@@ -132,7 +133,8 @@ def _build(
     if calibration is None and (learning := _learns(passes)):
         raise PassRefused(f"pass '{learning[0].name}' learns from calibration text, and none was given")
     build = _StagedBuild(source, passes, cache, calibration, facts)
-    return BuildResult(build.artifact(), tuple(build.proven()))
+    artifact = build.artifact()
+    return BuildResult(artifact, tuple(build.noted(artifact)))
 
 
 def layer_losses(source: Source, recipe: Recipe, cache: Cache, calibration: str) -> dict[str, LayerLoss]:
@@ -260,12 +262,15 @@ class _StagedBuild:
         assert isinstance(export, ExportPass)
         return export
 
-    def proven(self) -> list[PassResult]:
-        """Every pass's result, an export's with its proof."""
-        if self._export is not None:
-            (export,) = self.results[self._export]
-            proof = known_proof(self.keys[self._export + 1], self._cache)
-            self.results[self._export] = [replace(export, proof=proof)]
+    def noted(self, artifact: ModelArtifact) -> list[PassResult]:
+        """Every pass's result: an export's with its proof, that of a quantized graph with what it left float."""
+        for index, stage in enumerate(self._stages):
+            first, *others = self.results[index]
+            if index == self._export:
+                self.results[index] = [replace(first, proof=known_proof(self.keys[index + 1], self._cache))]
+            elif isinstance(stage[0], GraphPass) and "quantized" in artifact.properties:
+                note = experts_note(artifact.onnx_path(), artifact.model_bytes())
+                self.results[index] = [replace(first, note=note), *others]
         return [result for results in self.results for result in results]
 
 

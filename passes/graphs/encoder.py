@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olivine.passes.errors import SourceError
+from olivine.passes.graphs.sentence import sentence_head
 from olivine.passes.sources.weights.fit import RANDOM, Fit
 
 if TYPE_CHECKING:
@@ -153,42 +153,7 @@ def _text(model: Any, config: Any, output: str, folder: Path) -> _Form:
     example = {"input_ids": ids, "attention_mask": mask}
     if getattr(config, "type_vocab_size", 0) and config.model_type in ("bert", "electra", "albert"):
         example["token_type_ids"] = torch.zeros_like(ids)
-    pooling, normalized = sentence_pooling(folder)
-    if output == "logits" or pooling is None:
+    head = sentence_head(folder)
+    if output == "logits" or head is None:
         return _Form(lambda inputs: model(**inputs)[0], example, output)
-
-    def embedding(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        hidden: torch.Tensor = model(**inputs)[0]
-        if pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            weight = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(pooled, dim=-1) if normalized else pooled
-
-    return _Form(embedding, example, "sentence_embedding")
-
-
-def sentence_pooling(folder: Path) -> tuple[str | None, bool]:
-    """Pooling of a sentence transformer (``mean``, ``cls``; None for another model), and true where it normalizes.
-
-    Raises:
-        SourceError: when it pools in another way.
-    """
-    path = folder / "modules.json"
-    if not path.is_file():
-        return None, False
-    modules = json.loads(path.read_text(encoding="utf-8"))
-    kinds = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
-    if "Pooling" not in kinds:
-        return None, False
-    place = (folder / kinds["Pooling"] / "config.json").resolve()
-    if not place.is_relative_to(folder.resolve()):
-        raise SourceError(f"{path} names '{kinds['Pooling']}', which lies outside of the model's folder")
-    pooling = json.loads(place.read_text(encoding="utf-8"))
-    modes = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on]
-    if modes == ["pooling_mode_mean_tokens"]:
-        return "mean", "Normalize" in kinds
-    if modes == ["pooling_mode_cls_token"]:
-        return "cls", "Normalize" in kinds
-    raise SourceError(f"{place}: olivine exports mean and first-token pooling; this model has {', '.join(modes)}")
+    return _Form(lambda inputs: head(model(**inputs)[0], inputs["attention_mask"]), example, "sentence_embedding")

@@ -14,6 +14,7 @@ import onnx
 from olivine.passes.base import GraphFilePass
 from olivine.passes.errors import SourceError, did_you_mean
 from olivine.passes.graphs.encoder import export_encoder
+from olivine.passes.graphs.sentence import module_files, sentence_modules
 from olivine.passes.sources import checkpoint
 from olivine.passes.sources.content_hash import content_sha256, files_digest
 from olivine.passes.sources.demo import MINILM, VIT_FOCUS, fetch, fetch_all
@@ -129,11 +130,13 @@ def _of(model: str, path: Path, name: str, architecture: str | None) -> GraphSou
     pooling = sorted(path.glob("*_Pooling/config.json"))
     content = files_digest([path / name for name in (*weights, *extra)])
     libraries = {library: version(library) for library in ("torch", "transformers")}
-    key = digest(["encoder", content, [content_sha256(file) for file in pooling], libraries])
+    # Dense layers were once left out.
+    dense = [content_sha256(file) for file in module_files(sentence_modules(path))]
+    parts = ["encoder", content, [content_sha256(file) for file in pooling], libraries, *([dense] if dense else [])]
     sizes = config.get("vision_config", config)
     heads, hidden = (int(sizes.get(name) or 0) for name in ("num_attention_heads", "hidden_size"))
     kind = architecture or str(config.get("model_type", ""))
-    return GraphSource(model, name, "encoder", key, kind, path, heads, hidden)
+    return GraphSource(model, name, "encoder", digest(parts), kind, path, heads, hidden)
 
 
 def _content(path: Path) -> list[str]:

@@ -57,6 +57,11 @@ def proof_among(passes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None
     return next((row["proof"] for row in passes if row.get("proof")), None)
 
 
+def notes_among(passes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The sentences on what passes left undone, among the rows of a build's passes."""
+    return [str(row["note"]) for row in passes if row.get("note")]
+
+
 def proof_sentence(proof: Mapping[str, Any] | None) -> str:
     """The sentence of a proof, for people; empty where there is none."""
     if not proof:

@@ -134,7 +134,8 @@ def _told(built: Made) -> Built:
 def _row(result: PassResult) -> dict[str, Any]:
     """A row of a record's ``passes``."""
     row = {"name": result.name, "params": dict(result.params), "seconds": result.seconds, "cached": result.cached}
-    return row if result.proof is None else row | {"proof": dict(result.proof)}
+    more = {"proof": dict(result.proof) if result.proof else None, "note": result.note}
+    return row | {name: value for name, value in more.items() if value}
 
 
 def peak_rss_bytes() -> int:

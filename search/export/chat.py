@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from olivine.evaluators.process.servers.provider import ProviderUnavailable, prove_provider
 from olivine.passes.errors import OlivineError, UsageError
+from olivine.passes.sources.chat_template import ChatTemplate, read_template
 from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.search.report.say import say
 
@@ -48,14 +48,14 @@ class Conversation:
     Attributes:
         model: the onnxruntime_genai model.
         tokenizer: its tokenizer.
-        templated: whether the folder has a chat template.
+        template: the folder's chat template; None where it has none.
         longest: tokens that the model takes, prompt and answer together.
         messages: the turns so far; without a template only the last one is given to the model.
     """
 
     model: Any
     tokenizer: Any
-    templated: bool
+    template: ChatTemplate | None
     longest: int
     messages: list[dict[str, str]] = field(default_factory=list)
 
@@ -74,7 +74,7 @@ class Conversation:
 
         self.messages.append({"role": "user", "content": words})
         tokens = self.tokenizer.encode(self._prompt(words))
-        while self.templated and len(tokens) >= self.longest and len(self.messages) > 1:
+        while self.template is not None and len(tokens) >= self.longest and len(self.messages) > 1:
             del self.messages[:2]  # the oldest question and its answer make room
             tokens = self.tokenizer.encode(self._prompt(words))
         if len(tokens) >= self.longest:
@@ -99,9 +99,7 @@ class Conversation:
         self.messages.append({"role": "assistant", "content": answer.text})
 
     def _prompt(self, words: str) -> str:
-        if not self.templated:
-            return words
-        return str(self.tokenizer.apply_chat_template(json.dumps(self.messages), add_generation_prompt=True))
+        return words if self.template is None else self.template.render(self.messages)
 
 
 def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console) -> None:
@@ -126,7 +124,7 @@ def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console
         _answer(conversation, prompt, max_new_tokens, console)
         return
     console.print("A conversation; an empty line or Ctrl-D ends it.", style="dim")
-    if not conversation.templated:
+    if conversation.template is None:
         console.print("The folder has no chat template: the model continues each line by itself.", style="yellow")
     while words := _question(console):
         _answer(conversation, words, max_new_tokens, console)
@@ -151,15 +149,7 @@ def load(folder: Path) -> Conversation:
     except RuntimeError as error:  # what onnxruntime_genai raises, whatever the cause
         raise OlivineError(f"The model in {folder} does not load: {error}") from error
     longest = int(config["model"].get("context_length", 2048))
-    return Conversation(model, tokenizer, has_chat_template(folder), longest)
-
-
-def has_chat_template(folder: Path) -> bool:
-    """Tell whether the folder has a chat template, in a file of its own or in its tokenizer_config.json."""
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
+    return Conversation(model, tokenizer, read_template(folder), longest)
 
 
 def _question(console: Console) -> str:

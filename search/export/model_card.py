@@ -80,9 +80,9 @@ def _origin(about: Mapping[str, Any]) -> str:
 
 
 def base_notes(about: Mapping[str, Any]) -> list[str]:
-    """The sentences of a manifest about the float base: what was done to it, how far it agrees with its checkpoint."""
+    """The sentences of a manifest on the base: what was done to it, how far it agrees, and what stayed float."""
     proof = proof_sentence(about.get("base_agreement"))
-    return [*about["model"].get("notes", ()), *([proof] if proof else [])]
+    return [*about["model"].get("notes", ()), *([proof] if proof else []), *about.get("notes", ())]
 
 
 def _measured(about: Mapping[str, Any]) -> str:

@@ -80,7 +80,11 @@ class Model:
         if not self.templated:
             return prompt
         said = json.dumps([{"role": "user", "content": prompt}])
-        return str(self._tokenizer.apply_chat_template(said, add_generation_prompt=True))
+        try:
+            return str(self._tokenizer.apply_chat_template(said, add_generation_prompt=True))
+        except RuntimeError as error:
+            why = "ONNX Runtime GenAI's template engine can't render this model's chat template"
+            raise Refused(500, f"{why}: {error}") from None
 
 
 def parse_request(body: bytes) -> tuple[str, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import UsageError
-from olivine.passes.parity.proof import proof_among
+from olivine.passes.parity.proof import notes_among, proof_among
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import Cache, scratch_folder
@@ -82,11 +82,13 @@ class BuiltRecipe:
         artifact: the model.
         calibration: the text that it learned from, where it did.
         proof: how far the float base agrees with its checkpoint; None for a source that is a graph.
+        notes: what passes left undone, as sentences.
     """
 
     artifact: ModelArtifact
     calibration: Calibration | None
     proof: Mapping[str, Any] | None
+    notes: Sequence[str]
 
 
 def build_manifest(source: Source, recipe: Recipe, built: BuiltRecipe, rebuild: str) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def build_manifest(source: Source, recipe: Recipe, built: BuiltRecipe, rebuild: 
         "rebuild": rebuild,
         **({"calibration": built.calibration.to_json()} if built.calibration else {}),
         **({"base_agreement": dict(built.proof)} if built.proof else {}),
+        **({"notes": list(built.notes)} if built.notes else {}),
     }
 
 
@@ -121,4 +124,4 @@ def build_recipe(source: Source, recipe: Recipe, cache: Cache, text: Calibration
             calibration = text.store(builder.build(recipe.float_part(), "float").artifact, cache)
             builder.calibration = calibration.key
         outcome = builder.build(recipe, "build")
-        return BuiltRecipe(outcome.artifact, calibration, proof_among(outcome.passes))
+        return BuiltRecipe(outcome.artifact, calibration, proof_among(outcome.passes), notes_among(outcome.passes))

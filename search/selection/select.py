@@ -9,6 +9,7 @@ import numpy as np
 
 from olivine.evaluators.metric import METRICS
 from olivine.passes.errors import OlivineError
+from olivine.passes.parity.proof import notes_among
 from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import nearest_misses
@@ -82,6 +83,7 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
         *not_faster(metrics),
         *may_break(metrics, limits),
         *doubtful_timing(record, metrics),
+        *(f"{note[:1].upper()}{note[1:]}." for note in notes_among(record.passes)),
         *confirmation.failures,
     ]
     reason = _reason(config, chosen, [other.number for other, _ in eligible], confirmation.front)

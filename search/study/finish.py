@@ -8,6 +8,7 @@ from typing import Any
 
 from olivine.evaluators.providers.interpreters import process_options
 from olivine.passes.base import Scalar
+from olivine.passes.parity.proof import notes_among, proof_among
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.builds.calibration_text import Calibration
 from olivine.search.environment import HARDWARE, describe_environment
@@ -124,6 +125,8 @@ def about_model(search: StudyRunner, record: TrialRecord, metrics: Mapping[str, 
         "hardware": {name: environment[name] for name in HARDWARE},
         "rebuild": _rebuild(search, record),
         **({"calibration": calibration.to_json()} if (calibration := _calibration(search, record)) else {}),
+        **({"base_agreement": dict(proof)} if (proof := proof_among(record.passes)) else {}),
+        **({"notes": notes} if (notes := notes_among(record.passes)) else {}),
     }
 
 

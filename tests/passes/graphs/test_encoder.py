@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import onnxruntime as ort
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from olivine.passes.catalog import GRAPH
 from olivine.passes.errors import SourceError
-from olivine.passes.graphs.encoder import sentence_pooling
 from olivine.passes.graphs.graph_inputs import write_feeds
+from olivine.passes.graphs.sentence import sentence_head
 from olivine.passes.graphs.source import resolve_graph
 from olivine.passes.pipeline import build
 from olivine.passes.store.cache import Cache
@@ -34,11 +36,11 @@ def tiny_bert() -> transformers.BertModel:
     return transformers.BertModel(transformers.BertConfig(vocab_size=60, max_position_embeddings=40, **_SIZES))
 
 
-def pooled_like_a_sentence_transformer(folder: Path, mode: str = "mean_tokens") -> None:
+def pooled_like_a_sentence_transformer(folder: Path, mode: str = "mean_tokens", *more: str) -> None:
+    kinds = ("Transformer", "Pooling", *more, "Normalize")
     modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+        {"idx": n, "name": str(n), "path": f"{n}_{kind}" if n else "", "type": f"sentence_transformers.models.{kind}"}
+        for n, kind in enumerate(kinds)
     ]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "1_Pooling").mkdir()
@@ -130,7 +132,7 @@ def test_other_encoders_give_what_transformers_gives(
 def test_a_pooling_that_is_not_known_is_named(tmp_path: Path) -> None:
     pooled_like_a_sentence_transformer(tmp_path, "max_tokens")
     with pytest.raises(SourceError, match="pooling_mode_max_tokens"):
-        sentence_pooling(tmp_path)
+        sentence_head(tmp_path)
 
 
 def test_pooling_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
@@ -139,4 +141,60 @@ def test_pooling_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
     modules = [{"path": "../elsewhere", "type": "sentence_transformers.models.Pooling"}]
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(SourceError, match="outside"):
-        sentence_pooling(folder)
+        sentence_head(folder)
+
+
+def dense(folder: Path, activation: str = "torch.nn.modules.activation.Tanh") -> torch.nn.Linear:
+    """A dense layer in a folder of a sentence transformer."""
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(32, 16)
+    folder.mkdir()
+    config = {"in_features": 32, "out_features": 16, "bias": True, "activation_function": activation}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = {f"linear.{name}": value.detach().clone() for name, value in layer.named_parameters()}
+    save_file(weights, folder / "model.safetensors")
+    return layer
+
+
+def test_dense_layers_behind_the_pooling_are_part_of_the_embedding_and_of_its_key(tmp_path: Path) -> None:
+    model = saved(tiny_bert(), tmp_path / "model")
+    pooled_like_a_sentence_transformer(tmp_path / "model", "mean_tokens", "Dense")
+    layer = dense(tmp_path / "model" / "2_Dense")
+    ids = np.random.default_rng(0).integers(0, 60, (2, 9))
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    with torch.no_grad():
+        hidden = model(**{name: torch.from_numpy(value) for name, value in feed.items()})[0].mean(1)
+        expected = torch.nn.functional.normalize(torch.tanh(layer(hidden)), dim=-1).numpy()
+    source = resolve_graph(str(tmp_path / "model"))
+    built = build(source, GRAPH.compose({}), Cache(tmp_path / "cache"), sizes={"batch": 2, "sequence": 4})
+    session = ort.InferenceSession(built.artifact.path / "model.onnx")
+    np.testing.assert_allclose(session.run(["sentence_embedding"], feed)[0], expected, atol=2e-6)
+    save_file(
+        {"linear.weight": torch.zeros(16, 32), "linear.bias": torch.zeros(16)},
+        tmp_path / "model/2_Dense/model.safetensors",
+    )
+    assert resolve_graph(str(tmp_path / "model")).key != source.key
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
+        (lambda folder: save_file({"linear.weight": torch.zeros(3, 3)}, folder / "model.safetensors"), "are not those"),
+        (lambda folder: (folder / "config.json").write_text('{"activation_function": "x.Softplus"}'), "not Softplus"),
+    ],
+)
+def test_a_dense_layer_that_can_not_be_exported_is_refused(
+    change: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    pooled_like_a_sentence_transformer(tmp_path, "mean_tokens", "Dense")
+    dense(tmp_path / "2_Dense")
+    change(tmp_path / "2_Dense")
+    with pytest.raises(SourceError, match=message):
+        sentence_head(tmp_path)
+
+
+def test_modules_that_are_not_exported_are_named(tmp_path: Path) -> None:
+    pooled_like_a_sentence_transformer(tmp_path, "mean_tokens", "LSTM")
+    with pytest.raises(SourceError, match="this model has LSTM"):
+        sentence_head(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from olivine.passes.errors import OlivineError, UsageError
-from olivine.search.export.chat import Answer, chat, has_chat_template, load
+from olivine.search.export.chat import Answer, chat, load
 
 
 def talk(folder: Path, prompt: str | None, tokens: int = 8) -> str:
@@ -43,7 +43,7 @@ def test_a_conversation_ends_with_the_input(tiny_onnx: Path, monkeypatch: pytest
 
 def test_the_chat_template_and_earlier_turns_are_part_of_the_prompt(tiny_onnx: Path) -> None:
     conversation = load(tiny_onnx)
-    assert conversation.templated
+    assert conversation.template is not None
     first, second = Answer(), Answer()
     assert "".join(conversation.ask("boat", 4, first)) == first.text
     list(conversation.ask("boat", 4, second))
@@ -78,8 +78,8 @@ def test_without_a_template_the_words_go_in_as_they_are(tiny_onnx: Path, tmp_pat
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     settings.pop("chat_template", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert not has_chat_template(folder)
     conversation, answer = load(folder), Answer()
+    assert conversation.template is None
     list(conversation.ask("boat", 2, answer))
     assert answer.prompt_tokens == len(conversation.tokenizer.encode("boat"))
 
@@ -100,4 +100,21 @@ def test_a_damaged_model_is_one_clear_error(tiny_onnx: Path, tmp_path: Path) -> 
     shutil.copytree(tiny_onnx, folder)
     (folder / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(OlivineError, match="does not load"):
+        talk(folder, "boat")
+
+
+def test_a_template_that_calls_methods_of_strings_works(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_onnx, tmp_path / "methods"))
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['content'].replace('/think', '').rstrip() + eos_token }}{% endfor %}"
+    )
+    conversation, answer = load(folder), Answer()
+    list(conversation.ask("boat /think", 2, answer))
+    assert answer.prompt_tokens == len(conversation.tokenizer.encode("boat<|im_end|>"))
+
+
+def test_a_template_that_refuses_is_one_clear_error(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_onnx, tmp_path / "refuses"))
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('only system turns') }}")
+    with pytest.raises(UsageError, match=r"chat_template\.jinja can't be rendered: only system turns"):
         talk(folder, "boat")
