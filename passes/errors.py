@@ -34,6 +34,8 @@ class WrongGraph(UsageError):
 class PassRefused(OlivineError):
     """A pass that does not apply to this model; the message says why and what would fit."""
 
+    exit_code = 2
+
 
 class Unwritable(OlivineError):
     """A disk that is full or must not be written to: no candidate's fault, so it ends the study and not a trial."""

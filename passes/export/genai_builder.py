@@ -28,6 +28,7 @@ _NOT_CAUSAL = {"WhisperForConditionalGeneration"}
 _LAST_LINES = 5
 #: What the builder's Python code raises on a checkpoint that it can't export.
 _ERRORS = (
+    ArithmeticError,
     AssertionError,
     AttributeError,
     ImportError,
