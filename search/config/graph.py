@@ -20,13 +20,13 @@ Size = Annotated[Whole, Field(ge=1, le=1_000_000)]
 
 
 class InputsConfig(Section):
-    """What the graph is run on."""
+    """Shapes and samples that the graph runs on."""
 
     shapes: dict[str, dict[str, Size]] = Field(
         min_length=1, description="name -> sizes of the graph's open axes; latency is timed on each"
     )
     text: TextChoice | None = Field(
-        default=None, description="samples are its documents, cut by the tokenizer in the model's folder"
+        default=None, description="samples are documents of this text, cut by the tokenizer in the model's folder"
     )
     tokens: Whole = Field(default=128, ge=2, le=131072, description="most tokens of such a sample")
     pictures: Text | None = Field(
@@ -47,7 +47,7 @@ class GraphLatencyConfig(Section):
 
 
 class GraphEvaluationConfig(Section):
-    """What is measured."""
+    """Measurements of a candidate beside the base."""
 
     output: Text | None = Field(default=None, description="the output that is compared; the first one by default")
     logits: Switch = Field(
@@ -67,9 +67,9 @@ class GraphStudyConfig(StudyConfig):
     objectives: tuple[Text, ...] = Field(default=("latency_ms", "cosine_distance"), min_length=2, max_length=3)
     constraints: tuple[Text, ...] = Field(default=(), description="such as cosine_distance <= 0.01")
     architecture: Text | None = Field(
-        default=None, description="what an .onnx file is, for fusion: bert, vit, ...; a checkpoint says it itself"
+        default=None, description="architecture of an .onnx file, for fusion: bert, vit, ...; read from a checkpoint"
     )
-    inputs: InputsConfig = Field(description="what the graph is run on")
+    inputs: InputsConfig = Field(description="shapes and samples that the graph runs on")
     evaluation: GraphEvaluationConfig = GraphEvaluationConfig()
 
     @classmethod

@@ -41,7 +41,7 @@ class LmEvalConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is measured, on which text."""
+    """Measurements of a candidate beside the base, and their text."""
 
     text: TextChoice = Field(
         default="demo:news",
@@ -68,7 +68,7 @@ class CalibrationConfig(Section):
 
 
 class ProviderConfig(Section):
-    """Where an execution provider runs."""
+    """The environment that an execution provider runs in."""
 
     python: Text = Field(description="interpreter of the environment that has its ONNX Runtime")
 
@@ -86,12 +86,12 @@ class LanguageStudyConfig(StudyConfig):
     )
     revision: Text | None = Field(default=None, description="branch, tag or commit of a hub model")
     trust_remote_code: Switch = Field(
-        default=False, description="run code that the checkpoint brings; off unless you read it"
+        default=False, description="run code that the checkpoint brings; read it before you switch this on"
     )
     evaluation: EvaluationConfig = EvaluationConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     kernel_probe: Switch = Field(
-        default=True, description="time this machine's kernels first, and do not propose what is far slower than others"
+        default=True, description="time this machine's kernels first, and propose no candidate that needs a slow one"
     )
     providers: dict[str, ProviderConfig] = Field(
         default_factory=dict, description="provider -> its environment; envs/NAME, where 'olivine provider add' made it"

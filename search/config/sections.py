@@ -69,11 +69,11 @@ MaxSeconds = Annotated[Seconds, Field(description="or stop after this long per c
 
 
 class SamplerConfig(Section):
-    """How Optuna proposes candidates."""
+    """The sampler that proposes candidates."""
 
     name: Literal["auto", "forecast", "tpe", "random", "nsga2", "nsga3", "gp", "exhaustive"] = Field(
         default="auto",
-        description="auto enumerates a space that fits the budget; else a forecast guides TPE, where one can be made",
+        description="auto enumerates a space that fits the budget; else TPE proposes, guided by a cost model (forecast) where one fits",
     )
     startup_trials: Count = Field(default=8, description="random trials before TPE and GP start to learn")
 
@@ -84,7 +84,7 @@ class StopConfig(Section):
     trials: Whole = Field(default=40, ge=1, le=1_000_000, description="candidates measured, the base not counted")
     timeout: Seconds | None = Field(default=None, description="wall-clock time of the search, such as 30m")
     total: Seconds | None = Field(
-        default=None, description="wall-clock time of search, confirmation and export together, by what trials take"
+        default=None, description="wall-clock time of search, confirmation and export together"
     )
     patience: Count | None = Field(default=None, description="trials in a row without growth of the front")
 
@@ -97,7 +97,7 @@ class ChildConfig(Section):
 
 
 class SelectConfig(Section):
-    """How the deployable candidate is picked from the confirmed front."""
+    """The rule that picks the deployable candidate from the confirmed front."""
 
     by: Literal["objective", "knee", "weights"] = Field(default="objective", description="the rule")
     metric: Text | None = Field(default=None, description="the metric to optimize; the first objective by default")
@@ -112,14 +112,14 @@ class ConfirmConfig(Section):
         default=8, description="at most this many: what 'select' may pick, and others along the front"
     )
     selectable: Switch = Field(
-        default=False, description="only members that 'select.where' may let through, by what the search measured"
+        default=False, description="only members that may keep 'select.where', by the intervals of the search"
     )
     windows: Whole | None = Field(
         default=None, ge=2, description="windows of held-back text; as in the search by default"
     )
     max_seconds: Seconds | None = Field(default=None, description="timing per member; as in the search by default")
     race: Seconds | None = Field(
-        default=30.0, description="time for measuring near-ties again, so that the front does not hang on luck; or null"
+        default=30.0, description="time for measuring near-ties again, so that luck does not decide the front; or null"
     )
     ablation: Switch = Field(
         default=False, description="also measure the selected recipe without each of its ingredients, for the report"
@@ -127,7 +127,7 @@ class ConfirmConfig(Section):
 
 
 class CacheConfig(Section):
-    """Where builds are kept."""
+    """The folder that keeps builds, and its limit."""
 
     folder: Text | None = Field(default=None, description="the default is $OLIVINE_CACHE or ~/.cache/olivine")
     max_bytes: Bytes | None = Field(

@@ -1,4 +1,4 @@
-"""The search space: what a YAML says about each axis, and how a trial's choice is drawn from it.
+"""The search space: the values that a YAML gives each axis, and the draw of a trial's choice from them.
 
 Only what the YAML names is searched. An axis that does not apply to the values before it does not exist for
 that trial: it is not suggested, so Optuna's conditional (define-by-run) space stays honest.
@@ -16,7 +16,7 @@ from olivine.passes.catalog import Catalog
 
 @dataclass(frozen=True)
 class Domain:
-    """What one axis may be.
+    """The values that one axis may have.
 
     Attributes:
         axis: the axis.
@@ -34,7 +34,7 @@ class Domain:
 
     @property
     def searched(self) -> bool:
-        """Whether there is a choice."""
+        """True where there is a choice."""
         return len(self.values) != 1
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class Space:
             widened |= read
 
     def contains(self, choice: Mapping[str, Scalar]) -> bool:
-        """Whether every value of a canonical choice is one that this space could have drawn."""
+        """True where this space could have drawn every value of a canonical choice."""
         domains = {domain.axis.name: domain for domain in self.domains}
         return all(
             _within(domains[name], value) if name in domains else value == self.catalog.axes[name].default_for(choice)
@@ -193,18 +193,18 @@ def parse_space(raw: Mapping[str, Any], catalog: Catalog) -> Space:
     return Space(tuple(domains), catalog)
 
 
-def _domain(axis: Axis, given: Any) -> Domain:
-    if isinstance(given, dict):
-        low, high, step = float(given["low"]), float(given["high"]), given.get("step")
+def _domain(axis: Axis, values: Any) -> Domain:
+    if isinstance(values, dict):
+        low, high, step = float(values["low"]), float(values["high"]), values.get("step")
         if step is None and axis.kind == "int":
             step = 1
         if step is None:
             return Domain(axis, (), low, high)
         count = int((high - low) / step + 1e-9) + 1
         numbers = [low + index * step for index in range(count)]
-        values = tuple(int(n) if axis.kind == "int" else round(n, 12) for n in numbers)
-        return Domain(axis, values, low, float(values[-1]), float(step))
-    return Domain(axis, tuple(_known(axis, value) for value in (given if isinstance(given, list) else [given])))
+        listed = tuple(int(n) if axis.kind == "int" else round(n, 12) for n in numbers)
+        return Domain(axis, listed, low, float(listed[-1]), float(step))
+    return Domain(axis, tuple(_known(axis, value) for value in (values if isinstance(values, list) else [values])))
 
 
 def _known(axis: Axis, value: Scalar) -> Scalar:

@@ -46,7 +46,7 @@ Columns = Annotated[
 
 
 class TaskInputsConfig(Section):
-    """Where the graph's inputs are in a row."""
+    """Columns of a row that hold the graph's inputs."""
 
     text: Columns = Field(description="column with the text, or [COLUMN, COLUMN] for a pair of texts")
 
@@ -58,7 +58,7 @@ class TaskConfig(Section):
     config: Text | None = Field(default=None, description="name of a hub data set's configuration")
     split: Text | None = Field(default=None, description="split of a hub data set; test by default")
     revision: Text | None = Field(default=None, description="branch, tag or commit of a hub data set")
-    inputs: TaskInputsConfig = Field(description="where the graph's inputs are in a row")
+    inputs: TaskInputsConfig = Field(description="columns of a row that hold the graph's inputs")
     label: Text = Field(default="label", description="column with the label: a class, or a value for cosine")
     metric: Text = Field(
         default="accuracy",
