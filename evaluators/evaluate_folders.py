@@ -10,7 +10,8 @@ from typing import Any
 
 import psutil
 
-from olivine.evaluators.data.text_source import SPLITS, TextSource, splits, tokenize
+from olivine.evaluators.data.text_source import SPLITS, TextSource, splits
+from olivine.evaluators.data.tokenizing import ChatTemplate, tokenize
 from olivine.evaluators.data.windows import PROTOCOLS, TextProtocol, TokenizedText, Window, draw, total_tokens
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.model_folders import check_context, in_order, stamped
@@ -64,13 +65,17 @@ class ScoredText:
             raise UsageError(f"Unknown protocol '{name}'. {did_you_mean(name, PROTOCOLS)}")
         return PROTOCOLS[name]
 
-    def read(self, source: TextSource) -> str:
+    def read(self, source: TextSource, model: Path) -> str:
         """The documents joined; published protocols keep the blank ones, which are part of their text.
+
+        Args:
+            source: of the documents.
+            model: folder whose chat template puts chat messages into text.
 
         Raises:
             UsageError: when the text can't be read or has no such split.
         """
-        documents = source.documents()
+        documents = source.documents(ChatTemplate(model).render)
         if self.split is not None:
             if self.split not in SPLITS:
                 raise UsageError(f"Unknown split '{self.split}'. {did_you_mean(self.split, SPLITS)}")
@@ -111,7 +116,7 @@ def evaluate_folders(folders: Sequence[Path], reference: Path | None, text: Scor
     first, others = in_order(folders, reference)
     for folder in (first, *others):
         check_context(folder, protocol.window_tokens, "the tokens of a window")
-    words = text.read(source)
+    words = text.read(source, first)
     tokenized = {folder: tokenize(words, folder) for folder in (first, *others)}
     if reference is not None:
         for folder in others:

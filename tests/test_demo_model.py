@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olivine.evaluators.data.text_source import TextSource, tokenize
+from olivine.evaluators.data.text_source import TextSource
+from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.catalog import LANGUAGE

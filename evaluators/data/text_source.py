@@ -1,18 +1,23 @@
-"""Texts: documents from a demo, a file or a data set, their splits, and their tokens."""
+"""Texts: documents from a demo, a file or a data set, and their splits."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.data.rows import file_rows
-from olivine.evaluators.data.windows import TokenizedText
+from pydantic import BaseModel
+
+from olivine.evaluators.data.rows import TABLES, TEXT, Row, read_table
+from olivine.evaluators.data.text_file import file_kind, read_text
+from olivine.evaluators.data.tokenizing import ChatRenderer, is_chat
 from olivine.passes.errors import UsageError, did_you_mean
 
 SPLITS = ("calibrate", "select", "confirm")
+#: Columns with chat messages, where there is no column with a text.
+CHATS = ("messages", "conversations")
 _SETTINGS = ("file", "dataset", "config", "split", "column", "revision")
 
 
@@ -22,11 +27,12 @@ class TextSource:
 
     Attributes:
         demo: name of a demo text (``news``).
-        file: local .txt (documents are separated by blank lines), .jsonl, .json or .parquet.
+        file: local .jsonl, .json, .csv, .tsv or .parquet, or a plain text with blank lines between documents; it may
+            be compressed.
         dataset: hub id.
         config: the data set's configuration.
         split: the data set's split.
-        column: with the text, in everything but .txt.
+        column: with the text, in everything but plain text.
         revision: commit, tag or branch on the hub.
     """
 
@@ -65,6 +71,15 @@ class TextSource:
                 raise UsageError(f"No file '{settings['file']}'. A text is demo:news, a local file or a hub data set.")
         return cls(**settings)
 
+    @classmethod
+    def of(cls, text: str | BaseModel) -> TextSource:
+        """Make a source from the checked value of a config.
+
+        Raises:
+            UsageError: as :meth:`parse`.
+        """
+        return cls.parse(text if isinstance(text, str) else text.model_dump(exclude_defaults=True))
+
     @property
     def name(self) -> str:
         """Name of this text in results."""
@@ -74,21 +89,28 @@ class TextSource:
             return self.file.name
         return ":".join(part for part in (self.dataset, self.config, self.split) if part)
 
-    def documents(self) -> list[str]:
-        """The documents, in the source's order, empty ones included.
+    def documents(self, render: ChatRenderer | None = None) -> list[str]:
+        """Read the documents, in the source's order, empty ones included.
+
+        Rows whose text is null are left out. Chat messages, in the named column or in ``messages`` or ``conversations``
+        where there is no column ``text``, are put into text.
+
+        Args:
+            render: puts chat messages into text, such as :meth:`ChatTemplate.render`.
 
         Raises:
-            UsageError: when the source can't be read or reached, or has no such column.
+            UsageError: when the source can't be read or reached, has no such column, or a row of it is no text.
         """
         if self.demo:
             from olivine.passes.sources.demo import fetch_news
 
-            return fetch_news().read_text(encoding="utf-8").splitlines()
-        if self.file:
-            return _read_file(self.file, self.column)
-        return self._from_hub()
+            return read_text(fetch_news()).split("\n")
+        if self.file and file_kind(self.file) not in TABLES:
+            return [paragraph for paragraph in read_text(self.file).split("\n\n") if paragraph.strip()]
+        rows = list(read_table(self.file) if self.file else self._hub_rows())
+        return _texts(rows, self.column, self.name, render)
 
-    def _from_hub(self) -> list[str]:
+    def _hub_rows(self) -> Iterator[Row]:
         import datasets  # heavy, and only needed here
 
         try:
@@ -99,22 +121,58 @@ class TextSource:
                 f"Can't read the data set '{self.name}': {error}. Check id, config, split and revision and "
                 "that the hub can be reached, or use a local file or demo:news."
             ) from error
-        _check_column(self.column, rows.column_names, self.name)
-        return [str(text) for text in rows[self.column]]
+        needed = rows.select_columns([text_column(self.column, rows.column_names, self.name)])
+        yield from (Row(f"row {number}", values) for number, values in enumerate(needed, start=1))
 
 
-def _read_file(path: Path, column: str) -> list[str]:
-    if path.suffix not in (".json", ".jsonl", ".parquet"):
-        return [document for document in path.read_text(encoding="utf-8").split("\n\n") if document.strip()]
-    rows = list(file_rows(path))
-    for row in rows:
-        _check_column(column, list(row), path.name)
-    return [str(row[column]) for row in rows]
+def _texts(rows: Sequence[Row], column: str, name: str, render: ChatRenderer | None) -> list[str]:
+    """The text of each row that has one."""
+    column = text_column(column, list(dict.fromkeys(key for row in rows for key in row.values)), name)
+    values = [(row.place, row.values[column]) for row in rows if row.values.get(column) is not None]
+    if not values:
+        raise UsageError(f"{name}: no row has a text in '{column}'")
+    return [as_text(value, f"{name}: {place}: '{column}'", render) for place, value in values]
 
 
-def _check_column(column: str, columns: Sequence[str], name: str) -> None:
-    if column not in columns:
+def text_column(column: str, columns: Sequence[str], name: str) -> str:
+    """Find the column with the text: the named one, or one with chat messages where ``text`` is not there.
+
+    Raises:
+        UsageError: when there is neither.
+    """
+    chats = [chat for chat in CHATS if chat in columns and column == TEXT]
+    if column not in columns and not chats:
         raise UsageError(f"{name} has no column '{column}'. {did_you_mean(column, columns)}")
+    return column if column in columns else chats[0]
+
+
+def as_text(value: object, place: str, render: ChatRenderer | None) -> str:
+    """Take a value that should be a text as one.
+
+    Args:
+        value: a text, or chat messages.
+        place: of the value, for messages to people.
+        render: puts chat messages into text.
+
+    Raises:
+        UsageError: when it is neither.
+    """
+    if is_chat(value):
+        if render is None:
+            raise UsageError(f"{place} holds chat messages; no model's chat template puts them into text here")
+        try:
+            value = render(value)
+        except UsageError as error:
+            raise UsageError(f"{place}: {error}") from error
+    if not isinstance(value, str):
+        kind = "messages without role and content" if isinstance(value, list | tuple | dict) else f"{value!r}"
+        raise UsageError(f"{place} holds {kind}, which is no text. Name another column, or write it as text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(value[error.start]):04x}"
+        raise UsageError(f"{place} holds {code}, which is half of a character. Write both halves, or none.") from error
+    return value
 
 
 def splits(
@@ -134,37 +192,3 @@ def splits(
         name = SPLITS[0] if place < shares[0] else SPLITS[1] if place < shares[0] + shares[1] else SPLITS[2]
         documents_of[name].append(document)
     return documents_of
-
-
-def tokenize(text: str, folder: Path) -> TokenizedText:
-    """Tokenize ``text`` by the tokenizer in a model folder.
-
-    Raises:
-        UsageError: when the folder has no tokenizer that can be read.
-    """
-    tokenizer = _tokenizer(folder)
-    encoding = tokenizer.encode(text, add_special_tokens=False)
-    with_special = tokenizer.encode("a", add_special_tokens=True)
-    plain = len(tokenizer.encode("a", add_special_tokens=False).ids)
-    mask = with_special.special_tokens_mask
-    before = next((i for i, special in enumerate(mask) if not special), len(mask) - plain)
-    return TokenizedText(text, tuple(encoding.ids), tuple(encoding.offsets), tuple(with_special.ids[:before]))
-
-
-def _tokenizer(folder: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    if (folder / "tokenizer.json").is_file():
-        try:
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing more specific
-            raise UsageError(f"{folder / 'tokenizer.json'} can't be read: {error}") from error
-    from transformers import AutoTokenizer  # heavy; only for folders without tokenizer.json
-
-    try:
-        slow = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"'{folder}' has no tokenizer that can be read: {error}") from error
-    if not hasattr(slow, "backend_tokenizer"):
-        raise UsageError(f"'{folder}' has a tokenizer without character offsets; save it as tokenizer.json")
-    return slow.backend_tokenizer

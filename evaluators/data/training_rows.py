@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.data.rows import TEXT, file_rows
-from olivine.evaluators.data.text_source import TextSource
+from olivine.evaluators.data.rows import TABLES, TEXT, file_rows
+from olivine.evaluators.data.text_file import file_kind
+from olivine.evaluators.data.text_source import TextSource, as_text, text_column
+from olivine.evaluators.data.tokenizing import ChatRenderer
 from olivine.passes.errors import UsageError, did_you_mean
 
 #: The template that takes the column of a plain text alone.
@@ -34,8 +36,13 @@ class Rows:
         """Every column that a row has."""
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
-    def texts(self, template: str) -> list[str]:
+    def texts(self, template: str, render: ChatRenderer | None = None) -> list[str]:
         """Fill the template with the columns of each row in the place of ``{column}``; blank texts are left out.
+
+        Args:
+            template: text with names of columns in braces. Rows of chat messages, in a column ``messages`` or
+                ``conversations``, need none where they have no column ``text``.
+            render: puts chat messages into text.
 
         Raises:
             UsageError: for a template that names no column, or one that the data, or a row of it, lacks.
@@ -44,6 +51,8 @@ class Rows:
         if not self.rows:
             raise UsageError(f"{self.name} has no rows to learn from")
         columns = self.columns
+        if template == PLAIN:
+            parts = [("", text_column(TEXT, columns, f"--text-template: {self.name}"))]
         for _, column in parts:
             if column is not None and column not in columns:
                 raise UsageError(
@@ -54,8 +63,15 @@ class Rows:
             lacking = [column for _, column in parts if column is not None and row.get(column) is None]
             if lacking:
                 raise UsageError(f"{self.name}: row {number} has no '{lacking[0]}'; it has {', '.join(map(str, row))}")
-            texts.append("".join(f"{text}{'' if column is None else row[column]}" for text, column in parts))
+            place = f"{self.name}: row {number}"
+            words = [(text, "" if column is None else _word(row[column], place, render)) for text, column in parts]
+            texts.append("".join(text + word for text, word in words))
         return [text for text in texts if text.strip()]
+
+
+def _word(value: object, place: str, render: ChatRenderer | None) -> str:
+    """The text of a value in a template; numbers are written out."""
+    return str(value) if isinstance(value, int | float) else as_text(value, place, render)
 
 
 def parse_template(template: str) -> list[tuple[str, str | None]]:
@@ -79,7 +95,7 @@ def parse_template(template: str) -> list[tuple[str, str | None]]:
 
 
 def read_rows(data: str, config: str | None = None, split: str = "train") -> Rows:
-    """Read the rows of a file (.jsonl, .json, .csv, .parquet; else plain text), of ``demo:news``, or of a hub data set.
+    """Read the rows of a file (a table, or plain text), of ``demo:news``, or of a hub data set.
 
     Plain text has the column ``text``, a row per paragraph.
 
@@ -91,7 +107,7 @@ def read_rows(data: str, config: str | None = None, split: str = "train") -> Row
         return Rows(data, [{TEXT: text} for text in TextSource.parse(data).documents()])
     if path.is_file():
         return Rows(path.name, list(file_rows(path)))
-    if path.exists() or path.suffix in (".jsonl", ".json", ".csv", ".parquet", ".txt") or data.count("/") > 1:
+    if path.exists() or file_kind(path) in (*TABLES, ".txt") or data.count("/") > 1:
         raise UsageError(f"--data: there is no file '{data}'. Data is a local file, demo:news or a hub data set.")
     import datasets  # heavy, and only needed here
 
@@ -131,12 +147,14 @@ def token_pieces(texts: Sequence[str], tokenizer: Any, longest: int) -> list[tup
     The end of a text has a token of its own. A text is cut, not cut off: all of it is learned. A rest of one token
     predicts nothing and is left out.
     """
-    end = tokenizer.eos_token_id
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     pieces = []
     for number, text in enumerate(texts):
         ids = list(tokenizer.encode(text))
+        if start is not None and ids[:2] == [start, start]:  # chat templates write the token that tokenizers add
+            ids = ids[1:]
         if end is not None and ids[-1:] != [end]:
             ids.append(int(end))
-        cuts = (ids[start : start + longest] for start in range(0, len(ids), longest))
+        cuts = (ids[first : first + longest] for first in range(0, len(ids), longest))
         pieces += [(number, piece) for piece in cuts if len(piece) > 1]
     return pieces

@@ -16,6 +16,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from olivine.evaluators.data.tokenizing import load_tokenizer
 from olivine.evaluators.process.protocols import GeneratingProcess
 from olivine.passes.artifact import GENAI_CONFIG
 from olivine.passes.errors import UsageError
@@ -40,7 +41,7 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
         super().__init__()
         self._process, self._progress = process, progress
         self._answered = 0
-        self.tokenizer = tokenizer_of(folder)
+        self.tokenizer = load_tokenizer(folder)
         about = read_json(folder / GENAI_CONFIG)["model"]
         self.max_length = int(about["context_length"])
         ends = about.get("eos_token_id", 0)
@@ -165,17 +166,3 @@ class FolderModel(TemplateLM):  # type: ignore[misc] # lm-eval has no types
 
     def _decoded(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def tokenizer_of(folder: Path) -> Any:
-    """The folder's tokenizer as transformers loads it; no code of the folder runs.
-
-    Raises:
-        UsageError: when it can't be read.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"'{folder}' has no tokenizer that transformers can read: {error}") from error

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.data.tokenizing import ChatTemplate, tokenize
 from olivine.evaluators.data.windows import TextProtocol, cut, draw
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
@@ -56,7 +57,7 @@ class CalibrationText:
         context = int(base.genai_config()["model"]["context_length"])
         length = min(self.window_tokens, context)
         protocol = TextProtocol(length, length)
-        joined = protocol.joiner.join(splits(source.documents(), self.seed)[SPLIT])
+        joined = protocol.joiner.join(splits(source.documents(ChatTemplate(base.path).render), self.seed)[SPLIT])
         text = tokenize(joined, base.path)
         count = max(1, min(self.windows, len(cut(text, protocol))))
         windows = draw(text, protocol, count, self.seed, f"{source.name} ({SPLIT})")

@@ -71,8 +71,8 @@ def parse_share(value: object) -> float:
         ValueError: for anything else, and outside 0 .. 1, with what fits.
     """
     share = _number(value)
-    if isinstance(value, str) and (found := _PERCENT.fullmatch(value.strip())):
-        share = float(found[1]) / 100
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
+        share = float(match[1]) / 100
     if share is None or not 0 < share < 1:
         raise ValueError(f"takes a percentage such as 2%, or a number between 0 and 1; found {describe(value)}")
     return share
@@ -85,8 +85,8 @@ def parse_size(value: object) -> int:
         ValueError: for anything else, with what fits.
     """
     size = _number(value)
-    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
-        size = float(found[1]) * unit_bytes(found[2] or "B")
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        size = float(match[1]) * unit_bytes(match[2] or "B")
     if size is None or size < 1:
         raise ValueError(f"takes a size such as 8GB, 512MB or a number of bytes; found {describe(value)}")
     return int(size)

@@ -32,15 +32,15 @@ class DatasetConfig(Section):
     dataset: Text = Field(description="hub id")
     config: Text | None = Field(default=None, description="name of the dataset's configuration")
     split: Text = Field(default="test", description="split to take documents from")
-    column: Text = Field(default="text", description="column that holds the text")
+    column: Text = Field(default="text", description="column that holds the text or chat messages")
     revision: Text | None = Field(default=None, description="branch, tag or commit")
 
 
 class TextFileConfig(Section):
-    """A local text, JSON lines, JSON or Parquet file."""
+    """A local text, JSON lines, JSON, CSV, TSV or Parquet file, compressed or not."""
 
     file: Text = Field(description="path of the file")
-    column: Text = Field(default="text", description="column that holds the text, for all but .txt")
+    column: Text = Field(default="text", description="column that holds the text or chat messages, but for plain text")
 
 
 def _form_of_text(value: object) -> str | None:
@@ -73,7 +73,7 @@ class SamplerConfig(Section):
 
     name: Literal["auto", "forecast", "tpe", "random", "nsga2", "nsga3", "gp", "exhaustive"] = Field(
         default="auto",
-        description="auto enumerates a space that fits the budget; else TPE proposes, guided by a cost model (forecast) where one fits",
+        description="auto enumerates a space within the budget; else TPE, guided by a cost model (forecast) if it fits",
     )
     startup_trials: Count = Field(default=8, description="random trials before TPE and GP start to learn")
 

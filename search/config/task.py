@@ -8,15 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from olivine.evaluators.data.rows import TABLES
+from olivine.evaluators.data.text_file import file_kind
 from olivine.evaluators.metric import TASK_METRICS
 from olivine.evaluators.quality.label_scores import OF_CLASSES
 from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Text, Whole, describe
 from olivine.search.config.sections import Section
-
-#: Files with rows; another name is that of a hub data set.
-FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def _columns(value: object) -> tuple[str, ...]:
@@ -54,7 +53,7 @@ class TaskInputsConfig(Section):
 class TaskConfig(Section):
     """A task of one's own: task_score and task_drop are measured on labelled rows."""
 
-    data: Text = Field(description="JSON lines, JSON, CSV or Parquet file, or id of a hub data set")
+    data: Text = Field(description="JSON lines, JSON, CSV, TSV or Parquet file, or id of a hub data set")
     config: Text | None = Field(default=None, description="name of a hub data set's configuration")
     split: Text | None = Field(default=None, description="split of a hub data set; test by default")
     revision: Text | None = Field(default=None, description="branch, tag or commit of a hub data set")
@@ -79,7 +78,7 @@ class TaskConfig(Section):
     def file(self) -> Path | None:
         """The local file; None for a hub data set."""
         path = Path(self.data).expanduser()
-        return path if path.suffix in FILES or path.exists() else None
+        return path if file_kind(path) in TABLES or path.exists() else None
 
 
 def task_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
@@ -104,7 +103,7 @@ def task_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
         if metric in OF_CLASSES:
             reason = f"'{metric}' compares classes; a cosine is none: take pearsonr or spearmanr"
             mistakes.append(("evaluation.task.metric", reason))
-    if isinstance(data := task.get("data"), str) and Path(data).suffix in FILES:
+    if isinstance(data := task.get("data"), str) and file_kind(Path(data)) in TABLES:
         mistakes += [
             (f"evaluation.task.{key}", f"has no effect for a file such as {data}: leave it out")
             for key in ("config", "split", "revision")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.data.text_source import tokenize
+from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import folder_options
 from olivine.evaluators.quality.unpruned import open_scored

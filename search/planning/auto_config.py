@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.data.tokenizing import join_messages
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
@@ -263,7 +264,7 @@ def _text_tokens(text: str | Mapping[str, Any]) -> int:
         UsageError: when the text can't be read.
     """
     try:
-        parts = splits(TextSource.parse(text).documents())
+        parts = splits(TextSource.parse(text).documents(join_messages))
     except UsageError as error:
         raise UsageError(f"{error}\n--text FILE scores on a text of your own.") from error
     return min(sum(map(len, parts[name])) for name in ("select", "confirm")) // CHARACTERS_PER_TOKEN

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from olivine.evaluators.data.tokenizing import ChatTemplate
 from olivine.evaluators.data.training_rows import hold_out, read_rows, token_pieces
 from olivine.evaluators.stats import Interval, clustered_mean
 from olivine.passes.errors import UsageError
@@ -76,11 +78,14 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
         raise UsageError(
             f"{request.model} is an ONNX graph; fine-tuning takes a checkpoint, and the graph comes after it"
         )
-    texts = read_rows(request.data, request.data_config, request.data_split).texts(request.template)
+    # The model is fetched for chat messages alone: mistakes in other data are told before.
+    chat_template = cache(lambda: ChatTemplate(source_artifact(source, Cache(cache_root())).path))
+    rows = read_rows(request.data, request.data_config, request.data_split)
+    texts = rows.texts(request.template, lambda messages: chat_template().render(messages))
     train, held_out = hold_out(texts, request.held_out, request.training.seed)
     work = to.with_name(f"{to.name}-finetune")
     _claim(work, {**asdict(request), "model_key": source.key, "texts": digest(texts)})
-    folder = source_artifact(source, Cache(cache_root())).path
+    folder = chat_template().folder
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=request.trust_remote_code)

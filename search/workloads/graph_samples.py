@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from olivine.evaluators.data.text_source import SPLITS, TextSource, splits
+from olivine.evaluators.data.tokenizing import ChatTemplate
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput, check_sizes, synthetic, write_feeds
 from olivine.passes.graphs.pictures import picture_feeds
 from olivine.search.config.graph import GraphStudyConfig
-from olivine.search.config.sections import TextFileConfig
 from olivine.search.workloads.graph_text_feeds import text_feed, text_tokenizer
 
 Make = Callable[[str, int], list[Feed]]
@@ -86,8 +85,8 @@ def _maker(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput]) 
     """What the samples are called, and what makes those of a split."""
     given, seed = config.inputs, config.seed
     if given.text is not None:
-        text = _text_source(given.text)
-        parts = splits(text.documents(), seed)
+        text = TextSource.of(given.text)
+        parts = splits(text.documents(ChatTemplate(model).render), seed)
         return text.name, lambda split, count: _texts(parts[split], model, inputs, given.tokens, count)
     if given.pictures is not None:
         name = given.pictures
@@ -112,14 +111,6 @@ def _maker(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput]) 
         return [synthetic(inputs, sizes[i % len(sizes)], rng) for i in range(count)]
 
     return "made-up values", made_up
-
-
-def _text_source(given: Any) -> TextSource:
-    if isinstance(given, str):
-        return TextSource.parse(given)
-    if isinstance(given, TextFileConfig):
-        return TextSource(file=Path(given.file).expanduser(), column=given.column)
-    return TextSource(**given.model_dump())
 
 
 def _texts(documents: Sequence[str], model: Path, inputs: Sequence[GraphInput], most: int, count: int) -> list[Feed]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from olivine.evaluators.data.tokenizing import read_tokenizer
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput
 
@@ -20,16 +21,10 @@ def text_tokenizer(folder: Path, most: int, place: str) -> Any:
     Raises:
         UsageError: when there is none.
     """
-    from tokenizers import Tokenizer
-
     path = folder / TOKENIZER
     if not path.is_file():
         raise UsageError(f"{place} needs a {TOKENIZER} in the model's folder {folder}, or beside its .onnx file")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more specific
-        raise UsageError(f"{path} can't be read: {error}") from error
-    tokenizer.no_padding()
+    tokenizer = read_tokenizer(path)
     tokenizer.enable_truncation(most)
     return tokenizer
 

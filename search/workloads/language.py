@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.data.tokenizing import ChatTemplate, tokenize
 from olivine.evaluators.data.windows import TextProtocol, Window, draw
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
@@ -13,7 +14,6 @@ from olivine.evaluators.providers.interpreters import loop_of
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.passes.artifact import ModelArtifact
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.config.sections import TextFileConfig
 from olivine.search.study.objective import Evaluators
 from olivine.search.study_dir import StudyDir
 
@@ -52,13 +52,8 @@ def make_evaluators(
 
 def text_windows(config: LanguageStudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
     """Windows of one split of the study's text, as the model's tokenizer cuts it; and the text's name."""
-    given = config.evaluation.text
-    if isinstance(given, str):
-        source = TextSource.parse(given)
-    elif isinstance(given, TextFileConfig):
-        source = TextSource(file=Path(given.file).expanduser(), column=given.column)
-    else:
-        source = TextSource(**given.model_dump())
+    source = TextSource.of(config.evaluation.text)
     protocol = TextProtocol(config.evaluation.window_tokens, config.evaluation.window_tokens)
-    text = protocol.joiner.join(splits(source.documents(), config.seed)[split])
+    documents = source.documents(ChatTemplate(model).render)
+    text = protocol.joiner.join(splits(documents, config.seed)[split])
     return source.name, draw(tokenize(text, model), protocol, count, config.seed, f"{source.name} ({split})")

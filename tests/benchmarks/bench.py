@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import footprint
 import synthetic
 
-from olivine.evaluators.data.text_source import TextSource, tokenize
+from olivine.evaluators.data.text_source import TextSource
+from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.process.client import ModelProcess

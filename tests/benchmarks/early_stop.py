@@ -22,7 +22,8 @@ from pathlib import Path
 import campaign
 import numpy as np
 
-from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.text_quality import MIN_WINDOWS, TextQuality, WindowSums

@@ -25,7 +25,8 @@ import numpy as np
 import train_tiny
 
 from olivine.evaluators.bench import bench_folders
-from olivine.evaluators.data.text_source import TextSource, splits, tokenize
+from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.process.client import ModelProcess

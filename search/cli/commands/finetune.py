@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine finetune``."""
     add_model(parser, "hub id, checkpoint folder, GGUF file or demo:... model")
     add_target(parser)
-    what = ".jsonl, .csv, .parquet or plain text file, or id of a data set"
+    what = ".jsonl, .csv, .parquet or plain text file, compressed or not, or id of a data set"
     parser.add_argument("--data", required=True, help=what)
     what = r"how a row becomes a text, such as '### Question: {instruction}\n### Answer: {response}'; {text} by default"
     parser.add_argument("--text-template", default="{text}", metavar="TEXT", help=what)

@@ -1,38 +1,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from olivine.evaluators.data.text_source import SPLITS, TextSource, splits, tokenize
-from olivine.evaluators.data.windows import TokenizedText
+from olivine.evaluators.data.text_source import SPLITS, TextSource, splits
 from olivine.passes.errors import UsageError
-
-
-@pytest.fixture
-def tokenizer_folder(tmp_path: Path) -> Path:
-    """A tokenizer that knows letters and blanks, and puts <s> before a text."""
-    vocab = {"<s>": 0, "a": 1, "b": 2, " ": 3, "é": 4}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="a"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.add_special_tokens(["<s>"])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    return tmp_path
-
-
-def test_a_text_is_tokenized_without_special_tokens_and_the_habit_is_noted(tokenizer_folder: Path) -> None:
-    found = tokenize("ab é", tokenizer_folder)
-    assert found == TokenizedText("ab é", (1, 2, 3, 4), ((0, 1), (1, 2), (2, 3), (3, 4)), (0,))
-
-
-def test_a_folder_without_a_tokenizer_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no tokenizer that can be read"):
-        tokenize("a", tmp_path)
+from olivine.search.config.sections import DatasetConfig, TextFileConfig
 
 
 def test_documents_of_a_text_file_are_separated_by_blank_lines(tmp_path: Path) -> None:
@@ -78,6 +57,80 @@ def test_a_broken_json_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "a"}\n{')
     with pytest.raises(UsageError, match=r"t\.jsonl: line 2 is no JSON"):
         TextSource.parse(str(tmp_path / "t.jsonl")).documents()
+
+
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+SHARE_GPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]
+
+
+def render(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"<{message.get('role', message.get('from'))}>" for message in messages)
+
+
+def rows_file(path: Path, *rows: dict[str, Any]) -> TextSource:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return TextSource.parse(str(path))
+
+
+def test_rows_without_a_text_are_left_out(tmp_path: Path) -> None:
+    source = rows_file(tmp_path / "a.jsonl", {"text": None}, {"text": "one"}, {"id": 3}, {"text": ""})
+    assert source.documents() == ["one", ""]
+
+
+def test_a_column_without_any_text_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.jsonl: no row has a text in 'text'"):
+        rows_file(tmp_path / "a.jsonl", {"text": None}, {"text": None}).documents()
+
+
+@pytest.mark.parametrize("value", [5, 2.5, True, {"a": "b"}, ["a", "b"], [{"content": "no role"}], []])
+def test_a_value_that_is_no_text_is_named_with_its_line(tmp_path: Path, value: object) -> None:
+    source = rows_file(tmp_path / "a.jsonl", {"text": "one"}, {"text": value})
+    with pytest.raises(UsageError, match=r"a\.jsonl: line 2: 'text' holds .*, which is no text") as caught:
+        source.documents(render)
+    assert caught.value.exit_code == 2
+
+
+def test_half_of_a_character_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "\\ud83d"}')
+    with pytest.raises(UsageError, match=r"line 2: 'text' holds \\ud83d, which is half of a character"):
+        TextSource.parse(str(tmp_path / "a.jsonl")).documents()
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"text": CHAT}, "<user><assistant>"),
+        ({"messages": CHAT}, "<user><assistant>"),
+        ({"conversations": SHARE_GPT}, "<human><gpt>"),
+        ({"messages": CHAT, "text": "written out"}, "written out"),
+    ],
+)
+def test_chat_messages_are_put_into_text(tmp_path: Path, row: dict[str, Any], text: str) -> None:
+    assert rows_file(tmp_path / "a.jsonl", row, row).documents(render) == [text, text]
+
+
+def test_chat_messages_are_no_text_where_no_model_puts_them_into_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="line 1: 'messages' holds chat messages"):
+        rows_file(tmp_path / "a.jsonl", {"messages": CHAT}, {"messages": CHAT}).documents()
+
+
+def test_messages_of_another_column_are_not_taken_for_a_named_one(tmp_path: Path) -> None:
+    rows_file(tmp_path / "a.jsonl", {"messages": CHAT}, {"messages": CHAT})
+    with pytest.raises(UsageError, match="has no column 'body'"):
+        TextSource.parse({"file": str(tmp_path / "a.jsonl"), "column": "body"}).documents(render)
+
+
+def test_a_csv_gives_the_texts_of_its_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,one\n2,two\n")
+    assert TextSource.parse(str(tmp_path / "a.csv")).documents() == ["one", "two"]
+
+
+def test_the_text_of_a_config_is_that_of_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    assert TextSource.of(TextFileConfig(file=str(tmp_path / "a.txt"))) == TextSource.parse(str(tmp_path / "a.txt"))
+    assert TextSource.of("demo:news") == TextSource(demo="news")
+    hub = DatasetConfig(dataset="a/b", split="train", column="body")
+    assert TextSource.of(hub) == TextSource(dataset="a/b", split="train", column="body")
 
 
 def test_an_unreachable_hub_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

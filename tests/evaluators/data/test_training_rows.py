@@ -1,8 +1,9 @@
-"""What a fine-tuning learns from: every kind of file, templates, held-out texts, pieces."""
+"""Texts of a fine-tuning: from every kind of file, by templates, held out, cut into pieces."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,25 @@ def test_doubled_braces_are_braces() -> None:
     assert Rows("some", [{"a": "{x}"}]).texts("{{{a}}}") == ["{{x}}"]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", '{"a": 1}\n{"a": ', "line 2 is no JSON"),
-        ("a.json", '["a"]', "line 1 holds no object"),
-        ("a.csv", "a,b\n1,2,3\n", "line 2 has more fields"),
-        ("a.parquet", "no parquet", "is no Parquet file"),
-    ],
-)
-def test_broken_files_say_where(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(UsageError, match=message):
-        read_rows(str(tmp_path / name))
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+
+
+def render(messages: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"<{message['role']}>{message['content']}" for message in messages)
+
+
+def test_chat_messages_go_through_the_chat_template_without_naming_their_column(tmp_path: Path) -> None:
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": CHAT, "id": n}) for n in range(2)))
+    rows = read_rows(str(path))
+    assert rows.texts(PLAIN, render) == ["<user>Hi<assistant>Ho"] * 2
+    assert rows.texts("{id}: {messages}", render) == ["0: <user>Hi<assistant>Ho", "1: <user>Hi<assistant>Ho"]
+
+
+def test_values_that_are_no_text_are_not_learned_as_python_writes_them() -> None:
+    with pytest.raises(UsageError, match=r"some: row 2 holds .* which is no text"):
+        Rows("some", [{"text": "a"}, {"text": ["a", "b"]}]).texts(PLAIN)
+    assert Rows("some", [{"a": 1, "b": 2.5}]).texts("{a} {b}") == ["1 2.5"]
 
 
 def test_a_file_that_is_not_there_is_no_data_set(tmp_path: Path) -> None:
@@ -106,7 +113,7 @@ def test_no_held_out_text_is_trained_on(texts: list[str], share: float, seed: in
 class Letters:
     """A tokenizer of one token a letter."""
 
-    eos_token_id = 0
+    bos_token_id, eos_token_id = 1, 0
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
@@ -115,3 +122,8 @@ class Letters:
 def test_texts_are_cut_into_pieces_and_end_with_the_end_token() -> None:
     tokenizer: Any = Letters()
     assert token_pieces(["abcd", "xyz"], tokenizer, 4) == [(0, [97, 98, 99, 100]), (1, [120, 121, 122, 0])]
+
+
+def test_a_text_that_brings_its_own_start_token_has_one() -> None:
+    tokenizer: Any = Letters()
+    assert token_pieces(["\x01\x01ab", "\x01cd"], tokenizer, 9) == [(0, [1, 97, 98, 0]), (1, [1, 99, 100, 0])]

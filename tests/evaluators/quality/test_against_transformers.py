@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olivine.evaluators.data.text_source import tokenize
+from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.data.windows import TextProtocol, Window, draw
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.text_quality import TextQuality
