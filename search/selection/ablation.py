@@ -4,47 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from olivine.evaluators.metric import COLUMNS
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
+from olivine.passes.catalog import Catalog
 from olivine.passes.errors import OlivineError
-from olivine.search.records import LeftOut, Metrics, TrialRecord
-from olivine.search.study.baseline import base_choice
-from olivine.search.study.runner import StudyRunner
-from olivine.search.workloads.language import make_evaluators
+from olivine.search.records import LeftOut, Metrics
+from olivine.search.report.progress import Progress
+from olivine.search.selection.measurer import Measurer, try_to_measure
 
 
-def without_each(choice: Mapping[str, Scalar], base: Mapping[str, Scalar]) -> Iterator[tuple[str, dict[str, Scalar]]]:
+def without_each(
+    catalog: Catalog, choice: Mapping[str, Scalar], base: Mapping[str, Scalar]
+) -> Iterator[tuple[str, dict[str, Scalar]]]:
     """Every axis with an ingredient of ``choice``, and the choice that leaves it out.
 
     Values that build the same recipe are no ingredient; nor is the precision, without which the base remains.
     """
-    known = {LANGUAGE.compose(choice).key, LANGUAGE.compose(base).key}
+    known = {catalog.compose(choice).key, catalog.compose(base).key}
     for name, value in choice.items():
-        axis = LANGUAGE.axes[name]
-        plain = axis.default_for(choice) if axis.ablated_value is None else axis.ablated_value
-        changed = {**choice, name: plain}
-        if name != "precision" and value != plain and LANGUAGE.compose(changed).key not in known:
+        axis = catalog.axes[name]
+        ablated = axis.default_for(choice) if axis.ablated_value is None else axis.ablated_value
+        changed = {**choice, name: ablated}
+        if name != "precision" and value != ablated and catalog.compose(changed).key not in known:
             yield name, changed
 
 
-def ablate(search: StudyRunner, record: TrialRecord) -> list[LeftOut]:
-    """Measure the recipe of ``record`` without each of its ingredients, as the front was confirmed."""
-    objective = search.objective
-    pool = search.base_times.snapshot()
-    evaluators = make_evaluators(search.config, objective.base_artifact(), search.folder, "confirm", pool)
-    found = []
-    for axis, choice in without_each(record.params, base_choice(search.config)):
-        search.progress.phase_started(f"ablation: {axis} {choice[axis]} instead of {record.params[axis]}")
-        variant = replace(record, recipe=LANGUAGE.compose(choice))
+def ablate(
+    measurer: Measurer,
+    catalog: Catalog,
+    selected: Mapping[str, Scalar],
+    base: Mapping[str, Scalar],
+    progress: Progress,
+) -> list[LeftOut]:
+    """Measure the selected choice without each of its ingredients, as the front was confirmed.
+
+    Args:
+        measurer: measures recipes.
+        catalog: of the axes.
+        selected: the choice.
+        base: that of the float base.
+        progress: told of each phase and failure.
+    """
+    parts = []
+    for axis, choice in without_each(catalog, selected, base):
+        progress.phase_started(f"ablation: {axis} {choice[axis]} instead of {selected[axis]}")
+        measured = try_to_measure(partial(measurer.remeasure, catalog.compose(choice), "ablation"))
         metrics: Metrics = {}
         reason = ""
-        try:
-            measured = objective.remeasure(variant, evaluators)
+        if isinstance(measured, OlivineError):
+            reason = str(measured)
+            progress.note(f"without {axis} {selected[axis]} the recipe does not run: {reason}")
+        else:
             metrics = {name: replace(measured[name], samples=()) for name in COLUMNS if name in measured}
-        except OlivineError as error:
-            reason = str(error)
-            search.progress.note(f"without {axis} {record.params[axis]} the recipe does not run: {error}")
-        found.append(LeftOut(axis, record.params[axis], choice[axis], metrics, reason))
-    return found
+        parts.append(LeftOut(axis, selected[axis], choice[axis], metrics, reason))
+    return parts

@@ -1,49 +1,52 @@
-"""Tasks of lm-eval in a study: looked up before it starts, measured at its end on the base and what was confirmed."""
+"""Tasks of lm-eval in a study: measured at its end on the base, the confirmed front and the selected trial."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from olivine.evaluators.model_folders import stamped
-from olivine.evaluators.quality.lm_eval import Tasks
-from olivine.passes.errors import OlivineError, SourceError, Unwritable
+from olivine.evaluators.quality.lm_eval import LoadedTasks, Tasks
+from olivine.passes.errors import OlivineError
 from olivine.search.config.language import LmEvalConfig
-from olivine.search.records import Metrics, TaskScores
-from olivine.search.selection.confirm import Confirmation
-from olivine.search.study.runner import StudyRunner
+from olivine.search.records import Metrics, StudyOutcome, TaskScores, TrialRecord
+from olivine.search.report.progress import Progress
+from olivine.search.selection.measurer import Measurer, try_to_measure
 
 
-def asked_tasks(given: LmEvalConfig) -> Tasks:
+def asked_tasks(section: LmEvalConfig) -> Tasks:
     """The tasks that a YAML asks for."""
-    path = None if given.include_path is None else Path(given.include_path).expanduser()
-    return Tasks(given.tasks, given.limit, path)
+    path = None if section.include_path is None else Path(section.include_path).expanduser()
+    return Tasks(section.tasks, section.limit, path)
 
 
-def confirm_tasks(search: StudyRunner, confirmation: Confirmation) -> TaskScores | None:
-    """Score the study's tasks on the base, the confirmed front and the selected trial; None where there are none.
+def trials_to_score(records: Sequence[TrialRecord], outcome: StudyOutcome) -> list[TrialRecord]:
+    """The base, the confirmed front and the selected trial, by number."""
+    numbers = {0, outcome.trial, *outcome.front}
+    return sorted((record for record in records if record.number in numbers), key=lambda record: record.number)
 
-    A member whose process dies, or a task that fails, is named and costs no other.
+
+def score_tasks(tasks: Tasks, measurer: Measurer, records: Sequence[TrialRecord], progress: Progress) -> TaskScores:
+    """Score tasks on these trials.
+
+    A trial whose process dies, or a task that fails, is named and costs no other.
     """
-    given = search.config.evaluation.lm_eval
-    if given is None:
-        return None
-    search.progress.phase_started("tasks: loading")
-    loaded = asked_tasks(given).load()
-    wanted = {0, *confirmation.front, search.folder.outcome().trial}
-    records = [record for record in search.records if record.number in wanted]
-    measured: dict[int, Metrics] = {}
-    failures = []
-    for position, record in enumerate(sorted(records, key=lambda record: record.number), start=1):
-        search.progress.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
-        try:
-            recipe = record.recipe
-            with search.objective.scored(recipe, f"{record.number:04d}-tasks") as (process, folder):
-                found = stamped(loaded.evaluate(process, folder), process)
-        except (Unwritable, SourceError):
-            raise
-        except OlivineError as error:
-            failures.append(f"Trial {record.number}: {error}")
-            search.progress.note(failures[-1])
-            continue
-        measured[record.number] = {m.metric: m for m in found}
-    return TaskScores(measured, tuple(failures))
+    progress.phase_started("tasks: loading")
+    loaded = tasks.load()
+    scores: dict[int, Metrics] = {}
+    failures: list[str] = []
+    for position, record in enumerate(records, start=1):
+        progress.phase_started(f"tasks {position}/{len(records)}: trial {record.number}")
+        metrics = try_to_measure(partial(_score, loaded, measurer, record))
+        if isinstance(metrics, OlivineError):
+            failures.append(f"Trial {record.number}: {metrics}")
+            progress.note(failures[-1])
+        else:
+            scores[record.number] = metrics
+    return TaskScores(scores, tuple(failures))
+
+
+def _score(tasks: LoadedTasks, measurer: Measurer, record: TrialRecord) -> Metrics:
+    with measurer.scored(record.recipe, f"{record.number:04d}-tasks") as (process, folder):
+        return {m.metric: m for m in stamped(tasks.evaluate(process, folder), process)}

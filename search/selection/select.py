@@ -14,7 +14,7 @@ from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import Metrics, TrialRecord
-from olivine.search.selection.confirm import Confirmation
+from olivine.search.selection.confirm import Confirmation, Member, keeping
 from olivine.search.selection.dominance import SURE, dominated_among
 from olivine.search.selection.scalarize import rule_metrics, rule_scores
 from olivine.search.selection.warnings import (
@@ -67,12 +67,12 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
         NoCandidate: when no confirmed candidate keeps the constraints and ``select.where``.
     """
     limits = [*config.parsed_constraints(), *map(parse_constraint, config.select.where)]
-    able = [(r, m) for r, m in confirmation.members if all(c.holds(m[c.metric].value) for c in limits if c.metric in m)]
+    able = keeping(confirmation.members, limits)
     if not able:
         raise NoCandidate(_why_none(confirmation, records, limits))
     beaten = dominated_among([metrics for _, metrics in able], config.objectives)
     probability = {record.number: p for (record, _), p in zip(able, beaten, strict=True)}
-    eligible = [(r, m) for r, m in able if r.number in confirmation.front or probability[r.number] < SURE] or able
+    eligible = [m for m in able if m.record.number in confirmation.front or probability[m.record.number] < SURE] or able
     columns = {name: np.array([m[name].value for _, m in eligible]) for name in rule_metrics(config)}
     record, metrics = chosen = eligible[int(np.argmin(rule_scores(config, columns)))]
     near: Iterable[str] = ()
@@ -90,9 +90,7 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
     return Selection(record, metrics, reason, tuple(warnings))
 
 
-def _reason(
-    config: StudyConfig, chosen: tuple[TrialRecord, Metrics], eligible: Sequence[int], front: Sequence[int]
-) -> str:
+def _reason(config: StudyConfig, chosen: Member, eligible: Sequence[int], front: Sequence[int]) -> str:
     """Why that one was chosen of the eligible trials, in one sentence or two."""
     record, metrics = chosen
     limits = ", ".join(str(parse_constraint(text)) for text in config.select.where)

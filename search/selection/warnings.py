@@ -10,13 +10,14 @@ from olivine.evaluators.metric import HEADLINES, METRICS, TASK_METRICS
 from olivine.passes.cpu import available_cores
 from olivine.search.config.constraints import Constraint
 from olivine.search.records import Metrics, TrialRecord
+from olivine.search.selection.confirm import Member
 from olivine.search.selection.dominance import SURE
 
 
 def near_ties(
     metric: str,
-    chosen: tuple[TrialRecord, Metrics],
-    eligible: Sequence[tuple[TrialRecord, Metrics]],
+    chosen: Member,
+    eligible: Sequence[Member],
     objectives: Sequence[str],
 ) -> Iterator[str]:
     """Warn of members that are not surely worse in the metric that decided, and surely better in another objective."""

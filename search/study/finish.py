@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import process_options
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.parity.proof import notes_among, proof_among
+from olivine.passes.recipe import Recipe
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.builds.calibration_text import Calibration
 from olivine.search.environment import HARDWARE, describe_environment
@@ -18,9 +24,11 @@ from olivine.search.records import StudyOutcome, TaskScores, TrialRecord, metric
 from olivine.search.report.plots.front_svg import front_picture
 from olivine.search.selection.ablation import ablate
 from olivine.search.selection.confirm import Confirmation, confirm, shrinkage
-from olivine.search.selection.lm_eval_tasks import confirm_tasks
+from olivine.search.selection.lm_eval_tasks import asked_tasks, score_tasks, trials_to_score
 from olivine.search.selection.select import NoCandidate, Selection, select
+from olivine.search.study.baseline import base_choice
 from olivine.search.study.runner import StudyRunner
+from olivine.search.workloads.language import make_evaluators
 
 #: Columns of front.csv for language models.
 FRONT = FrontColumns(
@@ -47,7 +55,8 @@ def finish(search: StudyRunner) -> Selection:
     Raises:
         NoCandidate: when nothing meets the constraints.
     """
-    confirmation = confirm(search)
+    measurer = LanguageMeasurer(search)
+    confirmation = confirm(measurer, search.records, search.config, search.progress)
     try:
         chosen: Selection | None = select(search.config, confirmation, search.records)
         nothing: NoCandidate | None = None
@@ -64,19 +73,54 @@ def finish(search: StudyRunner) -> Selection:
         if search.folder.best_path.exists():
             search.progress.note(f"{search.folder.best_path} is what an earlier run selected; nothing was selected now")
         raise nothing
-    tasks = confirm_tasks(search, confirmation)
-    if tasks:
-        outcome = replace(outcome, tasks=tasks)
+    if search.config.evaluation.lm_eval is not None:
+        scored = trials_to_score(search.records, outcome)
+        tasks = asked_tasks(search.config.evaluation.lm_eval)
+        outcome = replace(outcome, tasks=score_tasks(tasks, measurer, scored, search.progress))
         search.folder.write_outcome(outcome)
     search.progress.phase_started("export")
     artifact = search.objective.build(chosen.record.recipe, "export")
     options = process_options(chosen.record.recipe.provider, search.config.pythons())
     picture = front_picture(search.folder)
-    about = manifest(search, chosen, tasks)
+    about = manifest(search, chosen, outcome.tasks)
     export_model(artifact, search.folder.best_path, about, force=True, process=options, picture=picture)
     if search.config.confirm.ablation:
-        search.folder.write_outcome(replace(outcome, ablation=tuple(ablate(search, chosen.record))))
+        base = base_choice(search.config)
+        parts = ablate(measurer, LANGUAGE, chosen.record.params, base, search.progress)
+        search.folder.write_outcome(replace(outcome, ablation=tuple(parts)))
     return chosen
+
+
+class LanguageMeasurer:
+    """Measures recipes of a study of language models again, on the held-back text."""
+
+    def __init__(self, search: StudyRunner) -> None:
+        self._search, self._objective, self._pool = search, search.objective, search.base_times.snapshot()
+        self._evaluators = make_evaluators(
+            search.config, self._objective.base_artifact(), search.folder, "confirm", self._pool
+        )
+
+    def remeasure(self, recipe: Recipe, name: str) -> dict[str, Measurement]:
+        """Every metric of a recipe."""
+        return self._objective.remeasure(recipe, name, self._evaluators)
+
+    def retime(self, recipe: Recipe, name: str, repetition: int) -> list[Measurement]:
+        """Latency alone, with other random choices than in earlier repetitions."""
+        latency = self._evaluators.latency
+        return self._objective.retime(recipe, name, replace(latency, seed=latency.seed + 1000 * repetition))
+
+    @property
+    def base_is_usual(self) -> bool:
+        """True where the base has the one thread that GenAI takes by default."""
+        return base_choice(self._search.config).get("threads", 1) == 1
+
+    def time_usual(self) -> list[Measurement]:
+        """Latency of the base with the one thread that GenAI takes by default."""
+        return self._objective.time_choice({**base_choice(self._search.config), "threads": 1})
+
+    def scored(self, recipe: Recipe, name: str) -> AbstractContextManager[tuple[ModelProcess, Path]]:
+        """A fresh process that scores a recipe's model, and the folder of the model."""
+        return self._objective.scored(recipe, name)
 
 
 def outcome_of(

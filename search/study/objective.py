@@ -134,14 +134,13 @@ class Objective:
         """
         return self._builder.forecast(recipe)
 
-    def remeasure(self, record: TrialRecord, evaluators: Evaluators) -> dict[str, Measurement]:
+    def remeasure(self, recipe: Recipe, name: str, evaluators: Evaluators) -> dict[str, Measurement]:
         """Every metric of a measured candidate anew, with other evaluators, in a fresh process.
 
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        recipe = record.recipe
-        artifact = self.build(recipe, f"{record.number:04d}-confirm")
+        artifact = self.build(recipe, name)
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             found = evaluators.memory.evaluate(process, self._base())
             found += run_quality(evaluators.quality, process, self._base(), self._options(recipe)).measurements
@@ -159,14 +158,13 @@ class Objective:
         with open_scored(artifact.path, **self._options(recipe)) as process:
             yield process, artifact.path
 
-    def retime(self, record: TrialRecord, latency: PairedDecoderLatency) -> list[Measurement]:
+    def retime(self, recipe: Recipe, name: str, latency: PairedDecoderLatency) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process.
 
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        recipe = record.recipe
-        artifact = self.build(recipe, f"{record.number:04d}-confirm")
+        artifact = self.build(recipe, name)
         with ModelProcess.open(artifact.path, **self._options(recipe)) as process:
             return latency.evaluate(process, self._base())
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import TASK_METRICS
-from olivine.passes.errors import OlivineError, SourceError, Unwritable
+from olivine.evaluators.process.client import ModelProcess
+from olivine.passes.errors import UsageError
+from olivine.passes.recipe import Recipe
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import HARDWARE, describe_environment
 from olivine.search.export.graph_folder import export_plain
 from olivine.search.front_csv import FrontColumns, front_csv
 from olivine.search.records import TrialRecord, metrics_json
-from olivine.search.selection.confirm import Confirmation, keeping, unless_lost
-from olivine.search.selection.contenders import to_confirm
-from olivine.search.selection.dominance import SURE, dominated_among
-from olivine.search.selection.racing import race
+from olivine.search.selection.confirm import confirm
 from olivine.search.selection.select import NoCandidate, Selection, select
 from olivine.search.study.finish import outcome_of
 from olivine.search.workloads.graph_study import GraphStudyRunner
@@ -36,8 +37,6 @@ FRONT = FrontColumns(
     searched=("latency_speedup", "cosine_distance", "task_score"),
 )
 
-Members = list[tuple[TrialRecord, dict[str, Measurement]]]
-
 
 def finish(search: GraphStudyRunner) -> Selection:
     """Confirm, select and export; what a person looks at is written in every case.
@@ -45,7 +44,7 @@ def finish(search: GraphStudyRunner) -> Selection:
     Raises:
         NoCandidate: when nothing meets the constraints.
     """
-    confirmation = confirm(search)
+    confirmation = confirm(GraphMeasurer(search), search.records, search.config, search.progress)
     chosen: Selection | None = None
     nothing: NoCandidate | None = None
     try:
@@ -68,44 +67,37 @@ def finish(search: GraphStudyRunner) -> Selection:
     return chosen
 
 
-def confirm(search: GraphStudyRunner) -> Confirmation:
-    """Measure contenders again, in fresh processes, on held-back samples; time near-ties on."""
-    config, objective = search.config, search.objective
-    latency = objective.latency(config.confirm.max_seconds, seed=1)
-    chosen = to_confirm(search.records, config)
-    members: Members = []
-    failures = []
-    for position, record in enumerate(chosen, start=1):
-        search.progress.phase_started(f"confirm {position}/{len(chosen)}: trial {record.number}")
-        try:
-            members.append((record, objective.remeasure(record, latency)))
-        except (Unwritable, SourceError):
-            raise
-        except OlivineError as error:
-            failures.append(f"Trial {record.number} ran in the search, but failed in confirmation: {error}")
-            search.progress.note(failures[-1])
-    limits = config.parsed_constraints()
-    feasible = keeping(members, limits)
-    measured = _race(search, feasible)
-    feasible = keeping(feasible, limits)  # a race changes what is known
-    beaten = dominated_among([found for _, found in feasible], config.objectives)
-    dominated = {record.number: p for (record, _), p in zip(feasible, beaten, strict=True)}
-    front = tuple(number for number, probability in dominated.items() if probability < SURE)
-    return Confirmation(tuple(members), front, {}, tuple(failures), dominated, measured)
+class GraphMeasurer:
+    """Measures recipes of a study of plain graphs again, on the held-back samples."""
 
+    def __init__(self, search: GraphStudyRunner) -> None:
+        self._objective = search.objective
+        self._latency = search.objective.latency(search.config.confirm.max_seconds, seed=1)
 
-def _race(search: GraphStudyRunner, members: Members) -> dict[int, int]:
-    """Time near-ties on; trial number -> how often it was measured."""
-    config, objective = search.config, search.objective
+    def remeasure(self, recipe: Recipe, name: str) -> dict[str, Measurement]:
+        """Every metric of a recipe."""
+        return self._objective.remeasure(recipe, name, self._latency)
 
-    def again(index: int, before: int) -> list[Measurement]:
-        record = members[index][0]
-        search.progress.phase_started(f"confirm: trial {record.number} is nearly tied, measured again")
-        latency = objective.latency(config.confirm.max_seconds, seed=1)
-        return unless_lost(search.progress, lambda: objective.retime(record, latency, 1000 * before))
+    def retime(self, recipe: Recipe, name: str, repetition: int) -> list[Measurement]:
+        """Latency alone, with other random choices than in earlier repetitions."""
+        return self._objective.retime(recipe, name, self._latency, 1000 * repetition)
 
-    measured = race([found for _, found in members], config.objectives, again, config.confirm.race or 0.0)
-    return {record.number: count for (record, _), count in zip(members, measured, strict=True)}
+    @property
+    def base_is_usual(self) -> bool:
+        """True: the base has the threads that ONNX Runtime takes by default."""
+        return True
+
+    def time_usual(self) -> list[Measurement]:
+        """Nothing: the base has the threads that ONNX Runtime takes by default."""
+        return []
+
+    def scored(self, recipe: Recipe, name: str) -> AbstractContextManager[tuple[ModelProcess, Path]]:
+        """No text is scored.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("lm-eval's tasks are for language models")
 
 
 def manifest(name: str, model: Any, source: str, record: TrialRecord, measurements: Any) -> dict[str, Any]:

@@ -210,13 +210,13 @@ class GraphObjective:
             self.base_ms,
         )
 
-    def remeasure(self, record: TrialRecord, latency: PairedGraphLatency) -> dict[str, Measurement]:
+    def remeasure(self, recipe: Recipe, name: str, latency: PairedGraphLatency) -> dict[str, Measurement]:
         """Every metric of a measured candidate anew, on the held-back samples, in a fresh process.
 
         Raises:
             OlivineError: when it no longer builds or runs.
         """
-        artifact = self.build(record.recipe, f"{record.number:04d}-confirm")
+        artifact = self.build(recipe, name)
         found = [Measurement.exact("model_bytes", "bytes", graph_bytes(artifact.path))]
         with ModelProcess.open(artifact.path, **self._options) as process:
             found += self._memory(process)
@@ -226,9 +226,9 @@ class GraphObjective:
             found += latency.evaluate(process, self.base())
         return {m.metric: m for m in found}
 
-    def retime(self, record: TrialRecord, latency: PairedGraphLatency, seed: int) -> list[Measurement]:
+    def retime(self, recipe: Recipe, name: str, latency: PairedGraphLatency, seed: int) -> list[Measurement]:
         """Latency alone of a measured candidate, in a fresh process."""
-        artifact = self.build(record.recipe, f"{record.number:04d}-confirm")
+        artifact = self.build(recipe, name)
         with ModelProcess.open(artifact.path, **self._options) as process:
             return replace(latency, seed=latency.seed + seed).evaluate(process, self.base())
 

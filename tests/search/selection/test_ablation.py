@@ -8,7 +8,7 @@ BASE = LANGUAGE.canonical({"precision": "fp32"})
 
 def left_out(**choice: object) -> dict[str, object]:
     full = LANGUAGE.canonical(choice)  # type: ignore[arg-type]
-    return {axis: changed[axis] for axis, changed in without_each(full, BASE)}
+    return {axis: changed[axis] for axis, changed in without_each(LANGUAGE, full, BASE)}
 
 
 def test_every_ingredient_is_left_out_once() -> None:
@@ -31,6 +31,6 @@ def test_what_builds_the_same_recipe_is_no_ingredient() -> None:
 
 def test_the_rest_of_the_choice_stays() -> None:
     choice = LANGUAGE.canonical({"precision": "int4", "block_size": 128, "lm_head": "int8"})
-    changed = dict(without_each(choice, BASE))
+    changed = dict(without_each(LANGUAGE, choice, BASE))
     assert set(changed) == {"block_size", "lm_head"}
     assert changed["block_size"] == {**choice, "block_size": 32}

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
-from study_folder import write_study
+from rich.console import Console
+from study_folder import records, write_study
 from task_files import CHOICE, write_tasks
 from tiny_study import tiny_yaml, write_text
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.messages import Loaded
+from olivine.evaluators.quality.lm_eval import TaskFailed
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.config.load import parse_config
 from olivine.search.planning.preflight import require_tasks
-from olivine.search.records import TaskScores
+from olivine.search.records import StudyOutcome, TaskScores
+from olivine.search.report.progress import LineOutput
 from olivine.search.report.report import render
-from olivine.search.selection.confirm import Confirmation
-from olivine.search.selection.lm_eval_tasks import confirm_tasks
-from olivine.search.study.runner import StudyRunner
+from olivine.search.selection.lm_eval_tasks import score_tasks, trials_to_score
 from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
@@ -67,23 +69,42 @@ def test_a_study_measures_its_tasks_on_the_base_and_the_front(tiny_llama: Path, 
     assert f"{CHOICE}.acc" in study.report_path.read_text()
 
 
-def test_the_selected_trial_is_measured_also_where_it_is_not_on_the_front(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = SimpleNamespace(load=lambda: SimpleNamespace(evaluate=lambda process, folder: []))
-    monkeypatch.setattr("olivine.search.selection.lm_eval_tasks.asked_tasks", lambda given: asked)
-    folder = write_study(tmp_path / "study")
-    search = SimpleNamespace(
-        config=SimpleNamespace(evaluation=SimpleNamespace(lm_eval=object())),
-        records=folder.trials(),
-        folder=folder,
-        progress=SimpleNamespace(phase_started=lambda phase: None),
-        objective=SimpleNamespace(scored=lambda recipe, name: nullcontext((SimpleNamespace(loaded=LOADED), None))),
-    )
-    found = confirm_tasks(cast(StudyRunner, search), Confirmation((), (3, 5), {}))
-    assert folder.outcome().trial == 7
-    assert found is not None
-    assert set(found.measured) == {0, 3, 5, 7}
+@dataclass(frozen=True)
+class FakeTasks:
+    """Tasks that score a model by the name of its folder; one fails."""
+
+    def load(self) -> FakeTasks:
+        return self
+
+    def evaluate(self, process: object, folder: Path) -> list[Measurement]:
+        if folder.name.startswith("0005"):
+            raise TaskFailed("piqa failed")
+        return [score(float(folder.name[:4]), (1.0,))]
+
+
+class FakeMeasurer:
+    """Opens no process, and names a folder after the build."""
+
+    def scored(self, recipe: object, name: str) -> AbstractContextManager[tuple[Any, Path]]:
+        return nullcontext((SimpleNamespace(loaded=LOADED), Path(name)))
+
+
+def test_base_front_and_selected_trial_are_scored_wherever_the_selected_one_lies() -> None:
+    outcome = StudyOutcome(trial=7, reason="it fits", front=(5, 3))
+    assert [record.number for record in trials_to_score(records(), outcome)] == [0, 3, 5, 7]
+
+
+def test_a_task_that_fails_is_named_and_costs_no_other_trial() -> None:
+    trials = [record for record in records() if record.number in (0, 3, 5, 7)]
+    console = Console(file=io.StringIO(), width=200, record=True)
+    scores = score_tasks(cast(Any, FakeTasks()), cast(Any, FakeMeasurer()), trials, LineOutput(console))
+    assert {number: metrics["piqa.acc"].value for number, metrics in scores.measured.items()} == {
+        0: 0.0,
+        3: 3.0,
+        7: 7.0,
+    }
+    assert scores.failures == ("Trial 5: piqa failed",)
+    assert "tasks 4/4: trial 7" in console.export_text()
 
 
 def test_a_study_whose_tasks_need_the_missing_package_does_not_start(

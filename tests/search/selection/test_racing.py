@@ -9,6 +9,7 @@ import pytest
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.stats import Interval, pooled
+from olivine.search.records import Metrics
 from olivine.search.selection.racing import combined, race, undecided
 
 OBJECTIVES = ("tpot_ms", "perplexity_ratio")
@@ -28,9 +29,7 @@ def member(tpot_ms: float, ratio: float, rng: np.random.Generator) -> dict[str, 
     }
 
 
-def run(
-    truth: list[tuple[float, float]], seconds: float, seed: int = 0
-) -> tuple[list[dict[str, Measurement]], list[int]]:
+def run(truth: list[tuple[float, float]], seconds: float, seed: int = 0) -> tuple[list[Metrics], list[int]]:
     rng = np.random.default_rng(seed)
     members = [member(tpot, ratio, rng) for tpot, ratio in truth]
     now = [0.0]
@@ -39,7 +38,8 @@ def run(
         now[0] += 1
         return [measured(truth[index][0], rng)]
 
-    return members, race(members, OBJECTIVES, measure, seconds, clock=lambda: now[0])
+    raced = race(members, OBJECTIVES, measure, seconds, clock=lambda: now[0])
+    return [each.metrics for each in raced], [each.measured for each in raced]
 
 
 def test_clear_members_are_not_raced() -> None:
@@ -65,23 +65,23 @@ def test_a_race_ends_with_its_time() -> None:
 def test_a_member_that_no_longer_runs_is_raced_no_more_and_keeps_what_is_known() -> None:
     rng = np.random.default_rng(0)
     members = [member(10.0, 1.1, rng), member(10.0, 1.1, rng)]
-    known = dict(members[1])
     now = [0.0]
 
     def measure(index: int, before: int) -> list[Measurement]:
         now[0] += 1
         return [measured(10.0, rng)] if index == 0 else []
 
-    counts = race(members, OBJECTIVES, measure, 8, clock=lambda: now[0])
-    assert counts[1] == 1
-    assert counts[0] >= 4
-    assert members[1] == known
+    before = [dict(metrics) for metrics in members]
+    first, second = race(members, OBJECTIVES, measure, 8, clock=lambda: now[0])
+    assert first.measured >= 4
+    assert second == (members[1], 1)
+    assert members == before, "the race leaves its members as they were"
 
 
 def test_what_is_not_latency_is_not_raced() -> None:
     rng = np.random.default_rng(0)
     members = [member(10.0, 1.0, rng), member(10.0, 1.0, rng)]
-    assert race(members, ("model_bytes", "perplexity_ratio"), lambda *_: [], 9) == [1, 1]
+    assert race(members, ("model_bytes", "perplexity_ratio"), lambda *_: [], 9) == [(m, 1) for m in members]
 
 
 def test_two_measurements_say_more_than_one_and_all_samples_are_kept() -> None:

@@ -11,7 +11,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
-from olivine.search.selection.confirm import Confirmation
+from olivine.search.selection.confirm import Confirmation, Member
 from olivine.search.selection.dominance import spread
 from olivine.search.selection.select import NoCandidate, select
 
@@ -23,15 +23,13 @@ def config(**changes: Any) -> LanguageStudyConfig:
     return parse_config(raw, "test.yaml")
 
 
-def member(
-    number: int, tpot_ms: float, ratio: float, speedup: float = 2.0, width: float = 0.01
-) -> tuple[TrialRecord, dict[str, Measurement]]:
+def member(number: int, tpot_ms: float, ratio: float, speedup: float = 2.0, width: float = 0.01) -> Member:
     values = {"tpot_ms": tpot_ms, "perplexity_ratio": ratio, "tpot_speedup": speedup, "ttft_speedup": speedup}
     metrics = {n: Measurement(n, UNITS[n], v, v * (1 - width), v * (1 + width)) for n, v in values.items()}
-    return TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}"), metrics
+    return Member(TrialRecord(number, "complete", "", {}, LANGUAGE.recipe([]), f"key{number}"), metrics)
 
 
-FRONT = Confirmation((member(3, 10.0, 1.30), member(1, 12.0, 1.04), member(2, 20.0, 1.00)), (3, 1, 2), {})
+FRONT = Confirmation((member(3, 10.0, 1.30), member(1, 12.0, 1.04), member(2, 20.0, 1.00)), (3, 1, 2))
 
 
 def test_the_fastest_that_keeps_the_limit_is_chosen_and_the_reason_names_both() -> None:
@@ -55,14 +53,14 @@ def test_nothing_fits_shows_the_nearest_first() -> None:
     assert caught.value.exit_code == 3
 
 
-def sized(number: int, tpot_ms: float, ratio: float, megabytes: float) -> tuple[TrialRecord, dict[str, Measurement]]:
+def sized(number: int, tpot_ms: float, ratio: float, megabytes: float) -> Member:
     record, metrics = member(number, tpot_ms, ratio, width=0.001)
-    return record, metrics | {"model_bytes": Measurement.exact("model_bytes", "bytes", megabytes * 1e6)}
+    return Member(record, {**metrics, "model_bytes": Measurement.exact("model_bytes", "bytes", megabytes * 1e6)})
 
 
 def test_one_that_only_what_breaks_the_limit_beats_is_chosen_and_the_reason_says_so() -> None:
     keeps, breaks = sized(1, 10.0, 1.05, 240), sized(2, 9.0, 1.03, 300)
-    confirmation = Confirmation((breaks, keeps), (2,), {}, dominated={1: 1.0, 2: 0.0})
+    confirmation = Confirmation((breaks, keeps), (2,), dominated={1: 1.0, 2: 0.0})
     chosen = select(config(select={"where": ["model_bytes <= 250MB"]}), confirmation)
     assert chosen.record.number == 1
     assert chosen.reason == (
@@ -76,14 +74,14 @@ def test_one_that_only_what_breaks_the_limit_beats_is_chosen_and_the_reason_says
 def test_one_that_another_within_the_limit_surely_beats_is_not_chosen() -> None:
     members = (sized(1, 9.0, 1.03, 300), sized(2, 10.0, 1.05, 240), sized(3, 11.0, 1.06, 230))
     where = {"where": ["model_bytes <= 250MB"], "metric": "model_bytes"}
-    confirmation = Confirmation(members, (1,), {}, dominated={1: 0.0, 2: 1.0, 3: 1.0})
+    confirmation = Confirmation(members, (1,), dominated={1: 0.0, 2: 1.0, 3: 1.0})
     assert select(config(select=where), confirmation).record.number == 2
     with pytest.raises(NoCandidate, match="No confirmed candidate keeps perplexity_ratio"):
         select(config(constraints=["perplexity_ratio <= 1.02"], select=where), confirmation)
 
 
 def test_a_choice_slower_than_the_base_says_so_with_the_cure() -> None:
-    slow = Confirmation((member(1, 40.0, 1.0, speedup=0.7),), (1,), {})
+    slow = Confirmation((member(1, 40.0, 1.0, speedup=0.7),), (1,))
     warnings = select(config(), slow).warnings
     assert any(
         "slower than the float base: its decode speedup is 0.7" in w and "tpot_speedup >= 1" in w for w in warnings
@@ -91,26 +89,26 @@ def test_a_choice_slower_than_the_base_says_so_with_the_cure() -> None:
 
 
 def test_an_interval_that_crosses_a_limit_is_a_warning() -> None:
-    near = Confirmation((member(1, 10.0, 1.045, width=0.02),), (1,), {})
+    near = Confirmation((member(1, 10.0, 1.045, width=0.02),), (1,))
     (warning,) = select(config(constraints=["perplexity_ratio <= 1.05"]), near).warnings
     assert "not over its whole interval" in warning
 
 
 def test_a_gap_within_the_noise_names_the_neighbour_that_is_better_elsewhere() -> None:
     fast, near, far = member(1, 10.0, 1.04), member(2, 10.1, 1.00), member(3, 12.0, 0.99)
-    (warning,) = select(config(), Confirmation((fast, near, far), (1, 2, 3), {})).warnings
+    (warning,) = select(config(), Confirmation((fast, near, far), (1, 2, 3))).warnings
     assert "trial 2 has tpot_ms 10.1" in warning
     assert "surely better perplexity_ratio 1 instead of 1.04" in warning
     assert "olivine export STUDY_DIR --trial 2 --to DIR" in warning
 
 
 def test_a_neighbour_that_is_not_surely_better_elsewhere_is_no_matter() -> None:
-    near = Confirmation((member(1, 10.0, 1.010), member(2, 10.1, 1.005)), (1, 2), {})
+    near = Confirmation((member(1, 10.0, 1.010), member(2, 10.1, 1.005)), (1, 2))
     assert not any("within the noise" in warning for warning in select(config(), near).warnings)
 
 
 def test_a_member_that_failed_in_confirmation_is_named() -> None:
-    confirmation = Confirmation((member(1, 10.0, 1.0),), (1,), {}, ("Trial 4 ran in the search, but failed",))
+    confirmation = Confirmation((member(1, 10.0, 1.0),), (1,), failures=("Trial 4 ran in the search, but failed",))
     assert select(config(), confirmation).warnings == ("Trial 4 ran in the search, but failed",)
 
 
