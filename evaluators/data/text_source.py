@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,18 @@ class TextSource:
             return [paragraph for paragraph in read_text(self.file).split("\n\n") if paragraph.strip()]
         rows = list(read_table(self.file) if self.file else self._hub_rows())
         return _texts(rows, self.column, self.name, render)
+
+    def digest(self) -> str:
+        """SHA-256 over the documents: the same for the same texts in whatever file, encoding or chat template.
+
+        Raises:
+            UsageError: as :meth:`documents`.
+        """
+        documents = self.documents(lambda messages: json.dumps(messages, sort_keys=True, default=str))
+        content = hashlib.sha256()
+        for document in documents:
+            content.update(hashlib.sha256(document.encode()).digest())
+        return content.hexdigest()
 
     def _hub_rows(self) -> Iterator[Row]:
         import datasets  # heavy, and only needed here

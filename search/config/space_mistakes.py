@@ -42,7 +42,7 @@ def differing_from_base(
         return []
     usual = parse_space(space, catalog).usual()
     return [
-        (f"{place}.{name}", f"is not the study's: the float base has it too. Write space.{name}: {_spelled(value)}.")
+        (f"{place}.{name}", f"differs from the float base, which has it too. Write space.{name}: {_spelled(value)}.")
         for name, value in raw.items()
         if (axis := catalog.axes.get(str(name))) is not None
         and axis.base_inherits
@@ -82,7 +82,7 @@ def _axis_mistakes(axis: Axis, values: Any, fixed: bool) -> list[str]:
     mistakes = [message for value in values for message in _value_mistakes(axis, value)]
     if axis.base_inherits and len(values) > 1 and not mistakes and not twice:
         word = _spelled(values[0])
-        return [f"takes one value in a study, because the float base takes it over. Write {axis.name}: {word}."]
+        return [f"takes one value in a study, since the float base has it too. Write {axis.name}: {word}."]
     return mistakes + [f"names {_spelled(value)} twice" for value in twice]
 
 
@@ -115,7 +115,7 @@ def _choice_mistakes(axis: Axis, value: Any) -> list[str]:
 
 def _range_mistakes(axis: Axis, bounds: Mapping[Any, Any]) -> list[str]:
     if axis.kind not in ("int", "float"):
-        return [f"takes no range, its values are no numbers. {_fits(axis)}"]
+        return [f"takes no range, since its values are no numbers. {_fits(axis)}"]
     mistakes = [
         f"unknown key '{key}' in a range. {did_you_mean(key, _RANGE_KEYS)}" for key in bounds if key not in _RANGE_KEYS
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,17 @@ def test_the_text_of_a_config_is_that_of_the_command_line(tmp_path: Path) -> Non
     assert TextSource.of("demo:news") == TextSource(demo="news")
     hub = DatasetConfig(dataset="a/b", split="train", column="body")
     assert TextSource.of(hub) == TextSource(dataset="a/b", split="train", column="body")
+
+
+def test_the_same_texts_have_the_same_digest_in_whatever_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo", encoding="utf-8")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress("one\r\n\r\ntwo\r\n\r\n".encode("utf-16")))
+    rows_file(tmp_path / "c.jsonl", {"text": "one"}, {"text": "two"})
+    digests = {TextSource.parse(str(path)).digest() for path in tmp_path.iterdir()}
+    assert len(digests) == 1
+    (tmp_path / "a.txt").write_text("one\n\nthree")
+    assert TextSource.parse(str(tmp_path / "a.txt")).digest() not in digests
+    assert rows_file(tmp_path / "d.jsonl", {"messages": CHAT}, {"messages": CHAT}).digest() not in digests
 
 
 def test_an_unreachable_hub_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
