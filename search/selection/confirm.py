@@ -19,7 +19,7 @@ from olivine.search.config.constraints import Constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.report.progress import Progress
-from olivine.search.selection.contenders import to_confirm
+from olivine.search.selection.contenders import choose_contenders
 from olivine.search.selection.dominance import SURE, dominated_among
 from olivine.search.selection.measurer import Measurer, try_to_measure
 from olivine.search.selection.racing import Raced, race
@@ -64,7 +64,7 @@ def confirm(
         config: of the study.
         progress: told of each phase and failure.
     """
-    chosen = to_confirm(records, config)
+    chosen = choose_contenders(records, config)
     members: list[Member] = []
     failures: list[str] = []
     for position, record in enumerate(chosen, start=1):

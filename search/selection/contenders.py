@@ -8,11 +8,11 @@ from olivine.evaluators.metric import directed
 from olivine.search.config.constraints import parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.records import TrialRecord
-from olivine.search.selection.dominance import contenders
+from olivine.search.selection.dominance import likely_front
 from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks
 
 
-def to_confirm(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
+def choose_contenders(records: Sequence[TrialRecord], config: StudyConfig) -> list[TrialRecord]:
     """At most ``confirm.members`` of a study's candidates, best in the first objective first.
 
     Half of them are the likeliest picks of ``select:``, the pick by the search's own values first; the others are
@@ -24,7 +24,7 @@ def to_confirm(records: Sequence[TrialRecord], config: StudyConfig) -> list[Tria
     ranked = likely_picks(_pickable(candidates, config), config)
     # The pick of knee and weights hangs on the ends of the front, so these are confirmed in any case.
     if not ranked or not config.confirm.selectable or config.select.by != "objective":
-        chosen = contenders(candidates, config.objectives, count, ranked[: max(1, count // 2)])
+        chosen = likely_front(candidates, config.objectives, count, ranked[: max(1, count // 2)])
         return _sorted([*chosen, *[r for r in ranked if r not in chosen][: count - len(chosen)]], config)
     last = config.objectives[-1]
     safe = min(ranked, key=lambda record: directed(last, record.value(last)))
@@ -44,7 +44,7 @@ def _pickable(candidates: Sequence[TrialRecord], config: StudyConfig) -> list[Tr
     pickable: dict[int, TrialRecord] = {}
     for index, rivals in enumerate(keeping):
         if rivals and rivals not in keeping[:index]:
-            pickable |= {record.number: record for record in contenders(rivals, config.objectives, len(rivals))}
+            pickable |= {record.number: record for record in likely_front(rivals, config.objectives, len(rivals))}
     return _sorted(list(pickable.values()), config)
 
 

@@ -74,7 +74,7 @@ def standard_error(measurement: Measurement) -> float:
     return half / NormalDist().inv_cdf((1 + LEVEL) / 2) if math.isfinite(half) else UNKNOWN * abs(measurement.value)
 
 
-def contenders(
+def likely_front(
     records: Sequence[TrialRecord], objectives: Sequence[str], count: int, first: Sequence[TrialRecord] = ()
 ) -> list[TrialRecord]:
     """At most ``count`` of the feasible records that are not surely dominated, best in the first objective first.

@@ -91,7 +91,7 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
 
 
 def _reason(config: StudyConfig, chosen: Member, eligible: Sequence[int], front: Sequence[int]) -> str:
-    """Why that one was chosen of the eligible trials, in one sentence or two."""
+    """The reason for that one among the eligible trials, in one sentence or two."""
     record, metrics = chosen
     limits = ", ".join(str(parse_constraint(text)) for text in config.select.where)
     keep = f" that keep {limits}" if limits else ""

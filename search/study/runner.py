@@ -25,7 +25,7 @@ from olivine.search.samplers.factory import AnyProposer, guide, make_cost_model,
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 from olivine.search.samplers.proposer import Proposal
 from olivine.search.samplers.slow_kernels import choose_masks
-from olivine.search.selection.contenders import to_confirm
+from olivine.search.selection.contenders import choose_contenders
 from olivine.search.study.baseline import base_choice
 from olivine.search.study.interrupt import Interrupted, finish_trial_on_interrupt
 from olivine.search.study.objective import Objective
@@ -113,7 +113,7 @@ class StudyRunner:
         if stop.patience is not None and self._done() - self._last_growth() >= stop.patience:
             return f"the front has not grown for {stop.patience} trials"
         if stop.total is not None and self._done():
-            needed = seconds_needed(self.config, self.records, len(to_confirm(self.records, self.config)))
+            needed = seconds_needed(self.config, self.records, len(choose_contenders(self.records, self.config)))
             if time.monotonic() - self._began + needed > stop.total:
                 return f"what is left of {duration_text(stop.total)} goes to confirmation and export"
         return None

@@ -14,8 +14,8 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
-from olivine.search.selection.contenders import to_confirm
-from olivine.search.selection.dominance import contenders
+from olivine.search.selection.contenders import choose_contenders
+from olivine.search.selection.dominance import likely_front
 from olivine.search.selection.pick_probability import likely_picks
 
 #: What the search of `make reference` measured of its candidates.
@@ -57,11 +57,11 @@ FRONT = [
 
 
 def numbers(front: list[TrialRecord], asked: LanguageStudyConfig) -> list[int]:
-    return [member.number for member in to_confirm(front, asked)]
+    return [member.number for member in choose_contenders(front, asked)]
 
 
 def ranked(front: list[TrialRecord], asked: LanguageStudyConfig) -> list[int]:
-    found = contenders(front, asked.objectives, len(front))
+    found = likely_front(front, asked.objectives, len(front))
     return [member.number for member in likely_picks(found, asked)]
 
 
@@ -169,4 +169,4 @@ def test_room_beside_the_front_goes_to_further_picks() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_no_more_than_asked(count: int) -> None:
-    assert len(to_confirm(FRONT, config(count, selectable=True))) == count
+    assert len(choose_contenders(FRONT, config(count, selectable=True))) == count

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from study_folder import OBJECTIVES, entry, record, records
 
 from olivine.search.pareto import Floats, front, nondominated
-from olivine.search.selection.dominance import SURE, contenders, dominated_among, dominated_probability
+from olivine.search.selection.dominance import SURE, dominated_among, dominated_probability, likely_front
 
 ENDS = ("value", "low", "high")
 POINTS = st.integers(1, 8).flatmap(lambda n: arrays(np.float64, (n, 2), elements=st.integers(0, 6).map(float)))
@@ -62,8 +62,8 @@ def test_a_near_tie_is_confirmed_beside_the_front_where_there_is_room() -> None:
     metrics = {name: replace(reading, value=reading.value * 1.0005) for name, reading in rival.metrics.items()}
     near = replace(rival, number=99, recipe_key="near", metrics=metrics)
     assert 99 not in [r.number for r in front([*found, near], OBJECTIVES)]
-    assert 99 in [r.number for r in contenders([*found, near], OBJECTIVES, 20)]
-    assert 99 not in [r.number for r in contenders([*found, near], OBJECTIVES, len(ahead))]
+    assert 99 in [r.number for r in likely_front([*found, near], OBJECTIVES, 20)]
+    assert 99 not in [r.number for r in likely_front([*found, near], OBJECTIVES, len(ahead))]
 
 
 def test_a_sure_loser_is_not_confirmed() -> None:
@@ -73,8 +73,8 @@ def test_a_sure_loser_is_not_confirmed() -> None:
         for name, reading in rival.metrics.items()
     }
     loser = replace(rival, number=99, recipe_key="loser", metrics=metrics)
-    assert 99 not in [r.number for r in contenders([*records(), loser], OBJECTIVES, 99)]
-    assert contenders([], OBJECTIVES, 4) == []
+    assert 99 not in [r.number for r in likely_front([*records(), loser], OBJECTIVES, 99)]
+    assert likely_front([], OBJECTIVES, 4) == []
 
 
 def test_an_interval_without_an_end_is_no_certainty() -> None:
