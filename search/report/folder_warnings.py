@@ -27,11 +27,11 @@ def bench_warnings(results: Results, base: str) -> list[str]:
     return warnings
 
 
-def thread_warnings(results: Results, base: str) -> list[str]:
-    """For every folder with more threads than cores, or with others than the reference."""
+def thread_warnings(results: Results, base: str, cores: int | None = None) -> list[str]:
+    """Warn of each folder with more threads than cores (by default this process's), or others than the reference."""
     protocols = {name: metrics[0].protocol for name, metrics in results.items() if metrics}
     ran = {name: protocol for name, protocol in protocols.items() if "threads" in protocol}
-    cores = available_cores()
+    cores = available_cores() if cores is None else cores
     on_cpu = {name: protocol["threads"] for name, protocol in ran.items() if protocol["provider"] == CPU}
     crowded = [(name, oversubscribed(threads, cores)) for name, threads in on_cpu.items()]
     warnings = [f"{name}: {sentence}" for name, sentence in crowded if sentence]
@@ -50,7 +50,7 @@ def thread_warnings(results: Results, base: str) -> list[str]:
 
 
 def head_warnings(results: Results, base: str) -> list[str]:
-    """For every folder that computes the logits of other positions than the reference."""
+    """Warn of each folder that computes the logits of other positions than the reference."""
     pruned = {name: metrics[0].protocol.get("pruned_head") for name, metrics in results.items() if metrics}
     words = {True: "computes the last position's logits only", False: "computes the logits of every position"}
     return [
@@ -62,7 +62,7 @@ def head_warnings(results: Results, base: str) -> list[str]:
 
 
 def noise_warnings(results: Results) -> list[str]:
-    """For every folder with an interval much wider than was asked for."""
+    """Warn of each folder with an interval much wider than was asked for."""
     warnings = []
     for name, metrics in results.items():
         speedups = [m for m in metrics if m.metric in SPEEDUPS.values()]

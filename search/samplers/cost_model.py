@@ -15,6 +15,7 @@ from typing import Protocol
 
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
+from olivine.evaluators.metric import metrics_of
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.layer_format import Format
@@ -30,24 +31,7 @@ FLIPS = 0.63
 
 
 #: The metrics that are predicted. Those of loading, of a GPU's memory and of bytes of text are not.
-PREDICTED = frozenset(
-    [
-        "tpot_ms",
-        "ttft_ms",
-        "e2e_ms",
-        "prefill_tok_s",
-        "decode_tok_s",
-        "tpot_speedup",
-        "ttft_speedup",
-        "e2e_speedup",
-        "kl_divergence",
-        "perplexity_ratio",
-        "perplexity",
-        "top1_agreement",
-        "model_bytes",
-        "peak_rss_bytes",
-    ]
-)
+PREDICTED = frozenset(metrics_of("language")) - {"load_ms", "gpu_memory_bytes", "bits_per_byte"}
 #: Kernel, input features and output features of a product -> how often a recipe runs it.
 _Products = Counter[tuple[Kernel, int, int]]
 

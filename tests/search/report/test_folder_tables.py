@@ -8,7 +8,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from olivine.evaluators.measurement import Measurement
@@ -20,11 +19,6 @@ from olivine.search.report.folder_warnings import (
     seen_in_calibration,
     thread_warnings,
 )
-
-
-@pytest.fixture(autouse=True)
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("olivine.search.report.folder_warnings.available_cores", lambda: 2)
 
 
 def shown(table: Any) -> str:
@@ -42,20 +36,20 @@ def speedups(threads: int = 1, provider: str = "CPUExecutionProvider", **values:
 
 def test_unequal_threads_are_a_warning_that_names_the_cure() -> None:
     results = {"a": speedups(1, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}
-    (warning,) = thread_warnings(results, "a")
+    (warning,) = thread_warnings(results, "a", cores=2)
     assert "2 threads" in warning
     assert "intra_op_num_threads to 2 in a/genai_config.json" in warning
     assert "warning:" in shown(bench_table(results, Path("a")))
 
 
 def test_equal_threads_and_other_providers_are_no_warning() -> None:
-    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}, "a") == []
+    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": speedups(2, tpot_speedup=2.0)}, "a", cores=2) == []
     other = speedups(8, "CUDAExecutionProvider", tpot_speedup=2.0)
-    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": other}, "a") == []
+    assert thread_warnings({"a": speedups(2, tpot_speedup=1.0), "b": other}, "a", cores=2) == []
 
 
 def test_more_threads_than_cores_are_a_warning() -> None:
-    (warning,) = thread_warnings({"a": speedups(4, tpot_speedup=1.0)}, "a")
+    (warning,) = thread_warnings({"a": speedups(4, tpot_speedup=1.0)}, "a", cores=2)
     assert warning.startswith("a: It runs 4 threads on 2 cores")
     assert "intra_op_num_threads" in warning
 
