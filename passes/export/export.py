@@ -59,7 +59,7 @@ class Export(ExportPass):
         "onnx-ir",
     )
     axes: ClassVar[tuple[Axis, ...]] = (
-        Axis("provider", "choice", "cpu", "execution provider the model is built for", tuple(PROVIDERS)),
+        Axis("provider", "choice", "cpu", "execution provider that the model is built for", tuple(PROVIDERS)),
         Axis(
             "precision",
             "choice",

@@ -43,7 +43,7 @@ class GraphFuse(GraphFilePass):
             "fusion_level",
             "choice",
             "none",
-            "what onnxruntime.transformers merges: nothing, all but attention and embeddings, everything it knows",
+            "nodes that onnxruntime.transformers merges: none, all but attention and embeddings, all that it knows",
             ("none", "basic", "full"),
         ),
     )

@@ -39,7 +39,7 @@ class GraphSessionOptions(GraphFilePass):
             "threads",
             "int",
             0,
-            "intra-op threads, the base's too; 0 takes all cores that the process may use",
+            "intra-op threads of base and candidates; 0 takes all cores that the process may use",
             bounds=(0, 1024),
             base_inherits=True,
         ),

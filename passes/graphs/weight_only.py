@@ -43,7 +43,12 @@ class GraphWeightOnlyQuantize(GraphFilePass):
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     axes: ClassVar[tuple[Axis, ...]] = (
         Axis(
-            "algorithm", "choice", "rtn", "how weights in blocks are chosen", ("rtn", "k_quant"), applies=_weight_only
+            "algorithm",
+            "choice",
+            "rtn",
+            "method that chooses weights in blocks",
+            ("rtn", "k_quant"),
+            applies=_weight_only,
         ),
         Axis("block_size", "choice", 32, "weights that share a scale", (16, 32, 64, 128, 256), applies=_weight_only),
     )

@@ -48,7 +48,7 @@ class CudaOptions(ConfigPass):
     requires: ClassVar[frozenset[str]] = frozenset({"onnx"})
     libraries: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[tuple[Axis, ...]] = (
-        Axis("graph_capture", "bool", False, "whether CUDA replays captured decode steps", applies=_on_cuda),
+        Axis("graph_capture", "bool", False, "let CUDA replay captured decode steps", applies=_on_cuda),
         Axis(
             "weight_kernels",
             "choice",

@@ -45,7 +45,7 @@ class PruneHead(WiringPass):
             "prune_head",
             "bool",
             False,
-            "whether prefill computes the last position's logits only; quality is scored on the unpruned twin",
+            "compute only the last position's logits in prefill; quality is scored without it",
             base_inherits=True,
         ),
     )

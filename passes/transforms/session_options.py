@@ -49,7 +49,7 @@ class SessionOptions(ConfigPass):
             "spinning",
             "bool",
             True,
-            "whether idle threads spin",
+            "let idle threads spin while they wait",
             applies=lambda c: c.get("provider") == "cpu",
         ),
         Axis(

@@ -64,7 +64,12 @@ class GraphStudyConfig(StudyConfig):
     catalog = GRAPH
 
     model: Text = Field(description=".onnx file, folder of an encoder's checkpoint, or demo:... model")
-    objectives: tuple[Text, ...] = Field(default=("latency_ms", "cosine_distance"), min_length=2, max_length=3)
+    objectives: tuple[Text, ...] = Field(
+        default=("latency_ms", "cosine_distance"),
+        min_length=2,
+        max_length=3,
+        description="two or three metrics to optimize",
+    )
     constraints: tuple[Text, ...] = Field(default=(), description="such as cosine_distance <= 0.01")
     architecture: Text | None = Field(
         default=None, description="architecture of an .onnx file, for fusion: bert, vit, ...; read from a checkpoint"

@@ -80,7 +80,12 @@ class LanguageStudyConfig(StudyConfig):
     catalog = LANGUAGE
 
     model: Text = Field(description="hub id, checkpoint folder, GGUF file, ONNX GenAI folder or demo:... model")
-    objectives: tuple[Text, ...] = Field(default=("tpot_ms", "perplexity_ratio"), min_length=2, max_length=3)
+    objectives: tuple[Text, ...] = Field(
+        default=("tpot_ms", "perplexity_ratio"),
+        min_length=2,
+        max_length=3,
+        description="two or three metrics to optimize",
+    )
     constraints: tuple[Text, ...] = Field(
         default=(), description="such as perplexity_ratio <= 1.05 or model_bytes <= 250MB"
     )

@@ -63,7 +63,7 @@ TextChoice = Annotated[
 #: Where the timing of a candidate ends.
 HalfWidth = Annotated[
     Share,
-    Field(description="stop at this half-width of the 95 % interval, without what neighbours on a host do, such as 2%"),
+    Field(description="stop at this half-width of the 95 % interval, noise of other programs left out, such as 2%"),
 ]
 MaxSeconds = Annotated[Seconds, Field(description="or stop after this long per candidate")]
 
@@ -153,7 +153,7 @@ class StudyConfig(Section):
     constraints: tuple[Text, ...] = ()
     sampler: SamplerConfig = SamplerConfig()
     stop: StopConfig = StopConfig()
-    seed: Whole = Field(default=0, ge=0, lt=2**32)
+    seed: Whole = Field(default=0, ge=0, lt=2**32, description="of proposals, splits and the order of windows")
     enqueue: tuple[dict[str, Any], ...] = Field(
         default=(), description="measured first: known good choices, and {from: STUDY_DIR} for an earlier study's front"
     )

@@ -82,7 +82,7 @@ class SurrogateSelector:
         """
         rng = np.random.default_rng(seed)
         watched = [*self.objectives, *(c.metric for c in self.constraints if c.metric not in self.objectives)]
-        drawn = {name: self._draw(name, pool, records, rng) for name in watched}
+        drawn = {name: self.draw(name, pool, records, rng) for name in watched}
         points = np.stack([_directed(name, drawn[name]) for name in self.objectives], axis=1)
         allowed = np.ones(len(pool), dtype=bool)
         for constraint in self.constraints:
@@ -111,7 +111,7 @@ class SurrogateSelector:
         reference: Floats = worst + 0.1 * np.maximum(worst - best, 1e-9)
         return reference
 
-    def _draw(
+    def draw(
         self,
         metric: str,
         pool: Sequence[Mapping[str, Scalar]],

@@ -158,7 +158,7 @@ def test_late_draws_give_each_candidate_its_own_luck() -> None:
     everything = [record(i, choice) for i, choice in enumerate(SPACE.enumerate() or ())]
     twins = [everything[-1].params] * 2
     early, late = (
-        selector()._draw("tpot_ms", twins, everything[:count], np.random.default_rng(0)) for count in (LATE - 1, LATE)
+        selector().draw("tpot_ms", twins, everything[:count], np.random.default_rng(0)) for count in (LATE - 1, LATE)
     )
     assert early[0] == early[1]
     assert late[0] != late[1]
