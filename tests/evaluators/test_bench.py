@@ -40,10 +40,10 @@ def results(folders: tuple[Path, Path]) -> Results:
 
 def test_every_folder_has_latency_and_memory(results: Results, folders: tuple[Path, Path]) -> None:
     assert list(results) == [str(folder) for folder in folders]
-    for found in results.values():
-        metrics = {m.metric: m for m in found}
+    for measured in results.values():
+        metrics = {m.metric: m for m in measured}
         assert {"ttft_ms", "tpot_ms", "decode_tok_s", "tpot_speedup", "model_bytes", "peak_rss_bytes"} <= set(metrics)
-        assert all(m.low <= m.value <= m.high for m in found)
+        assert all(m.low <= m.value <= m.high for m in measured)
 
 
 def test_the_reference_is_exactly_as_fast_as_itself(results: Results) -> None:
@@ -52,8 +52,8 @@ def test_the_reference_is_exactly_as_fast_as_itself(results: Results) -> None:
 
 
 def test_measuring_ends_after_the_asked_rounds(folders: tuple[Path, Path]) -> None:
-    found = bench_folders(folders, None, PairedDecoderLatency(8, 3, 1e-9, 600.0, max_rounds=14))
-    protocol = found[str(folders[1])][-1].protocol
+    measured = bench_folders(folders, None, PairedDecoderLatency(8, 3, 1e-9, 600.0, max_rounds=14))
+    protocol = measured[str(folders[1])][-1].protocol
     assert (protocol["rounds"], protocol["ended_by"]) == (14, "max_rounds")
 
 

@@ -34,14 +34,14 @@ def other_onnx(make_tiny_checkpoint: Callable[..., Path], tmp_path_factory: pyte
     return home / "onnx"
 
 
-def by_metric(found: list[Measurement]) -> dict[str, Measurement]:
-    return {m.metric: m for m in found}
+def by_metric(measured: list[Measurement]) -> dict[str, Measurement]:
+    return {m.metric: m for m in measured}
 
 
 def test_without_a_reference_a_model_speaks_for_itself(tiny_onnx: Path, text: str) -> None:
-    found = evaluate_folders([tiny_onnx], None, ScoredText(text, windows=4, window_tokens=32))
-    assert tuple(m.metric for m in found[str(tiny_onnx)]) == ALONE
-    protocol = found[str(tiny_onnx)][0].protocol
+    measured = evaluate_folders([tiny_onnx], None, ScoredText(text, windows=4, window_tokens=32))
+    assert tuple(m.metric for m in measured[str(tiny_onnx)]) == ALONE
+    protocol = measured[str(tiny_onnx)][0].protocol
     assert (protocol["text"], protocol["split"], protocol["windows"]) == ("river.txt", "all", 4)
     assert (protocol["window_tokens"], protocol["stride"], protocol["threads"]) == (32, 32, 1)
 
@@ -63,7 +63,7 @@ def test_beside_a_reference_every_metric_is_there(tiny_onnx: Path, other_onnx: P
 def test_the_whole_text_is_scored_unless_windows_are_asked_for(tiny_onnx: Path, text: str) -> None:
     whole = evaluate_folders([tiny_onnx], None, ScoredText(text, windows=None, window_tokens=128))
     some = evaluate_folders([tiny_onnx], None, ScoredText(text, windows=None, window_tokens=128, split="select"))
-    tokens = [found[str(tiny_onnx)][0].protocol["tokens"] for found in (whole, some)]
+    tokens = [measured[str(tiny_onnx)][0].protocol["tokens"] for measured in (whole, some)]
     assert tokens[0] > tokens[1] > 0
     assert some[str(tiny_onnx)][0].protocol["split"] == "select"
 
@@ -76,8 +76,8 @@ def test_models_of_different_tokenizers_are_compared_by_bytes_only(tiny_onnx: Pa
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UsageError, match=r"different tokenizers .*bits_per_byte is what compares"):
         evaluate_folders([other], tiny_onnx, ScoredText(text, windows=2, window_tokens=32))
-    found = evaluate_folders([tiny_onnx, other], None, ScoredText(text, windows=2, window_tokens=32))
-    assert all({m.metric for m in measurements} == set(ALONE) for measurements in found.values())
+    measured = evaluate_folders([tiny_onnx, other], None, ScoredText(text, windows=2, window_tokens=32))
+    assert all({m.metric for m in measurements} == set(ALONE) for measurements in measured.values())
 
 
 def test_swapped_tokens_are_another_tokenizer_even_where_the_text_has_neither(

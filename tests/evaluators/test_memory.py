@@ -16,13 +16,13 @@ OpenProcess = Callable[..., ModelProcess]
 def test_memory_is_that_of_the_models_own_process(open_process: OpenProcess, tmp_path: Path) -> None:
     small = open_process(bigram_folder(tmp_path / "small", np.zeros((10, 10), dtype=np.float32)))
     large = open_process(bigram_folder(tmp_path / "large", np.zeros((5000, 5000), dtype=np.float32)))
-    found = [{m.metric: m for m in Memory(4, 2).evaluate(process, process)} for process in (small, large)]
+    measured = [{m.metric: m for m in Memory(4, 2).evaluate(process, process)} for process in (small, large)]
     table = 5000 * 5000 * 4
-    assert found[1]["peak_rss_bytes"].value - found[0]["peak_rss_bytes"].value > table
-    assert found[1]["model_bytes"].value - found[0]["model_bytes"].value == pytest.approx(table, abs=2000)
-    assert found[0]["load_ms"].value > 0
-    assert found[0]["peak_rss_bytes"].protocol["fresh"] is True
-    assert set(found[0]) == set(Memory.metrics) - {"gpu_memory_bytes"}, "that is measured on CUDA"
+    assert measured[1]["peak_rss_bytes"].value - measured[0]["peak_rss_bytes"].value > table
+    assert measured[1]["model_bytes"].value - measured[0]["model_bytes"].value == pytest.approx(table, abs=2000)
+    assert measured[0]["load_ms"].value > 0
+    assert measured[0]["peak_rss_bytes"].protocol["fresh"] is True
+    assert set(measured[0]) == set(Memory.metrics) - {"gpu_memory_bytes"}, "that is measured on CUDA"
 
 
 def test_model_bytes_count_external_data_and_no_tokenizer(base_folder: Path, tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def coverage(trial: Callable[[np.random.Generator], tuple[Interval, float]], run
 @pytest.mark.parametrize("count", [9, 14, 24])
 @pytest.mark.parametrize("tails", [1.5, 3.0, 100.0])
 def test_hodges_lehmann_covers(count: int, tails: float) -> None:
-    found = coverage(lambda rng: (stats.hodges_lehmann(rng.standard_t(tails, count)), 0.0))
-    assert 0.93 <= found <= 0.97
+    measured = coverage(lambda rng: (stats.hodges_lehmann(rng.standard_t(tails, count)), 0.0))
+    assert 0.93 <= measured <= 0.97
 
 
 def test_hodges_lehmann_covers_beyond_the_exact_table() -> None:
@@ -127,9 +127,9 @@ def test_the_probability_is_that_of_the_normal_distribution() -> None:
 
 @given(samples=SAMPLES)
 def test_the_jackknife_of_a_mean_is_students_interval(samples: np.ndarray) -> None:
-    found, plain = stats.jackknife(list(samples), lambda some: float(np.mean(some))), stats.student(samples)
+    measured, plain = stats.jackknife(list(samples), lambda some: float(np.mean(some))), stats.student(samples)
     expected = pytest.approx((plain.value, plain.low, plain.high), abs=1e-6)
-    assert (found.value, found.low, found.high) == expected
+    assert (measured.value, measured.low, measured.high) == expected
 
 
 def test_the_jackknife_covers_a_ratio_of_sums() -> None:
@@ -145,9 +145,9 @@ def test_the_jackknife_covers_a_ratio_of_sums() -> None:
 
 
 def test_a_proportion_has_wilsons_interval_also_where_all_are_hits() -> None:
-    found, z2 = stats.proportion(20, 20), 1.959964**2
-    assert (found.value, found.high) == (1, 1)
-    assert found.low == pytest.approx(20 / (20 + z2), abs=1e-6)
+    measured, z2 = stats.proportion(20, 20), 1.959964**2
+    assert (measured.value, measured.high) == (1, 1)
+    assert measured.low == pytest.approx(20 / (20 + z2), abs=1e-6)
     assert stats.proportion(0, 20).high == pytest.approx(z2 / (20 + z2), abs=1e-6)
 
 

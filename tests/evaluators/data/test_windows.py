@@ -14,23 +14,23 @@ def text(tokens: int, bos: tuple[int, ...] = ()) -> TokenizedText:
 
 
 def test_windows_without_bos_do_not_score_their_first_token() -> None:
-    found = cut(text(10), TextProtocol(window_tokens=4, stride=4))
-    assert found == [Window((1, 2, 3, 4), 3, 6), Window((5, 6, 7, 8), 3, 6)]
+    pieces = cut(text(10), TextProtocol(window_tokens=4, stride=4))
+    assert pieces == [Window((1, 2, 3, 4), 3, 6), Window((5, 6, 7, 8), 3, 6)]
 
 
 def test_bos_opens_every_window_and_makes_its_first_token_count() -> None:
-    found = cut(text(7, bos=(0,)), TextProtocol(window_tokens=4, stride=3))
-    assert found == [Window((0, 1, 2, 3), 3, 6), Window((0, 4, 5, 6), 3, 6)]
+    pieces = cut(text(7, bos=(0,)), TextProtocol(window_tokens=4, stride=3))
+    assert pieces == [Window((0, 1, 2, 3), 3, 6), Window((0, 4, 5, 6), 3, 6)]
 
 
 def test_bos_may_open_the_text_only() -> None:
-    found = cut(text(7, bos=(0,)), TextProtocol(window_tokens=4, stride=4, bos="text"))
-    assert found == [Window((0, 1, 2, 3), 3, 6), Window((4, 5, 6, 7), 3, 6)]
+    pieces = cut(text(7, bos=(0,)), TextProtocol(window_tokens=4, stride=4, bos="text"))
+    assert pieces == [Window((0, 1, 2, 3), 3, 6), Window((4, 5, 6, 7), 3, 6)]
 
 
 def test_an_overlap_is_context_and_not_scored_again() -> None:
-    found = cut(text(10), TextProtocol(window_tokens=6, stride=2))
-    assert found == [
+    pieces = cut(text(10), TextProtocol(window_tokens=6, stride=2))
+    assert pieces == [
         Window((1, 2, 3, 4, 5, 6), 5, 10),
         Window((3, 4, 5, 6, 7, 8), 2, 4),
         Window((5, 6, 7, 8, 9, 10), 2, 4),
@@ -48,13 +48,13 @@ def test_the_hugging_face_protocol_scores_what_its_loop_scores() -> None:
         previous = end
         if end == length:
             break
-    found = cut(text(length), PROTOCOLS["wikitext2-hf"])
-    assert [(len(w.tokens), w.scored) for w in found] == expected
+    pieces = cut(text(length), PROTOCOLS["wikitext2-hf"])
+    assert [(len(w.tokens), w.scored) for w in pieces] == expected
 
 
 def test_the_gptq_protocol_has_whole_windows_only() -> None:
-    found = cut(text(5000), PROTOCOLS["wikitext2-gptq"])
-    assert [(len(w.tokens), w.scored) for w in found] == [(2048, 2047), (2048, 2047)]
+    pieces = cut(text(5000), PROTOCOLS["wikitext2-gptq"])
+    assert [(len(w.tokens), w.scored) for w in pieces] == [(2048, 2047), (2048, 2047)]
 
 
 @given(
@@ -69,12 +69,12 @@ def test_no_token_is_scored_twice_and_context_comes_before(
 ) -> None:
     stride = max(1, window - 1 - overlap)
     protocol = TextProtocol(window, stride, bos, keep_rest=rest)  # type: ignore[arg-type]
-    found = cut(text(tokens, bos=(0,)), protocol)
-    scored = [token for w in found for token in w.tokens[len(w.tokens) - w.scored :]]
+    pieces = cut(text(tokens, bos=(0,)), protocol)
+    scored = [token for w in pieces for token in w.tokens[len(w.tokens) - w.scored :]]
     assert len(set(scored)) == len(scored)
     assert scored == sorted(scored)
-    assert all(len(w.tokens) <= window and 0 < w.scored < len(w.tokens) for w in found)
-    assert all(w.text_bytes == 2 * w.scored for w in found)
+    assert all(len(w.tokens) <= window and 0 < w.scored < len(w.tokens) for w in pieces)
+    assert all(w.text_bytes == 2 * w.scored for w in pieces)
     if rest and bos != "none" and tokens > 1:
         assert len(scored) == tokens
 

@@ -92,7 +92,7 @@ def test_every_copy_of_a_layer_is_computed_from_its_own_weight(kernel: Kernel, t
         timing.fill(tmp_path / file, size)
     session = ort.InferenceSession(str(tmp_path / "graph.onnx"), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(0).standard_normal((1, 5, 64)).astype(np.float32)
-    outputs = session.run(None, {given.name: x for given in session.get_inputs()})
+    outputs = session.run(None, {values.name: x for values in session.get_inputs()})
     assert [output.shape for output in outputs] == [(1, 5, 32)] * 3
     assert all(np.isfinite(output).all() for output in outputs)
     assert not np.allclose(outputs[0], outputs[1])

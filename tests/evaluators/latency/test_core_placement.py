@@ -103,18 +103,18 @@ def test_the_least_adjacent_moment_is_that_of_a_round(distances: list[float], od
 
 @pytest.fixture
 def cores() -> list[int]:
-    found = own_cores()
-    if len(found) < 2:
+    ratios = own_cores()
+    if len(ratios) < 2:
         pytest.skip("a machine of one core")
-    return found
+    return ratios
 
 
 def test_this_machine_tells_how_far_its_cores_lie_from_each_other(cores: list[int]) -> None:
     with closing(CoreDistance(cores, PATIENT_S)) as distance:
-        found = [distance.measure() for _ in range(9)]
-        assert all(one is not None for one in found)
+        ratios = [distance.measure() for _ in range(9)]
+        assert all(ratio is not None for ratio in ratios)
         # What another core wrote is never nearer than what was read a moment ago.
-        assert np.median([one for one in found if one is not None]) > 1.0
+        assert np.median([ratio for ratio in ratios if ratio is not None]) > 1.0
         assert sorted(os.sched_getaffinity(0)) == cores
 
 

@@ -35,17 +35,17 @@ def measure(seed: int, prefill: float, decode: float, noise: float = 1.0, **opti
 
 
 def test_without_noise_the_numbers_are_the_true_ones() -> None:
-    found = measure(0, prefill=2.0, decode=4.0, noise=0.0)
-    assert found["ttft_speedup"].value == pytest.approx(2.0)
-    assert found["tpot_speedup"].value == pytest.approx(4.0)
-    assert found["ttft_ms"].value == pytest.approx(50.0)
-    assert found["tpot_ms"].value == pytest.approx(2.5)
-    assert found["e2e_ms"].value == pytest.approx(50 + 31 * 2.5)
-    assert found["e2e_speedup"].value == pytest.approx((100 + 31 * 10) / (50 + 31 * 2.5))
-    assert found["prefill_tok_s"].value == pytest.approx(128 / 0.05)
-    assert found["decode_tok_s"].value == pytest.approx(400.0)
-    assert found["tpot_ms"].protocol["ended_by"] == "half_width"
-    assert found["tpot_ms"].protocol["rounds"] < 2 * MIN_ROUNDS
+    measured = measure(0, prefill=2.0, decode=4.0, noise=0.0)
+    assert measured["ttft_speedup"].value == pytest.approx(2.0)
+    assert measured["tpot_speedup"].value == pytest.approx(4.0)
+    assert measured["ttft_ms"].value == pytest.approx(50.0)
+    assert measured["tpot_ms"].value == pytest.approx(2.5)
+    assert measured["e2e_ms"].value == pytest.approx(50 + 31 * 2.5)
+    assert measured["e2e_speedup"].value == pytest.approx((100 + 31 * 10) / (50 + 31 * 2.5))
+    assert measured["prefill_tok_s"].value == pytest.approx(128 / 0.05)
+    assert measured["decode_tok_s"].value == pytest.approx(400.0)
+    assert measured["tpot_ms"].protocol["ended_by"] == "half_width"
+    assert measured["tpot_ms"].protocol["rounds"] < 2 * MIN_ROUNDS
 
 
 def test_intervals_cover_the_truth_and_the_estimate_is_unbiased() -> None:
@@ -69,8 +69,8 @@ def test_fresh_processes_take_over_as_often_as_loading_allows() -> None:
         processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
         processes[0].load_seconds = load_seconds
         latency = latency_of(machine, half_width=0.0, max_seconds=20.0)
-        found = latency.evaluate(processes[1], processes[0])
-        return found[0].protocol["processes"], processes[0].processes
+        measured = latency.evaluate(processes[1], processes[0])
+        return measured[0].protocol["processes"], processes[0].processes
 
     assert processes(0.5) == (8, 8)
     assert processes(60.0) == (1, 1)
@@ -132,41 +132,41 @@ def test_processes_of_one_thread_do_not_ask_how_far_the_cores_lie_apart() -> Non
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
     for process in processes:
         process.threads = 1
-    found = latency_of(machine, CoreWatch(lambda: (0, 1), refused)).evaluate(processes[1], processes[0])
-    assert "core_distance" not in found[0].protocol
+    measured = latency_of(machine, CoreWatch(lambda: (0, 1), refused)).evaluate(processes[1], processes[0])
+    assert "core_distance" not in measured[0].protocol
 
 
 def test_the_time_budget_ends_a_noisy_measurement_and_says_so() -> None:
-    found = measure(1, 1.0, 1.0, half_width=0.0001, max_seconds=15.0)
-    assert found["tpot_ms"].protocol["ended_by"] == "max_seconds"
-    assert found["tpot_ms"].protocol["rounds"] > MIN_ROUNDS
+    measured = measure(1, 1.0, 1.0, half_width=0.0001, max_seconds=15.0)
+    assert measured["tpot_ms"].protocol["ended_by"] == "max_seconds"
+    assert measured["tpot_ms"].protocol["rounds"] > MIN_ROUNDS
 
 
 def test_a_slow_model_still_gets_enough_rounds_for_an_interval() -> None:
-    found = measure(1, 1.0, 1.0, half_width=0.0, max_seconds=0.0)
-    assert found["tpot_ms"].protocol["rounds"] == MIN_ROUNDS
-    assert np.isfinite(found["tpot_speedup"].high)
+    measured = measure(1, 1.0, 1.0, half_width=0.0, max_seconds=0.0)
+    assert measured["tpot_ms"].protocol["rounds"] == MIN_ROUNDS
+    assert np.isfinite(measured["tpot_speedup"].high)
 
 
 def test_both_processes_get_the_same_prompt_and_warm_up() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
-    found = latency_of(machine, prompt_tokens=7).evaluate(processes[0], processes[1])
+    measured = latency_of(machine, prompt_tokens=7).evaluate(processes[0], processes[1])
     assert processes[0].prompts == processes[1].prompts
     assert len(processes[0].prompts[0]) == 7
-    assert found[0].protocol["warmup_rounds"] >= 2
+    assert measured[0].protocol["warmup_rounds"] >= 2
 
 
 def test_every_sample_is_kept() -> None:
-    found = measure(2, 1.0, 1.0)
-    protocol = found["tpot_ms"].protocol
+    measured = measure(2, 1.0, 1.0)
+    protocol = measured["tpot_ms"].protocol
     rounds = protocol["rounds"]
     visits, steps = protocol["visits_per_round"], protocol["cold_steps"] + protocol["counted_steps"]
     assert len(protocol["samples"]["base_step_ms"]) == rounds * visits
     assert all(len(visit) == steps for visit in protocol["samples"]["step_ms"])
-    assert len(found["ttft_ms"].samples) == len(found["ttft_speedup"].samples) == rounds
-    assert len(found["tpot_speedup"].samples) == rounds * visits
-    json.dumps([m.to_dict() for m in found.values()])
+    assert len(measured["ttft_ms"].samples) == len(measured["ttft_speedup"].samples) == rounds
+    assert len(measured["tpot_speedup"].samples) == rounds * visits
+    json.dumps([m.to_dict() for m in measured.values()])
 
 
 def test_processes_of_one_thread_share_a_core_that_changes_and_are_free_afterwards() -> None:
@@ -193,8 +193,8 @@ def test_other_processes_run_where_the_kernel_puts_them(threads: int, cores: tup
 def test_every_process_holds_its_memory_before_it_is_timed_and_gives_it_back() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 100, 10), SimulatedProcess(machine, 100, 10)]
-    found = latency_of(machine, prompt_tokens=7, half_width=0.0).evaluate(processes[1], processes[0])
-    assert processes[0].held == processes[1].held == [7] * found[0].protocol["processes"] + [0]
+    measured = latency_of(machine, prompt_tokens=7, half_width=0.0).evaluate(processes[1], processes[0])
+    assert processes[0].held == processes[1].held == [7] * measured[0].protocol["processes"] + [0]
 
 
 def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> None:
@@ -212,8 +212,8 @@ def test_where_memory_is_scarce_fresh_processes_wake_with_a_whole_prompt() -> No
 def test_every_process_that_is_started_is_timed() -> None:
     machine = Machine(0)
     processes = [SimulatedProcess(machine, 3000, 100), SimulatedProcess(machine, 3000, 100)]
-    found = latency_of(machine, half_width=0.0, max_seconds=25.0).evaluate(processes[1], processes[0])
-    protocol = found[1].protocol
+    measured = latency_of(machine, half_width=0.0, max_seconds=25.0).evaluate(processes[1], processes[0])
+    protocol = measured[1].protocol
     assert protocol["processes"] == processes[0].processes == 10
     assert set(protocol["samples"]["process"]) == set(range(10))
 
@@ -221,19 +221,19 @@ def test_every_process_that_is_started_is_timed() -> None:
 def test_the_base_alone_is_timed_until_its_own_interval_is_narrow() -> None:
     machine = Machine(0)
     base = SimulatedProcess(machine, 100, 10)
-    found = latency_of(machine, half_width=0.001, max_seconds=8.0).evaluate(base, base)
-    assert found[0].protocol["ended_by"] == "max_seconds"
-    assert found[0].protocol["rounds"] > 2 * MIN_ROUNDS
+    measured = latency_of(machine, half_width=0.001, max_seconds=8.0).evaluate(base, base)
+    assert measured[0].protocol["ended_by"] == "max_seconds"
+    assert measured[0].protocol["rounds"] > 2 * MIN_ROUNDS
 
 
 def test_the_base_against_itself_is_exactly_one() -> None:
     machine = Machine(3)
     base = SimulatedProcess(machine, 100, 10)
-    found = {m.metric: m for m in latency_of(machine).evaluate(base, base)}
+    measured = {m.metric: m for m in latency_of(machine).evaluate(base, base)}
     for metric in ("ttft_speedup", "tpot_speedup", "e2e_speedup"):
-        assert found[metric].low == found[metric].value == found[metric].high == 1.0
-    assert found["tpot_ms"].low < found["tpot_ms"].value < found["tpot_ms"].high
-    assert set(found) == set(PairedDecoderLatency.metrics)
+        assert measured[metric].low == measured[metric].value == measured[metric].high == 1.0
+    assert measured["tpot_ms"].low < measured["tpot_ms"].value < measured["tpot_ms"].high
+    assert set(measured) == set(PairedDecoderLatency.metrics)
 
 
 def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_milliseconds_of_trials_an_hour_apart_compare(tmp_path: Path) -> None:
     machine = Machine(0, noise=0.0)
     # The machine is now half as fast as when the pool began; the candidate is twice as fast as the base.
     base, candidate = SimulatedProcess(machine, 200, 20), SimulatedProcess(machine, 100, 10)
-    found = latency_of(machine, baseline_times=pool).evaluate(candidate, base)
-    assert found[0].value == pytest.approx(150 / 2)
+    measured = latency_of(machine, baseline_times=pool).evaluate(candidate, base)
+    assert measured[0].value == pytest.approx(150 / 2)
     assert len(BaselineTimes(tmp_path / "pool.json")) == 2
     assert BaselineTimes(tmp_path / "pool.json").tpot_ms == pytest.approx(15.0)

@@ -39,10 +39,10 @@ class FakeProcess:
 
     def run(self, feeds: Path, number: int, times: int) -> Timing:
         assert not self.still
-        found = (self.ms[number] * np.exp(self.rng.normal(0, 0.03, times))).tolist()
-        self.clock.now += sum(found) / 1e3
+        times_ms = (self.ms[number] * np.exp(self.rng.normal(0, 0.03, times))).tolist()
+        self.clock.now += sum(times_ms) / 1e3
         self.log.append(("run", number, times))
-        return Timing(found, 0.0)
+        return Timing(times_ms, 0.0)
 
     def reserve(self, tokens: int) -> bool:
         return tokens == 0
@@ -79,13 +79,13 @@ def processes(*ms: tuple[float, ...]) -> tuple[Clock, list[Any]]:
 
     class ModelProcess(FakeProcess):
         def run(self, feeds: Path, number: int, times: int) -> Timing:
-            for other in made:
+            for other in simulated_processes:
                 assert other is self or other.still
             self.still = False
             return super().run(feeds, number, times)
 
-    made = [ModelProcess(clock, one, rng) for one in ms]
-    return clock, made
+    simulated_processes = [ModelProcess(clock, times_ms, rng) for times_ms in ms]
+    return clock, simulated_processes
 
 
 def test_speedup_and_latency_are_geometric_means_over_shapes() -> None:

@@ -25,9 +25,9 @@ def coverage(speedup: Speedup, rounds: int, processes: int, luck: float, runs: i
     hits, errors = 0, []
     for _ in range(runs):
         base, candidate = times(rng, rounds, processes, luck)
-        found = speedup(1.3 * base, candidate, processes)
-        hits += found.low <= math.log(1.3) <= found.high
-        errors.append(found.value - math.log(1.3))
+        interval = speedup(1.3 * base, candidate, processes)
+        hits += interval.low <= math.log(1.3) <= interval.high
+        errors.append(interval.value - math.log(1.3))
     return hits / runs, float(np.mean(errors))
 
 
@@ -51,10 +51,10 @@ def test_an_interval_that_knows_of_no_luck_is_too_narrow_where_there_is_some() -
 
 
 def test_luck_widens_both_sides_in_quadrature() -> None:
-    found = paired.with_process_error(Interval(0.1, 0.07, 0.14), 0.02, 1)
+    interval = paired.with_process_error(Interval(0.1, 0.07, 0.14), 0.02, 1)
     half = 1.959964 * 0.02
-    assert found.low == pytest.approx(0.1 - math.hypot(0.03, half), abs=1e-6)
-    assert found.high == pytest.approx(0.1 + math.hypot(0.04, half), abs=1e-6)
+    assert interval.low == pytest.approx(0.1 - math.hypot(0.03, half), abs=1e-6)
+    assert interval.high == pytest.approx(0.1 + math.hypot(0.04, half), abs=1e-6)
     assert paired.with_process_error(Interval(0.0, -math.inf, math.inf), 0.02, 1).low == -math.inf
 
 

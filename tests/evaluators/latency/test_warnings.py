@@ -25,7 +25,7 @@ def test_a_calm_measurement_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "cause", "cure"),
+    ("disturbance", "cause", "cure"),
     [
         (cautions(stolen=0.1), "10%", "not shared"),
         (cautions(governor="powersave"), "'powersave'", "frequency-set -g performance"),
@@ -33,15 +33,15 @@ def test_a_calm_measurement_has_none() -> None:
         (cautions(times=[[150.0, 100.0, 100.0], [50.0, 50.0]]), "1.5 times as long", "max_seconds"),
     ],
 )
-def test_a_cause_brings_one_sentence_with_its_cure(found: list[str], cause: str, cure: str) -> None:
-    (said,) = found
-    assert cause in said
-    assert cure in said
+def test_a_cause_brings_one_sentence_with_its_cure(disturbance: list[str], cause: str, cure: str) -> None:
+    (warning,) = disturbance
+    assert cause in warning
+    assert cure in warning
 
 
 def test_a_graph_that_is_no_decoder_has_runs_and_no_prefills() -> None:
-    (said,) = timing_warnings(0.0, None, True, [[150.0, 100.0, 100.0]], "run")
-    assert said.startswith("The first run that counts")
+    (warning,) = timing_warnings(0.0, None, True, [[150.0, 100.0, 100.0]], "run")
+    assert warning.startswith("The first run that counts")
 
 
 def test_more_threads_than_cores() -> None:

@@ -230,7 +230,7 @@ def test_a_paused_process_can_be_closed(base_folder: Path) -> None:
 
 
 def ends(process: ModelProcess) -> bool:
-    """Whether a process ends by itself within twenty seconds."""
+    """Tell whether a process ends by itself within twenty seconds."""
     for _ in range(400):
         if not process.alive:
             return True
@@ -341,16 +341,16 @@ def test_a_process_is_kept_on_a_core(open_process: OpenProcess, base_folder: Pat
 
 def test_two_processes_answer_at_the_same_time(open_process: OpenProcess, base_folder: Path) -> None:
     processes = [open_process(base_folder), open_process(base_folder)]
-    found: list[int] = []
+    counts: list[int] = []
     threads = [
-        threading.Thread(target=lambda process=process: found.append(len(process.prefill([1]).ms)))
+        threading.Thread(target=lambda process=process: counts.append(len(process.prefill([1]).ms)))
         for process in processes
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [1, 1]
+    assert counts == [1, 1]
 
 
 def test_the_child_ends_when_its_parent_is_gone(base_folder: Path) -> None:
@@ -431,9 +431,9 @@ def test_scoring_holds_one_window_of_a_huge_vocabulary(
 def test_a_child_whose_starter_is_gone_ends_at_once() -> None:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     code = "from olivine.evaluators.process.lifecycle import begin; begin(); print('goes on')"
-    for starter, said in ((gone.stdout.decode().strip(), ""), (str(os.getpid()), "goes on")):
+    for starter, printed in ((gone.stdout.decode().strip(), ""), (str(os.getpid()), "goes on")):
         child = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, STARTER: starter}
         )
-        assert child.stdout.strip() == said
-        assert child.returncode == (0 if said else 1)
+        assert child.stdout.strip() == printed
+        assert child.returncode == (0 if printed else 1)

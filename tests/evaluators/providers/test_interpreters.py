@@ -1,4 +1,4 @@
-"""Which interpreter and which loop run a provider's models; and the environment that is made for it."""
+"""Interpreter and loop of a provider's models; and the environment that is made for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from olivine.search.study_dir import StudyDir
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def openvino_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with an environment for OpenVINO."""
     python = tmp_path / "envs" / "openvino" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -28,7 +28,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return python
 
 
-def test_the_named_interpreter_comes_first_then_the_one_in_its_place(made: Path) -> None:
+def test_the_named_interpreter_comes_first_then_the_one_in_its_place(openvino_python: Path) -> None:
     assert interpreter("openvino", {"openvino": "/opt/ov/bin/python"}) == "/opt/ov/bin/python"
     assert Path(interpreter("openvino", {})) == Path("envs/openvino/bin/python")
     assert interpreter("cuda", {}) == sys.executable
@@ -39,7 +39,7 @@ def test_one_provider_without_genai_takes_all_of_a_study_into_a_plain_session() 
     assert loop_of(["cpu", "openvino"]) == "session"
 
 
-def test_folders_that_are_compared_run_by_one_loop(tiny_onnx: Path, made: Path, tmp_path: Path) -> None:
+def test_folders_that_are_compared_run_by_one_loop(tiny_onnx: Path, openvino_python: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     config = (tiny_onnx / "genai_config.json").read_text()
@@ -50,13 +50,13 @@ def test_folders_that_are_compared_run_by_one_loop(tiny_onnx: Path, made: Path, 
     assert {each["loop"] for each in comparable_options([tiny_onnx, other]).values()} == {"session"}
 
 
-def test_a_config_names_interpreters_and_mistakes_in_them_are_told(tmp_path: Path, made: Path) -> None:
+def test_a_config_names_interpreters_and_mistakes_in_them_are_told(tmp_path: Path, openvino_python: Path) -> None:
     text = write_text(tmp_path / "text.txt")
     space = {"provider": ["cpu", "openvino"], "precision": "int8"}
-    config = tiny_config(tmp_path, text, space=space, providers={"openvino": {"python": str(made)}})
-    assert config.pythons() == {"openvino": str(made)}
+    config = tiny_config(tmp_path, text, space=space, providers={"openvino": {"python": str(openvino_python)}})
+    assert config.pythons() == {"openvino": str(openvino_python)}
     with pytest.raises(UsageError, match=r"unknown provider 'openvin'.*Did you mean 'openvino'"):
-        tiny_config(tmp_path, text, providers={"openvin": {"python": str(made)}})
+        tiny_config(tmp_path, text, providers={"openvin": {"python": str(openvino_python)}})
     with pytest.raises(UsageError, match=r"'/nowhere/python' is no program.*olivine provider add openvino"):
         tiny_config(tmp_path, text, providers={"openvino": {"python": "/nowhere/python"}})
 

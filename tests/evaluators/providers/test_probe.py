@@ -31,8 +31,8 @@ def test_half_precision_graphs_are_right_within_rounding(kernel: str) -> None:
     half, whole = (ort.InferenceSession(probe_graphs(p)[kernel], providers=[CPU]) for p in ("fp16", "fp32"))
     feed = inputs(half)
     wide = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in feed.items()}
-    found, expected = half.run(None, feed)[0].astype(np.float32), whole.run(None, wide)[0]
-    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+    result, expected = half.run(None, feed)[0].astype(np.float32), whole.run(None, wide)[0]
+    assert np.abs(result - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")

@@ -44,26 +44,26 @@ def test_names_are_those_of_onnx_runtime() -> None:
 
 
 def test_the_cpu_of_this_interpreter_works_with_every_kernel() -> None:
-    found = provider_state("cpu", sys.executable)
-    assert (found.state, found.detail, found.lacking) == ("works", "", ())
-    assert found.runtime
+    provider = provider_state("cpu", sys.executable)
+    assert (provider.state, provider.detail, provider.lacking) == ("works", "", ())
+    assert provider.runtime
 
 
 def test_a_provider_that_is_not_installed_says_what_to_install() -> None:
-    found = provider_state("dml", sys.executable)
-    assert found.state == "missing"
-    assert "onnxruntime-directml" in found.detail
+    provider = provider_state("dml", sys.executable)
+    assert provider.state == "missing"
+    assert "onnxruntime-directml" in provider.detail
 
 
 def test_a_provider_that_works_shows_devices_and_what_falls_back(tmp_path: Path) -> None:
     kernels = {"MatMul": "ok", "MatMulNBits int4": "falls back"}
-    found = provider_state("cuda", interpreter(tmp_path, json.dumps(ANSWER | {"kernels": kernels})))
-    assert (found.state, found.devices) == ("works", ("NVIDIA H100",))
-    assert found.lacking == ("MatMulNBits int4 falls back",)
+    provider = provider_state("cuda", interpreter(tmp_path, json.dumps(ANSWER | {"kernels": kernels})))
+    assert (provider.state, provider.devices) == ("works", ("NVIDIA H100",))
+    assert provider.lacking == ("MatMulNBits int4 falls back",)
 
 
 @pytest.mark.parametrize(
-    ("change", "stderr", "said"),
+    ("change", "stderr", "reason"),
     [
         ({"started": False, "error": "no device"}, "", "no device"),
         ({"started": False}, "[E] x with error: libcublasLt.so.13: cannot open\n", "libcublasLt.so.13: cannot open"),
@@ -71,24 +71,24 @@ def test_a_provider_that_works_shows_devices_and_what_falls_back(tmp_path: Path)
     ],
 )
 def test_a_provider_on_which_nothing_runs_is_broken(
-    change: dict[str, Any], stderr: str, said: str, tmp_path: Path
+    change: dict[str, Any], stderr: str, reason: str, tmp_path: Path
 ) -> None:
-    found = provider_state("cuda", interpreter(tmp_path, json.dumps(ANSWER | change), stderr))
-    assert found.state == "broken"
-    assert said in found.detail
-    assert "onnxruntime-gpu" in found.detail
+    provider = provider_state("cuda", interpreter(tmp_path, json.dumps(ANSWER | change), stderr))
+    assert provider.state == "broken"
+    assert reason in provider.detail
+    assert "onnxruntime-gpu" in provider.detail
 
 
 def test_genai_that_was_built_without_the_provider_is_told(tmp_path: Path) -> None:
-    found = provider_state("cuda", interpreter(tmp_path, json.dumps(ANSWER | {"genai": False})))
-    assert found.state == "works"
-    assert "was built without it" in found.detail
+    provider = provider_state("cuda", interpreter(tmp_path, json.dumps(ANSWER | {"genai": False})))
+    assert provider.state == "works"
+    assert "was built without it" in provider.detail
 
 
 def test_a_crash_of_the_providers_library_is_its_own(tmp_path: Path) -> None:
-    found = provider_state("cuda", interpreter(tmp_path, "", "terminate called", code=134))
-    assert found.state == "broken"
-    assert "exit code 134: terminate called" in found.detail
+    provider = provider_state("cuda", interpreter(tmp_path, "", "terminate called", code=134))
+    assert provider.state == "broken"
+    assert "exit code 134: terminate called" in provider.detail
 
 
 def test_an_environment_without_onnx_runtime_misses_it(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def test_perplexity_of_a_float_model_is_that_of_transformers(
 ) -> None:
     windows = draw(tokenize(TEXT, tiny_onnx), TextProtocol(64, stride), count=6)
     base = open_process(tiny_onnx)
-    found = {m.metric: m for m in TextQuality(windows, tmp_path, "tiny").evaluate(base, base)}
-    assert found["perplexity"].value == pytest.approx(transformers_perplexity(tiny_llama, windows), rel=1e-3)
+    measured = {m.metric: m for m in TextQuality(windows, tmp_path, "tiny").evaluate(base, base)}
+    assert measured["perplexity"].value == pytest.approx(transformers_perplexity(tiny_llama, windows), rel=1e-3)
 
 
 def test_genais_own_tokenizer_gives_the_same_ids(open_process: Callable[..., ModelProcess], tiny_onnx: Path) -> None:
-    found = tokenize(TEXT, tiny_onnx)
-    assert tuple(open_process(tiny_onnx).tokenize(TEXT)) in (found.ids, found.bos + found.ids)
+    measured = tokenize(TEXT, tiny_onnx)
+    assert tuple(open_process(tiny_onnx).tokenize(TEXT)) in (measured.ids, measured.bos + measured.ids)

@@ -22,16 +22,16 @@ def columns(windows: list[np.ndarray]) -> list[list[float]]:
 
 
 def test_perplexity_is_the_evaluators() -> None:
-    found = Perplexity().compute(predictions=columns(OURS))
+    answer = Perplexity().compute(predictions=columns(OURS))
     expected = formulas.perplexity(NLL, TOKENS)
-    assert found == pytest.approx({"perplexity": expected.value, "low": expected.low, "high": expected.high})
-    assert found["perplexity"] == pytest.approx(np.exp(NLL.sum() / 27))
+    assert answer == pytest.approx({"perplexity": expected.value, "low": expected.low, "high": expected.high})
+    assert answer["perplexity"] == pytest.approx(np.exp(NLL.sum() / 27))
 
 
 def test_the_ratio_is_the_evaluators() -> None:
-    found = PerplexityRatio().compute(predictions=columns(OURS), references=columns(BASE))
+    answer = PerplexityRatio().compute(predictions=columns(OURS), references=columns(BASE))
     expected = formulas.perplexity_ratio(NLL, BASE_NLL, TOKENS)
-    assert found == pytest.approx({"perplexity_ratio": expected.value, "low": expected.low, "high": expected.high})
+    assert answer == pytest.approx({"perplexity_ratio": expected.value, "low": expected.low, "high": expected.high})
 
 
 def test_the_ratio_needs_the_same_tokens() -> None:
@@ -40,19 +40,19 @@ def test_the_ratio_needs_the_same_tokens() -> None:
 
 
 def test_divergence_is_the_evaluators() -> None:
-    found = KLDivergence().compute(predictions=[w.tolist() for w in OURS], references=[w.tolist() for w in BASE])
+    answer = KLDivergence().compute(predictions=[w.tolist() for w in OURS], references=[w.tolist() for w in BASE])
     by_hand = [(np.exp(b) * (b - o)).sum() for o, b in zip(OURS, BASE, strict=True)]
     expected = formulas.kl_divergence(np.array(by_hand), TOKENS)
-    assert found["kl_divergence"] == pytest.approx(expected.value, abs=1e-6)
-    assert found["high"] == pytest.approx(expected.high, abs=1e-6)
+    assert answer["kl_divergence"] == pytest.approx(expected.value, abs=1e-6)
+    assert answer["high"] == pytest.approx(expected.high, abs=1e-6)
 
 
 def test_agreement_is_the_evaluators() -> None:
     ours, base = [w.argmax(1) for w in OURS], [w.argmax(1) for w in BASE]
-    found = TopOneAgreement().compute(predictions=[w.tolist() for w in ours], references=[w.tolist() for w in base])
+    answer = TopOneAgreement().compute(predictions=[w.tolist() for w in ours], references=[w.tolist() for w in base])
     agree = np.array([(o == b).sum() for o, b in zip(ours, base, strict=True)], dtype=float)
-    assert found["top1_agreement"] == pytest.approx(agree.sum() / 27)
-    assert found["low"] == pytest.approx(formulas.top1_agreement(agree, TOKENS).low)
+    assert answer["top1_agreement"] == pytest.approx(agree.sum() / 27)
+    assert answer["low"] == pytest.approx(formulas.top1_agreement(agree, TOKENS).low)
 
 
 @pytest.mark.parametrize("metric", [Perplexity, PerplexityRatio, KLDivergence, TopOneAgreement])

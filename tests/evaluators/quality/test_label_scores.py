@@ -44,11 +44,11 @@ def script(folder: Path, answer: str) -> str:
 def test_scores_of_classes_are_those_of_scikit_learn() -> None:
     assert SCORES["accuracy"](FOUND, TRUE) == pytest.approx(sklearn_metrics.accuracy_score(TRUE, FOUND))
     assert SCORES["matthews_correlation"](FOUND, TRUE) == pytest.approx(sklearn_metrics.matthews_corrcoef(TRUE, FOUND))
-    said, score = built_in("f1", TRUE)
-    assert said == "f1 (macro)"
+    title, score = built_in("f1", TRUE)
+    assert title == "f1 (macro)"
     assert score(FOUND, TRUE) == pytest.approx(sklearn_metrics.f1_score(TRUE, FOUND, average="macro"))
-    said, score = built_in("f1", TRUE > 0)
-    assert said == "f1 (binary)"
+    title, score = built_in("f1", TRUE > 0)
+    assert title == "f1 (binary)"
     assert score(FOUND > 0, TRUE > 0) == pytest.approx(sklearn_metrics.f1_score(TRUE > 0, FOUND > 0))
 
 
@@ -66,8 +66,8 @@ def test_what_is_constant_correlates_with_nothing(name: str) -> None:
 @pytest.mark.parametrize("metric", [Accuracy, F1, MatthewsCorrelation, PearsonR, SpearmanR])
 def test_the_metrics_of_evaluate_give_the_same_numbers(metric: type[Accuracy]) -> None:
     word = metric.word
-    found = metric().compute(predictions=FOUND.tolist(), references=TRUE.tolist())
-    assert found == pytest.approx({word: built_in(word, TRUE)[1](FOUND, TRUE)})
+    scored = metric().compute(predictions=FOUND.tolist(), references=TRUE.tolist())
+    assert scored == pytest.approx({word: built_in(word, TRUE)[1](FOUND, TRUE)})
 
 
 def test_a_script_of_ones_own_is_a_metric(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_a_script_of_ones_own_is_a_metric(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "title"),
     [("{'a': 0.1, 'b': 0.2}", "not one number"), ("{'mine': 34.5}", "from -1 to 1"), ("1 / 0", "division by zero")],
 )
-def test_an_answer_that_is_no_score_is_named(answer: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(OlivineError, match=said):
+def test_an_answer_that_is_no_score_is_named(answer: str, title: str, tmp_path: Path) -> None:
+    with pytest.raises(OlivineError, match=title):
         load_score(script(tmp_path, answer))(FOUND, TRUE)
 
 

@@ -58,10 +58,10 @@ def process(request: pytest.FixtureRequest, tiny_onnx: Path) -> Iterator[ModelPr
         yield opened
 
 
-def asked(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
+def requests_of(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
     from lm_eval.api.instance import Instance
 
-    return [Instance(request_type=kind, doc={}, arguments=one, idx=0) for one in arguments]
+    return [Instance(request_type=kind, doc={}, arguments=each, idx=0) for each in arguments]
 
 
 def model_of(process: ModelProcess, folder: Path) -> Any:
@@ -73,30 +73,30 @@ def model_of(process: ModelProcess, folder: Path) -> Any:
 def test_likelihoods_are_those_of_lm_evals_hugging_face_model(
     process: ModelProcess, tiny_onnx: Path, huggingface: Any
 ) -> None:
-    found = model_of(process, tiny_onnx).loglikelihood(asked("loglikelihood", *PAIRS))
-    expected = huggingface.loglikelihood(asked("loglikelihood", *PAIRS), disable_tqdm=True)
-    assert [logp for logp, _ in found] == pytest.approx([logp for logp, _ in expected], abs=1e-3)
-    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    measured = model_of(process, tiny_onnx).loglikelihood(requests_of("loglikelihood", *PAIRS))
+    expected = huggingface.loglikelihood(requests_of("loglikelihood", *PAIRS), disable_tqdm=True)
+    assert [logp for logp, _ in measured] == pytest.approx([logp for logp, _ in expected], abs=1e-3)
+    assert [greedy for _, greedy in measured] == [greedy for _, greedy in expected]
 
 
 def test_rolling_likelihoods_are_too_also_of_texts_longer_than_the_context(
     process: ModelProcess, tiny_onnx: Path, huggingface: Any
 ) -> None:
     texts = [("The boat lay there.",), ("The bank of the river was green. " * 40,)]
-    found = model_of(process, tiny_onnx).loglikelihood_rolling(asked("loglikelihood_rolling", *texts))
-    expected = huggingface.loglikelihood_rolling(asked("loglikelihood_rolling", *texts), disable_tqdm=True)
-    assert found == pytest.approx(expected, abs=1e-3)
+    measured = model_of(process, tiny_onnx).loglikelihood_rolling(requests_of("loglikelihood_rolling", *texts))
+    expected = huggingface.loglikelihood_rolling(requests_of("loglikelihood_rolling", *texts), disable_tqdm=True)
+    assert measured == pytest.approx(expected, abs=1e-3)
 
 
 def test_written_text_is_too_up_to_the_first_stop(process: ModelProcess, tiny_onnx: Path, huggingface: Any) -> None:
     model = model_of(process, tiny_onnx)
     free = {"until": [], "max_gen_toks": 40, "do_sample": False}
-    (whole,) = model.generate_until(asked("generate_until", ("The boat", free)))
-    (same,) = huggingface.generate_until(asked("generate_until", ("The boat", free)), disable_tqdm=True)
+    (whole,) = model.generate_until(requests_of("generate_until", ("The boat", free)))
+    (same,) = huggingface.generate_until(requests_of("generate_until", ("The boat", free)), disable_tqdm=True)
     assert whole == same
     assert whole
     stop = whole[len(whole) // 2]
-    (cut,) = model.generate_until(asked("generate_until", ("The boat", free | {"until": [stop]})))
+    (cut,) = model.generate_until(requests_of("generate_until", ("The boat", free | {"until": [stop]})))
     assert cut == whole.split(stop)[0]
 
 
@@ -105,7 +105,7 @@ def test_endings_of_one_prompt_share_a_run(tiny_onnx: Path, process: ModelProces
 
     runs: list[int] = []
     FolderModel(process, tiny_onnx, runs.append).loglikelihood(
-        asked("loglikelihood", ("A", "b"), ("A", "c"), ("D", "b"))
+        requests_of("loglikelihood", ("A", "b"), ("A", "c"), ("D", "b"))
     )
     assert runs == [2, 3]
 
@@ -115,10 +115,10 @@ def test_tasks_give_what_lm_eval_gives_with_intervals(
 ) -> None:
     from lm_eval.evaluator import evaluate
 
-    found = {m.metric: m for m in loaded.evaluate(process, tiny_onnx)}
+    measured = {m.metric: m for m in loaded.evaluate(process, tiny_onnx)}
     expected = evaluate(lm=huggingface, task_dict=dict(loaded.groups), bootstrap_iters=0)["results"]
-    assert set(found) == {f"{CHOICE}.acc", f"{PROSE}.word_perplexity", f"{WRITING}.exact_match"}
-    accuracy, perplexity = found[f"{CHOICE}.acc"], found[f"{PROSE}.word_perplexity"]
+    assert set(measured) == {f"{CHOICE}.acc", f"{PROSE}.word_perplexity", f"{WRITING}.exact_match"}
+    accuracy, perplexity = measured[f"{CHOICE}.acc"], measured[f"{PROSE}.word_perplexity"]
     assert accuracy.value == expected[CHOICE]["acc,none"]
     assert perplexity.value == pytest.approx(expected[PROSE]["word_perplexity,none"], rel=1e-3)
     assert perplexity.low < perplexity.value < perplexity.high
@@ -138,11 +138,11 @@ def test_the_command_measures_the_twin_of_a_pruned_model_beside_a_reference(
     answer = tmp_path / "found.json"
     arguments = ["eval", str(pruned), "--reference", str(tiny_onnx), "--tasks", CHOICE, "--limit", "3"]
     assert main([*arguments, "--include-path", str(folder), "--json", str(answer)]) == 0
-    found = json.loads(answer.read_text())
-    assert found[str(pruned)] == found[str(tiny_onnx)]
-    said = capsys.readouterr().out
-    assert "the same on every question" in said
-    assert f"{CHOICE}.acc" in said
+    measured = json.loads(answer.read_text())
+    assert measured[str(pruned)] == measured[str(tiny_onnx)]
+    printed = capsys.readouterr().out
+    assert "the same on every question" in printed
+    assert f"{CHOICE}.acc" in printed
 
 
 def test_mistakes_are_told_with_what_fits(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +175,9 @@ def test_a_difference_is_taken_question_by_question() -> None:
     def of(*samples: float) -> Measurement:
         return Measurement("task.acc", "1", sum(samples) / len(samples), 0, 1, samples)
 
-    found = difference(of(1, 1, 0, 1), of(1, 0, 0, 1))
-    assert found is not None
-    assert found.value == 0.25
+    measured = difference(of(1, 1, 0, 1), of(1, 0, 0, 1))
+    assert measured is not None
+    assert measured.value == 0.25
     assert difference(of(1, 0), of(1, 0, 0)) is None
 
 

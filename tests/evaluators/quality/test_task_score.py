@@ -66,12 +66,12 @@ def test_the_base_has_lost_nothing_and_predicts_once(tmp_path: Path) -> None:
 def test_a_correlation_of_cosines_has_the_jackknife_of_its_rows(tmp_path: Path) -> None:
     def cosines(vectors: np.ndarray) -> np.ndarray:
         a, b = vectors[::2].astype(float), vectors[1::2].astype(float)
-        found: np.ndarray = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-        return found
+        measured: np.ndarray = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        return measured
 
     pearson, labels = SCORES["pearsonr"], RNG.normal(size=ROWS)
-    made = task(tmp_path, feeds=((Path("0.npz"), 40),), labels=labels, prediction="cosine", score=pearson)
-    score, drop = made.evaluate(FakeProcess(OWN), FakeProcess(BASE))
+    predictions = task(tmp_path, feeds=((Path("0.npz"), 40),), labels=labels, prediction="cosine", score=pearson)
+    score, drop = predictions.evaluate(FakeProcess(OWN), FakeProcess(BASE))
     own, base = cosines(OWN), cosines(BASE)
     assert score.value == pytest.approx(pearson(own, labels))
     expected = jackknife(range(ROWS), lambda rows: pearson(own[list(rows)], labels[list(rows)]))

@@ -33,31 +33,31 @@ def measure(quality: TextQuality, candidate: ModelProcess, base: ModelProcess) -
 def test_perplexity_kl_and_agreement_are_those_computed_by_hand(
     open_process: OpenProcess, base_folder: Path, candidate_folder: Path, tmp_path: Path, top_k: int
 ) -> None:
-    found = measure(
+    measured = measure(
         TextQuality(WINDOWS, tmp_path, "b", top_k), open_process(candidate_folder), open_process(base_folder)
     )
     base = 1 / (0.25 * 0.8 * 0.1 * 0.3 * 0.5 * 0.25)
     candidate = 1 / (0.25 * 0.2 * 0.2 * 0.3 * 0.5 * 0.25)
-    assert found["perplexity"].value == pytest.approx(candidate ** (1 / 6), rel=1e-6)
-    assert found["perplexity_ratio"].value == pytest.approx((candidate / base) ** (1 / 6), rel=1e-6)
-    assert found["top1_agreement"].value == pytest.approx(4 / 6)
-    assert found["bits_per_byte"].value == pytest.approx(math.log2(candidate) / 12, rel=1e-6)
+    assert measured["perplexity"].value == pytest.approx(candidate ** (1 / 6), rel=1e-6)
+    assert measured["perplexity_ratio"].value == pytest.approx((candidate / base) ** (1 / 6), rel=1e-6)
+    assert measured["top1_agreement"].value == pytest.approx(4 / 6)
+    assert measured["bits_per_byte"].value == pytest.approx(math.log2(candidate) / 12, rel=1e-6)
     if top_k >= 3:
-        assert found["kl_divergence"].value == pytest.approx(2 * KL_AFTER_1 / 6, rel=1e-5)
+        assert measured["kl_divergence"].value == pytest.approx(2 * KL_AFTER_1 / 6, rel=1e-5)
     else:  # tokens 1 and (0 or 2) are kept, the third is the bucket: here nothing is lost
-        assert found["kl_divergence"].value == pytest.approx(2 * KL_AFTER_1 / 6, rel=1e-5)
-    assert found["perplexity"].protocol["tokens"] == 6
-    assert all(m.low <= m.value <= m.high for m in found.values())
+        assert measured["kl_divergence"].value == pytest.approx(2 * KL_AFTER_1 / 6, rel=1e-5)
+    assert measured["perplexity"].protocol["tokens"] == 6
+    assert all(m.low <= m.value <= m.high for m in measured.values())
 
 
 def test_the_base_against_itself_is_exactly_one(open_process: OpenProcess, base_folder: Path, tmp_path: Path) -> None:
     base = open_process(base_folder)
-    found = measure(TextQuality(WINDOWS, tmp_path, "b"), base, base)
-    assert found["perplexity_ratio"].value == found["perplexity_ratio"].high == 1.0
-    assert found["kl_divergence"].value == 0.0
-    assert found["top1_agreement"].value == 1.0
+    measured = measure(TextQuality(WINDOWS, tmp_path, "b"), base, base)
+    assert measured["perplexity_ratio"].value == measured["perplexity_ratio"].high == 1.0
+    assert measured["kl_divergence"].value == 0.0
+    assert measured["top1_agreement"].value == 1.0
     again = measure(TextQuality(WINDOWS, tmp_path, "b"), open_process(base_folder), base)
-    assert again["perplexity"].value == pytest.approx(found["perplexity"].value, rel=1e-7)
+    assert again["perplexity"].value == pytest.approx(measured["perplexity"].value, rel=1e-7)
     assert again["kl_divergence"].value == pytest.approx(0.0, abs=1e-9)
 
 
@@ -154,8 +154,8 @@ def test_the_perplexity_of_a_stopped_candidate_is_the_one_it_was_stopped_for(tmp
     base = math.exp((3 * 2.5 + 27 * 3.0) / 30)
     candidate = EasyStartProcess(worse=0.5, windows=30)
     result = TextQuality(MANY, tmp_path, "b", stop=over).run(candidate, EasyStartProcess(0, 30))
-    found = {m.metric: m for m in result.measurements}
-    perplexity, ratio = found["perplexity"], found["perplexity_ratio"]
+    measured = {m.metric: m for m in result.measurements}
+    perplexity, ratio = measured["perplexity"], measured["perplexity_ratio"]
     assert candidate.scored == 3
     assert math.exp(2.5 + candidate.noise[:3].mean()) < limit < perplexity.value
     for mine, its in ((perplexity.value, ratio.value), (perplexity.low, ratio.low), (perplexity.high, ratio.high)):
@@ -166,9 +166,9 @@ def test_the_perplexity_of_a_stopped_candidate_is_the_one_it_was_stopped_for(tmp
 
 def test_a_candidate_that_saw_the_whole_text_has_a_perplexity_of_its_own(tmp_path: Path) -> None:
     candidate = EasyStartProcess(worse=0.1, windows=30)
-    found = {m.metric: m for m in TextQuality(MANY, tmp_path, "b").evaluate(candidate, EasyStartProcess(0, 30))}
-    assert found["perplexity"].samples[0] == pytest.approx(math.exp(2.5 + candidate.noise[0]), rel=1e-5)
-    assert "estimate" not in found["perplexity"].protocol
+    measured = {m.metric: m for m in TextQuality(MANY, tmp_path, "b").evaluate(candidate, EasyStartProcess(0, 30))}
+    assert measured["perplexity"].samples[0] == pytest.approx(math.exp(2.5 + candidate.noise[0]), rel=1e-5)
+    assert "estimate" not in measured["perplexity"].protocol
 
 
 def test_a_good_candidate_sees_all_windows(tmp_path: Path) -> None:

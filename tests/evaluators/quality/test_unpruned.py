@@ -35,12 +35,12 @@ def test_a_pruned_candidate_has_the_quality_of_its_twin(
     pruned_base: bool, pruned: Path, tiny_onnx: Path, open_process: OpenProcess, tmp_path: Path
 ) -> None:
     base = open_process(pruned if pruned_base else tiny_onnx)
-    found = run_quality(TextQuality(WINDOWS, tmp_path, "base"), open_process(pruned), base, {}).measurements
-    values = {m.metric: m.value for m in found}
+    measured = run_quality(TextQuality(WINDOWS, tmp_path, "base"), open_process(pruned), base, {}).measurements
+    values = {m.metric: m.value for m in measured}
     assert values["perplexity_ratio"] == pytest.approx(1.0, abs=1e-6)
     assert values["kl_divergence"] == pytest.approx(0.0, abs=1e-6)
     assert values["top1_agreement"] == 1.0
-    assert all(m.protocol["graph"] == GRAPH for m in found)
+    assert all(m.protocol["graph"] == GRAPH for m in measured)
     alone = open_process(tiny_onnx)
     plain = TextQuality(WINDOWS, tmp_path, "plain").run(alone, alone).measurements
     assert values["perplexity"] == pytest.approx(plain[0].value, rel=1e-6)

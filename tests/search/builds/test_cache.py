@@ -17,7 +17,7 @@ def test_a_study_takes_so_much_a_weight_unless_its_config_says_otherwise(tmp_pat
     assert limit_bytes(CacheConfig(), MODEL) == BYTES_PER_WEIGHT * 1_000_000_000
     assert limit_bytes(CacheConfig(max_bytes=5_000_000), MODEL) == 5_000_000
     cache = cache_of(CacheConfig(folder=str(tmp_path)), MODEL)
-    assert (cache.root, cache.max_bytes, cache.shared) == (tmp_path, BYTES_PER_WEIGHT * 1_000_000_000, None)
+    assert (cache.root, cache.max_bytes, cache.remote) == (tmp_path, BYTES_PER_WEIGHT * 1_000_000_000, None)
 
 
 def test_a_small_model_has_room_for_many_candidates() -> None:

@@ -19,11 +19,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 @given(base=LOGITS, ours=LOGITS, seed=st.integers(0, 9))
 def test_scores_equal_the_plain_formulas(base: np.ndarray, ours: np.ndarray, seed: int) -> None:
     targets = np.random.default_rng(seed).integers(0, 17, 40).astype(np.int32)
-    found = score(ours, targets, top_k(base, targets, 512))
+    scores = score(ours, targets, top_k(base, targets, 512))
     p, q = log_softmax(base), log_softmax(ours)
-    np.testing.assert_allclose(found.nll, -q[np.arange(40), targets], atol=1e-4)
-    np.testing.assert_allclose(found.kl, (np.exp(p) * (p - q)).sum(axis=1), atol=1e-4)
-    np.testing.assert_array_equal(found.agree, base.argmax(axis=1) == ours.argmax(axis=1))
+    np.testing.assert_allclose(scores.nll, -q[np.arange(40), targets], atol=1e-4)
+    np.testing.assert_allclose(scores.kl, (np.exp(p) * (p - q)).sum(axis=1), atol=1e-4)
+    np.testing.assert_array_equal(scores.agree, base.argmax(axis=1) == ours.argmax(axis=1))
 
 
 @given(base=LOGITS, ours=LOGITS, k=st.integers(1, 16))
@@ -38,9 +38,9 @@ def test_a_bucket_for_the_tail_only_loses_divergence(base: np.ndarray, ours: np.
 @given(base=LOGITS, k=st.integers(1, 17))
 def test_a_model_agrees_with_itself(base: np.ndarray, k: int) -> None:
     targets = np.zeros(40, dtype=np.int32)
-    found = score(base, targets, top_k(base, targets, k))
-    assert found.agree.all()
-    np.testing.assert_allclose(found.kl, 0, atol=1e-6)
+    scores = score(base, targets, top_k(base, targets, k))
+    assert scores.agree.all()
+    np.testing.assert_allclose(scores.kl, 0, atol=1e-6)
 
 
 def test_ties_agree_whatever_the_number_of_kept_tokens() -> None:
@@ -53,8 +53,8 @@ def test_ties_agree_whatever_the_number_of_kept_tokens() -> None:
 def test_the_tail_is_one_more_outcome() -> None:
     base, ours = np.log([[0.5, 0.3]]), np.log([[0.25, 0.25]])
     by_hand = 0.5 * np.log(2) + 0.3 * np.log(0.3 / 0.25) + 0.2 * np.log(0.2 / 0.5)
-    found = bucketed_kl(base.astype(np.float32), np.array([0.2]), ours, np.array([0.5]))
-    assert found[0] == pytest.approx(by_hand, abs=1e-6)
+    scores = bucketed_kl(base.astype(np.float32), np.array([0.2]), ours, np.array([0.5]))
+    assert scores[0] == pytest.approx(by_hand, abs=1e-6)
 
 
 @given(logits=LOGITS, seed=st.integers(0, 9))

@@ -18,8 +18,8 @@ PROMPT = [5, 17, 42, 99, 7]
 
 @pytest.fixture(scope="module")
 def config(tiny_onnx: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((tiny_onnx / "genai_config.json").read_text())
-    return found
+    parsed: dict[str, object] = json.loads((tiny_onnx / "genai_config.json").read_text())
+    return parsed
 
 
 def test_prompt_and_steps_are_those_of_genai(tiny_onnx: Path, config: dict[str, object]) -> None:
@@ -68,10 +68,10 @@ def test_a_model_process_by_either_loop_scores_alike(tiny_onnx: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("given", "threads"), [({}, 1), ({"intra_op_num_threads": 0}, 0), ({"intra_op_num_threads": 3}, 3)]
+    ("options", "threads"), [({}, 1), ({"intra_op_num_threads": 0}, 0), ({"intra_op_num_threads": 3}, 3)]
 )
-def test_threads_are_those_that_genai_would_take(given: dict[str, int], threads: int) -> None:
-    assert _session_options(ort, {"session_options": given}).intra_op_num_threads == threads
+def test_threads_are_those_that_genai_would_take(options: dict[str, int], threads: int) -> None:
+    assert _session_options(ort, {"session_options": options}).intra_op_num_threads == threads
 
 
 def test_an_unknown_optimization_level_is_an_error(tiny_onnx: Path, config: dict[str, object]) -> None:
@@ -82,7 +82,7 @@ def test_an_unknown_optimization_level_is_an_error(tiny_onnx: Path, config: dict
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [("1024\n", 2**30), ("512\n2048\n", 2**29), ("[N/A]\n", None), ("", None)]
+    ("output", "expected"), [("1024\n", 2**30), ("512\n2048\n", 2**29), ("[N/A]\n", None), ("", None)]
 )
-def test_the_driver_answers_in_mebibytes_or_not_at_all(said: str, expected: int | None) -> None:
-    assert parse(said) == expected
+def test_the_driver_answers_in_mebibytes_or_not_at_all(output: str, expected: int | None) -> None:
+    assert parse(output) == expected
