@@ -35,7 +35,7 @@ class OnnxSession:
         if provider == CUDA:
             ort.preload_dlls()
         session = ort.InferenceSession(
-            str(folder / decoder["filename"]), _session_options(ort, decoder), providers=[(provider, options)]
+            str(folder / decoder["filename"]), session_options(ort, decoder), providers=[(provider, options)]
         )
         self._session, self._ort = session, ort
         self._device = "cpu" if provider in (CPU, "OpenVINOExecutionProvider") else "cuda"
@@ -129,7 +129,7 @@ class SessionServer(DecoderServer):
         return self._session.start(ids)
 
 
-def _session_options(ort: Any, decoder: dict[str, Any]) -> Any:
+def session_options(ort: Any, decoder: dict[str, Any]) -> Any:
     """Read a session's options from genai_config.json as GenAI does: no number of threads means 1, and 0 all cores."""
     settings = decoder.get("session_options", {})
     options = ort.SessionOptions()

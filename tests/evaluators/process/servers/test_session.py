@@ -11,7 +11,7 @@ import pytest
 
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.gpu import parse
-from olivine.evaluators.process.servers.session import OnnxSession, _session_options
+from olivine.evaluators.process.servers.session import OnnxSession, session_options
 
 PROMPT = [5, 17, 42, 99, 7]
 
@@ -71,7 +71,7 @@ def test_a_model_process_by_either_loop_scores_alike(tiny_onnx: Path, tmp_path: 
     ("options", "threads"), [({}, 1), ({"intra_op_num_threads": 0}, 0), ({"intra_op_num_threads": 3}, 3)]
 )
 def test_threads_are_those_that_genai_would_take(options: dict[str, int], threads: int) -> None:
-    assert _session_options(ort, {"session_options": options}).intra_op_num_threads == threads
+    assert session_options(ort, {"session_options": options}).intra_op_num_threads == threads
 
 
 def test_an_unknown_optimization_level_is_an_error(tiny_onnx: Path, config: dict[str, object]) -> None:
