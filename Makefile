@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage chaos same-bytes fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity chaos same-bytes fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -102,6 +102,9 @@ bench-early-stop: .venv/.development  ## what stopping early saves on recorded w
 
 bench-coverage: .venv/.development  ## whether every interval covers, in simulations with known truth
 	$(BIN)/python tests/benchmarks/intervals.py
+
+bench-parity: .venv/.development  ## tiny models of every architecture and GGUF type against transformers, into results/parity.md
+	$(BIN)/python tests/benchmarks/parity.py --to results/parity.md
 
 chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
 	$(BIN)/python tests/reliability/memory.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def tiny_checkpoint(
     max_shard_size: str = "1GB",
     more: Mapping[str, Any] | None = None,
     config: Any = None,
+    make: Callable[..., Any] | None = None,
 ) -> Path:
     """Write a random checkpoint; the same arguments give the same bytes.
 
@@ -49,6 +50,7 @@ def tiny_checkpoint(
         max_shard_size: as transformers takes it; small for a sharded checkpoint.
         more: further fields of the config.
         config: a whole config, of any architecture, instead of the arguments that describe one.
+        make: makes the model of a config; by default its causal language model.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
@@ -57,7 +59,7 @@ def tiny_checkpoint(
     torch.manual_seed(seed)
     if config is None:
         config = _config(architecture, hidden, layers, vocab, tied, more or {})
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = (make or AutoModelForCausalLM.from_config)(config, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

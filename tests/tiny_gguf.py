@@ -32,6 +32,7 @@ def tiny_gguf(
     tensors: Mapping[str, Sequence[float]] | None = None,
     parts: int = 1,
     kind: str = "F32",
+    codes: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a checkpoint as a GGUF file; returns the first part where there are several.
 
@@ -43,6 +44,7 @@ def tiny_gguf(
         tensors: further tensors of float32.
         parts: how many files.
         kind: type of its matrices, as gguf names it; norms stay float32.
+        codes: matrices, by transformers' names, that are such codes already.
     """
     import gguf
 
@@ -51,6 +53,7 @@ def tiny_gguf(
     stored = _tensors(config, architecture, weights)
     stored = {name: value for name, value in stored.items() if name not in without}
     stored |= {name: np.array(values, np.float32) for name, values in (tensors or {}).items()}
+    known_codes = {_name(config, architecture, name): value for name, value in (codes or {}).items()}
     names = list(stored)
     count = -(-len(names) // parts)
     paths = [path]
@@ -67,7 +70,9 @@ def tiny_gguf(
             _write_vocabulary(writer, checkpoint, config)
         for name in names[number * count : (number + 1) * count]:
             value, as_type = stored[name], gguf.GGMLQuantizationType[kind]
-            if value.ndim < 2 or kind == "F32":
+            if name in known_codes:
+                writer.add_tensor(name, known_codes[name], raw_dtype=as_type)
+            elif value.ndim < 2 or kind == "F32":
                 writer.add_tensor(name, value)
             else:
                 writer.add_tensor(name, gguf.quantize(value, as_type), raw_dtype=as_type)
@@ -90,10 +95,6 @@ def _read(checkpoint: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _tensors(config: Mapping[str, Any], architecture: str, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    import gguf
-
-    word = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    known = gguf.get_tensor_name_map(word, config["num_hidden_layers"])
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     stored = {}
     for name, value in weights.items():
@@ -104,8 +105,17 @@ def _tensors(config: Mapping[str, Any], architecture: str, weights: Mapping[str,
             value = value.reshape(count, 2, shape[0] // count // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
         if architecture in _NORMS_PLUS_ONE and "norm" in role and suffix == "weight":
             value = value + 1
-        stored[f"{known.get_name(stem)}.{suffix}"] = np.ascontiguousarray(value, np.float32)
+        stored[_name(config, architecture, name)] = np.ascontiguousarray(value, np.float32)
     return stored
+
+
+def _name(config: Mapping[str, Any], architecture: str, name: str) -> str:
+    """GGUF's name of a tensor."""
+    import gguf
+
+    word = next(key for key, known in gguf.MODEL_ARCH_NAMES.items() if known == architecture)
+    stem, _, suffix = name.rpartition(".")
+    return f"{gguf.get_tensor_name_map(word, config['num_hidden_layers']).get_name(stem)}.{suffix}"
 
 
 def _fields(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:

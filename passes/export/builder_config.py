@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from olivine.passes.errors import PassRefused
-from olivine.passes.export.mends import epsilon, window_of_all
+from olivine.passes.export.mends import epsilon
 from olivine.passes.export.rope_tables import RopeTables
 
 
@@ -23,8 +23,12 @@ def tell_builder(config: Any, mends: Collection[str], tables: Mapping[str, RopeT
     """
     text = text_of(config)
     architecture = str(config.architectures[0])
+    if "head_dim" in (getattr(text, "per_layer_attributes", None) or ()):
+        raise PassRefused(
+            f"The layers of this {architecture} have heads of different sizes, as transformers describes them, and the "
+            "GenAI model builder reads one size for all."
+        )
     if "windows" in mends:
-        text.sliding_window = window_of_all(architecture, {"sliding_window": text.sliding_window})
         text.layer_types = ["sliding_attention"] * text.num_hidden_layers
     if "no_rope_layers" in mends:
         text.no_rope_layers = [1] * text.num_hidden_layers

@@ -98,7 +98,8 @@ def prompt(session: ort.InferenceSession, head_size: int, tokens: np.ndarray) ->
         dims = [size if isinstance(size, int) else sizes.get(size, 1) for size in value.shape]
         name, dtype = value.name, DTYPES[value.type]
         if name in rows:
-            feed[name] = rows[name].astype(dtype).reshape(1, length)
+            shape = (3, 1, length) if len(value.shape) == 3 else (1, length)  # of M-RoPE: a row for each axis
+            feed[name] = np.broadcast_to(rows[name], shape).astype(dtype)
         else:
             feed[name] = np.full(dims, name == "attention_mask", dtype)
     return feed

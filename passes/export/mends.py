@@ -53,7 +53,8 @@ def window_of_all(architecture: str, config: Config) -> int | None:
     if architecture not in _WINDOWED or config.get("layer_types"):
         return None
     window = config.get("sliding_window", _WINDOWED[architecture])
-    return int(window) if window else None
+    context = config.get("max_position_embeddings")
+    return int(window) if window and (context is None or window < context) else None
 
 
 def epsilon(architecture: str, config: Config) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+
+_LISTS = ("not_covered", "words")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Agreement:
         precision: of the graph.
         provider: what ran the graph.
         not_covered: what of the model was not reached, as sentences.
+        words: what the deployed tokenizer and chat template do otherwise than transformers', as sentences.
         seconds: that the comparison took.
     """
 
@@ -34,7 +37,8 @@ class Agreement:
     beyond: float
     precision: str = "fp32"
     provider: str = "cpu"
-    not_covered: tuple[str, ...] = field(default=())
+    not_covered: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def sentence(self) -> str:
@@ -47,12 +51,12 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         """For records, manifests and the cache."""
-        return asdict(self) | {"not_covered": list(self.not_covered)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in _LISTS}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Agreement:
         """The inverse of :meth:`to_json`."""
-        return cls(**{**found, "not_covered": tuple(found["not_covered"])})
+        return cls(**{**found, **{name: tuple(found.get(name, ())) for name in _LISTS}})
 
 
 def compare(pairs: Iterable[tuple[np.ndarray, np.ndarray]], tolerance: float) -> tuple[Agreement, list[int]]:

@@ -22,6 +22,7 @@ from olivine.passes.parity.graph_run import GraphRun
 from olivine.passes.parity.layers import parting
 from olivine.passes.parity.reference import Reference
 from olivine.passes.parity.texts import Scope, Text, load_tokenizer, texts
+from olivine.passes.parity.words import differing_words
 
 #: Weights up to which one thread is taken: threads that wait for each other at every small product take ten times the
 #: time where other programs run.
@@ -79,7 +80,8 @@ def prove(checkpoint: Path, folder: Path, precision: str = "fp32") -> Agreement 
     reference = Reference(checkpoint, trusted)
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     scope = scope_of(config, reference, json.loads((folder / "genai_config.json").read_text())["model"], allowed.slow)
-    compared, missed = texts(scope, load_tokenizer(checkpoint, trusted))
+    tokenizer = load_tokenizer(checkpoint, trusted)
+    compared, missed = texts(scope, tokenizer)
     share = _OTHER_EXPERTS if _has_experts(reference.config) else 0.0
     parts = []
     with _threads(1 if reference.parameters <= _ONE_THREAD else torch.get_num_threads()):
@@ -88,8 +90,9 @@ def prove(checkpoint: Path, folder: Path, precision: str = "fp32") -> Agreement 
             if agreement.beyond > share:
                 raise _wrong(folder, reference, text, agreement, beyond, allowed)
             parts.append(agreement)
+    words = differing_words(checkpoint, folder, tokenizer)
     seconds = round(time.perf_counter() - started, 3)
-    return replace(joined(parts), precision=precision, not_covered=missed, seconds=seconds)
+    return replace(joined(parts), precision=precision, not_covered=missed, words=words, seconds=seconds)
 
 
 def scope_of(config: dict[str, Any], reference: Reference, model: dict[str, Any], slow: float) -> Scope:

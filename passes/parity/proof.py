@@ -14,7 +14,7 @@ from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
 
 #: Raised whenever a comparison would find what it did not find before.
-VERSION = 1
+VERSION = 2
 _FILE = "proof.json"
 _NO_KERNELS = "the CPU has no kernels of its float type"
 
@@ -68,4 +68,6 @@ def proof_sentence(proof: Mapping[str, Any] | None) -> str:
         return ""
     if reason := proof.get("not_compared"):
         return f"the base was not compared with its checkpoint: {reason}"
-    return Agreement.from_json(proof).sentence() + "".join(f"; {gap}" for gap in proof["not_covered"])
+    return Agreement.from_json(proof).sentence() + "".join(
+        f"; {gap}" for gap in (*proof["not_covered"], *proof.get("words", ()))
+    )
