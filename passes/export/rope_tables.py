@@ -79,7 +79,7 @@ def _rotary(config: Any) -> Any:
     text = config.get_text_config()
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(text)
-    kinds = {type(module) for name, module in model.named_modules() if name.endswith("rotary_emb")}
+    kinds = {kind for module in model.modules() if (kind := type(module)).__name__.endswith("RotaryEmbedding")}
     if len(kinds) != 1:
         raise PassRefused(f"the RoPE scaling of {type(model).__name__} can't be exported: it has no rotary embedding")
     return kinds.pop()(config=text)

@@ -43,10 +43,13 @@ class Agreement:
 
     def sentence(self) -> str:
         """For people."""
+        return f"the base agrees with its checkpoint: {self.numbers()}"
+
+    def numbers(self) -> str:
+        """The numbers of :meth:`sentence`."""
         return (
-            f"the base agrees with its checkpoint: largest difference of a logit {self.largest_difference:.1g} over "
-            f"{self.tokens:,} tokens (KL divergence {self.kl_divergence:.1g} nats, top-1 agreement "
-            f"{self.top1_agreement:.2%})"
+            f"largest difference of a logit {self.largest_difference:.1g} over {self.tokens:,} tokens (KL divergence "
+            f"{self.kl_divergence:.1g} nats, top-1 agreement {self.top1_agreement:.2%})"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _OTHER_EXPERTS = 0.02
 
 
 @dataclass(frozen=True)
-class _Precision:
+class Precision:
     """Differences that rounding explains at a float type, and its cost.
 
     Attributes:
@@ -48,7 +48,7 @@ class _Precision:
     slow: float
 
 
-_PRECISIONS = {"fp32": _Precision(2e-3, 3e-4, 1.0), "fp16": _Precision(0.1, 2e-2, 8.0)}
+_PRECISIONS = {"fp32": Precision(2e-3, 3e-4, 1.0), "fp16": Precision(0.1, 2e-2, 8.0)}
 
 
 def prove(checkpoint: Path, folder: Path, precision: str = "fp32") -> Agreement | None:
@@ -66,33 +66,49 @@ def prove(checkpoint: Path, folder: Path, precision: str = "fp32") -> Agreement 
         WrongGraph: when they differ by more than rounding explains, with the first layer where they part.
         SourceError: when the checkpoint lacks weights.
     """
-    started = time.perf_counter()
     if precision not in _PRECISIONS:
         return None
     allowed = _PRECISIONS[precision]
     try:
-        graph = GraphRun(folder)
+        return replace(compare_folder(checkpoint, folder, allowed.logits, allowed), precision=precision)
     except ort_errors() as error:
         if lacks_kernels(error):
             return None
         raise
+
+
+def compare_folder(checkpoint: Path, folder: Path, tolerance: float, allowed: Precision | None = None) -> Agreement:
+    """Compare the graph of a folder, quantized or not, with a checkpoint.
+
+    Args:
+        checkpoint: run by transformers in float32.
+        folder: with a graph that gives logits of every position.
+        tolerance: difference of a logit beyond which a position counts, as a share of the spread there.
+        allowed: what a float graph may differ by; None where the difference is what is asked for.
+
+    Raises:
+        WrongGraph: when a float graph differs by more than is allowed.
+        SourceError: when the checkpoint lacks weights.
+    """
+    started = time.perf_counter()
+    graph = GraphRun(folder)
     trusted = any(checkpoint.glob("*.py"))  # a source writes code only where that was allowed
     reference = Reference(checkpoint, trusted)
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    scope = scope_of(config, reference, json.loads((folder / "genai_config.json").read_text())["model"], allowed.slow)
+    about = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
     tokenizer = load_tokenizer(checkpoint, trusted)
-    compared, missed = texts(scope, tokenizer)
+    compared, missed = texts(scope_of(config, reference, about, allowed.slow if allowed else 1.0), tokenizer)
     share = _OTHER_EXPERTS if _has_experts(reference.config) else 0.0
     parts = []
     with _threads(1 if reference.parameters <= _ONE_THREAD else torch.get_num_threads()):
         for text in compared:
-            agreement, beyond = compare(_pairs(graph, reference, text), allowed.logits)
-            if agreement.beyond > share:
+            agreement, beyond = compare(_pairs(graph, reference, text), tolerance)
+            if allowed is not None and agreement.beyond > share:
                 raise _wrong(folder, reference, text, agreement, beyond, allowed)
             parts.append(agreement)
     words = differing_words(checkpoint, folder, tokenizer)
     seconds = round(time.perf_counter() - started, 3)
-    return replace(joined(parts), precision=precision, not_covered=missed, words=words, seconds=seconds)
+    return replace(joined(parts), not_covered=missed, words=words, seconds=seconds)
 
 
 def scope_of(config: dict[str, Any], reference: Reference, model: dict[str, Any], slow: float) -> Scope:
@@ -135,7 +151,7 @@ def _has_experts(config: Any) -> bool:
 
 
 def _wrong(
-    folder: Path, reference: Reference, text: Text, agreement: Agreement, beyond: list[int], allowed: _Precision
+    folder: Path, reference: Reference, text: Text, agreement: Agreement, beyond: list[int], allowed: Precision
 ) -> WrongGraph:
     first = beyond[0]
     place = parting(folder, reference, text.ids, allowed.hidden)

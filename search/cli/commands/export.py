@@ -6,7 +6,7 @@ import argparse
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_target, user_path
+from olivine.search.cli.options import MODEL, add_hub_options, add_target, user_path
 from olivine.search.cli.terminal import output
 from olivine.search.report.say import say
 
@@ -50,6 +50,13 @@ def export(options: argparse.Namespace) -> int:
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine verify``."""
     parser.add_argument("folder", type=user_path)
+    what = f"also compare it with the checkpoint that it was made of: {MODEL}"
+    parser.add_argument("--against", metavar="MODEL", help=what)
+    add_hub_options(parser)
+    what = "largest KL divergence of a quantized folder from --against, in nats a token"
+    parser.add_argument("--max-kl", type=float, metavar="NATS", help=what)
+    what = "also compare what it says under another environment's ONNX Runtime, and at accuracy level 1"
+    parser.add_argument("--python", metavar="ENV", help=what)
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -67,7 +74,31 @@ def verify(options: argparse.Namespace) -> int:
             f"(at export: {verified.expected_nll:.4f})"
         )
     say(output(), f"{whole}; {state}")
+    if options.against is not None or options.python is not None:
+        _verify_further(options, isinstance(verified, VerifiedGraph))
     return 0
+
+
+def _verify_further(options: argparse.Namespace, graph: bool) -> None:
+    """Compare the folder with its checkpoint and with another environment."""
+    from olivine.search.export.verify_against import verify_against, verify_runtimes
+
+    if graph:
+        raise UsageError("--against and --python are for language models; this folder is another graph")
+    if options.against is not None:
+        agreement = verify_against(
+            options.folder,
+            options.against,
+            revision=options.revision,
+            trust_remote_code=options.trust_remote_code,
+            max_kl=options.max_kl,
+        )
+        say(output(), f"against {options.against}: {agreement.numbers()}")
+        for gap in (*agreement.not_covered, *agreement.words):
+            say(output(), gap)
+    if options.python is not None:
+        for other in verify_runtimes(options.folder, options.python):
+            say(output(), other.sentence())
 
 
 COMMANDS = (
