@@ -83,7 +83,7 @@ def test_a_study_without_a_measured_base_takes_what_the_branch_has_now(
 
 def exported(folder: StudyDir, monkeypatch: pytest.MonkeyPatch) -> tuple[Source, dict[str, Any]]:
     """What ``olivine export --trial 1`` builds, and what its manifest would say."""
-    monkeypatch.setattr(single, "build_recipe", lambda source, *rest: (source, None))
+    monkeypatch.setattr(single, "build_recipe", lambda source, *rest: single.BuiltRecipe(source, None, None, ()))
     monkeypatch.setattr(single, "export_model", lambda artifact, to, about, *rest, **options: (artifact, about))
     monkeypatch.setattr(single, "front_picture", lambda study: "")
     source_and_manifest: Any = single.export_trial(folder, 1, folder.root / "exported", False)
