@@ -21,15 +21,16 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import CheckpointPass, ExportPass, GraphFacts, GraphFilePass, GraphPass, Pass, PassResult
 from olivine.passes.errors import PassRefused
-from olivine.passes.graphs.source import GraphSource
+from olivine.passes.graphs.encoder_proof import prove_encoder
+from olivine.passes.graphs.source import GRAPH_FILE, GraphSource
 from olivine.passes.learn.calibrated import Calibrated, Checkpoint
 from olivine.passes.learn.calibration import hessians_key
-from olivine.passes.parity.proof import keep_proof, known_proof
+from olivine.passes.parity.proof import keep, keep_proof, known_proof
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.experts import experts_note
 from olivine.passes.quantize.layer_loss import LayerLoss
@@ -162,8 +163,16 @@ def calibrated(source: Source, recipe: Recipe, cache: Cache, calibration: str) -
 
 
 def source_artifact(source: Source | GraphSource, cache: Cache) -> ModelArtifact:
-    """The source as a folder in the cache, made where it is not there."""
-    return cache.get(source.folder_key) or cache.put(source.folder_key, source.materialize)
+    """The source as a folder in the cache, made where it is not there; an exported encoder is proven."""
+    artifact = cache.get(source.folder_key) or cache.put(source.folder_key, source.materialize)
+    if _is_encoder(source) and known_proof(artifact.key, cache) is None:
+        keep(artifact.key, lambda: prove_encoder(source.path, artifact.path / GRAPH_FILE), cache)
+    return artifact
+
+
+def _is_encoder(source: Source | GraphSource) -> TypeGuard[GraphSource]:
+    """True for a graph that was exported from a checkpoint."""
+    return isinstance(source, GraphSource) and source.kind == "encoder"
 
 
 class _StagedBuild:
@@ -266,7 +275,9 @@ class _StagedBuild:
         """Every pass's result: an export's with its proof, that of a quantized graph with what it left float."""
         for index, stage in enumerate(self._stages):
             first, *others = self.results[index]
-            if index == self._export:
+            if index == 0 and _is_encoder(self._source):
+                self.results[0] = [replace(first, proof=known_proof(self.keys[0], self._cache)), *others]
+            elif index == self._export:
                 self.results[index] = [replace(first, proof=known_proof(self.keys[index + 1], self._cache))]
             elif isinstance(stage[0], GraphPass) and "quantized" in artifact.properties:
                 note = experts_note(artifact.onnx_path(), artifact.model_bytes())

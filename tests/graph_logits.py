@@ -34,7 +34,8 @@ def graph_logits(folder: Path, ids: Sequence[int], pieces: Sequence[int] = ()) -
         for given in session.get_inputs():
             sizes = [size if isinstance(size, int) else int("batch" in size) for size in given.shape]
             if given.name in rows:
-                feed[given.name] = np.array([rows[given.name]], _TYPES[given.type])
+                row = np.array([rows[given.name]], _TYPES[given.type])
+                feed[given.name] = np.stack([row] * 3) if len(sizes) == 3 else row  # one for each axis of M-RoPE
             else:
                 sizes[-1] = sizes[-1] or decoder["head_size"]
                 feed[given.name] = cache.get(given.name, np.zeros(sizes, _TYPES[given.type]))

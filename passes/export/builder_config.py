@@ -30,7 +30,7 @@ def tell_builder(config: Any, mends: Collection[str], tables: Mapping[str, RopeT
         )
     if "windows" in mends:
         text.layer_types = ["sliding_attention"] * text.num_hidden_layers
-    if "no_rope_layers" in mends:
+    if "no_rope_layers" in mends:  # as if all had RoPE
         text.no_rope_layers = [1] * text.num_hidden_layers
     if "epsilon" in mends:
         config.rms_norm_eps = epsilon(architecture, config.to_dict())

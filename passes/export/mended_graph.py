@@ -12,6 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from olivine.passes.errors import PassRefused
+from olivine.passes.export.mends import layers_without_rope
 from olivine.passes.export.rope_tables import RopeTable, RopeTables
 
 _ATTENTION = re.compile(r"/model/layers\.(\d+)/attn/GroupQueryAttention")
@@ -49,7 +50,7 @@ def mend_graph(folder: Path, config: Any, mends: Collection[str], tables: Mappin
         for kind, table in tables.items():
             graph.replace_tables(_TABLES[kind], table)
     if "no_rope_layers" in mends:
-        graph.drop_rope([layer for layer, has in enumerate(config.no_rope_layers) if not has])
+        graph.drop_rope(layers_without_rope(str(config.architectures[0]), config.to_dict()))
     if "layer_norm" in mends:
         graph.subtract_means()
     if "clip_qkv" in mends:

@@ -85,12 +85,22 @@ def _rope(architecture: str, config: Config) -> bool:
     return not trusted.get(kind, False)
 
 
-def _no_rope_layers(architecture: str, config: Config) -> bool:
-    """True when some layers have no RoPE: the builder fails on them."""
+def layers_without_rope(architecture: str, config: Config) -> tuple[int, ...]:
+    """The layers that attend without positions.
+
+    Args:
+        architecture: transformers' class.
+        config: as plain values; of config.json, or as transformers parsed it.
+    """
+    count = int(config.get("num_hidden_layers", 0))
+    if architecture == "GraniteMoeHybridForCausalLM" and config.get("position_embedding_type") != "rope":
+        return tuple(range(count))
     if architecture != "SmolLM3ForCausalLM":
-        return False
-    stated = config.get("no_rope_layers")
-    return not stated or not all(stated)
+        return ()
+    # Every fourth layer, where the config lists none.
+    every = int(config.get("no_rope_layer_interval") or 4)
+    stated = config.get("no_rope_layers") or [int((layer + 1) % every != 0) for layer in range(count)]
+    return tuple(layer for layer, has in enumerate(stated) if not has)
 
 
 def _clips(architecture: str, config: Config) -> bool:
@@ -115,7 +125,7 @@ class Mend:
 MENDS = (
     Mend("rope", "RoPE tables are transformers' own", _rope),
     Mend("windows", "every layer has its sliding window", lambda a, c: window_of_all(a, c) is not None),
-    Mend("no_rope_layers", "layers without RoPE have none", _no_rope_layers),
+    Mend("no_rope_layers", "layers without RoPE have none", lambda a, c: bool(layers_without_rope(a, c))),
     Mend("epsilon", "norms have the epsilon of the config", lambda a, _: a in _EPSILONS),
     Mend("layer_norm", "norms subtract the mean", lambda a, _: a == "OlmoForCausalLM"),
     Mend(

@@ -24,12 +24,22 @@ _WHISPER_FRAMES = 2  # frames that a position of Whisper's encoder stands for
 
 
 @dataclass(frozen=True)
-class _Form:
-    """An export: a function of the named inputs, an example of each, and its output's name."""
+class EncoderForm:
+    """An export: a function of the named inputs, an example of each, and its output's name.
+
+    Attributes:
+        run: the function.
+        example: name of each input -> a value.
+        output: name of the output.
+        longest: tokens that a text may have; 0 for pictures and audio.
+        vocabulary: token ids that there are.
+    """
 
     run: Callable[..., torch.Tensor]
     example: Mapping[str, torch.Tensor]
     output: str
+    longest: int = 0
+    vocabulary: int = 0
 
 
 def export_encoder(folder: Path, to: Path) -> None:
@@ -43,29 +53,8 @@ def export_encoder(folder: Path, to: Path) -> None:
         SourceError: when the model is none of these.
     """
     import torch
-    import transformers
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    names = list(config.architectures or [])
-    auto = transformers.AutoModel
-    output = "last_hidden_state"
-    if any("ForSequenceClassification" in name for name in names):
-        auto, output = transformers.AutoModelForSequenceClassification, "logits"
-    elif any("ForImageClassification" in name for name in names):
-        auto, output = transformers.AutoModelForImageClassification, "logits"
-    # Eager attention is what onnxruntime.transformers recognizes.
-    model, info = auto.from_pretrained(
-        folder,
-        attn_implementation="eager",
-        dtype=torch.float32,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
-    _check_loaded(Fit.of(info), folder, type(model).__name__)
-    model.eval()
-    form = _form(model, config, output, folder)
+    model, form = load_encoder(folder)
 
     class Exported(torch.nn.Module):
         def __init__(self) -> None:
@@ -94,6 +83,38 @@ def export_encoder(folder: Path, to: Path) -> None:
         )
 
 
+def load_encoder(folder: Path) -> tuple[Any, EncoderForm]:
+    """The model of a checkpoint in float32, and what of it is exported.
+
+    Raises:
+        SourceError: when it lacks weights, or is no encoder that is exported.
+    """
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    names = list(config.architectures or [])
+    auto = transformers.AutoModel
+    output = "last_hidden_state"
+    if any("ForSequenceClassification" in name for name in names):
+        auto, output = transformers.AutoModelForSequenceClassification, "logits"
+    elif any("ForImageClassification" in name for name in names):
+        auto, output = transformers.AutoModelForImageClassification, "logits"
+    # Eager attention is what onnxruntime.transformers recognizes.
+    model, info = auto.from_pretrained(
+        folder,
+        attn_implementation="eager",
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    _check_loaded(Fit.of(info), folder, type(model).__name__)
+    model.eval()
+    return model, _form(model, config, output, folder)
+
+
 def _check_loaded(fit: Fit, folder: Path, architecture: str) -> None:
     """Refuse a checkpoint that lacks weights which the graph reads; heads that it does not read may be left over.
 
@@ -105,7 +126,7 @@ def _check_loaded(fit: Fit, folder: Path, architecture: str) -> None:
         raise SourceError(f"{folder}: {mistake}. {RANDOM}")
 
 
-def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
+def _form(model: Any, config: Any, output: str, folder: Path) -> EncoderForm:
     import torch
 
     kind = config.model_type
@@ -117,7 +138,7 @@ def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
             embeds: torch.Tensor = model.visual_projection(pooled)
             return embeds
 
-        return _Form(image_embeds, {"pixel_values": torch.zeros(_BATCH, 3, size, size)}, "image_embeds")
+        return EncoderForm(image_embeds, {"pixel_values": torch.zeros(_BATCH, 3, size, size)}, "image_embeds")
     if kind == "whisper":
         frames = _WHISPER_FRAMES * config.max_source_positions
         encoder = model.get_encoder()
@@ -126,12 +147,12 @@ def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
             states: torch.Tensor = encoder(inputs["input_features"])[0]
             return states
 
-        return _Form(hidden, {"input_features": torch.zeros(_BATCH, config.num_mel_bins, frames)}, output)
+        return EncoderForm(hidden, {"input_features": torch.zeros(_BATCH, config.num_mel_bins, frames)}, output)
     if getattr(config, "image_size", None):
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size
         channels = getattr(config, "num_channels", 3)
-        return _Form(
+        return EncoderForm(
             lambda inputs: model(pixel_values=inputs["pixel_values"])[0],
             {"pixel_values": torch.zeros(_BATCH, channels, height, width)},
             output,
@@ -144,7 +165,7 @@ def _form(model: Any, config: Any, output: str, folder: Path) -> _Form:
     )
 
 
-def _text(model: Any, config: Any, output: str, folder: Path) -> _Form:
+def _text(model: Any, config: Any, output: str, folder: Path) -> EncoderForm:
     import torch
 
     ids = torch.ones(_BATCH, _TOKENS, dtype=torch.long)
@@ -153,7 +174,13 @@ def _text(model: Any, config: Any, output: str, folder: Path) -> _Form:
     example = {"input_ids": ids, "attention_mask": mask}
     if getattr(config, "type_vocab_size", 0) and config.model_type in ("bert", "electra", "albert"):
         example["token_type_ids"] = torch.zeros_like(ids)
+    # RoBERTa counts positions from behind its padding token on.
+    longest = int(getattr(config, "max_position_embeddings", _TOKENS)) - 2
     head = sentence_head(folder)
     if output == "logits" or head is None:
-        return _Form(lambda inputs: model(**inputs)[0], example, output)
-    return _Form(lambda inputs: head(model(**inputs)[0], inputs["attention_mask"]), example, "sentence_embedding")
+        return EncoderForm(lambda inputs: model(**inputs)[0], example, output, longest, config.vocab_size)
+
+    def embedding(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return head(model(**inputs)[0], inputs["attention_mask"])
+
+    return EncoderForm(embedding, example, "sentence_embedding", longest, config.vocab_size)

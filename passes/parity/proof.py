@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,23 @@ def keep_proof(checkpoint: ModelArtifact, export: ModelArtifact, by: ExportPass,
         SourceError: when the checkpoint lacks weights.
     """
 
-    def write(to: Path) -> frozenset[str]:
+    def prove() -> dict[str, Any]:
         from olivine.passes.parity.gate import prove  # imports torch
 
         agreement = prove(checkpoint.path, export.path, str(by.params().get("precision", "fp32")))
-        found = {"not_compared": _NO_KERNELS} if agreement is None else agreement.to_json()
-        (to / _FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        return {"not_compared": _NO_KERNELS} if agreement is None else agreement.to_json()
+
+    keep(export.key, prove, cache)
+
+
+def keep(export: str, prove: Callable[[], Mapping[str, Any]], cache: Cache) -> None:
+    """Keep what ``prove`` gives as the proof of the export under a key."""
+
+    def write(to: Path) -> frozenset[str]:
+        (to / _FILE).write_text(json.dumps(dict(prove()), indent=1), encoding="utf-8")
         return frozenset({"proof"})
 
-    cache.put(proof_key(export.key), write)
+    cache.put(proof_key(export), write)
 
 
 def proof_among(passes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -68,6 +76,11 @@ def proof_sentence(proof: Mapping[str, Any] | None) -> str:
         return ""
     if reason := proof.get("not_compared"):
         return f"the base was not compared with its checkpoint: {reason}"
+    if "inputs" in proof:
+        return (
+            f"the graph agrees with its checkpoint: largest difference of an output {proof['largest_difference']:.1g} "
+            f"over {proof['inputs']} inputs, where outputs spread by {proof['spread']:.2g}"
+        )
     return Agreement.from_json(proof).sentence() + "".join(
         f"; {gap}" for gap in (*proof["not_covered"], *proof.get("words", ()))
     )

@@ -10,6 +10,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import TASK_METRICS
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.errors import UsageError
+from olivine.passes.parity.proof import proof_among
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import HARDWARE, describe_environment
@@ -112,4 +113,5 @@ def manifest(name: str, model: Any, source: str, record: TrialRecord, measuremen
         "measurements": measurements,
         "versions": environment["versions"],
         "hardware": {part: environment[part] for part in HARDWARE},
+        **({"base_agreement": dict(proof)} if (proof := proof_among(record.passes)) else {}),
     }

@@ -77,7 +77,8 @@ def judged(name: str, model: Path, reference: Path, home: Path, auto: Any, publi
         source = resolve(str(model))
         built = build(source, LANGUAGE.compose({}), Cache(home / "cache"))
     except OlivineError as error:
-        return Row(name, "refused", str(error).splitlines()[0], published_as)
+        sentence = str(error).splitlines()[0].partition("Did you mean")[0].replace(f"{model}: ", "").strip()
+        return Row(name, "refused", sentence, published_as)
     worst, spread, tokens = largest_difference(built.artifact.path, reference, auto)
     said = f"{worst:.1g} of {spread:.2g} over {tokens:,} tokens"
     if not worst <= ALLOWED * spread:

@@ -97,6 +97,17 @@ CASES: dict[str, tuple[Any, set[str]]] = {
     ),
     "olmo": (tf.OlmoConfig(**SIZES), {"epsilon", "layer_norm"}),
     "olmo clipped": (tf.OlmoConfig(**SIZES, clip_qkv=0.5), {"clip_qkv", "epsilon", "layer_norm"}),
+    "granite without positions": (
+        tf.GraniteMoeHybridConfig(
+            **SIZES,
+            shared_intermediate_size=128,
+            num_local_experts=0,
+            num_experts_per_tok=0,
+            layer_types=["attention"] * 2,
+            position_embedding_type="nope",
+        ),
+        {"no_rope_layers"},
+    ),
     "granite longrope": (tf.GraniteConfig(**SIZES, attention_multiplier=0.1, rope_parameters=LONG), {"rope"}),
 }
 

@@ -14,10 +14,13 @@ import transformers
 from safetensors.torch import save_file
 
 from olivine.passes.catalog import GRAPH
-from olivine.passes.errors import SourceError
+from olivine.passes.errors import SourceError, WrongGraph
+from olivine.passes.graphs.encoder import export_encoder
+from olivine.passes.graphs.encoder_proof import prove_encoder
 from olivine.passes.graphs.graph_inputs import write_feeds
 from olivine.passes.graphs.sentence import sentence_head
 from olivine.passes.graphs.source import resolve_graph
+from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.pipeline import build
 from olivine.passes.store.cache import Cache
 
@@ -198,3 +201,28 @@ def test_modules_that_are_not_exported_are_named(tmp_path: Path) -> None:
     pooled_like_a_sentence_transformer(tmp_path, "mean_tokens", "LSTM")
     with pytest.raises(SourceError, match="this model has LSTM"):
         sentence_head(tmp_path)
+
+
+def test_an_exported_encoder_is_proven_and_the_proof_is_kept(tmp_path: Path) -> None:
+    saved(tiny_bert(), tmp_path / "model")
+    pooled_like_a_sentence_transformer(tmp_path / "model")
+    source, cache = resolve_graph(str(tmp_path / "model")), Cache(tmp_path / "cache")
+    for _ in range(2):
+        built = build(source, GRAPH.compose({"fusion_level": "full"}), cache, sizes={"batch": 2, "sequence": 4})
+        (proof, *_) = [result.proof for result in built.passes]
+        assert proof is not None
+        assert proof["largest_difference"] < 1e-5 < proof["spread"]
+        assert "over 6 inputs" in proof_sentence(proof)
+
+
+@pytest.mark.parametrize("make", [tiny_bert, clip, classifier])
+def test_a_graph_that_is_not_its_encoder_is_refused(make: Callable[[], Any], tmp_path: Path) -> None:
+    saved(make(), tmp_path / "model")
+    export_encoder(tmp_path / "model", tmp_path / "model.onnx")
+    assert prove_encoder(tmp_path / "model", tmp_path / "model.onnx")["largest_difference"] < 1e-5
+    graph = onnx.load(tmp_path / "model.onnx")
+    weight = [w for w in graph.graph.initializer if len(w.dims) == 2 and w.dims[0] == w.dims[1]][-1]
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight).T.copy(), weight.name))
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(WrongGraph, match=r"is not its model: '.*' differs by up to"):
+        prove_encoder(tmp_path / "model", tmp_path / "model.onnx")
