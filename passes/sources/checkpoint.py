@@ -31,6 +31,8 @@ _NOT_MODEL = (
 TOKENIZERS = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken")
 #: First bytes of a file that stands for a large one.
 _POINTER = b"version https://git-lfs.github.com/spec/"
+#: Endings that download tools give to files until they are whole.
+_UNFINISHED = (".part", ".partial", ".crdownload", ".incomplete", ".download", ".aria2", ".tmp")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -76,7 +78,9 @@ def check_weights(names: Iterable[str], where: str) -> None:
             f"{where}: its weights are pickled ({pickled[0]}), and loading a pickle can run any code in it. "
             "Save it as safetensors: AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)."
         )
-    raise SourceError(f"{where}: has no *.safetensors weights")
+    unfinished = [name for name in present if name.endswith(_UNFINISHED)]
+    hint = f"; {unfinished[0]} is a download that has not ended" if unfinished else ""
+    raise SourceError(f"{where}: has no *.safetensors weights{hint}")
 
 
 def check_tokenizer(names: Iterable[str], where: str) -> None:
@@ -110,6 +114,22 @@ def refuse_pointers(folder: Path, names: Iterable[str]) -> None:
             f"{'is' if len(pointers) == 1 else 'are'} not there, only what git-lfs left in place of "
             f"{'it' if len(pointers) == 1 else 'them'}: run 'git lfs pull' in the folder."
         )
+
+
+def refuse_cut_off(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder with JSON files that end too early, as downloads do that were broken off.
+
+    Raises:
+        SourceError: naming the first.
+    """
+    for name in sorted(names):
+        if name.endswith(".json"):
+            with (folder / name).open("rb") as stream:
+                size = stream.seek(0, 2)
+                stream.seek(max(0, size - 64))
+                end = stream.read().rstrip()
+            if not end.endswith((b"}", b"]")):
+                raise SourceError(f"{folder}: {name} is cut off, or no JSON: fetch it again")
 
 
 def check_index(folder: Path) -> None:

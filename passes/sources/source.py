@@ -218,6 +218,7 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         checkpoint.check_tokenizer(names, str(path))
     # Large weights may lie elsewhere: they have to be what a header says, so no other file can pass for them.
     refuse_foreign_links(path, [name for name in parts if not name.endswith(".safetensors")])
+    checkpoint.refuse_cut_off(path, parts)
     files = [path / name for name in parts]
     layout = WeightFiles.of(path, parts)
     # Checkpoints whose weights are renamed were once cached under their own names.

@@ -135,6 +135,22 @@ def test_a_mended_graph_is_the_model(name: str, tmp_path: Path, make_tiny_checkp
     )
 
 
+@pytest.mark.parametrize("word", ["type", "rope_type"])
+def test_scaling_in_the_words_of_older_configs_counts(
+    word: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
+) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / "checkpoint", config=CASES["llama yarn"][0])
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["rope_theta"] = config["rope_parameters"].pop("rope_theta")
+    config["rope_scaling"] = {word: config["rope_parameters"].pop("rope_type"), **config.pop("rope_parameters")}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    assert mends_of(config) == ("rope",)
+    (tmp_path / "onnx").mkdir()
+    Export().apply(checkpoint, tmp_path / "onnx")
+    expected = transformers_logits(checkpoint, IDS)
+    np.testing.assert_allclose(graph_logits(tmp_path / "onnx", IDS), expected, atol=2e-4)
+
+
 @pytest.mark.parametrize("name", ["llama yarn", "llama longrope", "mistral windows", "smollm3", "olmo clipped"])
 def test_mended_graphs_are_built_for_cuda_too(
     name: str, tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]

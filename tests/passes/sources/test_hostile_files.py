@@ -127,7 +127,7 @@ def test_a_config_nested_beyond_reason_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_hostile_chat_template_reads_no_attribute_and_runs_nothing(onnx_folder: Path, tmp_path: Path) -> None:
-    """The templates of a model are rendered by ONNX Runtime GenAI, which has no Python objects to reach for."""
+    """The templates of a model are rendered in a sandbox, which lets them reach for no Python object."""
     from olivine.search.export.chat import Conversation, load
 
     target = tmp_path / "written"
@@ -135,9 +135,6 @@ def test_a_hostile_chat_template_reads_no_attribute_and_runs_nothing(onnx_folder
     (onnx_folder / "chat_template.jinja").write_text(hostile % target)
     conversation: Conversation = load(onnx_folder)
     conversation.messages.append({"role": "user", "content": "hello"})
-    try:
-        said = conversation._prompt("hello")
-    except RuntimeError:
-        said = ""
-    assert "subprocess" not in said
+    with pytest.raises(UsageError, match="access to attribute '__class__' of 'str' object is unsafe"):
+        conversation._prompt("hello")
     assert not target.exists()

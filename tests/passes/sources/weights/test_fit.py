@@ -181,6 +181,25 @@ def test_pointers_of_git_lfs_are_told_with_the_cure(name: str, tiny_llama: Path,
         resolve(str(folder))
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_a_file_that_was_cut_off_is_named_before_any_work(
+    name: str, share: float, tiny_llama: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "cut"))
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(SourceError, match=rf"{name} is cut off, or no JSON"):
+        resolve(str(folder))
+
+
+def test_a_download_that_has_not_ended_is_told_as_one(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "half"))
+    (folder / "model.safetensors").rename(folder / "model.safetensors.part")
+    with pytest.raises(SourceError, match=r"model\.safetensors\.part is a download that has not ended"):
+        resolve(str(folder))
+
+
 def test_a_checkpoint_without_a_tokenizer_is_refused_before_any_work(tiny_llama: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_llama, tmp_path / "mute"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
