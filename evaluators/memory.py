@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.process.protocols import LoadedProcess
+from olivine.evaluators.process.protocols import LoadedGraph, LoadedProcess
 from olivine.passes.artifact import GENAI_CONFIG
 
 
@@ -58,6 +58,38 @@ class Memory:
             *(Measurement.exact("gpu_memory_bytes", "bytes", each, device=device) for each in gpu_bytes),
             Measurement.exact("model_bytes", "bytes", model_bytes(candidate.folder)),
             Measurement.exact("peak_rss_bytes", "bytes", peak, **protocol),
+            Measurement.exact("load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"),
+        ]
+
+
+@dataclass(frozen=True)
+class GraphMemory:
+    """``peak_rss_bytes`` and ``load_ms`` of a graph that is no decoder; run it on a process that has just loaded it.
+
+    Attributes:
+        feeds: .npz with one feed a named shape.
+        shapes: number of the shapes.
+    """
+
+    feeds: Path
+    shapes: int
+
+    name: ClassVar[str] = "memory"
+    metrics: ClassVar[tuple[str, ...]] = ("peak_rss_bytes", "load_ms")
+
+    def evaluate(self, candidate: LoadedGraph, reference: LoadedGraph) -> list[Measurement]:
+        """Measure ``candidate`` after a run of every shape; ``reference`` is not used.
+
+        Raises:
+            ValueError: when ``candidate`` has no model yet.
+        """
+        if candidate.loaded is None:
+            raise ValueError("load a graph into the process before measuring its memory")
+        for number in range(self.shapes):
+            candidate.run(self.feeds, number, 1)
+        peak = candidate.stats().peak_rss_bytes
+        return [
+            Measurement.exact("peak_rss_bytes", "bytes", peak, after="a run of every shape"),
             Measurement.exact("load_ms", "ms", candidate.loaded.load_ms, samples="one load; files may be cached"),
         ]
 

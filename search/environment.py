@@ -9,7 +9,6 @@ from typing import Any
 import psutil
 
 from olivine.passes.cpu import available_cores, cpu_name
-from olivine.passes.sources.source import Source
 
 PACKAGES = (
     "olivine",
@@ -34,31 +33,15 @@ HARDWARE = ("cpu", "cores", "memory_bytes", "system")
 ABSENT = "not installed"
 
 
-def describe_environment(source: Source | None = None) -> dict[str, Any]:
-    """Hardware, operating system and versions; and the model, where one is given."""
-    environment: dict[str, Any] = {
+def describe_environment() -> dict[str, Any]:
+    """Hardware, operating system and versions."""
+    return {
         "cpu": cpu_name(),
         "cores": available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {package: installed(package) for package in PACKAGES},
-    }
-    if source is not None:
-        environment["model"] = describe_model(source)
-    return environment
-
-
-def describe_model(source: Source) -> dict[str, Any]:
-    """Name, commit and identity of a model."""
-    return {
-        "name": source.name,
-        "kind": source.kind,
-        "revision": source.revision,
-        "architecture": source.architecture,
-        "key": source.key,
-        "license": source.license,
-        **({"notes": list(source.notes)} if source.notes else {}),
     }
 
 

@@ -6,8 +6,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -79,6 +83,27 @@ class StudyDir:
             raise UsageError(f"{root} is no study folder: it has no config.yaml. 'olivine run CONFIG' makes one.")
         study.check_format()
         return study
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone; the lock ends with it, however it ends.
+
+        Raises:
+            UsageError: when another process holds it.
+        """
+        with (self.root / ".lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                raise UsageError(
+                    f"{self.root} is being run by {holder}; wait for it, or give --out another folder"
+                ) from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
+            yield
 
     def check_format(self) -> None:
         """Refuse a folder that a newer olivine wrote; the first versions wrote format 1 without saying so.

@@ -24,15 +24,16 @@ from olivine.search.config.space import parse_space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import watcher_for
 from olivine.search.samplers.proposer import Proposer
+from olivine.search.study.candidates import Candidates
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared, wait_for_facts
 from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy
-from olivine.search.study.distributed.worker import Worker
-from olivine.search.study.objective import STAGES
-from olivine.search.study.optuna_adapter import tell
+from olivine.search.study.distributed.worker import Job, LeaderDuties, Worker
+from olivine.search.study.optuna_adapter import tell, trial_id
 from olivine.search.study.storage import connect
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.workload import ROLES, Role
 
 #: 2 * 5 * 3 * 3 * 4 = 360 candidates at most; some axes leave one precision out.
 SPACE = parse_space(
@@ -56,7 +57,7 @@ class Sleepy:
         self._folder, self._seconds = folder, seconds
 
     def measure(
-        self, number: int, choice: Mapping[str, Scalar], stages: Sequence[str], earlier: TrialRecord | None
+        self, number: int, choice: Mapping[str, Scalar], roles: Sequence[Role], earlier: TrialRecord | None
     ) -> TrialRecord:
         recipe = LANGUAGE.compose(choice)
         with (self._folder / "measured.txt").open("a") as lines:
@@ -77,12 +78,12 @@ class Sleepy:
         return TrialRecord(number, "complete", "", dict(choice), recipe, recipe.key, metrics=metrics)
 
 
-def base(shared: SharedStudy, exchange: RecordSync, sleepy: Sleepy) -> None:
+def base(shared: SharedStudy, sync: RecordSync, sleepy: Sleepy) -> None:
     """Trial 0, and the facts that the others wait for."""
     trial = shared.study.ask()
-    record = sleepy.measure(0, {"precision": "fp32"}, STAGES, None)
-    exchange.write(record)
-    tell(shared.study, trial._trial_id, record, OBJECTIVES, compact=True)
+    record = sleepy.measure(0, {"precision": "fp32"}, ROLES, None)
+    sync.write(record)
+    tell(shared.study, trial_id(trial), record, OBJECTIVES, compact=True)
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=0.05)
     options.add_argument("--lead", action="store_true")
     options.add_argument("--lease", type=float, default=1.5)
-    options.add_argument("--stages", nargs="+", default=list(STAGES))
+    options.add_argument("--roles", nargs="+", default=list(ROLES))
     given = options.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage, name = connect(given.url), given.folder.name
@@ -103,19 +104,18 @@ def main() -> None:
         made = create_shared(storage, name, OBJECTIVES, about)
     else:
         made, _ = wait_for_facts(storage, name, about, 60.0)
-    roster = WorkerRegistry(storage, made.side, about=about, beat_s=given.lease / 5, lease_s=given.lease)
-    shared = SharedStudy(made.study, made.side, made.parts, roster)
-    exchange, sleepy = RecordSync(StudyDir(given.folder)), Sleepy(given.folder, given.seconds)
-    proposer = Proposer(SPACE, "tpe", 0, 10)
-    progress = watcher_for(Console(width=160))
-    stages = tuple(given.stages)
-    with roster:
-        crew = Worker(shared, SPACE, proposer, (), OBJECTIVES, sleepy, exchange, progress, stages, budget=given.trials)
+    registry = WorkerRegistry(storage, made.side, about=about, beat_s=given.lease / 5, lease_s=given.lease)
+    shared = SharedStudy(made.study, made.side, made.parts, registry)
+    sync, sleepy = RecordSync(StudyDir(given.folder)), Sleepy(given.folder, given.seconds)
+    candidates = Candidates(SPACE, Proposer(SPACE, "tpe", 0, 10))
+    duties = LeaderDuties(given.trials, lambda: None) if given.lead else None
+    job = Job(OBJECTIVES, lambda record: None, lambda: False, tuple(given.roles), duties)
+    with registry:
+        worker = Worker(shared, candidates, sleepy, sync, watcher_for(Console(width=160)), job)
         if given.lead:
-            base(shared, exchange, sleepy)
+            base(shared, sync, sleepy)
             shared.publish({"budget": given.trials, "ended": ""})
-            crew.ended = lambda: None
-        reason = crew.work()
+        reason = worker.work()
         if given.lead:
             shared.publish(shared.facts() | {"ended": reason})
 

@@ -31,8 +31,9 @@ Loop = Literal["genai", "session", "graph"]
 class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
     """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(self, connect: Callable[[], Connection], loop: Loop = "genai") -> None:
         self._connect = connect
+        self.loop = loop
         self._connection = connect()
         self._holds_model = False
         self.load_seconds = 0.0
@@ -59,7 +60,7 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
                 can't hold GenAI beside its ONNX Runtime; ``graph`` for a graph that is no decoder.
         """
         command = child_command(python, "process.server", loop)
-        return cls(partial(Connection, command, timeout_s, memory_limit_bytes))
+        return cls(partial(Connection, command, timeout_s, memory_limit_bytes), loop)
 
     @classmethod
     def open(cls, folder: Path, **options: Any) -> ModelProcess:
@@ -71,6 +72,10 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
             process.close()
             raise
         return process
+
+    def sibling(self) -> ModelProcess:
+        """Start a further process with the same options, without a model."""
+        return ModelProcess(self._connect, self.loop)
 
     @property
     def pid(self) -> int:

@@ -36,6 +36,23 @@ class LoadedProcess(Protocol):
         """Generate further tokens."""
 
 
+class LoadedGraph(Protocol):
+    """A process whose graph's memory is measured."""
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The graph as it was loaded; None before one is."""
+        ...
+
+    def stats(self) -> ProcessStats:
+        """Memory of the process."""
+        ...
+
+    def run(self, feeds: Path, number: int, times: int) -> Timing:
+        """Run the graph on one feed."""
+        ...
+
+
 class InterleavedProcess(Protocol):
     """A process that is timed beside another one: only one of them runs at a time."""
 

@@ -6,8 +6,19 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from olivine.evaluators.providers.state import provider_state
+from olivine.passes.errors import UsageError
 
 CURE = "'olivine provider add NAME' makes an environment for one; or take them out of space.provider."
+
+
+def require_providers(providers: Iterable[str], pythons: Mapping[str, str]) -> None:
+    """Refuse providers that do not run here; arguments as of :func:`absent_providers`.
+
+    Raises:
+        UsageError: naming every provider that does not run.
+    """
+    if sentences := absent_providers(providers, pythons):
+        raise UsageError("\n".join((*sentences, CURE)))
 
 
 def absent_providers(providers: Iterable[str], pythons: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ See :mod:`olivine.passes.transforms.prune_head`. A model that gives logits of ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,21 +25,19 @@ class UnprunedModel:
     """The model that is scored in place of a pruned one, loaded only while it answers.
 
     Attributes:
-        folder: of the pruned model.
-        options: as :meth:`ModelProcess.start` takes them.
+        pruned: process of the pruned model.
     """
 
-    folder: Path
-    options: Mapping[str, Any]
+    pruned: ModelProcess
 
     def reference(self, windows: Sequence[tuple[Sequence[int], int]], path: Path, top_k: int) -> None:
         """As :meth:`ModelProcess.reference`."""
-        with open_scored(self.folder, **self.options) as process:
+        with _without_pruning(self.pruned) as process:
             process.reference(windows, path, top_k)
 
     def score(self, path: Path, window: int) -> WindowScore:
         """As :meth:`ModelProcess.score`."""
-        with open_scored(self.folder, **self.options) as process:
+        with _without_pruning(self.pruned) as process:
             return process.score(path, window)
 
 
@@ -50,9 +48,17 @@ def open_scored(folder: Path, **options: Any) -> Iterator[ModelProcess]:
         yield process
 
 
-def run_quality(
-    quality: TextQuality, candidate: ModelProcess, base: ModelProcess, options: Mapping[str, Any]
-) -> QualityResult:
+@contextmanager
+def _without_pruning(pruned: ModelProcess) -> Iterator[ModelProcess]:
+    """Open a process like that of a pruned model, with the model without its pruning."""
+    if pruned.folder is None:
+        raise ValueError("load the models before their quality is scored")
+    with unpruned(pruned.folder) as scored, pruned.sibling() as process:
+        process.load(scored)
+        yield process
+
+
+def run_quality(quality: TextQuality, candidate: ModelProcess, base: ModelProcess) -> QualityResult:
     """Run :meth:`TextQuality.run` on two loaded models, each without its pruning where its head is pruned.
 
     ``candidate is base`` is allowed.
@@ -62,13 +68,13 @@ def run_quality(
     """
     if candidate.folder is None or base.folder is None:
         raise ValueError("load the models before their quality is scored")
-    reference = UnprunedModel(base.folder, options) if is_pruned(base.folder) else base
+    reference = UnprunedModel(base) if is_pruned(base.folder) else base
     if not is_pruned(candidate.folder):
         return quality.run(candidate, reference)
     if candidate is base:
         result = quality.run(reference, reference)
     else:
-        with open_scored(candidate.folder, **options) as unpruned_candidate:
+        with _without_pruning(candidate) as unpruned_candidate:
             result = quality.run(unpruned_candidate, reference)
     stamped = [replace(m, protocol={**m.protocol, "graph": GRAPH}) for m in result.measurements]
     return QualityResult(stamped, result.stopped)

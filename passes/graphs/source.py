@@ -47,6 +47,7 @@ class GraphSource:
         path: the file or folder.
         heads: attention heads, from a checkpoint's config; 0 where the graph has to tell.
         hidden: hidden size, likewise.
+        revision: None: only models of the hub have one.
     """
 
     model: str
@@ -57,6 +58,7 @@ class GraphSource:
     path: Path
     heads: int = 0
     hidden: int = 0
+    revision: None = None
 
     @property
     def folder_key(self) -> str:

@@ -87,6 +87,12 @@ class Source:
         """Key of the folder that :meth:`materialize` writes."""
         return digest(["source", self.key])
 
+    def about(self) -> dict[str, Any]:
+        """Name, commit and identity, for environment.json and manifests."""
+        names = ("name", "kind", "revision", "architecture", "key", "license")
+        about = {name: getattr(self, name) for name in names}
+        return about | ({"notes": list(self.notes)} if self.notes else {})
+
     def materialize(self, to: Path) -> frozenset[str]:
         """Write the model to the empty folder ``to``.
 

@@ -15,10 +15,10 @@ from olivine.search.config.sections import CacheConfig
 BYTES_PER_WEIGHT, LEAST_BYTES = 21, 2_000_000_000
 
 
-def cache_of(config: CacheConfig, source: Source) -> Cache:
-    """The cache of a study of ``source``, with what other machines see of it."""
+def open_cache(config: CacheConfig, usual_bytes: int) -> Cache:
+    """The cache of a study, with what other machines see of it; ``usual_bytes`` bounds it where the config does not."""
     shared = SharedBuilds(config.shared) if config.shared else None
-    return Cache(cache_folder(config), limit_bytes(config, source), shared)
+    return Cache(cache_folder(config), limit_bytes(config, usual_bytes), shared)
 
 
 def cache_folder(config: CacheConfig) -> Path:
@@ -26,8 +26,11 @@ def cache_folder(config: CacheConfig) -> Path:
     return Path(config.folder).expanduser() if config.folder else cache_root()
 
 
-def limit_bytes(config: CacheConfig, source: Source) -> int:
-    """``cache.max_bytes``; where none is given, what a study of this model works well with."""
-    if config.max_bytes is not None:
-        return config.max_bytes
+def limit_bytes(config: CacheConfig, usual_bytes: int) -> int:
+    """``cache.max_bytes``, or ``usual_bytes`` where the config does not say."""
+    return usual_bytes if config.max_bytes is None else config.max_bytes
+
+
+def language_bytes(source: Source) -> int:
+    """Bytes that a study of a language model works well with."""
     return max(LEAST_BYTES, round(BYTES_PER_WEIGHT * count_weights(source).total))

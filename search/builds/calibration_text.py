@@ -20,6 +20,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.store.cache import Cache
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.sections import TextChoice
 
 SPLIT = "calibrate"
 
@@ -43,9 +44,9 @@ class CalibrationText:
     @classmethod
     def of_study(cls, config: LanguageStudyConfig) -> CalibrationText:
         """The text that a study calibrates on: another part of what it scores."""
-        given = config.evaluation.text
-        text = given if isinstance(given, str) else given.model_dump(exclude_defaults=True)
-        return cls(text, config.calibration.windows, config.calibration.window_tokens, config.seed)
+        return cls(
+            text_spec(config.evaluation.text), config.calibration.windows, config.calibration.window_tokens, config.seed
+        )
 
     def store(self, base: ModelArtifact, cache: Cache) -> Calibration:
         """Cut the text as the base's tokenizer sees it, and keep the windows in the cache.
@@ -84,6 +85,11 @@ class Calibration:
         about = asdict(self.text) | {"text": self.name}
         return {**about, "split": SPLIT, "key": self.key}
 
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The cache entry of the windows."""
+        return (self.key,)
+
     def flags(self) -> list[str]:
         """The flags of ``olivine build`` that give the same windows."""
         text = self.text.text
@@ -105,8 +111,13 @@ def parse_text(given: str) -> str | Mapping[str, Any]:
     return yaml.safe_load(given) if given.startswith("{") else given
 
 
+def text_spec(text: TextChoice) -> str | dict[str, Any]:
+    """A text of a config as :meth:`TextSource.parse` takes it."""
+    return text if isinstance(text, str) else text.model_dump(exclude_defaults=True)
+
+
 def may_calibrate(config: LanguageStudyConfig) -> bool:
-    """Whether a candidate of this study may learn from calibration text."""
+    """True where a candidate of this study may learn from calibration text."""
     return any(value in LANGUAGE.axes[name].calibrated for name, value in _values(config))
 
 

@@ -22,8 +22,7 @@ from olivine.passes.base import PassResult
 from olivine.passes.catalog import GRAPH, LANGUAGE
 from olivine.passes.errors import OlivineError, unwritable
 from olivine.passes.graphs.source import resolve_graph
-from olivine.passes.pipeline import BuildResult as Made
-from olivine.passes.pipeline import build, layer_losses
+from olivine.passes.pipeline import BuildResult, build, layer_losses
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache
@@ -51,7 +50,7 @@ def serve() -> None:
     """Fork for every request, until standard input ends."""
     begin()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print goes to the log and can't break the protocol
+    os.dup2(2, 1)  # output of libraries goes to the log and can't break the protocol
     _import_ahead()
     for line in sys.stdin:
         request, response = map(Path, line.rstrip("\n").split("\t"))
@@ -64,7 +63,7 @@ def serve() -> None:
 
 
 def _import_ahead() -> None:
-    """Import what builds use. None of it may run yet: threads that it starts would be missing after a fork."""
+    """Import the libraries that builds use. None may run yet: threads that it starts would be missing after a fork."""
     import onnxruntime  # noqa: F401
     import safetensors  # noqa: F401
     import scipy.linalg.lapack  # noqa: F401
@@ -75,7 +74,7 @@ def _import_ahead() -> None:
 
 
 def _build_and_exit(request: Path, response: Path, server: int) -> None:
-    """The whole life of a forked process: whatever goes wrong is printed, and told by the exit code."""
+    """Live the life of a forked process: an error is printed, and told by the exit code."""
     code = 1
     try:
         begin()
@@ -97,31 +96,31 @@ def answer(request: dict[str, Any]) -> BuildAnswer:
     shared = SharedBuilds(request["cache_shared"]) if request.get("cache_shared") else None
     cache = Cache(Path(request["cache"]), int(request["cache_max_bytes"]), shared, pins)
     try:
-        if "plain" in request:
-            return _told(_build_graph(request, cache))
+        if "graph" in request:
+            return _message(_build_graph(request, cache))
         source = resolve(request["model"], revision=request["revision"], trust_remote_code=request["trust_remote_code"])
-        recipe, calibration = LANGUAGE.recipe(request["recipe"]), request.get("calibration")
+        recipe, calibration = LANGUAGE.recipe(request["recipe"]), request["calibration"]
         if request.get("forecast"):
-            losses = layer_losses(source, recipe, cache, request["calibration"])
+            losses = layer_losses(source, recipe, cache, calibration)
             return ExpectedLosses(list(losses.values()), peak_rss_bytes())
-        return _told(build(source, recipe, cache, calibration))
+        return _message(build(source, recipe, cache, calibration))
     except Exception as error:  # a full disk comes as whatever the library that wrote raises; the rest goes on
-        found = unwritable(error) or error
-        if not isinstance(found, OlivineError):
+        refusal = unwritable(error) or error
+        if not isinstance(refusal, OlivineError):
             raise
         traceback.print_exc()
-        return BuildRefused(type(found).__name__, str(found), peak_rss_bytes())
+        return BuildRefused(type(refusal).__name__, str(refusal), peak_rss_bytes())
 
 
-def _build_graph(request: dict[str, Any], cache: Cache) -> Made:
+def _build_graph(request: dict[str, Any], cache: Cache) -> BuildResult:
     """Build a candidate of a graph that is no decoder."""
-    about, calibrate = request["plain"], request.get("calibrate")
+    about, samples = request["graph"], request["samples"]
     source = resolve_graph(about["model"], about["architecture"])
-    samples = Path(calibrate) if calibrate else None
-    return build(source, GRAPH.recipe(request["recipe"]), cache, samples=samples, sizes=about["sizes"])
+    path = Path(samples) if samples else None
+    return build(source, GRAPH.recipe(request["recipe"]), cache, samples=path, sizes=about["sizes"])
 
 
-def _told(built: Made) -> Built:
+def _message(built: BuildResult) -> Built:
     return Built(
         str(built.artifact.path),
         built.artifact.key,

@@ -1,4 +1,4 @@
-"""What the process of a build answers, in a file: JSON of one of these."""
+"""The answers of the process that builds: each a JSON file of one of these."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class BuildRefused(Message):
 
 @dataclass(frozen=True)
 class ExpectedLosses(Message):
-    """What every layer should lose in every format, each as a :class:`LayerLoss`."""
+    """The expected loss of every layer in every format, each as a :class:`LayerLoss`."""
 
     losses: list[LayerLoss]
     peak_rss_bytes: int
@@ -67,14 +67,14 @@ def parse(content: bytes) -> BuildAnswer:
     """The answer in the content of a file.
 
     Raises:
-        ValueError: when it holds none, saying what is wrong.
+        ValueError: when it holds none; the message names the mistake.
     """
     try:
-        found = json.loads(content)
+        answer = json.loads(content)
     except ValueError as error:
         raise ValueError(f"what is no JSON ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(answer, dict):
         raise ValueError(f"{content[:80]!r}, which is no answer")  # noqa: TRY004 - of the text, not of an argument
-    if "error" in found:
+    if "error" in answer:
         return read(BuildRefused, content)
-    return read(ExpectedLosses, content) if "losses" in found else read(Built, content)
+    return read(ExpectedLosses, content) if "losses" in answer else read(Built, content)

@@ -14,7 +14,7 @@ from olivine.search.config.sections import HalfWidth, MaxSeconds, Section, Study
 from olivine.search.config.task import TaskConfig, task_mistakes
 
 #: Keys of the shared sections that mean nothing here.
-_NO_EFFECT = {"confirm": ("windows", "ablation"), "cache": ("shared",)}
+_NO_EFFECT = {"confirm": ("windows",)}
 
 Size = Annotated[Whole, Field(ge=1, le=1_000_000)]
 
@@ -85,6 +85,10 @@ class GraphStudyConfig(StudyConfig):
     def sizes(self) -> dict[str, int]:
         """Sizes of the open axes in the first shape."""
         return dict(next(iter(self.inputs.shapes.values())))
+
+    def confirmed_share(self) -> float:
+        """Confirmation scores as many samples as the search."""
+        return 1.0
 
 
 def _sample_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:

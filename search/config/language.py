@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from olivine.evaluators.providers.interpreters import interpreter
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import did_you_mean
-from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO, DEMOS
 from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
@@ -67,12 +62,6 @@ class CalibrationConfig(Section):
     )
 
 
-class ProviderConfig(Section):
-    """The environment that an execution provider runs in."""
-
-    python: Text = Field(description="interpreter of the environment that has its ONNX Runtime")
-
-
 class LanguageStudyConfig(StudyConfig):
     """One study of a language model: one YAML file."""
 
@@ -98,30 +87,19 @@ class LanguageStudyConfig(StudyConfig):
     kernel_probe: Switch = Field(
         default=True, description="time this machine's kernels first, and propose no candidate that needs a slow one"
     )
-    providers: dict[str, ProviderConfig] = Field(
-        default_factory=dict, description="provider -> its environment; envs/NAME, where 'olivine provider add' made it"
-    )
 
     @classmethod
     def mistakes(cls, raw: Mapping[Any, Any]) -> list[Mistake]:
-        """Find the mistakes that need more than types; also in names of demos, providers and in goals about a GPU."""
+        """Find the mistakes that need more than types; also in names of demos and in goals about a GPU."""
         return [
             *super().mistakes(raw),
             *_demo_mistakes(raw),
-            *_provider_mistakes(raw.get("providers")),
             *_gpu_memory_mistakes(raw),
         ]
 
-    def asked_providers(self) -> tuple[str, ...]:
-        """The providers among the values of the space; the default where it names none."""
-        domains = [domain for domain in self.search_space().domains if domain.axis.name == "provider"]
-        return tuple(map(str, domains[0].values if domains else (LANGUAGE.axes["provider"].default,)))
-
-    def pythons(self) -> dict[str, str]:
-        """Provider -> interpreter, for the providers of the space that run under another one than this."""
-        named = {name: provider.python for name, provider in self.providers.items()}
-        interpreters = {name: interpreter(name, named) for name in self.asked_providers()}
-        return {name: python for name, python in interpreters.items() if python != sys.executable}
+    def confirmed_share(self) -> float:
+        """Text that confirmation scores / text that the search scores."""
+        return (self.confirm.windows or self.evaluation.windows) / self.evaluation.windows
 
 
 def _demo_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
@@ -134,20 +112,6 @@ def _demo_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
         for place, name, known in places
         if isinstance(name, str) and name.startswith(DEMO) and name not in known
     ]
-
-
-def _provider_mistakes(providers: object) -> list[Mistake]:
-    """Providers that nobody knows, and interpreters that are not there."""
-    mistakes: list[Mistake] = []
-    for name, section in (providers if isinstance(providers, dict) else {}).items():
-        if name not in PROVIDERS:
-            mistakes.append((f"providers.{name}", f"unknown provider '{name}'. {did_you_mean(name, PROVIDERS)}"))
-            continue
-        python = section.get("python") if isinstance(section, dict) else None
-        if isinstance(python, str) and shutil.which(str(Path(python).expanduser())) is None:
-            cure = f"'olivine provider add {name}' makes envs/{name}/bin/python"
-            mistakes.append((f"providers.{name}.python", f"'{python}' is no program that runs here; {cure}"))
-    return mistakes
 
 
 def _gpu_memory_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:

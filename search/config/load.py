@@ -17,9 +17,11 @@ from olivine.search.config.structure_mistakes import structure_mistakes
 from olivine.search.config.yaml_file import override, read_yaml
 
 Config = TypeVar("Config", bound=StudyConfig)
+#: The configs that there are, one for each kind of model.
+AnyConfig = LanguageStudyConfig | GraphStudyConfig
 
 
-def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> LanguageStudyConfig | GraphStudyConfig:
+def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> AnyConfig:
     """Read and check a study's YAML.
 
     Args:
@@ -32,7 +34,7 @@ def load_config(path: Path, overrides: Mapping[str, str] | None = None) -> Langu
     return parse_config(override(read_yaml(path), overrides or {}), str(path))
 
 
-def parse_config(raw: Mapping[Any, Any], where: str) -> LanguageStudyConfig | GraphStudyConfig:
+def parse_config(raw: Mapping[Any, Any], where: str) -> AnyConfig:
     """Check a parsed YAML mapping, of a graph where it has ``inputs:``; ``where`` names it in messages.
 
     Raises:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from olivine.evaluators.metric import ModelKind, metrics_of
+from olivine.evaluators.providers.interpreters import interpreter
 from olivine.passes.catalog import Catalog
+from olivine.passes.errors import did_you_mean
+from olivine.passes.providers import PROVIDERS
 from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.enqueue import enqueue_mistakes
 from olivine.search.config.goal_mistakes import goal_mistakes
@@ -140,6 +146,12 @@ class CacheConfig(Section):
     )
 
 
+class ProviderConfig(Section):
+    """Where an execution provider runs."""
+
+    python: Text = Field(description="interpreter of the environment that has its ONNX Runtime")
+
+
 class StudyConfig(Section):
     """One study: one YAML file. The keys that studies of all kinds of models have."""
 
@@ -161,6 +173,9 @@ class StudyConfig(Section):
     confirm: ConfirmConfig = ConfirmConfig()
     children: ChildConfig = ChildConfig()
     cache: CacheConfig = CacheConfig()
+    providers: dict[str, ProviderConfig] = Field(
+        default_factory=dict, description="provider -> its environment; envs/NAME, where 'olivine provider add' made it"
+    )
 
     @classmethod
     def mistakes(cls, raw: Mapping[Any, Any]) -> list[Mistake]:
@@ -168,11 +183,23 @@ class StudyConfig(Section):
         space = raw.get("space")
         mistakes = space_mistakes(space, cls.catalog) if isinstance(space, dict) else []
         mistakes += enqueue_mistakes(raw.get("enqueue"), space if isinstance(space, dict) else {}, cls.catalog)
+        mistakes += _provider_mistakes(raw.get("providers"))
         return mistakes + goal_mistakes(raw, cls.model_fields["objectives"].default, metrics_of(cls.kind))
 
     def search_space(self) -> Space:
         """The parsed search space."""
         return parse_space(self.space, self.catalog)
+
+    def asked_providers(self) -> tuple[str, ...]:
+        """The providers among the values of the space; the default where it names none."""
+        domains = [domain for domain in self.search_space().domains if domain.axis.name == "provider"]
+        return tuple(map(str, domains[0].values)) if domains else ("cpu",)
+
+    def pythons(self) -> dict[str, str]:
+        """Provider -> interpreter, for the providers of the space that run under another one than this."""
+        named = {name: provider.python for name, provider in self.providers.items()}
+        interpreters = {name: interpreter(name, named) for name in self.asked_providers()}
+        return {name: python for name, python in interpreters.items() if python != sys.executable}
 
     def parsed_constraints(self) -> tuple[Constraint, ...]:
         """The constraints that the search keeps."""
@@ -181,6 +208,20 @@ class StudyConfig(Section):
     def to_yaml(self) -> str:
         """The resolved config, as STUDY_DIR/config.yaml holds it."""
         return dump_yaml(_stated(self, json.loads(self.model_dump_json())))
+
+
+def _provider_mistakes(providers: object) -> list[Mistake]:
+    """Providers that nobody knows, and interpreters that are not there."""
+    mistakes: list[Mistake] = []
+    for name, section in (providers if isinstance(providers, dict) else {}).items():
+        if name not in PROVIDERS:
+            mistakes.append((f"providers.{name}", f"unknown provider '{name}'. {did_you_mean(name, PROVIDERS)}"))
+            continue
+        python = section.get("python") if isinstance(section, dict) else None
+        if isinstance(python, str) and shutil.which(str(Path(python).expanduser())) is None:
+            cure = f"'olivine provider add {name}' makes envs/{name}/bin/python"
+            mistakes.append((f"providers.{name}.python", f"'{python}' is no program that runs here; {cure}"))
+    return mistakes
 
 
 def _stated(section: BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:

@@ -188,12 +188,12 @@ def override(raw: Mapping[Any, Any], overrides: Mapping[str, str]) -> dict[Any, 
                     f"--set {dotted}={text}: '{parent}' is no section; it holds {describe(section[parent])}"
                 )
             section = section[parent]
-        section[last] = read_value(dotted, text)
+        section[last] = read_value(f"--set {dotted}=", text)
     return changed
 
 
-def read_value(key: str, text: str) -> Any:
-    """The value of ``--set key=text``.
+def read_value(option: str, text: str) -> Any:
+    """The value of a YAML that follows an option such as ``--set key=``.
 
     Raises:
         UsageError: when it is no YAML.
@@ -201,7 +201,7 @@ def read_value(key: str, text: str) -> Any:
     try:
         return _load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"--set {key}={text}: '{text}' is no YAML value: {_where(error)}") from error
+        raise UsageError(f"{option}{text}: '{text}' is no YAML value: {_where(error)}") from error
 
 
 def _where(error: yaml.YAMLError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,20 +15,17 @@ from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import folder_options
 from olivine.evaluators.quality.unpruned import open_scored
-from olivine.passes.artifact import ABOUT, ModelArtifact
-from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
+from olivine.passes.artifact import ABOUT, GENAI_CONFIG, ModelArtifact
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import replace_folder, staging_folder
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.store.digests import sha256_file
 from olivine.passes.transforms.prune_head import is_pruned
-from olivine.search.builds.calibration_text import Calibration
 from olivine.search.export.model_card import card
 
 MANIFEST, CARD, PICTURE = ABOUT
 FORMAT = 1
-#: What a model is asked to predict when its folder is verified: plain prose, whatever the study's text was.
+#: Text that a model predicts when its folder is verified: plain prose, whatever the study's text was.
 CHECK_TEXT = (
     "Olivine is a mineral that crystallizes early from magma, at high temperature. It is made of magnesium, iron, "
     "silicon and oxygen, and it gives the upper mantle of the Earth most of its mass. When it is clear and green, "
@@ -40,39 +36,10 @@ CHECK_TEXT = (
 CHECK_TOKENS = 128
 
 
-def rebuild_command(
-    model: str,
-    commit: str | None,
-    trust_remote_code: bool,
-    choice: Mapping[str, Scalar],
-    calibration: Calibration | None = None,
-) -> str:
-    """The command that builds the same bytes again.
-
-    Args:
-        model: as ``model:`` takes it.
-        commit: of a hub model, whose branches move; None for all others.
-        trust_remote_code: whether code that the checkpoint brings ran.
-        choice: the axis values.
-        calibration: where the recipe learned from text.
-    """
-    full = LANGUAGE.canonical(choice)
-    changed = {name: value for name, value in full.items() if value != LANGUAGE.axes[name].default_for(full)}
-    words = ["olivine build", shlex.quote(model), "--to DIR", *([f"--revision {commit}"] if commit else [])]
-    words += ["--trust-remote-code"] if trust_remote_code else []
-    words += [f"--set {name}={_yaml(value)}" for name, value in changed.items()]
-    return " ".join([*words, *(calibration.flags() if calibration else [])])
-
-
-def _yaml(value: Scalar) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def export_model(
     artifact: ModelArtifact,
     to: Path,
-    about: Mapping[str, Any],
-    force: bool = False,
+    manifest: Mapping[str, Any],
     process: Mapping[str, Any] | None = None,
     picture: str = "",
 ) -> Path:
@@ -81,63 +48,66 @@ def export_model(
     Args:
         artifact: the candidate.
         to: the folder to make.
-        about: what the manifest says beside the files: source, recipe, measurements, versions, rebuild command.
-        force: whether an existing folder is replaced.
-        process: how its model is run, as :meth:`ModelProcess.start` takes it; by default as its provider asks for.
+        manifest: as :func:`olivine.search.export.manifest.make_manifest` makes it.
+        process: options of the process that runs the model, as :meth:`ModelProcess.start` takes them; by default those
+            of its provider.
         picture: the front that it was chosen from, as SVG.
 
     Raises:
-        UsageError: when ``to`` exists and ``force`` is not given.
         ModelProcessFailed: when the copy does not run.
     """
-    check_target(to, force)
     to.parent.mkdir(parents=True, exist_ok=True)
-    with staging_folder(to.parent, to.name) as aside:
+    with staging_folder(to.parent, to.name) as staging:
         for file in artifact.files():
-            target = aside / file.relative_to(artifact.path)
+            target = staging / file.relative_to(artifact.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        (aside / CARD).write_text(card(about, PICTURE if picture else ""), encoding="utf-8")
+        (staging / CARD).write_text(card(manifest, PICTURE if picture else ""), encoding="utf-8")
         if picture:
-            (aside / PICTURE).write_text(picture, encoding="utf-8")
-        tokens = check_tokens(aside)
-        manifest = {
+            (staging / PICTURE).write_text(picture, encoding="utf-8")
+        tokens = check_tokens(staging)
+        whole = {
             "format": FORMAT,
-            **about,
-            "check": {"tokens": tokens, "nll": negative_log_likelihood(aside, tokens, process)},
-            "files": file_table(aside),
-            "card": card_table(aside),
+            **manifest,
+            "check": {"tokens": tokens, "nll": negative_log_likelihood(staging, tokens, process)},
+            "files": file_table(staging),
+            "card": card_table(staging),
         }
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        replace_folder(aside, to)
+        (staging / MANIFEST).write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        replace_folder(staging, to)
     return to
 
 
 def copy_model(folder: Path, to: Path) -> Path:
     """Copy an exported folder, manifest and all; whole or absent, and in the place of what was there."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    with staging_folder(to.parent, to.name) as aside:
-        shutil.copytree(folder, aside, dirs_exist_ok=True)
-        replace_folder(aside, to)
+    with staging_folder(to.parent, to.name) as staging:
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        replace_folder(staging, to)
     return to
 
 
-def check_target(to: Path, force: bool) -> None:
-    """Refuse to overwrite.
+def check_target(to: Path, force: bool, marker: str = GENAI_CONFIG) -> None:
+    """Refuse to overwrite a folder, with ``force`` too where it is no exported model.
+
+    Args:
+        to: the folder.
+        force: replace an earlier export.
+        marker: the file that every exported folder of this kind of model has.
 
     Raises:
-        UsageError: when ``to`` exists and ``force`` is not given, or is no folder of a model.
+        UsageError: naming the folder.
     """
     if not to.exists():
         return
     if not force:
         raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
-    if not to.is_dir() or (any(to.iterdir()) and not (to / "genai_config.json").is_file()):
+    if not to.is_dir() or (any(to.iterdir()) and not (to / marker).is_file()):
         raise UsageError(f"{to} is no model folder, so --force does not replace it")
 
 
 def file_table(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> SHA-256 and bytes of every file of the model: of all but what is said about it."""
+    """Name -> SHA-256 and bytes of every file of the model: of all but manifest, card and picture."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return _hashes(folder, [p for p in files if p.relative_to(folder).as_posix() not in ABOUT])
 
@@ -169,5 +139,5 @@ def negative_log_likelihood(folder: Path, tokens: list[int], process: Mapping[st
     with scratch_folder("check") as store, open_scored(folder, **options) as scored:
         stored = store / "check.npz"
         scored.reference([(tokens, len(tokens) - 1)], stored, 1)
-        with np.load(stored) as found:
-            return float(found["nll_0"].mean(dtype=np.float64))
+        with np.load(stored) as windows:
+            return float(windows["nll_0"].mean(dtype=np.float64))

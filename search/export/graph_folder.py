@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.process.client import ModelProcess
-from olivine.passes.errors import UsageError
-from olivine.passes.graphs.source import GRAPH_FILE
 from olivine.passes.store.atomic_files import replace_folder, staging_folder
 from olivine.search.export.folder import FORMAT, MANIFEST, file_table
 
@@ -22,42 +20,34 @@ TOLERANCE = 0.002
 KIND = "plain"
 
 
-def export_plain(
-    folder: Path, to: Path, about: Mapping[str, Any], feeds: Path, force: bool, process: Mapping[str, Any]
-) -> Path:
+def export_graph(folder: Path, to: Path, manifest: Mapping[str, Any], feeds: Path, process: Mapping[str, Any]) -> Path:
     """Copy a graph's folder, run it in a fresh process, write its manifest, and rename it into place.
 
     Args:
         folder: of the candidate.
         to: the folder to make.
-        about: what the manifest says beside the files.
+        manifest: as :func:`olivine.search.export.manifest.make_manifest` makes it.
         feeds: file whose first feed is the check.
-        force: whether an existing folder is replaced.
-        process: how the graph is run, as :meth:`ModelProcess.start` takes it.
+        process: options of the process that runs the graph, as :meth:`ModelProcess.start` takes them.
 
     Raises:
-        UsageError: when ``to`` exists and ``force`` is not given, or is no folder of a model.
         ModelProcessFailed: when the copy does not run.
     """
-    if to.exists() and not force:
-        raise UsageError(f"{to} exists already; give another folder, or --force to replace it")
-    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / GRAPH_FILE).is_file())):
-        raise UsageError(f"{to} is no folder of a graph, so --force does not replace it")
     to.parent.mkdir(parents=True, exist_ok=True)
-    with staging_folder(to.parent, to.name) as aside:
-        shutil.copytree(folder, aside, dirs_exist_ok=True)
-        shutil.copyfile(feeds, aside / FEEDS)
-        with ModelProcess.open(aside, **process) as loaded:
-            loaded.outputs(aside / FEEDS, 1, aside / OUTPUTS, None)
-        manifest = {"format": FORMAT, **about, "files": file_table(aside)}
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        replace_folder(aside, to)
+    with staging_folder(to.parent, to.name) as staging:
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        shutil.copyfile(feeds, staging / FEEDS)
+        with ModelProcess.open(staging, **process) as loaded:
+            loaded.outputs(staging / FEEDS, 1, staging / OUTPUTS, None)
+        whole = {"format": FORMAT, "kind": KIND, **manifest, "files": file_table(staging)}
+        (staging / MANIFEST).write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        replace_folder(staging, to)
     return to
 
 
 @dataclass(frozen=True)
 class VerifiedGraph:
-    """Result of the checks.
+    """A check that passed.
 
     Attributes:
         files: number of files whose SHA-256 agrees.
@@ -69,7 +59,7 @@ class VerifiedGraph:
 
 
 def distance_now(folder: Path) -> float:
-    """Distance of the graph's output to the one at export, run in a fresh process.
+    """Distance of the graph's output from the one at export, run in a fresh process.
 
     Raises:
         ModelProcessFailed: when it does not run.

@@ -1,4 +1,4 @@
-"""``olivine export --package``: a trial as a zip file, or as a folder to build a container image from."""
+"""An exported model with a script that runs it: as a zip file, or as a folder to build a container image from."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import json
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from olivine.passes.errors import UsageError
-from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.atomic_files import replace_folder, staged, staging_folder
 from olivine.search.export import serve as standalone
 from olivine.search.export.folder import MANIFEST
 from olivine.search.export.model_card import runtime_pins
-from olivine.search.export.trial import chosen_record, export_trial
-from olivine.search.study_dir import StudyDir
 
 KINDS = ("zip", "docker")
 MODEL, SCRIPT, REQUIREMENTS, DOCKERFILE = "model", "run.py", "requirements.txt", "Dockerfile"
@@ -65,30 +63,18 @@ in front. The server is part of olivine's tests; the image is not.
 }
 
 
-def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, force: bool) -> Path:
-    """Export a trial, with what runs it, as ``kind``; whole or absent.
+def package_model(export: Callable[[Path], object], provider: str, to: Path, kind: str) -> Path:
+    """Export a model and put beside it a script that runs it; whole or absent.
 
     Args:
-        study: whose trial it is.
-        number: the trial; the selected one by default.
+        export: writes the model to a folder.
+        provider: that runs it.
         to: the zip file, or the folder with the Dockerfile.
         kind: one of ``KINDS``.
-        force: whether an earlier package is replaced.
-
-    Raises:
-        UsageError: for an existing file or folder, a trial that there is not, or one that GenAI can't run.
     """
-    check_place(to, kind, force)
-    record = chosen_record(study, number)
-    provider = record.recipe.provider
-    if not PROVIDERS[provider].genai:
-        raise UsageError(
-            f"trial {record.number} is for the provider '{provider}', which ONNX Runtime GenAI can't run, so a package "
-            "of it would not answer; without --package it is exported as a folder"
-        )
     to.parent.mkdir(parents=True, exist_ok=True)
     with staging_folder(to.parent, to.name) as folder:
-        export_trial(study, record.number, folder / MODEL, force=False)
+        export(folder / MODEL)
         fill(folder, kind, provider)
         if kind == "zip":
             zip_folder(folder, to)
@@ -98,10 +84,10 @@ def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, forc
 
 
 def check_place(to: Path, kind: str, force: bool) -> None:
-    """Refuse to overwrite what is there, and with ``force`` what is no package of this kind.
+    """Refuse to overwrite a file or folder, with ``force`` too where it is no package of this kind.
 
     Raises:
-        UsageError: saying what is there.
+        UsageError: naming it.
     """
     if kind == "zip" and to.suffix != ".zip":
         raise UsageError(f"--to {to}: a zip package is a file; give it a name that ends with .zip")
@@ -116,7 +102,7 @@ def check_place(to: Path, kind: str, force: bool) -> None:
 
 
 def fill(folder: Path, kind: str, provider: str) -> None:
-    """Write what runs the exported model in ``folder/model`` beside it: script, requirements, page, Dockerfile."""
+    """Write script, requirements, page and Dockerfile beside the exported model in ``folder/model``."""
     manifest = json.loads((folder / MODEL / MANIFEST).read_text(encoding="utf-8"))
     pins = runtime_pins(provider, manifest["versions"])
     shutil.copyfile(Path(standalone.__file__), folder / SCRIPT)

@@ -7,15 +7,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
-from olivine.passes.sources.source import resolve
-from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.store.cache import DEFAULT_MAX_BYTES, scratch_folder
+from olivine.search.builds.cache import open_cache
 from olivine.search.builds.calibration_text import CalibrationText
+from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import AnyConfig, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.config.yaml_file import read_value
-from olivine.search.export.folder import check_target, export_model, rebuild_command
-from olivine.search.export.trial import build_manifest, build_recipe
+from olivine.search.export.folder import check_target
+from olivine.search.study.export_candidate import build_alone, candidate_manifest
+from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.registry import workload_of
+
+
+@dataclass(frozen=True)
+class GraphInputs:
+    """The inputs of a graph, as a study of it describes them.
+
+    Attributes:
+        yaml: the section ``inputs:`` of a study.
+        architecture: of an .onnx file, for fusion; None where the model says it.
+    """
+
+    yaml: str
+    architecture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -23,11 +39,12 @@ class BuildRequest:
     """A model and the recipe to build of it.
 
     Attributes:
-        model: what :func:`olivine.passes.sources.source.resolve` takes.
+        model: as ``model:`` of a study takes it.
         settings: axis -> value as a YAML writes it; axes that are not named keep their default.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that the checkpoint brings.
-        calibration: text that the recipe learns from, where it has such a pass.
+        calibration: text that the recipe of a language model learns from, where it has such a pass.
+        inputs: of a graph that is no language model; None for a language model.
     """
 
     model: str
@@ -35,6 +52,37 @@ class BuildRequest:
     revision: str | None = None
     trust_remote_code: bool = False
     calibration: CalibrationText = field(default_factory=CalibrationText)
+    inputs: GraphInputs | None = None
+
+    def config(self) -> AnyConfig:
+        """A study of this one recipe.
+
+        Raises:
+            UsageError: for inputs that are none.
+        """
+        space = {name: read_value(f"--set {name}=", text) for name, text in self.settings.items()}
+        seed = self.calibration.seed
+        if self.inputs is not None:
+            raw = {
+                "model": self.model,
+                "inputs": read_value("--inputs ", self.inputs.yaml),
+                "space": space,
+                "seed": seed,
+            }
+            about = {} if self.inputs.architecture is None else {"architecture": self.inputs.architecture}
+            return parse_config({**raw, **about}, "--inputs")
+        windows = {"windows": self.calibration.windows, "window_tokens": self.calibration.window_tokens}
+        return LanguageStudyConfig.model_validate(
+            {
+                "model": self.model,
+                "revision": self.revision,
+                "trust_remote_code": self.trust_remote_code,
+                "space": space,
+                "evaluation": {"text": self.calibration.text},
+                "calibration": windows,
+                "seed": seed,
+            }
+        )
 
 
 def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
@@ -45,14 +93,13 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
         SourceError: when the model can't be found or exported.
         BuildFailed: when it does not build or run.
     """
-    check_target(to, force)
-    choice: dict[str, Scalar] = {name: read_value(name, text) for name, text in request.settings.items()}
-    if mistakes := choice_mistakes(choice, "--set", {}, LANGUAGE):
+    config = request.config()
+    choice: dict[str, Scalar] = dict(config.space)
+    if mistakes := choice_mistakes(choice, "--set", {}, config.catalog):
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
-    source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
-    recipe = LANGUAGE.compose(choice)
-    built = build_recipe(source, recipe, Cache(cache_root()), request.calibration)
-    threads = next(step.params["threads"] for step in recipe.steps if step.name == "session_options")
-    pinned = {**choice, "threads": threads}
-    rebuild = rebuild_command(request.model, source.revision, request.trust_remote_code, pinned, built.calibration)
-    return export_model(built.artifact, to, build_manifest(source, recipe, built, rebuild), force)
+    with scratch_folder("build") as scratch:
+        workload = workload_of(config, StudyDir(scratch))
+        check_target(to, force, workload.exported)
+        source, recipe = workload.source(), workload.catalog.compose(choice)
+        candidate = build_alone(workload, source, recipe, open_cache(config.cache, DEFAULT_MAX_BYTES), scratch)
+        return workload.export(candidate, to, candidate_manifest(workload, source, candidate, choice, {}, {}))

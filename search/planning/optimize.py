@@ -37,6 +37,7 @@ from olivine.search.report.formatting import measured_text, title
 from olivine.search.report.say import say
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import LanguageWorkload
 
 #: Copying and checking the export.
 DELIVERY_S = 10.0
@@ -109,8 +110,8 @@ class Optimizer:
         require_room(config)
         make_folder(folder.root)
         request.store(folder.root)
-        again = request.command(self.to)
-        code = run_study(config, folder.root, None, folder.config_path, self.out, err, again=again)
+        workload = LanguageWorkload(config, folder)
+        code = run_study(workload, folder, self.out, err, resume=request.command(self.to))
         if code:
             return code
         copy_model(folder.best_path, self.to)

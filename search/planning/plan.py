@@ -28,7 +28,7 @@ from olivine.search.samplers.exhaustive import ENUMERABLE, count_candidates
 from olivine.search.samplers.factory import sampler_name
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.samplers.slow_kernels import KernelProbe, choose_masks
-from olivine.search.workloads.graph_study import base_key
+from olivine.search.workloads.graph import base_choice
 from olivine.search.workloads.graph_task import load_task
 
 
@@ -149,7 +149,7 @@ def make_plan(config: StudyConfig, room: Room | None = None, probe: KernelProbe 
         sampler=proposals.sampler,
         estimate=needs,
         unknown=unknown,
-        absent=() if isinstance(config, GraphStudyConfig) else absent_providers(config),
+        absent=absent_providers(config),
         assumptions=assumptions,
         room=room or Room.at(cache),
     )
@@ -169,7 +169,7 @@ def _language_proposals(config: LanguageStudyConfig, source: Source | None, prob
 
 
 def _graph_proposals(config: GraphStudyConfig) -> _Proposals:
-    uncounted = [base_key(config)]
+    uncounted = [config.catalog.compose(base_choice(config)).key]
     candidates = count_candidates(config.search_space(), uncounted=uncounted)
     return _Proposals(candidates, (), candidates, sampler_name(config, uncounted=uncounted))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from olivine.evaluators.providers import absent
 from olivine.passes.errors import UsageError
 from olivine.search.builds.cache import cache_folder
-from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.language import LmEvalConfig
 from olivine.search.planning.estimate.estimate import StudyConfig, find_model, make_estimator
 from olivine.search.planning.machine_speed import Room
 from olivine.search.report.formatting import value_text
@@ -16,29 +16,28 @@ from olivine.search.selection.lm_eval_tasks import asked_tasks
 ESTIMATE_ERROR = 1.5
 
 
-def absent_providers(config: LanguageStudyConfig) -> tuple[str, ...]:
+def absent_providers(config: StudyConfig) -> tuple[str, ...]:
     """A sentence for each provider of the study that does not run here."""
     return absent.absent_providers(config.asked_providers(), config.pythons())
 
 
-def require_providers(config: LanguageStudyConfig) -> None:
+def require_providers(config: StudyConfig) -> None:
     """Refuse a study with candidates that could not be measured here.
 
     Raises:
         UsageError: naming every provider that does not run.
     """
-    if sentences := absent_providers(config):
-        raise UsageError("\n".join((*sentences, absent.CURE)))
+    absent.require_providers(config.asked_providers(), config.pythons())
 
 
-def require_tasks(config: LanguageStudyConfig) -> None:
+def require_tasks(section: LmEvalConfig | None) -> None:
     """Refuse a study with tasks that could not be measured at its end, hours later.
 
     Raises:
         UsageError: when lm-eval is not installed, or a task is unknown or can't be measured or fetched.
     """
-    if config.evaluation.lm_eval is not None:
-        asked_tasks(config.evaluation.lm_eval).load()
+    if section is not None:
+        asked_tasks(section).load()
 
 
 def require_room(config: StudyConfig, room: Room | None = None) -> None:

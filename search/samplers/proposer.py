@@ -31,6 +31,8 @@ from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 #: Draws before a candidate is taken at random from those not measured. Each fit of GP takes seconds.
 ATTEMPTS = {"gp": 2}
 DEFAULT_ATTEMPTS = 20
+#: Samplers that learn nothing from results, and those that learn nothing from the startup trials.
+_INDEPENDENT, _STARTING = ("random", "exhaustive"), ("tpe", "gp")
 
 
 Key = Callable[[Mapping[str, Scalar]], str]
@@ -112,6 +114,16 @@ class Proposer:
                 return proposal
         return self._any_left(number, measured, in_order=False)
 
+    def propose_ahead(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
+        """The candidate after the one that is running, where its result does not matter for the choice; else None.
+
+        The arguments are those of :meth:`propose`, which gives the same candidate once the result is known.
+        """
+        starting = self.sampler in _STARTING and len(_candidates(study)) < self.startup_trials
+        if self.one_behind or self.sampler in _INDEPENDENT or starting:
+            return self.propose(study, number, measured)
+        return None
+
     def draws(self, study: optuna.Study, number: int, count: int) -> Iterator[Proposal]:
         """``count`` of the sampler's own proposals for one trial, measured ones among them."""
         scratch = self._scratch(study)
@@ -127,8 +139,7 @@ class Proposer:
         """A copy in memory of the trials that have ended, without the base; those under way steer TPE away."""
         storage = InMemoryStorage()
         scratch = optuna.create_study(directions=study.directions, storage=storage)
-        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        known = [t for t in study.get_trials(deepcopy=False, states=states) if t.number > 0]
+        known = _candidates(study)
         if self.one_behind and known and known[-1].state.is_finished():
             known[-1] = _as_if_running(known[-1])
         _fill(storage, scratch._study_id, [t for t in known if t.state.is_finished() or t.params])
@@ -147,6 +158,12 @@ class Proposer:
         seed = hash_seed(self.seed, number, -1)
         choice = find_choice(self.space, lambda choice: self._wanted(choice, measured), seed, in_order)
         return None if choice is None else Proposal.of(self.space, choice)
+
+
+def _candidates(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that have ended or are under way, without the base and those whose process ended."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    return [trial for trial in study.get_trials(deepcopy=False, states=states) if trial.number > 0]
 
 
 def _fill(storage: InMemoryStorage, study_id: int, trials: Sequence[FrozenTrial]) -> None:

@@ -21,6 +21,7 @@ from olivine.search.config.space import Space
 from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.exhaustive import hash_seed
+from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.samplers.proposer import Proposal, Proposer
 from olivine.search.samplers.random_choices import RandomSuggester
 from olivine.search.samplers.surrogate import SurrogateSelector
@@ -55,6 +56,15 @@ class SurrogateProposer:
         seed = hash_seed(self.proposer.seed, number)
         best = self.selector.best([proposal.choice for proposal in pool], records, seed) if pool else None
         return self.proposer.propose(study, number, measured) if best is None else pool[best]
+
+    def propose_ahead(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
+        """As :meth:`Proposer.propose_ahead`: with ``one_behind``, the result of the last trial does not matter."""
+        return self.propose(study, number, measured) if self.proposer.one_behind else None
+
+    @property
+    def masks(self) -> KernelMasks:
+        """Kernels whose candidates are not proposed."""
+        return self.proposer.masks
 
     def _known(self, study: optuna.Study) -> list[TrialRecord]:
         """The candidates whose results count: all, or all but the study's last (:attr:`Proposer.one_behind`)."""

@@ -1,48 +1,89 @@
-"""Opening a study folder: one process at a time, the same study as before, its storage and its records."""
+"""Open a study folder: for one process at a time, as the same study as before, with its storage and its records."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage
 
-from olivine.evaluators.latency.baseline_times import BaselineTimes
-from olivine.evaluators.metric import METRICS
 from olivine.evaluators.process import cgroup
-from olivine.evaluators.providers.interpreters import loop_of
 from olivine.passes.errors import UsageError
-from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder, remove_stale, write_atomic
+from olivine.passes.store.cache import Cache
 from olivine.search.builds.builder import Builder
-from olivine.search.builds.cache import cache_of
-from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.config.load import language_config, load_config
+from olivine.search.builds.cache import open_cache
+from olivine.search.config.load import AnyConfig, load_config
 from olivine.search.environment import describe_environment
+from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
-from olivine.search.study.distributed.open_shared import create_shared, refuse_second_leader, restart_if_empty
-from olivine.search.study.distributed.shared_study import SharedStudy
-from olivine.search.study.objective import STAGES, Objective
-from olivine.search.study.optuna_adapter import end_stale, name_metrics, restore, storage_of
-from olivine.search.study.pruning import PruningRules
-from olivine.search.study.runner import StudyRunner
+from olivine.search.study.optuna_adapter import end_stale, restore, storage_of, tell, trial_id
 from olivine.search.study.source_identity import measured_source
-from olivine.search.study.storage import LOCK_WAIT_S
+from olivine.search.study.storage import open_storage
+from olivine.search.study.trials.baseline import Baseline
+from olivine.search.study.trials.model_pool import ModelPool, ProcessOptions
+from olivine.search.study.trials.pruning import PruningRules
+from olivine.search.study.trials.tools import StudyTools
 from olivine.search.study_dir import BASE, StudyDir
-from olivine.search.workloads.language import make_evaluators
+from olivine.search.workloads.registry import workload_of
+from olivine.search.workloads.workload import AnyWorkload, Source
 
-STUDY_NAME = "olivine"
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study that this process has opened.
+
+    Attributes:
+        tools: build and measure its candidates.
+        baseline: its base.
+        folder: its folder.
+        study: its trials, in Optuna's storage.
+        source: its model.
+        cache: where its builds are.
+        records: of the trials that have ended, by number; those that end are appended.
+    """
+
+    tools: StudyTools
+    baseline: Baseline
+    folder: StudyDir
+    study: optuna.Study
+    source: Source
+    cache: Cache
+    records: list[TrialRecord]
+
+    @property
+    def config(self) -> AnyConfig:
+        """Its config."""
+        return self.tools.workload.config
+
+    @property
+    def progress(self) -> Progress:
+        """Told of everything."""
+        return self.tools.progress
+
+    def front(self) -> list[TrialRecord]:
+        """The front of the search so far, without the base."""
+        return front([record for record in self.records if record.number > 0], self.config.objectives)
+
+    def end(self, trial: optuna.Trial, record: TrialRecord) -> None:
+        """Write the record of a trial, then tell Optuna: after a crash between the two it is told again."""
+        self.folder.write_trial(record)
+        tell(self.study, trial_id(trial), record, self.config.objectives)
+        self.add(record)
+
+    def add(self, record: TrialRecord) -> None:
+        """Count a trial that has ended, here or elsewhere."""
+        self.records.append(record)
+        self.progress.trial_ended(record, self.front())
 
 
 @contextmanager
-def open_search(config: LanguageStudyConfig, folder: StudyDir, progress: Progress) -> Iterator[StudyRunner]:
+def open_study(workload: AnyWorkload, folder: StudyDir, progress: Progress) -> Iterator[OpenStudy]:
     """Create the study in ``folder``, or resume the one that is there.
 
     Raises:
@@ -50,98 +91,55 @@ def open_search(config: LanguageStudyConfig, folder: StudyDir, progress: Progres
             has changed since, or has lost the record of its base, or another process is running it.
         SourceError: when the model can't be found or exported.
     """
-    with _folder_of(config, folder, progress) as source:
-        study, records = _reopen(config, folder)
-        pool = BaselineTimes(folder.base_times_path, first=1)
-        with ready(config, folder, study, source, progress, records, pool, folder.root / "requests") as search:
-            yield search
+    with locked_folder(workload, folder, progress) as source:
+        study, records = reopen(workload.config, folder)
+        with equipped(workload, source, progress, folder.root / "requests") as (tools, baseline, cache):
+            yield OpenStudy(tools, baseline, folder, study, source, cache, records)
 
 
 @contextmanager
-def lead_search(
-    config: LanguageStudyConfig, folder: StudyDir, storage: BaseStorage, progress: Progress
-) -> Iterator[tuple[StudyRunner, SharedStudy]]:
-    """Create the shared study of a folder's name in a storage, or resume it, as the one that leads it.
+def locked_folder(workload: AnyWorkload, folder: StudyDir, progress: Progress) -> Iterator[Source]:
+    """Hold the study folder for this process alone, and write into it what stands there before any trial.
 
-    Raises:
-        UsageError: as :func:`open_search`; also when another process leads it, or its records are elsewhere.
-        SourceError: when the model can't be found or exported.
+    Yields:
+        The model: the one that was measured, where there are records.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _folder_of(config, folder, progress) as source:
-        shared = create_shared(storage, folder.root.resolve().name, config.objectives, {"leads": True})
-        refuse_second_leader(shared)
-        records = kept_records(folder)
-        if not records:
-            shared = restart_if_empty(shared, config.objectives, folder)
-        pool = BaselineTimes(folder.base_times_path, first=1)
-        requests = folder.root / "requests"
-        with shared.roster, ready(config, folder, shared.study, source, progress, records, pool, requests) as search:
-            yield search, shared
-
-
-@contextmanager
-def _folder_of(config: LanguageStudyConfig, folder: StudyDir, progress: Progress) -> Iterator[Source]:
-    """The study folder, for this process alone, with what stands in it before any trial."""
     make_folder(folder.root)
-    with exclusive(folder.root):
+    with folder.locked():
         folder.check_format()
-        _check_same_study(config, folder)
+        _check_same_study(workload, folder)
         progress.phase_started("source")
-        source = _source_of(config, folder)
+        source = measured_source(workload, folder) if valid_records(folder) else workload.source()
+        workload.check_data()
         folder.write_format()
-        write_atomic(folder.config_path, config.to_yaml())
-        write_atomic(folder.environment_path, json.dumps(describe_environment(source), indent=1))
+        write_atomic(folder.config_path, workload.config.to_yaml())
+        write_atomic(folder.environment_path, json.dumps(describe_environment() | {"model": source.about()}, indent=1))
         remove_stale(folder.root)
         cgroup.sweep()
         yield source
 
 
-def _source_of(config: LanguageStudyConfig, folder: StudyDir) -> Source:
-    """The model: the one that was measured, where there are records; what is there now, where there are none."""
-    if kept_records(folder):
-        return measured_source(config, folder)
-    return resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
-
-
 @contextmanager
-def ready(
-    config: LanguageStudyConfig,
-    folder: StudyDir,
-    study: optuna.Study,
-    source: Source,
-    progress: Progress,
-    records: list[TrialRecord],
-    pool: BaselineTimes,
-    requests: Path,
-    stages: Sequence[str] = STAGES,
-) -> Iterator[StudyRunner]:
-    """A search with its builder and its objective, whose processes end with the block."""
-    cache = cache_of(config.cache, source)
+def equipped(
+    workload: AnyWorkload, source: Source, progress: Progress, requests: Path
+) -> Iterator[tuple[StudyTools, Baseline, Cache]]:
+    """Make what builds and measures; its processes end with the block."""
+    config = workload.config
+    cache = open_cache(config.cache, workload.cache_limit(source))
     cache.sweep()
-    options = {
-        "timeout_s": config.children.timeout,
-        "memory_limit_bytes": config.children.memory,
-        "loop": loop_of(config.asked_providers()),
-    }
-    with Builder(source, cache, requests, config.children.timeout, config.children.memory) as builder:
-        objective = Objective(
-            builder,
-            lambda base: make_evaluators(config, base, folder, "select", pool),
-            config.parsed_constraints(),
-            progress,
-            options,
-            stages,
-            config.pythons(),
-            PruningRules(config.parsed_constraints(), config.objectives, config.evaluation.audit or 0.0),
-        )
-        try:
-            yield StudyRunner(config, folder, study, objective, progress, records, pool, cache)
-        finally:
-            objective.close()
+    children, constraints = config.children, config.parsed_constraints()
+    options = ProcessOptions(workload.loop, children.timeout, children.memory, config.pythons())
+    rules = PruningRules(constraints, config.objectives, workload.audit)
+    with (
+        Builder(partial(workload.request, source), cache, requests, children.timeout, children.memory) as builder,
+        ModelPool(options) as models,
+    ):
+        recipe = workload.catalog.compose(workload.base_choice())
+        with Baseline(builder, models, recipe) as baseline:
+            yield StudyTools(workload, builder, models, rules, progress), baseline, cache
 
 
-def kept_records(folder: StudyDir) -> list[TrialRecord]:
+def valid_records(folder: StudyDir) -> list[TrialRecord]:
     """The records of a folder; none where its base did not run, which is tried again then.
 
     Raises:
@@ -158,70 +156,28 @@ def kept_records(folder: StudyDir) -> list[TrialRecord]:
     return [] if records and records[-1].number == 0 and records[0].state != "complete" else records
 
 
-def _reopen(config: LanguageStudyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
-    """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is reaped."""
-    records = kept_records(folder)
+def reopen(config: AnyConfig, folder: StudyDir) -> tuple[optuna.Study, list[TrialRecord]]:
+    """The Optuna study and the records, in agreement: what was ended is told, what was interrupted is failed."""
+    records = valid_records(folder)
     study = open_storage(folder, config.objectives)
     if not records and study.trials and not any(trial.values for trial in study.trials):
         # Stopped within the base: nothing was measured, and trial 0 has to be the base.
         optuna.delete_study(study_name=study.study_name, storage=storage_of(study))
         folder.base_times_path.unlink(missing_ok=True)
         study = open_storage(folder, config.objectives)
-    if records:
-        restore(study, records, config.search_space())
+    restore(study, records, config.search_space())
     end_stale(study, records, config.objectives)
     return study, records
 
 
-def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
-    """The Optuna study in the study folder, in SQLite."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        study_name=STUDY_NAME,
-        storage=_sqlite(folder),
-        directions=[METRICS[name].direction for name in objectives],
-        load_if_exists=True,
-    )
-    return name_metrics(study, objectives)
-
-
-def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
-    """The database in the study folder; who finds it locked waits."""
-    wait = {"connect_args": {"timeout": LOCK_WAIT_S}}
-    return optuna.storages.RDBStorage(folder.database_url, engine_kwargs=wait)
-
-
-def _check_same_study(config: LanguageStudyConfig, folder: StudyDir) -> None:
+def _check_same_study(workload: AnyWorkload, folder: StudyDir) -> None:
     """Refuse to mix two studies in one folder; budgets, selection and lm-eval's tasks may change between runs."""
-    if not folder.config_path.is_file():
+    if not folder.config_path.is_file() or not folder.trials():
         return
-    old = language_config(load_config(folder.config_path))
-    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
-    old, new = _but_tasks(old), _but_tasks(config)
-    changed = [name for name in fixed if getattr(old, name) != getattr(new, name)]
-    if changed and folder.trials():
+    old, new = workload_of(load_config(folder.config_path), folder).identity(), workload.identity()
+    changed = [name for name in new if old.get(name) != new[name]]
+    if changed:
         raise UsageError(
             f"{folder.root} holds a study with another {', '.join(changed)}. Resume it with its own config, or give "
             "this one a folder of its own with --out."
         )
-
-
-def _but_tasks(config: LanguageStudyConfig) -> LanguageStudyConfig:
-    """The config without what is measured after the search alone."""
-    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"lm_eval": None})})
-
-
-@contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with this process however it ends."""
-    with (root / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            who = lock.read().strip() or "another process"
-            raise UsageError(f"{root} is being run by {who}; wait for it, or give --out another folder") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
-        yield

@@ -18,7 +18,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 
@@ -110,7 +109,7 @@ def restore(study: optuna.Study, records: Sequence[TrialRecord], space: Space) -
     for number in range(len(study.trials), records[-1].number + 1 if records else 0):
         record = by_number.get(number)
         params = {}
-        if record is not None and space.contains(LANGUAGE.canonical({**space.usual(), **record.params})):
+        if record is not None and space.contains(space.catalog.canonical({**space.usual(), **record.params})):
             params = {name: value for name, value in record.params.items() if name in space.searched}
         ask(study, space, params)
 

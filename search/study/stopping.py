@@ -1,4 +1,4 @@
-"""What is left of ``stop.total``: when the search has to end, so that confirmation and export still fit.
+"""Stop rules: trials, time, a front that no longer grows, and time that confirmation and export still need.
 
 Nothing is assumed of the model or the machine: how long a candidate and a confirmation take is read off the trials
 that ended, so a machine that is busy today ends its search earlier. A candidate that was dropped after a few windows
@@ -7,11 +7,16 @@ says less of them than it took: its windows are counted up to all, and its timin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from olivine.evaluators.latency.rounds import MAX_PROCESSES, PROCESS_SECONDS
-from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.load import AnyConfig
+from olivine.search.pareto import last_growth
 from olivine.search.records import TrialRecord
+from olivine.search.report.formatting import duration_text
+from olivine.search.selection.contenders import choose_contenders
 
 #: Candidates whose times count: the last ones, since a study may speed up or slow down.
 RECENT = 3
@@ -19,15 +24,55 @@ RECENT = 3
 PROPOSE_S, DEFAULT_THREADS_S, EXPORT_S = 1.0, 4.0, 5.0
 #: Starting a pair of processes anew within a timing, beyond loading their models.
 RESTART_S = 2.0
+#: Phases that score a candidate's outputs: a text, or samples and a task's rows.
+SCORING = ("quality", "fidelity", "task")
+LATENCY = "latency"
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """The stop rules of a study, in one of the processes that run it.
+
+    Attributes:
+        config: of the study.
+        spent: seconds that trials of earlier processes took; ``stop.total`` counts them.
+        began: monotonic seconds when this process began.
+    """
+
+    config: AnyConfig
+    spent: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, config: AnyConfig, records: Sequence[TrialRecord]) -> StopRules:
+        """The rules of a process that begins now, with what earlier ones have measured."""
+        return cls(config, seconds_spent(records))
+
+    def reason(self, records: Sequence[TrialRecord]) -> str | None:
+        """The rule that ends the search after these records, in words; None while none does."""
+        stop, passed = self.config.stop, time.monotonic() - self.began
+        candidates = [record for record in records if record.number > 0]
+        if len(candidates) >= stop.trials:
+            return f"{stop.trials} trials"
+        if stop.timeout is not None and passed >= stop.timeout:
+            return f"{stop.timeout:g} s have passed"
+        growth = last_growth(candidates, self.config.objectives) if stop.patience is not None else 0
+        if stop.patience is not None and len(candidates) - growth >= stop.patience:
+            return f"the front has not grown for {stop.patience} trials"
+        if stop.total is not None and candidates:
+            needed = seconds_needed(self.config, records, len(choose_contenders(records, self.config)))
+            if passed + self.spent + needed > stop.total:
+                return f"what is left of {duration_text(stop.total)} goes to confirmation and export"
+        return None
 
 
 def seconds_spent(records: Sequence[TrialRecord]) -> float:
-    """What ended trials took, of whichever process."""
+    """Seconds that ended trials took, of whichever process."""
     return sum(sum(record.phases.values()) for record in records)
 
 
-def seconds_needed(config: LanguageStudyConfig, records: Sequence[TrialRecord], members: int) -> float:
-    """What one more candidate, which may be scored and timed in full, the confirmation and the export should take.
+def seconds_needed(config: AnyConfig, records: Sequence[TrialRecord], members: int) -> float:
+    """Seconds that one more candidate, which may be scored and timed in full, confirmation and export should take.
 
     Args:
         config: of the study.
@@ -36,23 +81,23 @@ def seconds_needed(config: LanguageStudyConfig, records: Sequence[TrialRecord], 
     """
     recent = [record for record in records if record.number > 0][-RECENT:]
     until_scored = max(_seconds_until_scored(record) for record in recent)
-    trial = until_scored + _whole_text(records) + _longest(records, "latency") + PROPOSE_S
+    trial = until_scored + _whole_scoring(records) + _longest(records, LATENCY) + PROPOSE_S
     return trial + seconds_of_finish(config, records, members)
 
 
-def seconds_of_finish(config: LanguageStudyConfig, records: Sequence[TrialRecord], members: int) -> float:
-    """What confirming so many members, and exporting one, should take; as :func:`seconds_needed`."""
-    confirm, evaluation = config.confirm, config.evaluation
-    load, quality, latency = _longest(records, "load"), _whole_text(records), _longest(records, "latency")
-    windows = (confirm.windows or evaluation.windows) / evaluation.windows
-    searching = evaluation.latency.max_seconds
+def seconds_of_finish(config: AnyConfig, records: Sequence[TrialRecord], members: int) -> float:
+    """Seconds that confirming so many members, and exporting one, should take; as :func:`seconds_needed`."""
+    confirm = config.confirm
+    load, scoring, latency = _longest(records, "load"), _whole_scoring(records), _longest(records, LATENCY)
+    share = config.confirmed_share()
+    searching = config.evaluation.latency.max_seconds
     timed = confirm.max_seconds or searching
     # A least number of rounds takes what a timing took beyond the time it was given; a longer one also starts more
     # processes.
     beyond = max(0.0, latency - searching)
     timing = timed + beyond + max(0, _processes(timed) - _processes(searching)) * (RESTART_S + load)
-    member = load + windows * quality + timing
-    base = windows * records[0].phases.get("quality", quality)
+    member = load + share * scoring + timing
+    base = share * (_scoring(records[0]) or scoring)
     ablated = len(config.search_space().domains) if confirm.ablation else 0
     confirming = base + (max(1, min(members, confirm.members)) + ablated) * member
     confirming += confirm.race or 0.0
@@ -66,23 +111,29 @@ def _processes(seconds: float) -> int:
 
 def _longest(records: Sequence[TrialRecord], phase: str) -> float:
     """The longest that a phase of a recent trial took; the base's where no candidate came that far."""
-    found = [record.phases[phase] for record in records[1:] if phase in record.phases][-RECENT:]
-    return max(found or [records[0].phases.get(phase, 0.0)])
+    seconds = [record.phases[phase] for record in records[1:] if phase in record.phases][-RECENT:]
+    return max(seconds or [records[0].phases.get(phase, 0.0)])
 
 
 def _seconds_until_scored(record: TrialRecord) -> float:
-    """What a candidate takes whatever is found of it: being built and loaded."""
-    return sum(seconds for phase, seconds in record.phases.items() if phase not in ("quality", "latency"))
+    """Seconds that a candidate takes whatever is measured of it: being built and loaded."""
+    return sum(seconds for phase, seconds in record.phases.items() if phase not in (*SCORING, LATENCY))
 
 
-def _whole_text(records: Sequence[TrialRecord]) -> float:
+def _scoring(record: TrialRecord) -> float:
+    return sum(record.phases.get(phase, 0.0) for phase in SCORING)
+
+
+def _whole_scoring(records: Sequence[TrialRecord]) -> float:
     """The longest that a recent candidate takes for all windows, which confirmation scores; as :func:`_longest`."""
-    candidates = [record for record in records[1:] if "quality" in record.phases and "perplexity" in record.metrics]
-    found = [record.phases["quality"] * _windows_for_one(record) for record in candidates[-RECENT:]]
-    return max(found or [records[0].phases.get("quality", 0.0)])
+    scored = [record for record in records[1:] if {"perplexity", "cosine_distance"} & set(record.metrics)]
+    seconds = [_scoring(record) * _windows_for_one(record) for record in scored[-RECENT:]]
+    return max(seconds or [_scoring(records[0])])
 
 
 def _windows_for_one(record: TrialRecord) -> float:
-    """Windows that the search asked for / those that were scored before it had seen enough."""
+    """Windows that the search asked for / those that were scored before it had seen enough; 1 for samples."""
+    if "perplexity" not in record.metrics:
+        return 1.0
     protocol = record.metrics["perplexity"].protocol
     return float(protocol["windows_asked"] / protocol["windows"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,8 +12,13 @@ import optuna
 from optuna.storages import BaseStorage, get_storage
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
+from olivine.evaluators.metric import METRICS
 from olivine.passes.errors import UsageError
+from olivine.search.study.optuna_adapter import name_metrics
+from olivine.search.study_dir import StudyDir
 
+#: Name of a study in the database of its folder.
+STUDY_NAME = "olivine"
 GRPC = "grpc"
 DEFAULT_PORT = 13000
 #: Seconds that a study waits for another program that holds its SQLite file.
@@ -30,6 +36,24 @@ _NEEDS = "pip install 'olivine[distributed]' brings what PostgreSQL and the prox
 
 class StorageUnavailable(UsageError):
     """A storage that can't be reached, or whose driver is not installed."""
+
+
+def open_storage(folder: StudyDir, objectives: Sequence[str]) -> optuna.Study:
+    """The Optuna study in the study folder, in SQLite; made where it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=STUDY_NAME,
+        storage=_sqlite(folder),
+        directions=[METRICS[name].direction for name in objectives],
+        load_if_exists=True,
+    )
+    return name_metrics(study, objectives)
+
+
+def _sqlite(folder: StudyDir) -> optuna.storages.RDBStorage:
+    """The database in the study folder; a process that finds it locked waits."""
+    wait = {"connect_args": {"timeout": LOCK_WAIT_S}}
+    return optuna.storages.RDBStorage(folder.database_url, engine_kwargs=wait)
 
 
 def connect(url: str) -> BaseStorage:

@@ -5,20 +5,21 @@ Ranges are learned from ``calibrate``; the search compares outputs on ``select``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from olivine.evaluators.data.text_source import SPLITS, TextSource, splits
-from olivine.evaluators.data.tokenizing import ChatTemplate
+from olivine.evaluators.data.tokenizing import ChatTemplate, read_tokenizer
 from olivine.passes.errors import UsageError
 from olivine.passes.graphs.graph_inputs import Feed, GraphInput, check_sizes, synthetic, write_feeds
 from olivine.passes.graphs.pictures import picture_feeds
 from olivine.search.config.graph import GraphStudyConfig
-from olivine.search.workloads.graph_text_feeds import text_feed, text_tokenizer
 
+TOKENIZER = "tokenizer.json"
 Make = Callable[[str, int], list[Feed]]
 
 
@@ -31,12 +32,27 @@ class Samples:
         origin: where the samples come from, for protocols.
         counts: split -> samples in its file.
         shapes: names of the shapes, in the order of their file.
+        entries: keys of cache entries that hold them: none, they are files of the study.
     """
 
     folder: Path
     origin: str
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     shapes: tuple[str, ...]
+    entries: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The file that static ranges are learned from."""
+        return str(self.path("calibrate").resolve())
+
+    def flags(self) -> list[str]:
+        """None: the flags that name the inputs give the samples too."""
+        return []
+
+    def to_json(self) -> dict[str, Any]:
+        """The samples that static ranges are learned from, for a manifest."""
+        return {"samples": self.origin, "count": self.counts["calibrate"], "split": "calibrate"}
 
     def path(self, split: str) -> Path:
         """The file of one split: select, confirm, calibrate."""
@@ -144,3 +160,40 @@ def _rows(path: Path, inputs: Sequence[GraphInput]) -> Feed:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in rows.items())
         raise UsageError(f"inputs.data: the arrays of {path} differ in length: {lengths}")
     return rows
+
+
+def text_tokenizer(folder: Path, most: int, place: str) -> Any:
+    """The tokenizer in a model's folder, cutting off at ``most`` tokens; ``place`` of the YAML needs it.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise UsageError(f"{place} needs a {TOKENIZER} in the model's folder {folder}, or beside its .onnx file")
+    tokenizer = read_tokenizer(path)
+    tokenizer.enable_truncation(most)
+    return tokenizer
+
+
+def text_feed(inputs: Sequence[GraphInput], encoded: Any, place: str) -> Feed:
+    """A batch of one text.
+
+    Raises:
+        UsageError: when the graph reads something else than text.
+    """
+    return {given.name: _values(given, encoded, place) for given in inputs}
+
+
+def _values(given: GraphInput, encoded: Any, place: str) -> np.ndarray:
+    name = given.name.lower()
+    values = encoded.ids
+    if "mask" in name:
+        values = encoded.attention_mask
+    elif "type" in name:
+        values = encoded.type_ids
+    elif "position" in name:
+        values = range(len(encoded.ids))
+    elif np.dtype(given.dtype).kind not in "iu":
+        raise UsageError(f"{place}: the graph reads {given.name} of type {given.dtype}, which is no text")
+    return np.array([list(values)], dtype=given.dtype)

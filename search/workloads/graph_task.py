@@ -20,7 +20,7 @@ from olivine.passes.sources.content_hash import content_sha256
 from olivine.passes.store.digests import digest
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.task import TaskConfig
-from olivine.search.workloads.graph_text_feeds import TOKENIZER, text_feed, text_tokenizer
+from olivine.search.workloads.graph_samples import TOKENIZER, text_feed, text_tokenizer
 
 PLACE = "evaluation.task"
 #: The parts: the search scores one, confirmation the other.
@@ -99,29 +99,26 @@ class Task:
             )
         return number
 
-    def write(self, to: Path, inputs: Sequence[GraphInput]) -> dict[str, tuple[tuple[Path, int], ...]]:
-        """Write the feeds of each part to the folder ``to``; part -> its files and the number of feeds in each.
+    def write(self, part: str, to: Path, inputs: Sequence[GraphInput]) -> tuple[tuple[Path, int], ...]:
+        """Write the feeds of a part to the folder ``to``; its files and the number of feeds in each.
 
         Raises:
             UsageError: when the graph reads something else than texts of any length.
         """
-        for given in inputs:
-            if not _open(given.dims):
+        for graph_input in inputs:
+            if not _open(graph_input.dims):
                 raise UsageError(
-                    f"{PLACE}: the graph reads {given.name} {list(given.dims)}, where a row is one text of any length: "
-                    "export it with the open sizes [batch, sequence]"
+                    f"{PLACE}: the graph reads {graph_input.name} {list(graph_input.dims)}, where a row is one text of "
+                    "any length: export it with the open sizes [batch, sequence]"
                 )
         tokenizer = text_tokenizer(self.folder, self.tokens, PLACE)
-        found = {}
-        for part in PARTS:
-            feeds = [feed for row in self.parts[part] for feed in self._feeds(tokenizer, inputs, row)]
-            files = []
-            for start in range(0, len(feeds), CHUNK):
-                some = feeds[start : start + CHUNK]
-                files.append((to / f"task-{part}-{start // CHUNK}.npz", len(some)))
-                write_feeds(files[-1][0], some)
-            found[part] = tuple(files)
-        return found
+        feeds = [feed for row in self.parts[part] for feed in self._feeds(tokenizer, inputs, row)]
+        files = []
+        for start in range(0, len(feeds), CHUNK):
+            chunk = feeds[start : start + CHUNK]
+            files.append((to / f"task-{part}-{start // CHUNK}.npz", len(chunk)))
+            write_feeds(files[-1][0], chunk)
+        return tuple(files)
 
     def _feeds(self, tokenizer: Any, inputs: Sequence[GraphInput], row: LabelledRow) -> list[Feed]:
         apart = self.given.prediction == "cosine"

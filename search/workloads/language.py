@@ -1,53 +1,253 @@
-"""What a study measures with: its evaluators, on one split of its text, as its config says."""
+"""LanguageWorkload: studies of language models, which ONNX Runtime GenAI runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from olivine.evaluators.data.text_source import TextSource, splits
 from olivine.evaluators.data.tokenizing import ChatTemplate, tokenize
 from olivine.evaluators.data.windows import TextProtocol, Window, draw
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
+from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.providers.interpreters import loop_of
+from olivine.evaluators.metric import ModelKind
+from olivine.evaluators.process.client import Loop, ModelProcess
+from olivine.evaluators.providers.interpreters import loop_of, process_options
 from olivine.evaluators.quality.text_quality import TextQuality
-from olivine.passes.artifact import ModelArtifact
+from olivine.evaluators.quality.unpruned import run_quality
+from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact
+from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
+from olivine.passes.export.export import float_type
+from olivine.passes.graph import linears, load_graph
+from olivine.passes.quantize.layer_loss import LayerLoss
+from olivine.passes.recipe import Recipe
+from olivine.passes.sources.source import Source, resolve
+from olivine.passes.store.cache import Cache
+from olivine.search.builds.cache import language_bytes
+from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.study.objective import Evaluators
+from olivine.search.export.folder import export_model
+from olivine.search.export.manifest import build_command
+from olivine.search.front_csv import FrontColumns
+from olivine.search.records import Metrics, TrialRecord
+from olivine.search.samplers.cost_model import CostModel
+from olivine.search.samplers.factory import make_cost_model, sampler_name
+from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.workload import Candidate, LearnedFrom, Split, Stage, StopRule
+
+#: Axes whose fixed value the base takes, beside those that every base inherits.
+_OF_BASE = ("threads", "spinning", "rotate")
 
 
-def make_evaluators(
-    config: LanguageStudyConfig, base: ModelArtifact, folder: StudyDir, split: str, pool: BaselineTimes
-) -> Evaluators:
-    """The evaluators of a study, on the ``select`` or the ``confirm`` split of its text."""
-    evaluation, latency = config.evaluation, config.evaluation.latency
-    confirming = split == "confirm"
-    count = (config.confirm.windows if confirming else None) or evaluation.windows
-    name, windows = text_windows(config, base.path, split, count)
-    quality = TextQuality(
-        windows=windows,
-        store=folder.root / "reference",
-        reference_key=base.key,
-        protocol={
+@dataclass(frozen=True)
+class ScoredText:
+    """Quality of a candidate; a model with a pruned head is scored by its unpruned twin."""
+
+    quality: TextQuality
+
+    def evaluate(self, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
+        """Score the windows."""
+        return run_quality(self.quality, candidate, reference).measurements
+
+    def until(self, stop: StopRule) -> ScoredText:
+        """The same, with a stop rule that is asked after each window."""
+        return ScoredText(replace(self.quality, stop=stop))
+
+
+class LanguageWorkload:
+    """Builds GenAI folders; measures memory, quality on text, then prefill and decode.
+
+    Args:
+        config: of the study.
+        folder: of the study.
+        reading: the base's times as the worker that leads has measured them; empty where this process leads.
+    """
+
+    kind: ModelKind = "language"
+    catalog = LANGUAGE
+    exported = GENAI_CONFIG
+    one_behind = True
+    usual_threads = 1
+    libraries = ("olivine", "onnxruntime", "onnxruntime-genai", "onnx-ir", "torch", "transformers", "optuna")
+    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
+    columns = FrontColumns(
+        metrics=(
+            "tpot_ms",
+            "tpot_speedup",
+            "ttft_ms",
+            "ttft_speedup",
+            "perplexity",
+            "perplexity_ratio",
+            "kl_divergence",
+            "top1_agreement",
+            "model_bytes",
+            "peak_rss_bytes",
+        ),
+        with_interval=("tpot_speedup", "ttft_speedup", "perplexity_ratio"),
+        searched=("tpot_speedup", "ttft_speedup", "perplexity_ratio"),
+    )
+
+    def __init__(
+        self, config: LanguageStudyConfig, folder: StudyDir, reading: Mapping[str, float] | None = None
+    ) -> None:
+        self.config, self._folder, self._reading = config, folder, dict(reading or {})
+        self.loop: Loop = loop_of(config.asked_providers())
+        self.audit, self.lm_eval = config.evaluation.audit or 0.0, config.evaluation.lm_eval
+
+    def identity(self) -> dict[str, Any]:
+        """Parts of the config that make a study another one when they change; lm-eval's tasks may be added later."""
+        parts = {name: getattr(self.config, name) for name in self.fixed}
+        return parts | {"evaluation": self.config.evaluation.model_copy(update={"lm_eval": None})}
+
+    def check_data(self) -> None:
+        """Nothing to look up: the text is read once the base is built."""
+
+    def source(self, revision: str | None = None) -> Source:
+        """The model; at ``revision`` where it was measured, of a hub model."""
+        config = self.config
+        revision = revision or config.revision
+        return resolve(config.model, revision=revision, trust_remote_code=config.trust_remote_code)
+
+    def cache_limit(self, source: Source) -> int:
+        """By the weights of the model."""
+        return language_bytes(source)
+
+    def base_choice(self) -> dict[str, Scalar]:
+        """The float base of :func:`base_choice`."""
+        return base_choice(self.config)
+
+    def float_recipe(self, recipe: Recipe) -> Recipe | None:
+        """The float graph, which the recipe goes through anyway: it brings the tokenizer that cuts the text."""
+        return recipe.float_part() if recipe.needs_calibration else None
+
+    def request(self, source: Source, recipe: Recipe, learned: str | None) -> dict[str, Any]:
+        """Model and calibration text."""
+        return {
+            "model": source.model,
+            "revision": source.revision,
+            "trust_remote_code": source.trust_remote_code,
+            "calibration": learned,
+        }
+
+    def learn_from(self, base: ModelArtifact, cache: Cache) -> Calibration | None:
+        """Calibration text, where a candidate or the sampler learns from it."""
+        if not may_calibrate(self.config) and self.config.sampler.name != "forecast":
+            return None
+        return CalibrationText.of_study(self.config).store(base, cache)
+
+    def stages(self, base: ModelArtifact, metrics: Metrics, split: Split) -> tuple[Stage, ...]:
+        """Memory, quality window by window, then latency."""
+        evaluation, confirm, seed = self.config.evaluation, self.config.confirm, self.config.seed
+        confirming = split == "confirm"
+        count = (confirm.windows if confirming else None) or evaluation.windows
+        name, windows = text_windows(self.config, base.path, split, count)
+        text = {
             "text": name,
             "split": split,
             "window_tokens": evaluation.window_tokens,
-            "seed": config.seed,
-            "loop": loop_of(config.asked_providers()),
-        },
-    )
-    seconds = (config.confirm.max_seconds if confirming else None) or latency.max_seconds
-    timing = PairedDecoderLatency(
-        prompt_tokens=latency.prompt_tokens,
-        new_tokens=latency.new_tokens,
-        half_width=latency.half_width,
-        max_seconds=seconds,
-        seed=config.seed + confirming,
-        baseline_times=pool,
-    )
-    return Evaluators(Memory(latency.prompt_tokens), quality, timing)
+            "seed": seed,
+            "loop": self.loop,
+        }
+        quality = ScoredText(TextQuality(windows, self._folder.root / "reference", base.key, protocol=text))
+        timing = evaluation.latency
+        latency = PairedDecoderLatency(
+            prompt_tokens=timing.prompt_tokens,
+            new_tokens=timing.new_tokens,
+            half_width=timing.half_width,
+            max_seconds=(confirm.max_seconds if confirming else None) or timing.max_seconds,
+            seed=seed + confirming,
+            baseline_times=self._times(confirming),
+        )
+        return (
+            Stage("load", "latency", Memory(timing.prompt_tokens)),
+            Stage("quality", "quality", quality, rung="memory and full text", until=quality.until),
+            Stage(
+                "latency",
+                "latency",
+                latency,
+                timed=True,
+                again=lambda n: replace(latency, seed=latency.seed + 1000 * n),
+            ),
+        )
+
+    def reading(self, metrics: Metrics) -> dict[str, float]:
+        """The base's times that all workers go by."""
+        times = self._times(False)
+        return {"ttft_ms": times.ttft_ms, "tpot_ms": times.tpot_ms}
+
+    def _times(self, confirming: bool) -> BaselineTimes:
+        """While the search runs the reading must not move; in confirmation it rests on all that the search took."""
+        if self._reading:
+            return BaselineTimes.fixed(**self._reading)
+        if confirming:
+            return BaselineTimes(self._folder.base_times_path).snapshot()
+        return BaselineTimes(self._folder.base_times_path, first=1)
+
+    def kernel_probe(self, base: ModelArtifact, cache: Path) -> Callable[[], KernelMasks] | None:
+        """Probe the kernels that the space uses, unless the config says not to."""
+        config = self.config
+        if not config.kernel_probe:
+            return None
+
+        def probe() -> KernelMasks:
+            shapes = [layer.shape for layer in linears(load_graph(base.onnx_path()))]
+            return choose_masks(config, shapes, cache)
+
+        return probe
+
+    def sampler(self, masks: KernelMasks) -> str:
+        """The sampler of the config; see :func:`sampler_name`."""
+        return sampler_name(self.config, masks)
+
+    def model_bytes(self, artifact: ModelArtifact) -> int:
+        """Bytes of the decoder and its weights."""
+        return artifact.model_bytes()
+
+    def cost_model(
+        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: KernelMasks
+    ) -> CostModel:
+        """Expected losses of the model's layers, and times of the kernels that candidates may run them with.
+
+        Args:
+            base: record of the base.
+            losses: tells the expected loss of each layer of a recipe's float graph.
+            masks: what the kernel probe measured.
+
+        Raises:
+            PassRefused: when sensitivities can't be learned, or candidates run elsewhere than on the CPU.
+        """
+        return make_cost_model(self.config, base, losses, masks)
+
+    def export(self, candidate: Candidate, to: Path, manifest: Mapping[str, Any], picture: str = "") -> Path:
+        """An ONNX Runtime GenAI folder, with a card; it is checked by the likelihood of a text."""
+        options = process_options(candidate.recipe.provider, self.config.pythons())
+        return export_model(candidate.artifact, to, manifest, options, picture)
+
+    def rebuild(self, commit: str | None, choice: Mapping[str, Scalar], learned: LearnedFrom | None) -> str:
+        """``olivine build`` with the commit of a hub model and the calibration text."""
+        config = self.config
+        flags = [f"--revision {commit}"] if commit else []
+        flags += ["--trust-remote-code"] if config.trust_remote_code else []
+        return build_command(LANGUAGE, config.model, flags, choice, learned.flags() if learned else [])
+
+
+def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
+    """The float base: the provider's float type and the builder's own fusions, with the threads candidates get.
+
+    Its head is pruned where theirs is: speedups compare like with like.
+    """
+    fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
+    provider = str(fixed.get("provider", "cpu"))
+    inherited = [*_OF_BASE, *(axis.name for axis in LANGUAGE.axes.values() if axis.base_inherits)]
+    taken: dict[str, Scalar] = {name: fixed[name] for name in inherited if name in fixed}
+    return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **taken})
 
 
 def text_windows(config: LanguageStudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:

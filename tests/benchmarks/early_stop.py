@@ -28,7 +28,7 @@ from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.text_quality import MIN_WINDOWS, TextQuality, WindowSums
 from olivine.search.config.constraints import parse_constraint
-from olivine.search.study.pruning import PruningRules
+from olivine.search.study.trials.pruning import PruningRules
 
 #: Recorded sums of tokens' losses: tests replay them too, so they are tracked.
 RECORDED = Path(__file__).parent / "recorded_windows.jsonl"

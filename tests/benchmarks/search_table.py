@@ -25,14 +25,16 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.config.load import load_config
+from olivine.search.config.load import language_config, load_config
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import LineOutput
-from olivine.search.samplers.factory import make_cost_model
+from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.samplers.surrogate import MetricPredictor
-from olivine.search.study.open import open_search
+from olivine.search.study.open import open_study
+from olivine.search.study.runner import run_search
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import LanguageWorkload
 
 CONFIG = Path(__file__).parent / "search-table.yaml"
 TABLE = Path("results/search/table.csv")
@@ -124,11 +126,13 @@ def record(folder: Path) -> str:
     Raises:
         SystemExit: when a candidate did not build or run.
     """
-    config = load_config(CONFIG)
-    with open_search(config, StudyDir(folder), LineOutput(Console())) as search:
-        search.run()
-        base, candidates = search.records[0], [r for r in search.records if r.number > 0]
-        cost_model = make_cost_model(config, base, search.objective.forecast, search.masks)
+    study = StudyDir(folder)
+    workload = LanguageWorkload(language_config(load_config(CONFIG)), study)
+    config = workload.config
+    with open_study(workload, study, LineOutput(Console())) as opened:
+        objective = run_search(opened)
+        base, *candidates = opened.records
+        cost_model = workload.cost_model(base, objective.expected_losses, KernelMasks.read(study.kernels_path))
     missing = [r for r in candidates if r.state != "complete"]
     if missing:
         raise SystemExit(f"{len(missing)} candidates are not measured, among them trial {missing[0].number}: "

@@ -35,6 +35,7 @@ from olivine.search.planning.ready_studies import ReadyStudy, ready_studies
 from olivine.search.records import TrialRecord
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import LanguageWorkload
 
 #: Large enough for the recipes' blocks of 128.
 HIDDEN = 256
@@ -152,7 +153,7 @@ def run_recipe(recipe: ReadyStudy, work: Path) -> Outcome:
     quiet = Console(quiet=True)
     try:
         config = tiny_study(recipe, checkpoint(family, home / "model"), write_text(home / "text.txt"))
-        run_study(config, folder.root, None, home / "study.yaml", quiet, quiet)
+        run_study(LanguageWorkload(config, folder), folder, quiet, quiet, resume="")
         verify_folder(folder.best_path)
     except OlivineError as error:
         return Outcome(recipe.name, _candidates(folder), 0, str(error))

@@ -28,11 +28,11 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.passes.store.cache import scratch_folder
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config
-from olivine.search.export.trial import export_trial
 from olivine.search.planning.build_one import BuildRequest, build_one
 from olivine.search.records import metrics_json
-from olivine.search.study.baseline import base_choice
+from olivine.search.study.export_trial import export_trial
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import base_choice
 
 NAME = SECTION = "twice"
 SPEEDUPS = ("tpot_speedup", "ttft_speedup")

@@ -34,11 +34,12 @@ from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.environment import installed
 from olivine.search.report.progress import watcher_for
 from olivine.search.samplers.proposer import Proposer
+from olivine.search.study.candidates import Candidates
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared
 from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import SharedStudy, counted
-from olivine.search.study.distributed.worker import Worker
+from olivine.search.study.distributed.worker import Job, LeaderDuties, Worker
 from olivine.search.study.optuna_adapter import distributions_of
 from olivine.search.study.storage import connect
 from olivine.search.study_dir import StudyDir
@@ -119,11 +120,11 @@ def trials_per_hour(url: str, workers: int, seconds: float, rounds: int) -> floa
         folder = Path(scratch) / f"rate-{workers}-{time.time():.0f}"
         command = [sys.executable, str(WORKER), url, str(folder), "--seconds", str(seconds)]
         command += ["--trials", str(workers * (rounds + 4)), "--lease", "60"]
-        crew = [
+        processes = [
             subprocess.Popen([*command, *(["--lead"] if n == 0 else [])], stdout=subprocess.DEVNULL)
             for n in range(workers)
         ]
-        for process in crew:
+        for process in processes:
             if process.wait():
                 raise SystemExit(f"a worker ended with exit code {process.returncode}")
         lines = [line.split() for line in (folder / "measured.txt").read_text().splitlines()]
@@ -164,20 +165,12 @@ def cost(url: str, name: str) -> dict[str, float]:
         folder = StudyDir(Path(scratch))
         proposer = _TimedProposer(Proposer(SPACE, "tpe", 0, 10))
         shared.publish({"budget": budget, "ended": ""})
-        crew = Worker(
-            shared,
-            SPACE,
-            proposer,
-            (),
-            OBJECTIVES,
-            Sleepy(folder.root, 0.0),
-            RecordSync(folder),
-            watcher_for(_quiet()),
-            budget=budget,
-        )  # type: ignore[arg-type] # the proposer and the objective are stand-ins
-        crew.ended = lambda: None
-        with shared.roster:
-            crew.work()
+        candidates = Candidates(LANGUAGE, SPACE, proposer)  # type: ignore[arg-type] # the proposer is a stand-in
+        job = Job(OBJECTIVES, lambda record: None, lambda: False, duties=LeaderDuties(budget, lambda: None))
+        sleepy, sync = Sleepy(folder.root, 0.0), RecordSync(folder)
+        worker = Worker(shared, candidates, sleepy, sync, watcher_for(_quiet()), job)
+        with shared.registry:
+            worker.work()
     return {
         "first_read": first_read,
         "storage_ms": 1e3 * sum(spent.values()) / trials,

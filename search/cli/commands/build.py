@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_hub_options, add_model, add_overrides, add_target, overrides
 from olivine.search.cli.terminal import output
@@ -22,8 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "at most this many windows of it"
     parser.add_argument("--calibrate-windows", type=int, default=16, metavar="N", help=what)
     parser.add_argument("--calibrate-window-tokens", type=int, default=512, metavar="N", help="tokens per window")
-    what = "of the split and choice of windows"
+    what = "of the split and choice of windows, and of a graph's samples"
     parser.add_argument("--calibrate-seed", type=int, default=0, metavar="N", help=what)
+    what = (
+        "of a graph that is no language model: the section 'inputs' of its study, such as '{shapes: {one: {batch: 1}}}'"
+    )
+    parser.add_argument("--inputs", metavar="YAML", help=what)
+    parser.add_argument("--architecture", help="of such an .onnx file, for fusion: bert, vit, ...")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,7 +37,10 @@ def run(options: argparse.Namespace) -> int:
     from olivine.search.builds.calibration_text import CalibrationText, parse_text
     from olivine.search.export.folder import MANIFEST
     from olivine.search.export.model_card import base_notes
-    from olivine.search.planning.build_one import BuildRequest, build_one
+    from olivine.search.planning.build_one import BuildRequest, GraphInputs, build_one
+
+    if options.architecture and options.inputs is None:
+        raise UsageError("--architecture goes with --inputs, which say that the model is a graph")
 
     calibration = CalibrationText(
         parse_text(options.calibrate_text),
@@ -45,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
         calibration=calibration,
+        inputs=None if options.inputs is None else GraphInputs(options.inputs, options.architecture),
     )
     folder = build_one(request, options.to, options.force)
     say(output(), f"built {folder}")

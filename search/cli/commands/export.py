@@ -22,28 +22,15 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(options: argparse.Namespace) -> int:
     """Export a trial, as a folder or as a package."""
-    from olivine.search.config.graph import GraphStudyConfig
-    from olivine.search.config.load import load_config
-    from olivine.search.export.trial import export_trial
+    from olivine.search.study.export_trial import export_trial, package_trial
     from olivine.search.study_dir import StudyDir
 
     study, out = StudyDir.open(options.study), output()
-    config = load_config(study.config_path)
-    if options.package and isinstance(config, GraphStudyConfig):
-        raise UsageError("--package is for language models; without it, DIR holds a model.onnx for any ONNX Runtime")
     if options.package:
-        from olivine.search.export.package import package_trial
-
         to = package_trial(study, options.trial, options.to, options.package, options.force)
         say(out, f"packaged as {to}; the README.md in it says how to run it")
-        return 0
-    if isinstance(config, GraphStudyConfig):
-        from olivine.search.workloads.graph_run import export_plain_trial
-
-        to = export_plain_trial(study, config, options.trial, options.to, options.force)
     else:
-        to = export_trial(study, options.trial, options.to, options.force)
-    say(out, f"exported to {to}")
+        say(out, f"exported to {export_trial(study, options.trial, options.to, options.force)}")
     return 0
 
 

@@ -27,9 +27,8 @@ def validate(options: argparse.Namespace) -> int:
 
         load_task(config)
     say(out, f"{options.config} is a valid study of {config.model}")
-    if not isinstance(config, GraphStudyConfig):
-        for sentence in absent_providers(config):
-            say(out, sentence, style="yellow")
+    for sentence in absent_providers(config):
+        say(out, sentence, style="yellow")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from olivine.search.cli.command import Command
@@ -27,22 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Refuse what surely does not work, then run the study."""
-    from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.planning.preflight import require_providers, require_room, require_tasks
     from olivine.search.study.run import run_study
+    from olivine.search.study.storage import shown
+    from olivine.search.study_dir import StudyDir
+    from olivine.search.workloads.registry import workload_of
 
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = load_study(options, more)
-    root = options.out or Path("results") / config.name
-    if isinstance(config, GraphStudyConfig):
-        from olivine.search.workloads.graph_run import run_plain
-
-        require_room(config)
-        return run_plain(config, root, options.storage, options.config, output(), errors())
+    folder = StudyDir(options.out or Path("results") / config.name)
+    workload = workload_of(config, folder)
     require_providers(config)
-    require_tasks(config)
+    require_tasks(workload.lm_eval)
     require_room(config)
-    return run_study(config, root, options.storage, options.config, output(), errors(), options.artifacts)
+    storage = options.storage
+    resume = f"olivine run {shlex.quote(str(options.config))} --out {shlex.quote(str(folder.root))}"
+    resume += f" --storage {shown(storage)}" if storage else ""
+    return run_study(workload, folder, output(), errors(), resume, storage, options.artifacts)
 
 
 COMMANDS = (Command("run", "run a study, or resume the one in its folder", add_arguments, run),)

@@ -27,13 +27,14 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 
 def worker(options: argparse.Namespace) -> int:
     """Join a study that ``olivine run`` leads."""
-    from olivine.search.config.load import language_config
-    from olivine.search.study.distributed.join import run_worker
+    from olivine.search.report.progress import watcher_for
+    from olivine.search.study.distributed.join import MeetingPlace, run_worker
+    from olivine.search.study_dir import StudyDir
 
-    config = language_config(load_study(options))
-    root = options.out or Path("results") / config.name
-    roles = options.role or ["all"]
-    return run_worker(config, root, options.storage, roles, options.artifacts, options.wait, output())
+    config = load_study(options)
+    folder = StudyDir(options.out or Path("results") / config.name)
+    place = MeetingPlace(options.storage, options.artifacts, options.wait)
+    return run_worker(config, folder, place, options.role or ["all"], watcher_for(output()))
 
 
 def add_proxy_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,13 +17,13 @@ from olivine.passes.export.export import float_type
 from olivine.passes.learn.gradients import MOST_WINDOWS
 from olivine.passes.sources.model_shape import WIDTHS, Weights, count_weights
 from olivine.passes.sources.source import Source
-from olivine.search.builds.cache import limit_bytes
+from olivine.search.builds.cache import language_bytes, limit_bytes
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning.estimate.estimator import Durations
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.report.formatting import duration_text, value_text
-from olivine.search.study.baseline import base_choice
+from olivine.search.workloads.language import base_choice
 
 _BITS = {"int8": 8, "int4": 4}
 
@@ -103,7 +103,7 @@ class LanguageEstimator:
         learned = _expected(len({_learned(c) for c in self.choices} - {None}), trials) * self.weights.total
         cached = needed + learned + trials * sum(sizes) / len(sizes)
         predictions = 2 * evaluation.windows * evaluation.window_tokens * TOP_K_BYTES
-        limit = max(limit_bytes(self.config.cache, self.source), needed)
+        limit = max(limit_bytes(self.config.cache, language_bytes(self.source)), needed)
         return min(cached, limit) + predictions + max(sizes)
 
     @property
@@ -146,7 +146,7 @@ class LanguageEstimator:
     def assumptions(self, rates: MachineRates) -> tuple[str, ...]:
         """Assumptions that the estimates rest on."""
         seconds = duration_text(self.config.evaluation.latency.max_seconds)
-        limit = value_text("model_bytes", limit_bytes(self.config.cache, self.source))
+        limit = value_text("model_bytes", limit_bytes(self.config.cache, language_bytes(self.source)))
         return (
             "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "
             "embedding and the head by their own axes",

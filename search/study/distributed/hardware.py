@@ -12,7 +12,7 @@ import psutil
 
 from olivine.evaluators.process.gpu import gpu_names
 from olivine.passes.cpu import available_cores, cpu_name
-from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.sections import StudyConfig
 from olivine.search.environment import installed
 
 #: Packages whose version changes how fast a model runs.
@@ -22,7 +22,7 @@ _GB = 1_000_000_000
 
 @dataclass(frozen=True)
 class HardwareFingerprint:
-    """What decides how fast a model runs.
+    """Facts that decide how fast a model runs.
 
     Attributes:
         cpu: the processor's name.
@@ -41,7 +41,7 @@ class HardwareFingerprint:
     versions: Mapping[str, str]
 
     @classmethod
-    def of_this_machine(cls, config: LanguageStudyConfig) -> HardwareFingerprint:
+    def of_this_machine(cls, config: StudyConfig) -> HardwareFingerprint:
         """That of this process, for a study."""
         return cls(
             cpu=cpu_name(),
@@ -53,17 +53,17 @@ class HardwareFingerprint:
         )
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> HardwareFingerprint:
+    def from_json(cls, entry: Mapping[str, Any]) -> HardwareFingerprint:
         """The inverse of :meth:`to_json`."""
-        lists = {name: tuple(found[name]) for name in ("gpus", "providers")}
-        return cls(**{**found, **lists})
+        lists = {name: tuple(entry[name]) for name in ("gpus", "providers")}
+        return cls(**{**entry, **lists})
 
     def to_json(self) -> dict[str, Any]:
         """As the storage keeps it."""
         return asdict(self)
 
     def differences(self, other: HardwareFingerprint) -> list[str]:
-        """In what this one differs from ``other``, each in words; empty where latencies compare."""
+        """The differences to ``other``, each in words; empty where latencies compare."""
         mine, theirs = self.to_json(), other.to_json()
         return [
             f"{name} {_words(mine[name])}, not {_words(theirs[name])}" for name in mine if mine[name] != theirs[name]
@@ -72,16 +72,16 @@ class HardwareFingerprint:
 
 def _of_environments(pythons: Mapping[str, str]) -> dict[str, str]:
     """The flavours of ONNX Runtime in the environments of providers."""
-    found = {}
+    versions = {}
     for python in pythons.values():
         places = [str(place) for place in Path(python).parent.parent.glob("lib/python*/site-packages")]
         for package in metadata.distributions(path=places):
             if package.name.lower().startswith("onnxruntime"):
-                found[package.name.lower()] = package.version
-    return found
+                versions[package.name.lower()] = package.version
+    return versions
 
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " ".join(f"{name} {found}" for name, found in value.items())
+        return " ".join(f"{name} {version}" for name, version in value.items())
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else str(value)

@@ -1,7 +1,7 @@
-"""Who works on a study: each worker shows in the storage that it is alive, and is missed when it stops to.
+"""The workers of a study: each shows in the storage that it is alive, and is taken for gone when it no longer does.
 
-No clocks are compared: a worker is gone when the one who looks has seen the same beat for longer than a lease, by
-his own clock. Optuna's heartbeats exist under ``Study.optimize`` alone.
+No clocks are compared: a worker is gone when the one that looks has seen the same beat for longer than a lease, by
+its own clock. Optuna's heartbeats exist under ``Study.optimize`` alone.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class WorkerRegistry:
         storage: the study's storage.
         study_id: the study below which workers show themselves.
         name: this worker's.
-        about: what others may know of it: its roles, its host, its hardware.
-        beat_s: how often it shows itself.
-        lease_s: how long others may be silent.
+        about: facts about it for the others: its roles, its host.
+        beat_s: seconds between two signs of life.
+        lease_s: longest silence of others, in seconds.
         clock: seconds.
     """
 
@@ -64,20 +64,20 @@ class WorkerRegistry:
         self._show(self._beats)
 
     def alive(self) -> dict[str, dict[str, Any]]:
-        """The workers that are not known to be gone, and what they say of themselves."""
-        shown = self.look()
-        return {name: said["about"] for name, said in shown.items() if not self._gone(name, said["beat"])}
+        """The workers that are not known to be gone, and the facts about each."""
+        entries = self.look()
+        return {name: entry["about"] for name, entry in entries.items() if not self._gone(name, entry["beat"])}
 
     def gone(self, names: Iterable[str]) -> set[str]:
         """Those that have said goodbye or been silent for a lease; one that was never seen gets a lease."""
-        asked = set(names) - {self.name}
-        shown = self.look() if asked else {}
-        return {name for name in asked if self._gone(name, shown.get(name, {"beat": 0})["beat"])}
+        others = set(names) - {self.name}
+        entries = self.look() if others else {}
+        return {name for name in others if self._gone(name, entries.get(name, {"beat": 0})["beat"])}
 
     def look(self) -> dict[str, dict[str, Any]]:
-        """Every worker that has ever shown itself: its last beat, and what it says of itself."""
+        """Every worker that has ever shown itself: {beat, about}, its last beat and the facts about it."""
         attrs = self.storage.get_study_user_attrs(self.study_id)
-        return {key.removeprefix(_KEY): said for key, said in attrs.items() if key.startswith(_KEY)}
+        return {key.removeprefix(_KEY): entry for key, entry in attrs.items() if key.startswith(_KEY)}
 
     def _gone(self, name: str, beat: int) -> bool:
         now = self.clock()
@@ -90,8 +90,8 @@ class WorkerRegistry:
         return now - since > self.lease_s
 
     def _show(self, beat: int) -> None:
-        said = {"beat": beat, "about": dict(self.about)}
-        self.storage.set_study_user_attr(self.study_id, f"{_KEY}{self.name}", said)
+        entry = {"beat": beat, "about": dict(self.about)}
+        self.storage.set_study_user_attr(self.study_id, f"{_KEY}{self.name}", entry)
 
     def __enter__(self) -> Self:
         self.beat()

@@ -1,9 +1,8 @@
-"""Opening a study that several workers share: by the one that leads it, or by one that joins."""
+"""Open a study that several workers share: as the one that leads it, or as one that joins."""
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,33 +13,21 @@ from optuna.study import StudyDirection
 from olivine.evaluators.metric import METRICS
 from olivine.passes.errors import UsageError
 from olivine.passes.store.digests import digest
-from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.study.distributed.heartbeat import BEAT_S, WorkerRegistry
 from olivine.search.study.distributed.shared_study import SharedStudy
+from olivine.search.study.optuna_adapter import id_of, name_metrics
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.workload import AnyWorkload
 
-#: Parts of a config that all workers of a study must agree on; budgets and selection are for the one that leads.
-SAME = (
-    "model",
-    "revision",
-    "space",
-    "objectives",
-    "constraints",
-    "evaluation",
-    "calibration",
-    "enqueue",
-    "sampler",
-    "seed",
-)
 #: Beats after which one that led and shows no sign of life is no longer taken to lead.
 SILENT_BEATS = 3
 WAIT_POLL_S = 1.0
 
 
-def digest_of(config: LanguageStudyConfig) -> str:
-    """Equal for configs whose workers may share a study."""
-    plain = config.model_dump(mode="json")
-    return digest({name: plain[name] for name in SAME}, length=12)
+def digest_of(workload: AnyWorkload) -> str:
+    """Hash of the parts of a config that all workers of a study must agree on: all but budgets and selection."""
+    values = workload.config.model_dump(mode="json")
+    return digest({name: values[name] for name in (*workload.fixed, "enqueue", "sampler")}, length=12)
 
 
 def create_shared(storage: BaseStorage, name: str, objectives: Sequence[str], about: Mapping[str, Any]) -> SharedStudy:
@@ -51,9 +38,7 @@ def create_shared(storage: BaseStorage, name: str, objectives: Sequence[str], ab
         directions=[METRICS[objective].direction for objective in objectives],
         load_if_exists=True,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(list(objectives))
+    name_metrics(study, objectives)
     side, parts = (_make(storage, f"{name} ({what})") for what in ("turns", "handover"))
     return SharedStudy(study, side, parts, WorkerRegistry(storage, side, about=about))
 
@@ -89,9 +74,9 @@ def restart_if_empty(shared: SharedStudy, objectives: Sequence[str], folder: Stu
         )
     if not trials:
         return shared
-    for study_id in (shared.study._study_id, shared.side, shared.parts):
+    for study_id in (id_of(shared.study), shared.side, shared.parts):
         shared.storage.delete_study(study_id)
-    return create_shared(shared.storage, shared.study.study_name, objectives, shared.roster.about)
+    return create_shared(shared.storage, shared.study.study_name, objectives, shared.registry.about)
 
 
 def refuse_second_leader(shared: SharedStudy, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -102,7 +87,7 @@ def refuse_second_leader(shared: SharedStudy, sleep: Callable[[float], None] = t
     """
 
     def leaders() -> dict[str, int]:
-        return {name: said["beat"] for name, said in shared.roster.look().items() if said["about"].get("leads")}
+        return {name: entry["beat"] for name, entry in shared.registry.look().items() if entry["about"].get("leads")}
 
     before = {name: beat for name, beat in leaders().items() if beat > 0}
     if not before:

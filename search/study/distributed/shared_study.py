@@ -1,9 +1,9 @@
-"""A study that several workers share: its trials, and beside them who works, whose turn it is, and what waits.
+"""A study that several workers share: its trials, and beside them the workers, their turns, and the parts that wait.
 
 Three studies of one storage: ``NAME`` holds the trials, as if one process had run it; ``NAME (turns)`` the tickets
-(:mod:`olivine.search.study.distributed.ticket_lock`), the roster and the facts that all workers go by;
-``NAME (handover)`` one trial for each part of a trial that waits for a worker of another role: whoever sets it from
-WAITING to RUNNING has it.
+(:mod:`olivine.search.study.distributed.ticket_lock`), the registry of workers and the facts that all of them go by;
+``NAME (handover)`` one trial for each part of a trial that waits for a worker of another role: the worker that sets it
+from WAITING to RUNNING has it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from olivine.passes.base import Scalar
+from olivine.search.samplers.proposer import Proposal
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.ticket_lock import Ticket, TicketLock
+from olivine.search.study.optuna_adapter import id_of, storage_of, trial_id
+from olivine.search.workloads.workload import Role
 
 _FACTS = "facts"
 _WORKER, _CHOICE, _LOST, _TRIAL, _STAGE = "worker", "choice", "lost", "trial", "stage"
@@ -31,12 +34,12 @@ _COUNTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
-class Handover:
+class WaitingPart:
     """A part of a trial that waits for, or is done by, a worker of another role."""
 
     id: int
     trial_id: int
-    stage: str
+    role: Role
 
 
 @dataclass(frozen=True)
@@ -45,33 +48,33 @@ class SharedStudy:
 
     Attributes:
         study: its trials.
-        side: id of the study with tickets, roster and facts.
-        parts: id of the study with what waits for other roles.
-        roster: who works.
+        side: id of the study with tickets, registry and facts.
+        parts: id of the study with the parts that wait for other roles.
+        registry: its workers.
     """
 
     study: optuna.Study
     side: int
     parts: int
-    roster: WorkerRegistry
+    registry: WorkerRegistry
 
     @property
     def storage(self) -> BaseStorage:
-        """Where all of it is."""
-        return self.study._storage
+        """The storage of all of it."""
+        return storage_of(self.study)
 
     @property
-    def turns(self) -> TicketLock:
-        """Whose turn it is to choose the next candidate."""
-        return TicketLock(self.storage, self.side, self.roster)
+    def ticket_lock(self) -> TicketLock:
+        """Gives one worker at a time the turn to choose the next candidate."""
+        return TicketLock(self.storage, self.side, self.registry)
 
     def facts(self) -> dict[str, Any]:
-        """What all workers go by; empty until the base is measured."""
-        found: dict[str, Any] = self.storage.get_study_system_attrs(self.side).get(_FACTS, {})
-        return found
+        """Facts that all workers go by; empty until the base is measured."""
+        facts: dict[str, Any] = self.storage.get_study_system_attrs(self.side).get(_FACTS, {})
+        return facts
 
     def publish(self, facts: Mapping[str, Any]) -> None:
-        """Set what all workers go by."""
+        """Set the facts that all workers go by."""
         self.storage.set_study_system_attr(self.side, _FACTS, dict(facts))
 
     def trials(self) -> list[FrozenTrial]:
@@ -80,52 +83,61 @@ class SharedStudy:
 
     def claim(
         self,
-        turn: Ticket,
-        choice: Mapping[str, Scalar],
+        ticket: Ticket,
+        proposal: Proposal,
         key: str,
-        params: Mapping[str, Any],
         distributions: Mapping[str, BaseDistribution],
-        attrs: Mapping[str, Any],
     ) -> FrozenTrial | None:
-        """Create the trial of a candidate, in one write; None where the turn was lost before that."""
+        """Create the trial of a candidate, in one write; None where the turn was lost before that.
+
+        Args:
+            ticket: of this worker's turn.
+            proposal: the candidate.
+            key: of its recipe.
+            distributions: of its parameters.
+        """
         template = create_trial(
             state=TrialState.RUNNING,
-            params=dict(params),
+            params=dict(proposal.params),
             distributions=dict(distributions),
             user_attrs={KEY: key},
-            system_attrs={**attrs, _WORKER: self.roster.name, _CHOICE: json.dumps(dict(choice))},
+            system_attrs={
+                **proposal.sampler_attrs,
+                _WORKER: self.registry.name,
+                _CHOICE: json.dumps(dict(proposal.choice)),
+            },
         )
-        trial_id = self.storage.create_new_trial(self.study._study_id, template)
-        if not turn.holds():
-            self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        created = self.storage.create_new_trial(id_of(self.study), template)
+        if not ticket.holds():
+            self.storage.set_trial_state_values(created, TrialState.FAIL)
             return None
-        return self.storage.get_trial(trial_id)
+        return self.storage.get_trial(created)
 
     def is_mine(self, trial_id: int) -> bool:
-        """Whether a trial of this worker still runs: it was not given to another."""
+        """True while a trial of this worker runs, and was not given to another."""
         return self.storage.get_trial(trial_id).state == TrialState.RUNNING
 
-    def hand_over(self, trial_id: int, stage: str) -> None:
+    def hand_over(self, trial_id: int, role: Role) -> None:
         """Let a worker of another role go on with a trial."""
-        attrs = {_TRIAL: trial_id, _STAGE: stage}
+        attrs = {_TRIAL: trial_id, _STAGE: role}
         self.storage.create_new_trial(self.parts, create_trial(state=TrialState.WAITING, system_attrs=attrs))
 
-    def waiting(self) -> list[Handover]:
+    def waiting(self) -> list[WaitingPart]:
         """The parts that nobody does yet, the oldest first."""
-        found = self.storage.get_all_trials(self.parts, deepcopy=False, states=(TrialState.WAITING,))
-        return [Handover(t._trial_id, t.system_attrs[_TRIAL], t.system_attrs[_STAGE]) for t in found]
+        parts = self.storage.get_all_trials(self.parts, deepcopy=False, states=(TrialState.WAITING,))
+        return [WaitingPart(trial_id(t), t.system_attrs[_TRIAL], t.system_attrs[_STAGE]) for t in parts]
 
-    def take(self, part: Handover) -> bool:
-        """Whether this worker got the part; exactly one does."""
+    def take(self, part: WaitingPart) -> bool:
+        """Take a part; True for the one worker that gets it."""
         try:
             if not self.storage.set_trial_state_values(part.id, TrialState.RUNNING):
                 return False
-            self.storage.set_trial_system_attr(part.id, _WORKER, self.roster.name)
+            self.storage.set_trial_system_attr(part.id, _WORKER, self.registry.name)
         except UpdateFinishedTrialError:
             return False
         return True
 
-    def finish(self, part: Handover) -> None:
+    def finish(self, part: WaitingPart) -> None:
         """The part is done, or no longer ours."""
         self._close(part.id)
 
@@ -140,14 +152,14 @@ class SharedStudy:
         """
         trials = self.trials()
         running = [t for t in trials if t.state == TrialState.RUNNING and KEY in t.user_attrs]
-        owners = {t._trial_id: t.system_attrs.get(_WORKER, "") for t in running}
+        owners = {trial_id(t): t.system_attrs.get(_WORKER, "") for t in running}
         latest = {part.system_attrs[_TRIAL]: part for part in self.storage.get_all_trials(self.parts, deepcopy=False)}
-        gone = self.roster.gone({*owners.values(), *(p.system_attrs.get(_WORKER, "") for p in latest.values())})
+        gone = self.registry.gone({*owners.values(), *(p.system_attrs.get(_WORKER, "") for p in latest.values())})
         lost = []
         for trial in running:
-            part = latest.get(trial._trial_id)
+            part = latest.get(trial_id(trial))
             if part is None:
-                dead = owners[trial._trial_id] in gone
+                dead = owners[trial_id(trial)] in gone
             elif part.state == TrialState.RUNNING:
                 dead = part.system_attrs.get(_WORKER, "") in gone
             else:
@@ -160,12 +172,12 @@ class SharedStudy:
         try:
             if told(trial):
                 return False
-            self.storage.set_trial_system_attr(trial._trial_id, _LOST, True)
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self.storage.set_trial_system_attr(trial_id(trial), _LOST, True)
+            self.storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
         except UpdateFinishedTrialError:
             return False
         if part is not None:
-            self._close(part._trial_id)
+            self._close(trial_id(part))
         return True
 
     def _close(self, part_id: int) -> None:

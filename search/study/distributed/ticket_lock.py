@@ -1,8 +1,9 @@
-"""Turns: a lock that works in every storage of Optuna, given in the order in which workers ask.
+"""TicketLock: a lock that works in every storage of Optuna, given in the order in which workers ask.
 
 A ticket is a trial of a study of its own: the storage numbers trials one by one, so a lower number came first. A
-worker's turn has come when no lower ticket is open. The ticket of a worker that is gone is closed by whoever waits
-behind it. What is created in a turn counts only if the ticket is still open afterwards (:meth:`Ticket.holds`).
+worker's turn has come when no lower ticket is open. The ticket of a worker that is gone is closed by the next one that
+waits behind it. A trial that is created in a turn counts only if the ticket is still open afterwards
+(:meth:`Ticket.holds`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
+from olivine.search.study.optuna_adapter import trial_id
 
 POLL_S = 0.05
 _WORKER = "worker"
@@ -30,7 +32,7 @@ class Ticket:
     ticket: int
 
     def holds(self) -> bool:
-        """Whether nobody has taken this worker for gone and closed its ticket."""
+        """True while nobody has taken this worker for gone and closed its ticket."""
         return self.storage.get_trial(self.ticket).state == TrialState.RUNNING
 
 
@@ -39,19 +41,19 @@ class TicketLock:
     """The tickets of one study.
 
     Attributes:
-        storage: where they are.
+        storage: that keeps them.
         study_id: the study that holds them.
-        roster: tells who is gone.
+        registry: tells the workers that are gone.
     """
 
     storage: BaseStorage
     study_id: int
-    roster: WorkerRegistry
+    registry: WorkerRegistry
 
     @contextmanager
     def turn(self) -> Iterator[Ticket]:
         """Wait for this worker's turn; it ends with the block."""
-        template = create_trial(state=TrialState.RUNNING, system_attrs={_WORKER: self.roster.name})
+        template = create_trial(state=TrialState.RUNNING, system_attrs={_WORKER: self.registry.name})
         ticket = self.storage.create_new_trial(self.study_id, template)
         try:
             while self._others_before(ticket):
@@ -61,10 +63,10 @@ class TicketLock:
             self._close(ticket)
 
     def _others_before(self, ticket: int) -> bool:
-        """Whether somebody is before us in the queue; tickets of those who are gone are closed."""
+        """True where somebody is before us in the queue; tickets of those that are gone are closed."""
         open_tickets = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
-        before = [(t._trial_id, t.system_attrs[_WORKER]) for t in open_tickets if t._trial_id < ticket]
-        gone = self.roster.gone(worker for _, worker in before)
+        before = [(trial_id(t), t.system_attrs[_WORKER]) for t in open_tickets if trial_id(t) < ticket]
+        gone = self.registry.gone(worker for _, worker in before)
         for other, worker in before:
             if worker in gone:
                 self._close(other)
@@ -74,4 +76,4 @@ class TicketLock:
         try:
             self.storage.set_trial_state_values(ticket, TrialState.FAIL)
         except UpdateFinishedTrialError:
-            return  # closed by one who took its holder for gone
+            return  # closed by one that took its holder for gone

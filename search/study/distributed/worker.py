@@ -1,9 +1,9 @@
 """A worker of a shared study, the one in ``olivine run`` and those of ``olivine worker`` alike.
 
-Until the search has ended, a worker goes on with a trial that waits for one of its roles, or else takes a turn, chooses
-the next candidate (first those of workers that were lost) and claims it in one write. What it can't do itself, such as
-timing on other hardware than the study's, it hands over. The worker that leads, ``olivine run``, measures the base
-before and ends the search: it alone looks at time and patience.
+Until the search has ended, a worker goes on with a trial that waits for one of its roles, or else waits for its turn,
+chooses the next candidate (first those of workers that were lost) and claims it in one write. A part that it can't do
+itself, such as timing on other hardware than the study's, it leaves to others. The worker that leads, ``olivine run``,
+measures the base before and ends the search: it alone looks at time and patience.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.base import Scalar
-from olivine.passes.catalog import LANGUAGE
-from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
-from olivine.search.samplers.proposer import Proposal, Proposer
-from olivine.search.study.distributed.machine_defaults import pinned
+from olivine.search.samplers.proposer import Proposal
+from olivine.search.study.candidates import Candidates
 from olivine.search.study.distributed.record_sync import RecordSync
 from olivine.search.study.distributed.shared_study import (
-    Handover,
     SharedStudy,
     choice_of,
     counted,
@@ -35,72 +32,92 @@ from olivine.search.study.distributed.shared_study import (
     worker_of,
 )
 from olivine.search.study.distributed.ticket_lock import Ticket
-from olivine.search.study.objective import STAGES
-from olivine.search.study.optuna_adapter import distributions_of, tell
+from olivine.search.study.optuna_adapter import distributions_of, tell, trial_id
+from olivine.search.workloads.workload import ROLES, Role
 
 IDLE_S = 0.25
-#: How often the trials of workers that are gone are looked for.
+#: Seconds between looks for trials of workers that are gone.
 RESCUE_S = 5.0
 #: Trials that may wait for another role before a worker that can't go on with them builds no further ones ahead.
-AHEAD = 4
+MOST_WAITING = 4
 _DROPPED = "trial {} was given to another worker while this one was silent; its result is dropped"
 
 
 class Measures(Protocol):
-    """The part of :class:`olivine.search.study.objective.Objective` that a worker needs."""
+    """The part of :class:`olivine.search.study.trials.objective.Objective` that a worker needs."""
 
     def measure(
-        self, number: int, choice: Mapping[str, Scalar], stages: Sequence[str], earlier: TrialRecord | None
+        self, number: int, choice: Mapping[str, Scalar], roles: Sequence[Role], earlier: TrialRecord | None
     ) -> TrialRecord:
-        """Do some stages of a trial."""
+        """Do some parts of a trial."""
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
+class LeaderDuties:
+    """The duties of the worker that leads.
+
+    Attributes:
+        budget: candidates of the study.
+        ended: tells why the search is over; None while it is not.
+    """
+
+    budget: int
+    ended: Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work that one worker was started for.
+
+    Attributes:
+        objectives: metrics that the study optimizes.
+        arrived: called with the record of each trial that has ended: of every worker's for the one that leads.
+        interrupted: tells whether a person wants this worker to stop.
+        roles: the parts of a trial that it does.
+        duties: of the worker that leads; None for all others.
+    """
+
+    objectives: Sequence[str]
+    arrived: Callable[[TrialRecord], None]
+    interrupted: Callable[[], bool]
+    roles: Sequence[Role] = ROLES
+    duties: LeaderDuties | None = None
+
+
 class Worker:
     """One worker.
 
-    Attributes:
+    Args:
         shared: the study.
-        space: its search space.
-        proposer: chooses candidates.
-        enqueued: choices that come first.
-        objectives: what the study optimizes.
-        objective: builds and measures.
-        exchange: where records go.
+        candidates: of the study.
+        measures: builds and measures.
+        sync: takes records to the others.
         progress: told of everything.
-        stages: the parts of a trial that this worker does.
-        pins: what the axes that depend on the machine stand for in this study.
-        budget: candidates of the study.
-        ended: asked by the worker that leads whether the search is over, and why; None for all others.
-        interrupted: whether a person wants this worker to stop.
-        shown: the values of a choice that a record keeps.
-        arrived: called with each record of another worker, for the one that leads.
+        job: of this worker.
+        clock: seconds.
     """
 
-    shared: SharedStudy
-    space: Space
-    proposer: Proposer
-    enqueued: Sequence[Mapping[str, Any]]
-    objectives: Sequence[str]
-    objective: Measures
-    exchange: RecordSync
-    progress: Progress
-    stages: tuple[str, ...] = STAGES
-    pins: Mapping[str, Scalar] = field(default_factory=dict)
-    budget: int = 0
-    ended: Callable[[], str | None] | None = None
-    interrupted: Callable[[], bool] = lambda: False
-    shown: Callable[[Mapping[str, Scalar]], dict[str, Scalar]] = dict
-    arrived: Callable[[TrialRecord], None] = lambda record: None
-    clock: Callable[[], float] = time.monotonic
-    _exhausted: bool = False
-    _closing: str | None = None
-    _rescued: float | None = None
+    def __init__(
+        self,
+        shared: SharedStudy,
+        candidates: Candidates,
+        measures: Measures,
+        sync: RecordSync,
+        progress: Progress,
+        job: Job,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shared, self._candidates, self._measures, self._sync = shared, candidates, measures, sync
+        self._progress, self._job, self._clock = progress, job, clock
+        self._budget = job.duties.budget if job.duties is not None else 0
+        self._exhausted = False
+        self._closing: str | None = None
+        self._rescued: float | None = None
 
     def work(self) -> str:
         """Work until the search has ended, or a person stops this worker; returns the reason."""
-        while not self.interrupted():
+        while not self._job.interrupted():
             trials = self._look()
             if (reason := self._over(trials)) is not None:
                 return reason
@@ -110,140 +127,121 @@ class Worker:
 
     def _look(self) -> list[FrozenTrial]:
         """The trials as they are, once those of lost workers are given up."""
-        if self.ended is not None:
-            for record in self.exchange.new_records():
-                self.arrived(record)
-        if self._rescued is None or self.clock() - self._rescued >= min(RESCUE_S, self.shared.roster.lease_s):
-            self._rescued = self.clock()
-            for lost in self.shared.lose_the_dead(self._told_from_record):
-                self.progress.note(f"worker {worker_of(lost)} is gone; its trial {lost.number} is given to another")
-        return self.shared.trials()
+        if self._job.duties is not None:
+            for record in self._sync.new_records():
+                self._job.arrived(record)
+        if self._rescued is None or self._clock() - self._rescued >= min(RESCUE_S, self._shared.registry.lease_s):
+            self._rescued = self._clock()
+            for lost in self._shared.lose_the_dead(self._told_from_record):
+                self._progress.note(f"worker {worker_of(lost)} is gone; its trial {lost.number} is given to another")
+        return self._shared.trials()
 
     def _told_from_record(self, trial: FrozenTrial) -> bool:
-        """Tell the trial of a worker that is gone if its record was written before; whether there was one."""
-        record = self.exchange.record(trial.number)
+        """Tell the trial of a worker that is gone from its record, if one was written before; True where there was."""
+        record = self._sync.record(trial.number)
         if record is not None:
-            tell(self.shared.study, trial._trial_id, record, self.objectives, compact=True)
+            tell(self._shared.study, trial_id(trial), record, self._job.objectives, compact=True)
         return record is not None
 
     def _over(self, trials: Sequence[FrozenTrial]) -> str | None:
         """Why there is nothing left to do; None while there is."""
         running = any(t.state == TrialState.RUNNING for t in trials)
-        spent = len(counted(trials)) >= self.budget
-        if self.ended is None:
-            facts = self.shared.facts()
-            self.budget = int(facts["budget"])
-            if facts["ended"]:
-                return str(facts["ended"])
-            alone = spent and not running and not self._led()
-            return "all trials are done, and no 'olivine run' is there to finish the study" if alone else None
-        if self._closing is None and (reason := self.ended()) is not None:
-            self._closing, self.budget = reason, 0
-            self.shared.publish(self.shared.facts() | {"budget": 0})  # nobody starts another one
+        if self._job.duties is None:
+            return self._over_for_follower(trials, running)
+        if self._closing is None and (reason := self._job.duties.ended()) is not None:
+            self._closing, self._budget = reason, 0
+            self._shared.publish(self._shared.facts() | {"budget": 0})  # nobody starts another one
         if running:
             return None
-        if self._closing is None and spent:
-            return f"{self.budget} trials"
+        if self._closing is None and self._spent(trials):
+            return f"{self._budget} trials"
         exhausted = self._exhausted and lost_choice(trials) is None
-        return self._closing or ("every candidate of the space is measured" if exhausted else None)
+        return self._closing or (self._candidates.exhausted if exhausted else None)
 
-    def _led(self) -> bool:
-        return any(about.get("leads") for about in self.shared.roster.alive().values())
+    def _over_for_follower(self, trials: Sequence[FrozenTrial], running: bool) -> str | None:
+        facts = self._shared.facts()
+        self._budget = int(facts["budget"])
+        if facts["ended"]:
+            return str(facts["ended"])
+        led = any(about.get("leads") for about in self._shared.registry.alive().values())
+        if self._spent(trials) and not running and not led:
+            return "all trials are done, and no 'olivine run' is there to finish the study"
+        return None
+
+    def _spent(self, trials: Sequence[FrozenTrial]) -> bool:
+        return len(counted(trials)) >= self._budget
 
     def _continue_one(self) -> bool:
         """Go on with a trial that waits for a role of this worker, the furthest one first."""
-        waiting = sorted(self.shared.waiting(), key=lambda part: -STAGES.index(part.stage))
+        waiting = sorted(self._shared.waiting(), key=lambda part: -ROLES.index(part.role))
         for part in waiting:
-            if part.stage in self.stages and self.shared.take(part):
-                self._go_on(part)
+            if part.role in self._job.roles and self._shared.take(part):
+                trial = self._shared.storage.get_trial(part.trial_id)
+                self._measure(trial, part.role, self._sync.handed_over(trial.number))
+                self._shared.finish(part)
                 return True
         return False
 
-    def _go_on(self, part: Handover) -> None:
-        trial = self.shared.storage.get_trial(part.trial_id)
-        earlier = self.exchange.handed_over(trial.number)
-        self._measure(trial, part.stage, earlier)
-        self.shared.finish(part)
-
     def _start_one(self, trials: Sequence[FrozenTrial]) -> bool:
         """Choose, claim and measure the next candidate; False where there is none to choose now."""
-        if "build" not in self.stages or len(counted(trials)) >= self.budget:
+        if "build" not in self._job.roles or self._spent(trials):
             return False
         if self._exhausted and lost_choice(trials) is None:
             return False
-        if self.stages != STAGES and len(self.shared.waiting()) >= AHEAD:
+        if tuple(self._job.roles) != ROLES and len(self._shared.waiting()) >= MOST_WAITING:
             return False
-        with self.shared.turns.turn() as turn:
-            trial = self._claim(turn)
+        with self._shared.ticket_lock.turn() as ticket:
+            trial = self._claim(ticket)
         if trial is None:
             return False
-        self._measure(trial, STAGES[0], None)
+        self._measure(trial, ROLES[0], None)
         return True
 
-    def _claim(self, turn: Ticket) -> FrozenTrial | None:
-        trials = self.shared.trials()
-        if len(counted(trials)) >= self.budget:
+    def _claim(self, ticket: Ticket) -> FrozenTrial | None:
+        trials = self._shared.trials()
+        if self._spent(trials):
             return None
         proposal = self._next(trials)
         if proposal is None:
             self._exhausted = True
             return None
-        return self.shared.claim(
-            turn,
-            proposal.choice,
-            LANGUAGE.compose(self._pinned(proposal.choice)).key,
-            proposal.params,
-            distributions_of(self.space, proposal.params),
-            proposal.sampler_attrs,
-        )
+        distributions = distributions_of(self._candidates.space, proposal.params)
+        return self._shared.claim(ticket, proposal, self._candidates.key(proposal.choice), distributions)
 
-    def _next(self, trials: list[FrozenTrial]) -> Proposal | None:
+    def _next(self, trials: Sequence[FrozenTrial]) -> Proposal | None:
         """A lost candidate, one of ``enqueue:``, or one that the sampler draws."""
-        measured = keys(trials)
         if (lost := lost_choice(trials)) is not None:
-            return self._given(lost)
-        for given in self.enqueued:
-            choice = LANGUAGE.canonical({**self.space.usual(), **given})
-            if LANGUAGE.compose(self._pinned(choice)).key not in measured:
-                return self._given(choice)
+            return self._candidates.proposal(lost)
         position = sum(trial.state != TrialState.FAIL for trial in trials)
-        return self.proposer.propose(self.shared.study, position, measured)
+        return self._candidates.next(self._shared.study, position, keys(trials))
 
-    def _given(self, choice: Mapping[str, Scalar]) -> Proposal:
-        # A choice outside the space is measured, but tells the sampler nothing.
-        searched = self.space.searched if self.space.contains(choice) else ()
-        return Proposal(choice, {name: choice[name] for name in searched if name in choice}, {})
-
-    def _pinned(self, choice: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        return pinned(choice, self.pins, {domain.axis.name for domain in self.space.domains})
-
-    def _measure(self, trial: FrozenTrial, first: str, earlier: TrialRecord | None) -> None:
-        """Do the stages of a trial from ``first`` on, as far as this worker does them; end it, or hand it over."""
-        todo = STAGES[STAGES.index(first) :]
-        stages = tuple(itertools.takewhile(lambda stage: stage in self.stages, todo))
-        missing = todo[len(stages) :]
+    def _measure(self, trial: FrozenTrial, first: Role, earlier: TrialRecord | None) -> None:
+        """Do the parts of a trial from ``first`` on, as far as this worker does them; end it, or hand it over."""
+        todo = ROLES[ROLES.index(first) :]
+        roles = tuple(itertools.takewhile(lambda role: role in self._job.roles, todo))
+        missing = todo[len(roles) :]
         choice = choice_of(trial)
-        self.progress.trial_started(trial.number, trial.params or choice)
-        record = self.objective.measure(trial.number, self._pinned(choice), stages, earlier)
+        self._progress.trial_started(trial.number, trial.params or choice)
+        record = self._measures.measure(trial.number, self._candidates.resolved(choice), roles, earlier)
         before = earlier.workers if earlier is not None else {}
-        record = replace(record, workers={**before, **dict.fromkeys(stages, self.shared.roster.name)})
-        if not self.shared.is_mine(trial._trial_id):
-            self.progress.note(_DROPPED.format(trial.number))
+        record = replace(record, workers={**before, **dict.fromkeys(roles, self._shared.registry.name)})
+        if not self._shared.is_mine(trial_id(trial)):
+            self._progress.note(_DROPPED.format(trial.number))
         elif missing and record.state == "complete":
-            self.exchange.hand_over(record)
-            self.shared.hand_over(trial._trial_id, missing[0])
-            self.progress.note(f"trial {trial.number} waits for a worker that does {' and '.join(missing)}")
+            self._sync.hand_over(record)
+            self._shared.hand_over(trial_id(trial), missing[0])
+            self._progress.note(f"trial {trial.number} waits for a worker that does {' and '.join(missing)}")
         else:
-            self._end(trial, replace(record, params=self.shown(choice)))
+            self._end(trial, replace(record, params=self._candidates.recorded(choice)))
 
     def _end(self, trial: FrozenTrial, record: TrialRecord) -> None:
         """Write the record, then tell Optuna; if the trial was given to another in between, neither counts."""
-        self.exchange.write(record)
+        self._sync.write(record)
         try:
-            tell(self.shared.study, trial._trial_id, record, self.objectives, compact=True)
+            tell(self._shared.study, trial_id(trial), record, self._job.objectives, compact=True)
         except UpdateFinishedTrialError:
-            if self.shared.storage.get_trial(trial._trial_id).state == TrialState.FAIL:
-                self.exchange.take_back(record.number)
-                self.progress.note(_DROPPED.format(record.number))
+            if self._shared.storage.get_trial(trial_id(trial)).state == TrialState.FAIL:
+                self._sync.take_back(record.number)
+                self._progress.note(_DROPPED.format(record.number))
                 return
-        self.arrived(record)
+        self._job.arrived(record)

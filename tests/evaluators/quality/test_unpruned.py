@@ -35,7 +35,7 @@ def test_a_pruned_candidate_has_the_quality_of_its_twin(
     pruned_base: bool, pruned: Path, tiny_onnx: Path, open_process: OpenProcess, tmp_path: Path
 ) -> None:
     base = open_process(pruned if pruned_base else tiny_onnx)
-    measured = run_quality(TextQuality(WINDOWS, tmp_path, "base"), open_process(pruned), base, {}).measurements
+    measured = run_quality(TextQuality(WINDOWS, tmp_path, "base"), open_process(pruned), base).measurements
     values = {m.metric: m.value for m in measured}
     assert values["perplexity_ratio"] == pytest.approx(1.0, abs=1e-6)
     assert values["kl_divergence"] == pytest.approx(0.0, abs=1e-6)

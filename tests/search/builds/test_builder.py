@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,6 +18,7 @@ import pytest
 from olivine.passes.catalog import LANGUAGE, read_recipe
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.learn.calibration import store_tokens
+from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.builder import Builder
@@ -30,7 +32,10 @@ def source(tiny_llama: Path) -> Source:
 
 
 def builder(source: Source, folder: Path, timeout_s: float = 300.0, limit: int | None = None) -> Builder:
-    return Builder(source, Cache(folder / "cache"), folder / "requests", timeout_s, limit)
+    def request(recipe: Recipe, learned: str | None) -> dict[str, Any]:
+        return {"model": source.model, "revision": None, "trust_remote_code": False, "calibration": learned}
+
+    return Builder(request, Cache(folder / "cache"), folder / "requests", timeout_s, limit)
 
 
 def children() -> list[psutil.Process]:
@@ -54,7 +59,7 @@ def test_what_every_candidate_meets_is_not_evicted_under_way(source: Source, tmp
     key = store_tokens(cache, np.ones((2, 8), np.int32))
     os.utime(cache.model_path(key).parent / "artifact.json", (0, 0))
     with builder(source, tmp_path) as work:
-        work.keep(key)
+        work.pin(key)
         cache.evict()
         assert cache.model_path(key).is_dir()
     os.utime(cache.model_path(key).parent / "artifact.json", (0, 0))
@@ -108,10 +113,10 @@ def test_a_resident_process_that_died_is_replaced(source: Source, tmp_path: Path
         assert work.build(LANGUAGE.compose({}), "first").artifact.onnx_path().is_file()
 
 
-def test_a_build_stands_still_while_something_is_timed(source: Source, tmp_path: Path) -> None:
+def test_a_build_is_paused_while_something_is_timed(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
         started = work.start(LANGUAGE.compose({"precision": "int8"}), "slow")
-        with work.standing_still():
+        with work.paused():
             deadline = time.monotonic() + 10  # a signal takes a moment to arrive
             while {process.status() for process in children()} != {psutil.STATUS_STOPPED}:
                 assert time.monotonic() < deadline
@@ -120,10 +125,10 @@ def test_a_build_stands_still_while_something_is_timed(source: Source, tmp_path:
         assert started.result().artifact.onnx_path().is_file()
 
 
-def test_an_abandoned_build_leaves_nothing_and_the_next_one_runs(source: Source, tmp_path: Path) -> None:
+def test_a_cancelled_build_leaves_nothing_and_the_next_one_runs(source: Source, tmp_path: Path) -> None:
     with builder(source, tmp_path) as work:
-        work.start(LANGUAGE.compose({"precision": "int8"}), "abandoned")
-        work.abandon()
+        work.start(LANGUAGE.compose({"precision": "int8"}), "cancelled")
+        work.cancel()
         assert children() == []
         assert work.build(LANGUAGE.compose({}), "next").artifact.onnx_path().is_file()
 
@@ -137,7 +142,7 @@ def test_a_build_that_answers_with_a_folder_outside_the_cache_has_failed(
         with pytest.raises(BuildFailed, match="which is not in the cache"):
             work.build(LANGUAGE.compose({}), "elsewhere")
         with pytest.raises(BuildFailed, match=r"with a Built, not with an? ExpectedLosses"):
-            work.forecast(LANGUAGE.compose({}))
+            work.expected_losses(LANGUAGE.compose({}), "text")
 
 
 def test_a_build_that_takes_too_long_is_ended(source: Source, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def reopen(tmp_path: Path, tiny_llama: Path) -> Reopen:
 
     def run(folder: StudyDir) -> tuple[optuna.Study, list[int]]:
         config = tiny_config(tiny_llama, write_text(tmp_path / "text.txt"))
-        study, records = opening._reopen(config, folder)
+        study, records = opening.reopen(config, folder)
         return study, [record.number for record in records]
 
     return run
@@ -128,7 +128,7 @@ def test_a_locked_database_is_waited_for_and_then_told(
 ) -> None:
     config = config_of(tmp_path, tiny_llama)
     (tmp_path / "study").mkdir()
-    monkeypatch.setattr(opening, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr("olivine.search.study.storage.LOCK_WAIT_S", 0.2)
     holder = sqlite3.connect(tmp_path / "study" / "study.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 1
@@ -229,8 +229,8 @@ def test_a_second_run_is_refused_and_the_lock_dies_with_its_process(
 ) -> None:
     config = config_of(tmp_path, tiny_llama)
     code = (
-        "import sys, time; from pathlib import Path; from olivine.search.study.open import exclusive\n"
-        "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from olivine.search.study_dir import StudyDir\n"
+        "with StudyDir(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(600)"
     )
     (tmp_path / "study").mkdir()
     first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "study")], stdout=subprocess.PIPE)
@@ -243,7 +243,7 @@ def test_a_second_run_is_refused_and_the_lock_dies_with_its_process(
     assert [path.name for path in (tmp_path / "study").iterdir()] == [".lock"]
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    with opening.exclusive(tmp_path / "study"):
+    with StudyDir(tmp_path / "study").locked():
         pass
 
 

@@ -12,7 +12,7 @@ from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.samplers.exhaustive import count_candidates
-from olivine.search.workloads.graph_study import base_choice
+from olivine.search.workloads.graph import base_choice
 
 MODEL = Path("tiny.onnx")
 

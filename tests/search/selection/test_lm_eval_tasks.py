@@ -23,7 +23,7 @@ from olivine.evaluators.process.messages import Loaded
 from olivine.evaluators.quality.lm_eval import TaskFailed
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
-from olivine.search.config.load import parse_config
+from olivine.search.config.load import language_config, parse_config
 from olivine.search.planning.preflight import require_tasks
 from olivine.search.records import StudyOutcome, TaskScores
 from olivine.search.report.progress import LineOutput
@@ -113,9 +113,9 @@ def test_a_study_whose_tasks_need_the_missing_package_does_not_start(
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     raw = with_tasks(tiny_llama, write_text(tmp_path / "text.txt"), tmp_path)
     with pytest.raises(UsageError, match=r"pip install 'olivine\[lm-eval\]'"):
-        require_tasks(parse_config(raw, "tiny.yaml"))
+        require_tasks(language_config(parse_config(raw, "tiny.yaml")).evaluation.lm_eval)
     del raw["evaluation"]["lm_eval"]
-    require_tasks(parse_config(raw, "tiny.yaml"))
+    require_tasks(language_config(parse_config(raw, "tiny.yaml")).evaluation.lm_eval)
 
 
 def test_the_report_shows_scores_and_the_differences_from_the_base(tmp_path: Path) -> None:

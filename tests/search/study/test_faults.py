@@ -25,7 +25,6 @@ from olivine.search.builds.messages import BuildAnswer
 from olivine.search.builds.process import BuildProcess
 from olivine.search.cli.main import main
 from olivine.search.records import TrialRecord
-from olivine.search.study import objective
 from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.timeout(900)  # one study, in the setup of the first test
@@ -128,7 +127,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterato
 
     now = time.time
     patch.setattr(time, "time", lambda: now() - (BACK.total_seconds() if ended() >= REWOUND else 0.0))
-    patch.setattr(objective, "datetime", KernelTimer)
+    patch.setattr("olivine.search.study.trials.trial.datetime", KernelTimer)
     patch.setattr(optuna.storages._rdb.storage, "datetime", KernelTimer)
     patch.setattr(BuildProcess, "run", run_child)
     patch.setattr(ModelProcess, "load", load_model)

@@ -14,8 +14,8 @@ from olivine.evaluators.quality.unpruned import GRAPH
 from olivine.passes.transforms.prune_head import is_pruned
 from olivine.search.cli.main import main
 from olivine.search.report.folder_warnings import head_warnings
-from olivine.search.study.baseline import base_choice
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import base_choice
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 SPACE = {"precision": "int8", "block_size": [16, 32], "prune_head": True}

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,19 +16,21 @@ from rich.console import Console
 from study_folder import record
 from tiny_study import tiny_config, write_text
 
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
 from olivine.passes.store.atomic_files import write_atomic
-from olivine.search.cli.main import parser
+from olivine.search.cli.main import main, parser
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.export import trial as single
-from olivine.search.export.folder import rebuild_command
+from olivine.search.export.manifest import build_command
 from olivine.search.report.progress import LineOutput
-from olivine.search.study import open as opening
-from olivine.search.study.finish import about_model
-from olivine.search.study.source_identity import refuse_other_model
+from olivine.search.study.export_candidate import candidate_manifest
+from olivine.search.study.open import locked_folder
+from olivine.search.study.source_identity import measured_source, refuse_other_model
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import LanguageWorkload
+from olivine.search.workloads.workload import Candidate
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 MOVED = "beef" + "0" * 36
@@ -49,7 +50,8 @@ def configured(tmp_path: Path) -> Callable[..., LanguageStudyConfig]:
 
 
 def opened(config: LanguageStudyConfig, folder: StudyDir) -> Source:
-    with opening._folder_of(config, folder, LineOutput(Console(quiet=True))) as source:
+    with locked_folder(LanguageWorkload(config, folder), folder, LineOutput(Console(quiet=True))) as source:
+        assert isinstance(source, Source)
         return source
 
 
@@ -81,24 +83,23 @@ def test_a_study_without_a_measured_base_takes_what_the_branch_has_now(
     assert opened(config, folder).revision == MOVED
 
 
-def exported(folder: StudyDir, monkeypatch: pytest.MonkeyPatch) -> tuple[Source, dict[str, Any]]:
-    """What ``olivine export --trial 1`` builds, and what its manifest would say."""
-    monkeypatch.setattr(single, "build_recipe", lambda source, *rest: single.BuiltRecipe(source, None, None, ()))
-    monkeypatch.setattr(single, "export_model", lambda artifact, to, about, *rest, **options: (artifact, about))
-    monkeypatch.setattr(single, "front_picture", lambda study: "")
-    source_and_manifest: Any = single.export_trial(folder, 1, folder.root / "exported", False)
-    return source_and_manifest
+def manifest(config: LanguageStudyConfig, folder: StudyDir) -> dict[str, Any]:
+    """The manifest of trial 1, built of the model that was measured."""
+    workload, record = LanguageWorkload(config, folder), folder.trial(1)
+    source = measured_source(workload, folder)
+    candidate = Candidate(record.recipe, ModelArtifact(folder.root, "key", frozenset()))
+    return candidate_manifest(workload, source, candidate, record.params, {}, {})
 
 
 def test_an_export_builds_the_commit_that_was_measured_and_says_so(
-    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, configured: Callable[..., LanguageStudyConfig], tmp_path: Path
 ) -> None:
     config, folder = configured(NAME, trust_remote_code=True), StudyDir(tmp_path / "study")
     opened(config, folder)
     measured(folder, 0, 1)
     hub.commit = MOVED
-    source, about = exported(folder, monkeypatch)
-    assert source.revision == about["model"]["revision"] == COMMIT
+    about = manifest(config, folder)
+    assert about["model"]["revision"] == COMMIT
     assert f"--revision {COMMIT} --trust-remote-code" in about["rebuild"]
 
 
@@ -108,9 +109,9 @@ def test_the_selected_model_names_the_commit_that_was_measured(
     config, folder = configured(NAME, revision="main"), StudyDir(tmp_path / "study")
     opened(config, folder)
     measured(folder, 0, 1)
-    search: Any = SimpleNamespace(config=config, folder=folder)
-    about = about_model(search, folder.trial(1), {})
-    assert about["rebuild"].startswith(f"olivine build {NAME} --to DIR --revision {COMMIT} --set")
+    command = manifest(config, folder)["rebuild"]
+    assert command.startswith(f"olivine build {NAME} --to DIR --revision {COMMIT} --set")
+    assert "--set threads=1" in command
 
 
 @pytest.mark.parametrize("again", ["run", "export"])
@@ -119,7 +120,7 @@ def test_a_checkpoint_that_was_trained_further_is_refused(
     tiny_llama: Path,
     configured: Callable[..., LanguageStudyConfig],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     checkpoint = Path(shutil.copytree(tiny_llama, tmp_path / "mine"))
     config, folder = configured(checkpoint), StudyDir(tmp_path / "study")
@@ -131,8 +132,12 @@ def test_a_checkpoint_that_was_trained_further_is_refused(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(UsageError, match=r"its files have changed.*--out"):
-        opened(config, folder) if again == "run" else exported(folder, monkeypatch)
+    if again == "run":
+        with pytest.raises(UsageError, match=r"its files have changed.*--out"):
+            opened(config, folder)
+    else:
+        assert main(["export", str(folder.root), "--trial", "1", "--to", str(tmp_path / "exported")]) == 2
+        assert "its files have changed" in " ".join(capsys.readouterr().err.split())
     assert folder.environment_path.read_bytes() == before
 
 
@@ -156,7 +161,7 @@ def test_what_converts_a_model_otherwise_by_now_is_named(tmp_path: Path) -> None
 
 
 def test_a_rebuild_command_survives_a_shell() -> None:
-    command = rebuild_command("my models/$one", None, False, {"precision": "int8"})
+    command = build_command(LANGUAGE, "my models/$one", [], {"precision": "int8"})
     words = shlex.split(command.replace("DIR", "to"))
     assert "--revision" not in command
     assert "--trust-remote-code" not in command

@@ -169,11 +169,11 @@ def test_search_and_confirmation_share_no_text_and_a_model_needs_a_tokenizer(row
 
 def test_a_pair_is_one_feed_for_classes_and_two_for_a_cosine(rows: Path, tmp_path: Path) -> None:
     pair = {"inputs": {"text": ["text", "other"]}, "limit": 4}
-    (file, count), *_ = task_of(rows, **pair).fitted(tmp_path).write(tmp_path, IDS)["select"]
+    (file, count), *_ = task_of(rows, **pair).fitted(tmp_path).write("select", tmp_path, IDS)
     assert count == 4
     assert read_feeds(file)[0]["input_ids"].shape == (1, 3)
     cosine = task_of(rows, **pair, label="near", metric="spearmanr", prediction="cosine").fitted(tmp_path)
-    (file, count), *_ = cosine.write(tmp_path, IDS)["select"]
+    (file, count), *_ = cosine.write("select", tmp_path, IDS)
     assert count == 8
     assert [feed["input_ids"].shape for feed in read_feeds(file)[:2]] == [(1, 2), (1, 1)]
 
@@ -181,7 +181,7 @@ def test_a_pair_is_one_feed_for_classes_and_two_for_a_cosine(rows: Path, tmp_pat
 def test_graphs_that_take_no_text_of_any_length_are_refused(rows: Path, tmp_path: Path) -> None:
     task = task_of(rows).fitted(tmp_path)
     with pytest.raises(UsageError, match=r"input_ids \[1, 128\], where a row is one text of any length"):
-        task.write(tmp_path, (GraphInput("input_ids", "int64", (1, 128), 50),))
+        task.write("select", tmp_path, (GraphInput("input_ids", "int64", (1, 128), 50),))
 
 
 def test_a_metric_that_is_smaller_for_better_predictions_is_refused(rows: Path, tmp_path: Path) -> None:

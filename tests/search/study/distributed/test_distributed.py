@@ -47,8 +47,7 @@ def proxy(postgres: str) -> Iterator[str]:
 
 def start(stack: ExitStack, url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(WORKER), url, str(folder), "--trials", str(TRIALS), "--seconds", str(SECONDS), *more]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    stack.callback(worker.wait)
+    worker = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     stack.callback(worker.kill)
     return worker
 
@@ -74,7 +73,8 @@ def test_a_killed_worker_loses_no_trial_and_none_is_measured_twice(
         victim.send_signal(signal.SIGKILL)
         said = workers[0].communicate(timeout=120)[0]
         assert workers[0].returncode == 0, said
-        assert workers[1].wait(timeout=60) == 0, workers[1].communicate()[0]
+        other = workers[1].communicate(timeout=60)[0]
+        assert workers[1].returncode == 0, other
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials = optuna.load_study(study_name=folder.name, storage=connect(url)).trials
@@ -84,7 +84,7 @@ def test_a_killed_worker_loses_no_trial_and_none_is_measured_twice(
 
     lost = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(lost) == 1, "the victim was killed within one trial"
-    assert f"its trial {lost[0].number} is given to another" in said + workers[1].communicate()[0]
+    assert f"its trial {lost[0].number} is given to another" in said + other
     assert lost[0].user_attrs["recipe_key"] in keys, "another worker has done it"
     assert len(trials) == TRIALS + 2
     pids = {key: pid for key, _, pid, _ in measured(folder)}

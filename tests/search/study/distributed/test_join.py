@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,18 +17,19 @@ from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 from olivine.search.report.progress import LineOutput
 from olivine.search.study.distributed.hardware import HardwareFingerprint
-from olivine.search.study.distributed.join import stages_here
-from olivine.search.study.distributed.machine_defaults import pinned
+from olivine.search.study.distributed.join import roles_here
 from olivine.search.study.distributed.open_shared import digest_of
+from olivine.search.study.machine_defaults import resolve
 from olivine.search.study.storage import shown
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.registry import workload_of
 
 HERE = HardwareFingerprint("EPYC", 2, 24, (), ("cpu",), {"onnxruntime": "1.31.1"})
 
 
 def stages(roles: list[str], there: HardwareFingerprint) -> tuple[tuple[str, ...], str]:
     console = Console(record=True, width=200)
-    return stages_here(roles, HERE, there, LineOutput(console)), console.export_text()
+    return roles_here(roles, HERE, there, LineOutput(console)), console.export_text()
 
 
 def test_a_worker_of_the_same_hardware_does_everything() -> None:
@@ -49,17 +51,20 @@ def test_a_latency_worker_on_other_hardware_is_refused() -> None:
 
 def test_all_cores_are_those_of_the_study() -> None:
     machine = {"threads": 8, "reduce_range": False}
-    assert pinned({"threads": 0, "precision": "int8"}, machine) == {"threads": 8, "precision": "int8"}
-    assert pinned({"threads": 3}, machine) == {"threads": 3}
-    assert pinned({"reduce_range": True}, machine) == {"reduce_range": False}
-    assert pinned({"reduce_range": True}, machine, {"reduce_range"}) == {"reduce_range": True}
+    assert resolve({"threads": 0, "precision": "int8"}, machine) == {"threads": 8, "precision": "int8"}
+    assert resolve({"threads": 3}, machine) == {"threads": 3}
+    assert resolve({"reduce_range": True}, machine) == {"reduce_range": False}
+    assert resolve({"reduce_range": True}, machine, {"reduce_range"}) == {"reduce_range": True}
 
 
 def test_budgets_may_differ_between_workers_and_spaces_may_not(tmp_path: Path) -> None:
     text = write_text(tmp_path / "text.txt")
-    one = tiny_config(tmp_path, text)
-    assert digest_of(one) == digest_of(tiny_config(tmp_path, text, stop={"trials": 9}))
-    assert digest_of(one) != digest_of(tiny_config(tmp_path, text, seed=1))
+
+    def digest(**changes: Any) -> str:
+        return digest_of(workload_of(tiny_config(tmp_path, text, **changes), StudyDir(tmp_path)))
+
+    assert digest() == digest(stop={"trials": 9})
+    assert digest() != digest(seed=1)
 
 
 def test_passwords_are_not_printed() -> None:

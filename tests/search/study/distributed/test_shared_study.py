@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from olivine.passes.catalog import LANGUAGE
 from olivine.search.config.space import parse_space
+from olivine.search.samplers.proposer import Proposal
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.open_shared import create_shared, join_shared
 from olivine.search.study.distributed.shared_study import SharedStudy, choice_of, counted, keys, lost_choice, worker_of
@@ -25,8 +26,8 @@ def worker(storage: InMemoryStorage, name: str) -> SharedStudy:
 
 def claim(shared: SharedStudy, key: str, precision: str = "int8") -> FrozenTrial:
     params = {"precision": precision, "block_size": 16, "threads": 2}
-    with shared.turns.turn() as turn:
-        trial = shared.claim(turn, params, key, params, distributions_of(SPACE, params), {})
+    with shared.ticket_lock.turn() as turn:
+        trial = shared.claim(turn, Proposal(params, params, {}), key, distributions_of(SPACE, params))
     assert trial is not None
     return trial
 
@@ -37,7 +38,7 @@ def storage() -> InMemoryStorage:
 
 
 def leave(shared: SharedStudy) -> None:
-    shared.roster.__exit__(None, None, None)
+    shared.registry.__exit__(None, None, None)
 
 
 def test_a_claim_is_a_trial_with_its_parameters_and_its_worker(storage: InMemoryStorage) -> None:
@@ -96,11 +97,11 @@ def test_a_trial_whose_record_was_written_is_told_and_not_lost(storage: InMemory
 def test_a_claim_after_the_turn_was_lost_does_not_count(storage: InMemoryStorage) -> None:
     here, slow = worker(storage, "here"), worker(storage, "slow")
     here.study.ask()
-    held = slow.turns.turn()
+    held = slow.ticket_lock.turn()
     turn = held.__enter__()
     leave(slow)
-    with here.turns.turn():
-        assert slow.claim(turn, {}, "k1", {}, {}, {}) is None
+    with here.ticket_lock.turn():
+        assert slow.claim(turn, Proposal({}, {}, {}), "k1", {}) is None
     assert counted(here.trials()) == []
 
 
@@ -110,7 +111,7 @@ def test_exactly_one_worker_gets_a_part_that_was_handed_over(storage: InMemorySt
     trial = claim(builder, "k1")
     builder.hand_over(trial._trial_id, "quality")
     (part,) = first.waiting()
-    assert (part.trial_id, part.stage) == (trial._trial_id, "quality")
+    assert (part.trial_id, part.role) == (trial._trial_id, "quality")
     assert first.take(part)
     assert not second.take(part)
     leave(builder)  # its part is done: the trial is now the first's

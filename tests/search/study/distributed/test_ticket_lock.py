@@ -15,11 +15,11 @@ from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.ticket_lock import TicketLock
 
 
-def turns(storage: BaseStorage, study_id: int, name: str, gone: Sequence[str] = ()) -> TicketLock:
-    roster = WorkerRegistry(storage, study_id, name)
+def lock(storage: BaseStorage, study_id: int, name: str, gone: Sequence[str] = ()) -> TicketLock:
+    registry = WorkerRegistry(storage, study_id, name)
     for other in gone:
         WorkerRegistry(storage, study_id, other).__exit__(None, None, None)
-    return TicketLock(storage, study_id, roster)
+    return TicketLock(storage, study_id, registry)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_turns_never_overlap(side: tuple[BaseStorage, int]) -> None:
 
     def work(name: str) -> None:
         for _ in range(5):
-            with turns(*side, name).turn() as turn:
+            with lock(*side, name).turn() as turn:
                 inside.append(name)
                 most[0] = max(most[0], len(inside))
                 time.sleep(0.002)
@@ -52,10 +52,10 @@ def test_turns_never_overlap(side: tuple[BaseStorage, int]) -> None:
 
 def test_the_ticket_of_a_dead_worker_is_closed_and_no_longer_holds(side: tuple[BaseStorage, int]) -> None:
     storage, study_id = side
-    held = turns(*side, "dead").turn()
+    held = lock(*side, "dead").turn()
     turn = held.__enter__()
     assert turn.holds()
-    with turns(*side, "next", gone=["dead"]).turn() as after:
+    with lock(*side, "next", gone=["dead"]).turn() as after:
         assert not turn.holds()
         assert after.holds()
     held.__exit__(None, None, None)  # it wakes up, and nothing breaks

@@ -1,4 +1,4 @@
-"""Whom the ladder drops, with which reason, whom it lets pass, and what an audit says."""
+"""Windows drop a candidate, with a reason, or let it pass; an audit scores it on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from study_folder import OBJECTIVES
 
 from olivine.evaluators.quality.text_quality import WindowSums
 from olivine.search.config.constraints import parse_constraint
-from olivine.search.study.pruning import PruningRules
+from olivine.search.study.trials.pruning import PruningRules
 
 NEVER, ALWAYS = "f" * 12, "0" * 12
 LIMIT = parse_constraint("perplexity_ratio <= 1.2")
@@ -32,43 +32,43 @@ def first(found: WindowSums, n: int) -> WindowSums:
 
 
 def test_a_constraint_that_is_surely_broken_drops_and_says_after_how_many_windows() -> None:
-    reason = PruningRules((LIMIT,), OBJECTIVES).gate(NEVER)(sums(1.5))
+    reason = PruningRules((LIMIT,), OBJECTIVES).pruner(NEVER)(sums(1.5))
     assert reason is not None
     assert reason.startswith("perplexity_ratio <= 1.2 is surely broken")
     assert "after 6 windows" in reason
 
 
 def test_windows_end_early_where_they_have_no_more_to_tell() -> None:
-    assert PruningRules((LIMIT,), OBJECTIVES).gate(NEVER)(sums(1.02)) is None, "perplexity is an objective"
-    gate = PruningRules((LIMIT,), BY_SIZE).gate(NEVER)
-    assert "perplexity_ratio <= 1.2 surely kept" in str(gate(sums(1.02)))
-    assert gate.dropped is None
+    assert PruningRules((LIMIT,), OBJECTIVES).pruner(NEVER)(sums(1.02)) is None, "perplexity is an objective"
+    pruner = PruningRules((LIMIT,), BY_SIZE).pruner(NEVER)
+    assert "perplexity_ratio <= 1.2 surely kept" in str(pruner(sums(1.02)))
+    assert pruner.dropped is None
     bits = parse_constraint("bits_per_byte <= 2")
-    assert PruningRules((LIMIT, bits), BY_SIZE).gate(NEVER)(sums(1.02)) is None, "bits per byte has no bound to go by"
+    assert PruningRules((LIMIT, bits), BY_SIZE).pruner(NEVER)(sums(1.02)) is None, "bits per byte has no bound to go by"
 
 
 def test_the_audited_are_scored_on_and_their_reason_is_kept() -> None:
-    gate = PruningRules((LIMIT,), OBJECTIVES, audit=0.1).gate(ALWAYS)
-    assert gate(sums(1.5)) is None
-    assert gate.dropped is None
-    assert "surely broken" in str(gate.broken)
-    assert gate(sums(1.0)) is None, "what was said once stays said"
-    assert "surely broken" in str(gate.broken)
+    pruner = PruningRules((LIMIT,), OBJECTIVES, audit=0.1).pruner(ALWAYS)
+    assert pruner(sums(1.5)) is None
+    assert pruner.dropped is None
+    assert "surely broken" in str(pruner.broken)
+    assert pruner(sums(1.0)) is None, "what was said once stays said"
+    assert "surely broken" in str(pruner.broken)
 
 
 def test_the_audited_are_a_share_of_the_recipes() -> None:
-    ladder = PruningRules((LIMIT,), OBJECTIVES, audit=0.25)
+    rules = PruningRules((LIMIT,), OBJECTIVES, audit=0.25)
     drawn = np.random.default_rng(0).integers(0, 16**8, 2000)
-    assert 0.2 < np.mean([ladder.gate(f"{key:08x}").audited for key in drawn]) < 0.3
+    assert 0.2 < np.mean([rules.pruner(f"{key:08x}").audited for key in drawn]) < 0.3
 
 
 @pytest.mark.parametrize("truth", [1.19, 1.2])
 def test_wrong_stops_stay_below_the_nominal_rate(truth: float) -> None:
     """A candidate on or inside the limit, looked at after every window of a long text."""
-    ladder = PruningRules((LIMIT,), OBJECTIVES)
+    rules = PruningRules((LIMIT,), OBJECTIVES)
     wrong = 0
     for seed in range(400):
         everything = sums(truth, 40, noise=0.05, seed=seed)
-        gate = ladder.gate(NEVER)
-        wrong += any(gate(first(everything, n)) for n in range(3, 41))
+        pruner = rules.pruner(NEVER)
+        wrong += any(pruner(first(everything, n)) for n in range(3, 41))
     assert wrong / 400 <= 0.05

@@ -1,0 +1,1 @@
+"""One trial: build, load, measure, record."""
