@@ -25,11 +25,13 @@ class FittedRow:
         cells: one for each heading.
         words: about the row.
         style: of the row.
+        begins_section: a gap stands above it.
     """
 
     cells: tuple[str | Text, ...]
     words: Text
     style: str = ""
+    begins_section: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class FittedTable:
     Attributes:
         headings: of the figures, the most important on the left.
         justify: "left" or "right" for each of them.
-        words: heading of the words.
+        words: heading of the words; without any, there is no such column.
         rows: the rows.
     """
 
@@ -56,7 +58,8 @@ class FittedTable:
             max(cell_len(heading), *(_width(row.cells[index]) for row in self.rows), 0)
             for index, heading in enumerate(self.headings)
         ]
-        if sum(widths) + _GAP * len(widths) + WORDS_WIDTH <= options.max_width:
+        words = WORDS_WIDTH if self._has_words else 0
+        if sum(widths) + _GAP * len(widths) + words <= options.max_width:
             yield self._table()
         else:
             yield from self._stacked(widths, options.max_width)
@@ -65,10 +68,17 @@ class FittedTable:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading, justify in zip(self.headings, self.justify, strict=True):
             table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
-        table.add_column(self.words, overflow="fold", ratio=1)
+        if self._has_words:
+            table.add_column(self.words, overflow="fold", ratio=1)
         for row in self.rows:
-            table.add_row(*row.cells, row.words, style=row.style)
+            if row.begins_section:
+                table.add_section()
+            table.add_row(*row.cells, *([row.words] if self._has_words else []), style=row.style)
         return table
+
+    @property
+    def _has_words(self) -> bool:
+        return any(row.words for row in self.rows)
 
     def _stacked(self, widths: Sequence[int], width: int) -> RenderResult:
         count = len(widths)
@@ -76,8 +86,11 @@ class FittedTable:
             count -= 1
         yield self._line(self.headings, widths[:count], "bold")
         for row in self.rows:
+            if row.begins_section:
+                yield ""
             yield self._line(row.cells, widths[:count], row.style)
-            yield Padding(row.words, (0, 0, 0, _INDENT))
+            if row.words:
+                yield Padding(row.words, (0, 0, 0, _INDENT))
         if count < len(widths):
             yield Text(f"not shown in {width} columns: {', '.join(self.headings[count:])}", style="dim")
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS
 from olivine.evaluators.quality.lm_eval import difference
+from olivine.search.report.fitted_table import FittedRow, FittedTable
 from olivine.search.report.folder_warnings import Results, bench_warnings, evaluation_warnings
 from olivine.search.report.formatting import measured_text, title
 from olivine.search.report.verdict import verdict
@@ -26,13 +26,13 @@ HALF_WIDTH = 0.01
 _JUDGED = [name for name, metric in METRICS.items() if metric.relative or metric.unit == "bytes"]
 
 
-def bench_table(results: Results, reference: Path | None) -> Table:
+def bench_table(results: Results, reference: Path | None) -> RenderableType:
     """Every folder's measurements with their intervals, and in words how they compare with the reference."""
     base = _reference_name(results, reference)
     return _comparison(results, base, bench_warnings(results, base))
 
 
-def evaluation_table(results: Results, reference: Path | None, half_width: float = HALF_WIDTH) -> Table:
+def evaluation_table(results: Results, reference: Path | None, half_width: float = HALF_WIDTH) -> RenderableType:
     """Every measurement with its interval, and beside a reference in words how it compares."""
     warnings = evaluation_warnings(results, half_width)
     if reference is not None:
@@ -45,54 +45,50 @@ def evaluation_table(results: Results, reference: Path | None, half_width: float
     return _comparison(results, None, warnings)
 
 
-def tasks_table(results: Results, reference: Path | None) -> Table:
+def tasks_table(results: Results, reference: Path | None) -> RenderableType:
     """Every task's metrics with their intervals, and beside a reference the difference on the same questions."""
     base = None if reference is None else next(iter(results))
-    table, marks = _table(results, base, ("task and metric", "measured", "questions"), "against the reference")
-    against = {} if base is None else {m.metric: m for m in results[base]}
+    marks, against = _marks(results), {} if base is None else {m.metric: m for m in results[base]}
+    rows = []
     for name, measurements in results.items():
-        table.add_section()
         for m in measurements:
             words = difference_text(m, against.get(m.metric)) if base not in (None, name) else ""
-            _add_row(table, marks[name], m.metric, measured_text(m), str(m.protocol["questions"]), words)
-    return table
+            cells = (marks[name], m.metric, measured_text(m), str(m.protocol["questions"]))
+            rows.append(FittedRow(cells, Text(words), begins_section=m is measurements[0]))
+    headings = ("", "task and metric", "measured", "questions")
+    table = FittedTable(headings, ("left", "left", "right", "right"), "against the reference, 95 % interval", rows)
+    return Group(_names(marks, base), "", table)
 
 
-def _comparison(results: Results, base: str | None, warnings: Sequence[str]) -> Table:
+def _comparison(results: Results, base: str | None, warnings: Sequence[str]) -> RenderableType:
     """Metrics of folders below each other; without a reference there are no verdicts."""
-    table, marks = _table(results, base, ("metric", "measured"), "verdict")
-    against = {} if base is None else {m.metric: m for m in results[base]}
+    marks, against = _marks(results), {} if base is None else {m.metric: m for m in results[base]}
+    rows = []
     for name, measurements in results.items():
-        table.add_section()
-        for m in sorted(measurements, key=lambda m: list(METRICS).index(m.metric)):
-            if name == base and METRICS[m.metric].relative:  # 1 or 0 by definition
-                continue
+        # Relative metrics of the base are 1 or 0 by definition.
+        shown = [m for m in measurements if not (name == base and METRICS[m.metric].relative)]
+        for index, m in enumerate(sorted(shown, key=lambda m: list(METRICS).index(m.metric))):
             words = ""
             if base not in (None, name) and m.metric in _JUDGED:
                 words = verdict(against.get(m.metric), m)
                 words = marks[name] + words.removeprefix("B") if words.startswith("B ") else words
-            _add_row(table, marks[name], title(m.metric), measured_text(m), words)
-    if warnings:
-        table.caption = Text("\n".join(f"warning: {warning}" for warning in warnings), style="not italic yellow")
-    return table
+            cells = (marks[name], title(m.metric), measured_text(m))
+            rows.append(FittedRow(cells, Text(words), begins_section=index == 0))
+    headings = ("", "metric", "measured")
+    table = FittedTable(headings, ("left", "left", "right"), "verdict, 95 % interval", rows)
+    notes = [Text(f"warning: {warning}", style="yellow") for warning in warnings]
+    return Group(_names(marks, base), "", table, *notes)
 
 
-def _table(results: Results, base: str | None, headings: Sequence[str], last: str) -> tuple[Table, dict[str, str]]:
-    """An empty table of folders with a column for words beside a reference, and the letter of each folder."""
+def _marks(results: Results) -> dict[str, str]:
+    """Folder -> its letter."""
     letters = dict(zip(results, string.ascii_uppercase, strict=False))
-    marks = {name: letters.get(name, f"#{index + 1}") for index, name in enumerate(results)}
-    names = [f"{marks[name]}: {name}{' (reference)' if name == base else ''}" for name in results]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-    table.title = Text("\n".join(names), style="not italic bold")
-    for heading in ("", *headings):
-        table.add_column(heading, justify="right" if heading in ("measured", "questions") else "left", no_wrap=True)
-    if base is not None:
-        table.add_column(f"{last}, 95 % interval", overflow="fold")
-    return table, marks
+    return {name: letters.get(name, f"#{index + 1}") for index, name in enumerate(results)}
 
 
-def _add_row(table: Table, *cells: str) -> None:
-    table.add_row(*map(Text, cells[: len(table.columns)]))
+def _names(marks: Mapping[str, str], base: str | None) -> Text:
+    names = [f"{mark}: {name}{' (reference)' if name == base else ''}" for name, mark in marks.items()]
+    return Text("\n".join(names), style="bold", overflow="fold")
 
 
 def _reference_name(results: Results, reference: Path | None) -> str:

@@ -73,16 +73,16 @@ def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:
         params.add_row(axis, *(scalar_text(r.params[axis]) if axis in r.params else "-" for r in (a, b)))
     if a.runtime != b.runtime:
         params.add_row("(runtime)", a.runtime or "-", b.runtime or "-")
-    metrics = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="measurements", title_justify="left")
-    for column in ("metric", f"A: trial {a.number}", f"B: trial {b.number}"):
-        metrics.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    metrics.add_column("verdict, 95 % interval", overflow="fold")
+    rows = []
     for name in compared_metrics(a, b):
         of_a, of_b = a.metrics.get(name), b.metrics.get(name)
-        metrics.add_row(name, measured_text(of_a), measured_text(of_b), verdict(of_a, of_b))
+        words = Text(verdict(of_a, of_b))
+        rows.append(FittedRow((name, measured_text(of_a), measured_text(of_b)), words))
+    headings = ("metric", f"A: trial {a.number}", f"B: trial {b.number}")
+    metrics = FittedTable(headings, ("left", "right", "right"), "verdict, 95 % interval", rows)
     notes = [Text(f"trial {r.number} is {r.state}: {r.reason}", style="yellow") for r in (a, b) if r.reason]
     same = Text("Both build the same model: their recipes are equal.") if a.recipe_key == b.recipe_key else None
-    return Group(*notes, *([same] if same else [params]), metrics)
+    return Group(*notes, *([same] if same else [params]), Text("measurements", style="italic"), metrics)
 
 
 def front_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:

@@ -175,3 +175,11 @@ def test_measurements_carry_their_uncertainty() -> None:
 def test_durations() -> None:
     found = [duration_text(seconds) for seconds in (0.42, 42, 185, 7620, 59.7)]
     assert found == ["0.4 s", "42 s", "3 min 05 s", "2 h 07 min", "1 min 00 s"]
+
+
+@pytest.mark.parametrize("width", [120, 80, 40])
+def test_two_trials_are_compared_in_any_width(width: int) -> None:
+    text = shown(compare_table(record(1), record(7)), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "B decodes 1.21x faster" in " ".join(text.split())
+    assert "…" not in text
