@@ -23,7 +23,7 @@ from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.study.optuna_adapter import end_stale, restore, storage_of, tell, trial_id
-from olivine.search.study.source_identity import measured_source
+from olivine.search.study.source_identity import measured_source, refuse_other_data
 from olivine.search.study.storage import open_storage
 from olivine.search.study.trials.baseline import Baseline
 from olivine.search.study.trials.model_pool import ModelPool, ProcessOptions
@@ -110,10 +110,13 @@ def locked_folder(workload: AnyWorkload, folder: StudyDir, progress: Progress) -
         _check_same_study(workload, folder)
         progress.phase_started("source")
         source = measured_source(workload, folder) if valid_records(folder) else workload.source()
-        workload.check_data()
+        digests = workload.check_data()
+        if valid_records(folder):
+            refuse_other_data(folder, digests)
         folder.write_format()
         write_atomic(folder.config_path, workload.config.to_yaml())
-        write_atomic(folder.environment_path, json.dumps(describe_environment() | {"model": source.about()}, indent=1))
+        environment = describe_environment() | {"model": source.about(), "data": digests}
+        write_atomic(folder.environment_path, json.dumps(environment, indent=1))
         remove_stale(folder.root)
         cgroup.sweep()
         yield source

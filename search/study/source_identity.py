@@ -1,4 +1,4 @@
-"""The model that a study was measured with: a hub model at the commit it began with, any other one unchanged."""
+"""The model and data that a study was measured with: a hub model at the commit it began with, all else unchanged."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ def refuse_other_model(folder: StudyDir, model: str, now: Mapping[str, Any]) -> 
         f"{folder.root} was measured with another '{model}' than there is now: {_change(folder, now)}. Bring back "
         "what it was measured with, or begin anew in another folder ('olivine run': --out, 'olivine optimize': --to)."
     )
+
+
+def refuse_other_data(folder: StudyDir, digests: Mapping[str, str]) -> None:
+    """Refuse to mix measurements on two texts; ``digests`` are those of the data now, by their keys in the config.
+
+    Raises:
+        UsageError: naming the keys whose content has changed. Version 0.1.0 kept no digests.
+    """
+    before = folder.environment().get("data", {})
+    changed = [key for key, digest in digests.items() if before.get(key, digest) != digest]
+    if changed:
+        raise UsageError(
+            f"{folder.root} was measured on other data than {', '.join(changed)} holds now: its text or rows "
+            "have changed. Bring them back, or begin anew in another folder ('olivine run': --out, 'olivine "
+            "optimize': --to)."
+        )
 
 
 def _change(folder: StudyDir, now: Mapping[str, Any]) -> str:

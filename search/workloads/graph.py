@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.data.text_source import TextSource
 from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.memory import GraphMemory
 from olivine.evaluators.metric import TASK_METRICS, ModelKind
@@ -25,6 +26,7 @@ from olivine.passes.graphs.source import GRAPH_FILE, GraphSource, graph_bytes, r
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, Cache
+from olivine.passes.store.digests import sha256_file
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.export.graph_folder import export_graph
 from olivine.search.export.manifest import build_command
@@ -90,9 +92,16 @@ class GraphWorkload:
         task = load_task(self.config)
         return None if task is None else task.fitted(self._source.folder)
 
-    def check_data(self) -> None:
-        """Look up data and metric of the task, and whether they fit the model."""
-        _ = self._task
+    def check_data(self) -> dict[str, str]:
+        """Look up data and metric of the task, whether they fit the model, and the samples."""
+        digests, inputs, task = {}, self.config.inputs, self._task
+        if inputs.text is not None:
+            digests["inputs.text"] = TextSource.of(inputs.text).digest()
+        if inputs.data is not None and (file := Path(inputs.data).expanduser()).is_file():
+            digests["inputs.data"] = sha256_file(file)
+        if task is not None:
+            digests["evaluation.task.data"] = task.digest()
+        return digests
 
     def source(self, revision: str | None = None) -> GraphSource:
         """The model; it has no revisions."""

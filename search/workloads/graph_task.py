@@ -127,6 +127,10 @@ class Task:
             raise UsageError(f"{PLACE}.inputs.text: {self.name} has a text without tokens: {row.texts}")
         return [text_feed(inputs, one, f"{PLACE}.inputs") for one in encoded]
 
+    def digest(self) -> str:
+        """Hash of the texts and labels of every part."""
+        return digest({part: [[[*row.texts], str(row.label)] for row in rows] for part, rows in self.parts.items()})
+
     def evaluator(
         self, part: str, feeds: tuple[tuple[Path, int], ...], store: Path, base_key: str, output: str | None
     ) -> TaskScore:

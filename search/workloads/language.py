@@ -106,8 +106,9 @@ class LanguageWorkload:
         parts = {name: getattr(self.config, name) for name in self.fixed}
         return parts | {"evaluation": self.config.evaluation.model_copy(update={"lm_eval": None})}
 
-    def check_data(self) -> None:
-        """Nothing to look up: the text is read once the base is built."""
+    def check_data(self) -> dict[str, str]:
+        """Read the text, parts of which the study learns from and is scored on."""
+        return {"evaluation.text": TextSource.of(self.config.evaluation.text).digest()}
 
     def source(self, revision: str | None = None) -> Source:
         """The model; at ``revision`` where it was measured, of a hub model."""

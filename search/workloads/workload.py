@@ -193,8 +193,11 @@ class Workload(Protocol[SourceT]):
         """The fixed parts of the config with their values, less what may be added to a finished study."""
         ...
 
-    def check_data(self) -> None:
-        """Look up data that the study measures on, before any work.
+    def check_data(self) -> dict[str, str]:
+        """Look up data that the study learns from and measures on, before any work.
+
+        Returns:
+            Key of the config -> digest of the content that it names.
 
         Raises:
             UsageError: when it is not there, or does not fit the model.

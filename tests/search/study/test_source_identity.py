@@ -166,3 +166,20 @@ def test_a_rebuild_command_survives_a_shell() -> None:
     assert "--revision" not in command
     assert "--trust-remote-code" not in command
     assert parser().parse_args(words[1:]).model == "my models/$one"
+
+
+def test_a_study_does_not_go_on_with_another_text(
+    tiny_llama: Path, configured: Callable[..., LanguageStudyConfig], tmp_path: Path
+) -> None:
+    config, folder = configured(tiny_llama), StudyDir(tmp_path / "study")
+    opened(config, folder)
+    measured(folder, 0, 1)
+    text = tmp_path / "text.txt"
+    words = text.read_text()
+    text.write_bytes(b"\xef\xbb\xbf" + words.encode())  # the same text with a byte-order mark
+    opened(config, folder)
+    text.write_text(words + "\n\nOne article more.")
+    with pytest.raises(UsageError, match=r"other data than evaluation\.text holds now.*--out"):
+        opened(config, folder)
+    text.write_text(words)
+    opened(config, folder)
