@@ -84,8 +84,8 @@ def replay(windows: WindowSums, limit: float, orders: int, seed: int = 0) -> Rep
     scored = []
     for _ in range(orders):
         order = rng.permutation(count)
-        gate = ladder.gate(NEVER_AUDITED)
-        ends = (n for n in range(MIN_WINDOWS, count) if gate(_first(windows, order[:n])) is not None)
+        pruner = ladder.pruner(NEVER_AUDITED)
+        ends = (n for n in range(MIN_WINDOWS, count) if pruner(_first(windows, order[:n])) is not None)
         scored.append(next(ends, count))
     return Replay(ratio, ratio <= limit, float(np.mean(scored)) / count, float(np.mean(np.array(scored) < count)))
 

@@ -26,7 +26,7 @@ from olivine.evaluators.data.windows import Window
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.memory import Memory
+from olivine.evaluators.memory import GraphMemory, Memory
 from olivine.evaluators.metric import METRICS
 from olivine.evaluators.quality.label_scores import SCORES
 from olivine.evaluators.quality.output_fidelity import Fidelity
@@ -44,6 +44,7 @@ def paired(machine: Machine) -> dict[str, Any]:
 #: Name of an evaluator's class -> makes one, from a folder for its files and a simulated machine.
 CASES: Mapping[str, Callable[[Path, Machine], Any]] = {
     "Memory": lambda folder, machine: Memory(4, 2),
+    "GraphMemory": lambda folder, machine: GraphMemory(folder / "f.npz", 2),
     "PairedDecoderLatency": lambda folder, machine: PairedDecoderLatency(**paired(machine)),
     "PairedGraphLatency": lambda folder, machine: PairedGraphLatency(folder / "f.npz", ("a", "b"), **paired(machine)),
     "TextQuality": lambda folder, machine: TextQuality(WINDOWS, folder, "base"),

@@ -49,7 +49,7 @@ def test_a_pruned_candidate_has_the_quality_of_its_twin(
 
 def test_a_pruned_base_is_exactly_one_against_itself(pruned: Path, open_process: OpenProcess, tmp_path: Path) -> None:
     base = open_process(pruned)
-    values = {m.metric: m.value for m in run_quality(TextQuality(WINDOWS, tmp_path, "b"), base, base, {}).measurements}
+    values = {m.metric: m.value for m in run_quality(TextQuality(WINDOWS, tmp_path, "b"), base, base).measurements}
     assert (values["perplexity_ratio"], values["kl_divergence"], values["top1_agreement"]) == (1.0, 0.0, 1.0)
 
 

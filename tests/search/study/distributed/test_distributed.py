@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import _CachedStorage
 from optuna.trial import TrialState
 from postgres import postgres_server
 
@@ -43,6 +44,17 @@ def proxy(postgres: str) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+def trials_in(url: str, name: str) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a study; no connection stays open."""
+    storage = connect(url)
+    try:
+        return optuna.load_study(study_name=name, storage=storage).trials
+    finally:
+        storage.remove_session()
+        if isinstance(storage, _CachedStorage):
+            storage._backend.engine.dispose()
 
 
 def start(stack: ExitStack, url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
@@ -77,7 +89,7 @@ def test_a_killed_worker_loses_no_trial_and_none_is_measured_twice(
         assert workers[1].returncode == 0, other
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trials = optuna.load_study(study_name=folder.name, storage=connect(url)).trials
+    trials = trials_in(url, folder.name)
     ended = [trial for trial in trials[1:] if trial.state == TrialState.COMPLETE]
     keys = [trial.user_attrs["recipe_key"] for trial in ended]
     assert len(ended) == len(set(keys)) == TRIALS
