@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -117,3 +118,24 @@ def test_a_study_without_the_record_of_its_base_is_refused(
     (copy / "trials" / "0000.json").unlink()
     assert main(["run", str(study.parent / "study.yaml"), "--out", str(copy)]) == 2
     assert "has no record of its base" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_graph_study_takes_workers_ablation_a_shared_cache_and_a_rebuild_command(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    raw = tiny_plain_yaml(
+        tiny_graph(tmp_path / "tiny.onnx"),
+        space={"precision": "int8", "activations": ["dynamic", "static"]},
+        confirm={"members": 2, "race": None, "ablation": True},
+        cache={"shared": shared.as_uri(), "folder": str(tmp_path / "cache")},
+    )
+    config, out = tmp_path / "study.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(raw))
+    assert main(["run", str(config), "--out", str(out), "--storage", f"sqlite:///{tmp_path / 'study.db'}"]) == 0
+    records = StudyDir.open(out).trials()
+    assert all(set(record.workers) == {"build", "quality", "latency"} for record in records[1:])
+    selection = json.loads((out / "selection.json").read_text())
+    assert [row["axis"] for row in selection["ablation"]] == ["activations"]
+    assert list(shared.iterdir()), "builds are left for other workers"
+    command = selection["rebuild"].replace("--to DIR", f"--to {tmp_path / 'again'}")
+    assert main(shlex.split(command)[1:]) == 0
+    assert (tmp_path / "again" / "model.onnx").read_bytes() == (out / "best" / "model.onnx").read_bytes()
