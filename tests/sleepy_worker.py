@@ -33,7 +33,7 @@ from olivine.search.study.distributed.worker import Job, LeaderDuties, Worker
 from olivine.search.study.optuna_adapter import tell, trial_id
 from olivine.search.study.storage import connect
 from olivine.search.study_dir import StudyDir
-from olivine.search.workloads.workload import ROLES, Role
+from olivine.search.workloads.stage import ROLES, Role
 
 #: 2 * 5 * 3 * 3 * 4 = 360 candidates at most; some axes leave one precision out.
 SPACE = parse_space(

@@ -25,7 +25,7 @@ _PRODUCTS, _LEVEL, _EXACT = "MatMulNBits", "accuracy_level", 1
 
 @dataclass(frozen=True)
 class OtherRuntime:
-    """How far the logits of a folder agree with those of another way to run it.
+    """Agreement of the logits of a folder with those of another way to run it.
 
     Attributes:
         name: the other way.

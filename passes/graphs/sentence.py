@@ -63,7 +63,7 @@ def module_files(modules: Sequence[Module]) -> list[Path]:
 
 
 def sentence_head(folder: Path) -> Head | None:
-    """What a sentence transformer makes of the hidden states of its encoder; None for another model.
+    """Read how a sentence transformer pools the hidden states of its encoder; None for another model.
 
     Raises:
         SourceError: when a module does what is not exported.

@@ -1,4 +1,4 @@
-"""Where a study keeps its builds, and how much of the disk they may take."""
+"""The cache of a study's builds, and the bytes of disk that they may take."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ SPLIT = "calibrate"
 
 @dataclass(frozen=True)
 class CalibrationText:
-    """Which text passes may learn from; it is never what a study scores.
+    """The text that passes may learn from; a study never scores it.
 
     Attributes:
         text: ``demo:news``, the path of a file, or a mapping as :meth:`TextSource.parse` takes it.
@@ -81,7 +81,7 @@ class Calibration:
     key: str
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest says of it."""
+        """The entry of a manifest."""
         about = asdict(self.text) | {"text": self.name}
         return {**about, "split": SPLIT, "key": self.key}
 
@@ -107,7 +107,7 @@ def _one_line(text: Mapping[str, Any]) -> str:
 
 
 def parse_text(given: str) -> str | Mapping[str, Any]:
-    """What ``--calibrate-text`` takes: ``demo:news``, the path of a file, or a mapping in braces."""
+    """Parse the value of ``--calibrate-text``: ``demo:news``, the path of a file, or a mapping in braces."""
     return yaml.safe_load(given) if given.startswith("{") else given
 
 

@@ -63,7 +63,7 @@ class BuildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take a build."""
+        """True while it can take a build."""
         return self._process.poll() is None
 
     def pause(self) -> None:
@@ -127,7 +127,7 @@ class BuildProcess:
         return self._answer(said[1], builder or self._memory, response), self._ran_s(started)
 
     def _answer(self, code: int, builder: MemoryWatch, response: Path) -> BuildAnswer:
-        """What the build that has ended with ``code`` answered."""
+        """Read the answer of the build that has ended with ``code``."""
         if (excess := builder.killed()) is not None:
             raise BuildFailed(f"the build was ended by the kernel: it {excess}", "", excess)
         if code == EXIT_UNWRITABLE:
@@ -147,7 +147,7 @@ class BuildProcess:
         return time.monotonic() - started - self._stood_still_s - still
 
     def _said(self) -> tuple[str, int] | None:
-        """What the process told next, and the number that it told; None where nothing came in a while.
+        """Read the next line of the process, and its number; None where nothing came in a while.
 
         Raises:
             BuildFailed: when that was something else: what a build writes where it shouldn't arrives here.

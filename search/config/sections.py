@@ -147,7 +147,7 @@ class CacheConfig(Section):
 
 
 class ProviderConfig(Section):
-    """Where an execution provider runs."""
+    """The interpreter of an execution provider."""
 
     python: Text = Field(description="interpreter of the environment that has its ONNX Runtime")
 

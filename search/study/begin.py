@@ -13,7 +13,7 @@ from olivine.search.study.trials.objective import Objective, measure_base
 
 @dataclass(frozen=True)
 class Start:
-    """What a search begins with once its base is measured.
+    """The facts that a search begins with once its base is measured.
 
     Attributes:
         objective: measures candidates.

@@ -63,7 +63,7 @@ def refuse_other_data(folder: StudyDir, digests: Mapping[str, str]) -> None:
 
 
 def _change(folder: StudyDir, now: Mapping[str, Any]) -> str:
-    """What makes it another model, as far as can be told from outside."""
+    """Name the change that makes it another model, as far as can be told from outside."""
     before, versions = folder.model(), folder.environment().get("versions", {})
     if before["kind"] != now["kind"]:
         return f"it was of kind '{before['kind']}' and is of kind '{now['kind']}'"

@@ -105,7 +105,7 @@ def seconds_of_finish(config: AnyConfig, records: Sequence[TrialRecord], members
 
 
 def _processes(seconds: float) -> int:
-    """How many pairs of processes a timing goes through."""
+    """Number of pairs of processes that a timing goes through."""
     return max(1, min(round(seconds / PROCESS_SECONDS), MAX_PROCESSES))
 
 

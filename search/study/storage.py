@@ -1,4 +1,4 @@
-"""Where Optuna keeps a study: SQLite in the study folder, a database server, or Optuna's gRPC proxy in front of one."""
+"""The storage of the Optuna study: SQLite in the study folder, a database server, or the gRPC proxy in front of one."""
 
 from __future__ import annotations
 

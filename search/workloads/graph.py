@@ -38,7 +38,8 @@ from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_samples import Samples, make_samples
 from olivine.search.workloads.graph_task import Task, load_task
-from olivine.search.workloads.workload import Candidate, LearnedFrom, Split, Stage
+from olivine.search.workloads.stage import Split, Stage
+from olivine.search.workloads.workload import Candidate, LearnedFrom
 
 
 class GraphWorkload:

@@ -98,7 +98,7 @@ def make_samples(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphIn
 
 
 def _maker(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput]) -> tuple[str, Make]:
-    """What the samples are called, and what makes those of a split."""
+    """Return the name of the samples, and the function that makes those of a split."""
     given, seed = config.inputs, config.seed
     if given.text is not None:
         text = TextSource.of(given.text)

@@ -134,7 +134,7 @@ class Task:
     def evaluator(
         self, part: str, feeds: tuple[tuple[Path, int], ...], store: Path, base_key: str, output: str | None
     ) -> TaskScore:
-        """What scores a part of the rows.
+        """Make the evaluator that scores a part of the rows.
 
         Args:
             part: select or confirm.
@@ -250,7 +250,7 @@ def _parted(rows: Sequence[LabelledRow], seed: int, limit: int, name: str) -> di
 
 
 def _open(dims: Sequence[int | str]) -> bool:
-    """Whether a batch of one text of any length fits."""
+    """True where a batch of one text of any length fits."""
     return len(dims) == 2 and isinstance(dims[1], str) and (dims[0] == 1 or isinstance(dims[0], str))
 
 
@@ -264,7 +264,7 @@ def _classes(folder: Path) -> dict[str, int]:
 
 
 def _try(name: str, score: Score, labels: Numbers) -> None:
-    """Whether a loaded metric takes these labels, and is larger for better predictions.
+    """Check that a loaded metric takes these labels, and is larger for better predictions.
 
     Raises:
         UsageError: when it is not so.

@@ -40,7 +40,8 @@ from olivine.search.samplers.factory import make_cost_model, sampler_name
 from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.study_dir import StudyDir
-from olivine.search.workloads.workload import Candidate, LearnedFrom, Split, Stage, StopRule
+from olivine.search.workloads.stage import Split, Stage, StopRule
+from olivine.search.workloads.workload import Candidate, LearnedFrom
 
 #: Axes whose fixed value the base takes, beside those that every base inherits.
 _OF_BASE = ("threads", "spinning", "rotate")

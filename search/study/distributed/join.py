@@ -27,12 +27,13 @@ from olivine.search.study.storage import connect
 from olivine.search.study.trials.objective import Objective
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.registry import workload_of
-from olivine.search.workloads.workload import ROLES, AnyWorkload, Role
+from olivine.search.workloads.stage import ROLES, Role
+from olivine.search.workloads.workload import AnyWorkload
 
 
 @dataclass(frozen=True)
 class MeetingPlace:
-    """Where the workers of a study meet.
+    """The place where the workers of a study meet.
 
     Attributes:
         storage: URL of the storage.

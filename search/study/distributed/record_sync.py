@@ -1,4 +1,4 @@
-"""How the records of workers reach the study folder: it is shared, or they meet below a URL that fsspec knows.
+"""Carry the records of workers to the study folder: it is shared, or they meet below a URL that fsspec knows.
 
 Below a URL (``s3://bucket/studies/mine``, ``file:///mnt/...``) lie the same names as in the folder:
 ``trials/0007.json`` of ended trials, ``handover/0007.json`` of those that wait for another role.
@@ -86,7 +86,7 @@ class RecordSync:
             self._send(_HANDOVER, record)
 
     def handed_over(self, number: int) -> TrialRecord:
-        """What another role left of a trial."""
+        """Read what another role has recorded of a trial."""
         if self.url:
             return TrialRecord.from_json(json.loads(self._fs.cat_file(self._place(_HANDOVER, number))))
         return TrialRecord.from_json(json.loads((self.folder.root / _HANDOVER / _name(number)).read_text()))

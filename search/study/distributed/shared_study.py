@@ -24,7 +24,7 @@ from olivine.search.samplers.proposer import Proposal
 from olivine.search.study.distributed.heartbeat import WorkerRegistry
 from olivine.search.study.distributed.ticket_lock import Ticket, TicketLock
 from olivine.search.study.optuna_adapter import id_of, storage_of, trial_id
-from olivine.search.workloads.workload import Role
+from olivine.search.workloads.stage import Role
 
 _FACTS = "facts"
 _WORKER, _CHOICE, _LOST, _TRIAL, _STAGE = "worker", "choice", "lost", "trial", "stage"

@@ -33,7 +33,7 @@ from olivine.search.study.distributed.shared_study import (
 )
 from olivine.search.study.distributed.ticket_lock import Ticket
 from olivine.search.study.optuna_adapter import distributions_of, tell, trial_id
-from olivine.search.workloads.workload import ROLES, Role
+from olivine.search.workloads.stage import ROLES, Role
 
 IDLE_S = 0.25
 #: Seconds between looks for trials of workers that are gone.

@@ -23,7 +23,8 @@ from olivine.search.study.trials.baseline import Baseline
 from olivine.search.study.trials.pruning import SIZE, WINDOWS, WindowPruner, rung
 from olivine.search.study.trials.tools import StudyTools
 from olivine.search.study.trials.trial import TrialInProgress, attempt, broken_constraint
-from olivine.search.workloads.workload import ROLES, LearnedFrom, Role, Stage
+from olivine.search.workloads.stage import ROLES, Role, Stage
+from olivine.search.workloads.workload import LearnedFrom
 
 #: Tells the choice of the trial that follows, where it is known already.
 Ahead = Callable[[], Mapping[str, Scalar] | None]
@@ -90,7 +91,7 @@ class Objective:
 
     @property
     def learned_key(self) -> str | None:
-        """What build requests call the text or samples that passes learn from."""
+        """Key of the text or samples that passes learn from, as build requests name it."""
         return None if self.learned is None else self.learned.key
 
     def build(self, recipe: Recipe, name: str) -> BuildOutcome:

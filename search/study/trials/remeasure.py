@@ -12,7 +12,7 @@ from olivine.evaluators.quality.unpruned import open_scored
 from olivine.passes.recipe import Recipe
 from olivine.search.records import Metrics
 from olivine.search.study.trials.objective import Objective, model_bytes
-from olivine.search.workloads.workload import Evaluator
+from olivine.search.workloads.stage import Evaluator
 
 
 class Remeasurer:

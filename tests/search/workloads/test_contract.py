@@ -21,7 +21,8 @@ from olivine.search.export.verify import verify_folder
 from olivine.search.study.export_candidate import build_alone, candidate_manifest, rebuild_command
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.registry import workload_of
-from olivine.search.workloads.workload import ROLES, AnyWorkload
+from olivine.search.workloads.stage import ROLES
+from olivine.search.workloads.workload import AnyWorkload
 
 
 def language_yaml(folder: Path, llama: Path) -> dict[str, Any]:
