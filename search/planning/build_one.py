@@ -9,8 +9,8 @@ from pathlib import Path
 from olivine.passes.base import Scalar
 from olivine.passes.errors import UsageError
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES, scratch_folder
-from olivine.search.builds.cache import open_cache
 from olivine.search.builds.calibration_text import CalibrationText
+from olivine.search.builds.study_cache import open_cache
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import AnyConfig, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes

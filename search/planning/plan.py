@@ -16,7 +16,7 @@ from olivine.passes.errors import SourceError
 from olivine.passes.graphs.source import GraphSource
 from olivine.passes.sources.model_shape import config_shapes
 from olivine.passes.sources.source import Source
-from olivine.search.builds.cache import cache_folder
+from olivine.search.builds.study_cache import cache_folder
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Domain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from olivine.evaluators.providers import absent
 from olivine.passes.errors import UsageError
-from olivine.search.builds.cache import cache_folder
+from olivine.search.builds.study_cache import cache_folder
 from olivine.search.config.language import LmEvalConfig
 from olivine.search.planning.estimate.estimate import StudyConfig, find_model, make_estimator
 from olivine.search.planning.machine_speed import Room

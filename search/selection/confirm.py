@@ -20,7 +20,7 @@ from olivine.search.config.sections import StudyConfig
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.selection.contenders import choose_contenders
-from olivine.search.selection.dominance import SURE, dominated_among
+from olivine.search.selection.dominance_probability import SURE, dominated_among
 from olivine.search.selection.measurer import Measurer, try_to_measure
 from olivine.search.selection.racing import Raced, race
 

@@ -8,7 +8,7 @@ from olivine.evaluators.metric import directed
 from olivine.search.config.constraints import parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.records import TrialRecord
-from olivine.search.selection.dominance import likely_front
+from olivine.search.selection.dominance_probability import likely_front
 from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks
 
 

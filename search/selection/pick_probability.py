@@ -11,7 +11,7 @@ from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import Floats, Mask
 from olivine.search.records import TrialRecord
-from olivine.search.selection.dominance import standard_error
+from olivine.search.selection.dominance_probability import standard_error
 from olivine.search.selection.scalarize import rule_metrics, rule_scores
 
 End = Literal["better", "value", "worse"]

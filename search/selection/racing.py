@@ -13,7 +13,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS
 from olivine.evaluators.stats import Interval, pooled
 from olivine.search.records import Metrics
-from olivine.search.selection.dominance import SURE, dominated_among
+from olivine.search.selection.dominance_probability import SURE, dominated_among
 
 
 def undecided(members: Sequence[Metrics], objectives: Sequence[str]) -> list[int]:

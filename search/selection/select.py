@@ -15,7 +15,7 @@ from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import nearest_misses
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.selection.confirm import Confirmation, Member, keeping
-from olivine.search.selection.dominance import SURE, dominated_among
+from olivine.search.selection.dominance_probability import SURE, dominated_among
 from olivine.search.selection.scalarize import rule_metrics, rule_scores
 from olivine.search.selection.warnings import (
     doubtful_timing,

@@ -11,7 +11,7 @@ from olivine.passes.cpu import available_cores
 from olivine.search.config.constraints import Constraint
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.selection.confirm import Member
-from olivine.search.selection.dominance import SURE
+from olivine.search.selection.dominance_probability import SURE
 
 
 def near_ties(

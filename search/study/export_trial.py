@@ -7,7 +7,7 @@ from pathlib import Path
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.cache import scratch_folder
-from olivine.search.builds.cache import open_cache
+from olivine.search.builds.study_cache import open_cache
 from olivine.search.config.load import load_config
 from olivine.search.environment import HARDWARE
 from olivine.search.export.folder import check_target

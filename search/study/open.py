@@ -16,7 +16,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import make_folder, remove_stale, write_atomic
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.builder import Builder
-from olivine.search.builds.cache import open_cache
+from olivine.search.builds.study_cache import open_cache
 from olivine.search.config.load import AnyConfig, load_config
 from olivine.search.environment import describe_environment
 from olivine.search.pareto import front

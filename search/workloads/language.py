@@ -28,8 +28,8 @@ from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.cache import Cache
-from olivine.search.builds.cache import language_bytes
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
+from olivine.search.builds.study_cache import language_bytes
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.export.folder import export_model
 from olivine.search.export.manifest import build_command

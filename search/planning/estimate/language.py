@@ -17,8 +17,8 @@ from olivine.passes.export.export import float_type
 from olivine.passes.learn.gradients import MOST_WINDOWS
 from olivine.passes.sources.model_shape import WIDTHS, Weights, count_weights
 from olivine.passes.sources.source import Source
-from olivine.search.builds.cache import language_bytes, limit_bytes
 from olivine.search.builds.calibration_text import may_calibrate
+from olivine.search.builds.study_cache import language_bytes, limit_bytes
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning.estimate.estimator import Durations
 from olivine.search.planning.machine_speed import MachineRates

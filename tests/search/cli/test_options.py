@@ -38,7 +38,7 @@ def test_a_tilde_is_the_home_folder_where_no_shell_has_replaced_it(
 
 def test_a_tilde_is_the_home_folder_for_caches_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from olivine.passes.store.cache import cache_root
-    from olivine.search.builds.cache import cache_folder
+    from olivine.search.builds.study_cache import cache_folder
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OLIVINE_CACHE", "~/builds")

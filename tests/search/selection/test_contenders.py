@@ -15,7 +15,7 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection.contenders import choose_contenders
-from olivine.search.selection.dominance import likely_front
+from olivine.search.selection.dominance_probability import likely_front
 from olivine.search.selection.pick_probability import likely_picks
 
 #: What the search of `make reference` measured of its candidates.

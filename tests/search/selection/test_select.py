@@ -12,7 +12,7 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.records import TrialRecord
 from olivine.search.selection.confirm import Confirmation, Member
-from olivine.search.selection.dominance import spread
+from olivine.search.selection.dominance_probability import spread
 from olivine.search.selection.select import NoCandidate, select
 
 UNITS = {"tpot_ms": "ms", "perplexity_ratio": "ratio", "tpot_speedup": "ratio", "ttft_speedup": "ratio"}

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from study_folder import OBJECTIVES, entry, record, records
 
 from olivine.search.pareto import Floats, front, nondominated
-from olivine.search.selection.dominance import SURE, dominated_among, dominated_probability, likely_front
+from olivine.search.selection.dominance_probability import SURE, dominated_among, dominated_probability, likely_front
 
 ENDS = ("value", "low", "high")
 POINTS = st.integers(1, 8).flatmap(lambda n: arrays(np.float64, (n, 2), elements=st.integers(0, 6).map(float)))

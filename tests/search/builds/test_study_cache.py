@@ -7,7 +7,7 @@ import pytest
 
 from olivine.passes.sources.source import Source
 from olivine.passes.store.cache import cache_root
-from olivine.search.builds.cache import BYTES_PER_WEIGHT, LEAST_BYTES, language_bytes, limit_bytes, open_cache
+from olivine.search.builds.study_cache import BYTES_PER_WEIGHT, LEAST_BYTES, language_bytes, limit_bytes, open_cache
 from olivine.search.config.sections import CacheConfig
 
 MODEL = Source("folder", "folder", "checkpoint", "k", "LlamaForCausalLM", "float16", 2_000_000_000, config={})
