@@ -41,6 +41,12 @@ class Unwritable(OlivineError):
     """A disk that is full or must not be written to: no candidate's fault, so it ends the study and not a trial."""
 
 
+class UnwritableCache(Unwritable):
+    """A cache that can't be made or written to, found before any work."""
+
+    exit_code = 2
+
+
 class NotEnoughDisk(SourceError, Unwritable):
     """A disk that is too small for a model, found before any work."""
 

@@ -28,7 +28,7 @@ from olivine.passes.cpu import available_cores, cpu_identity
 from olivine.passes.errors import BuildFailed, UsageError
 from olivine.passes.kernel import Kernel
 from olivine.passes.store.atomic_files import write_atomic
-from olivine.passes.store.cache import cache_root, scratch_folder
+from olivine.passes.store.cache import cache_root, check_writable, scratch_folder
 from olivine.passes.store.digests import digest
 from olivine.passes.store.secrets import masked
 
@@ -81,6 +81,7 @@ def probe_kernels(
     Raises:
         UsageError: when ``python`` is no interpreter with ONNX Runtime, or for another provider.
         BuildFailed: when the process that measures ends without an answer.
+        UnwritableCache: when the times can't be kept.
     """
     if provider != "cpu":
         raise UsageError(f"kernels are probed on the provider cpu alone; found '{provider}'")
@@ -91,6 +92,7 @@ def probe_kernels(
     path = (cache or cache_root()) / "kernels" / f"{_key(products, threads, python, provider)}.json"
     if (stored := _stored(path)) is not None:
         return stored
+    check_writable(cache or cache_root())
     measured = _measure(products, threads, python)
     write_atomic(path, measured.to_text())
     return measured

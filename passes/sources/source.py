@@ -29,7 +29,7 @@ from olivine.passes.sources.gguf.config import states_more
 from olivine.passes.sources.license import license_of_folder
 from olivine.passes.sources.weights.files import WeightFiles
 from olivine.passes.sources.weights.fit import check_fit
-from olivine.passes.store.cache import cache_root
+from olivine.passes.store.cache import cache_root, check_writable
 from olivine.passes.store.digests import digest
 from olivine.passes.transforms.rotate import Rotate
 
@@ -151,7 +151,9 @@ def resolve(model: str, *, revision: str | None = None, trust_remote_code: bool 
 
     Raises:
         SourceError: when it can't be found, reached, read or exported, or the disk is too small for it.
+        UnwritableCache: when the cache can't be written.
     """
+    check_writable(cache_root())
     local = Path(model).expanduser()
     if model.startswith(DEMO):
         source = _demo(model)

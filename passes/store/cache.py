@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.passes.artifact import ModelArtifact
+from olivine.passes.errors import UnwritableCache
 from olivine.passes.store.atomic_files import make_folder, remove_stale, staging_folder, sync, sync_tree
 from olivine.passes.store.shared_builds import SharedBuilds
 
@@ -36,8 +37,30 @@ def cache_root() -> Path:
     return Path(os.environ.get("OLIVINE_CACHE") or "~/.cache/olivine").expanduser()
 
 
+def check_writable(root: Path) -> None:
+    """Make the folder of a cache where it is missing, and write to it.
+
+    Raises:
+        UnwritableCache: when that fails.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UnwritableCache(
+            f"The cache {root} can't be written: {error.strerror or error}. Name another folder with OLIVINE_CACHE, or "
+            "in a study's config with cache: {folder: ...}."
+        ) from error
+
+
 def scratch_folder(name: str) -> AbstractContextManager[Path]:
-    """An empty folder below :func:`cache_root` that is gone after the block, or after a kill with the next sweep."""
+    """An empty folder below :func:`cache_root` that is gone after the block, or after a kill with the next sweep.
+
+    Raises:
+        UnwritableCache: when it can't be made.
+    """
+    check_writable(cache_root())
     return staging_folder(cache_root() / "scratch", name)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from olivine.passes.sources.model_shape import count_weights
 from olivine.passes.sources.source import Source
-from olivine.passes.store.cache import Cache, cache_root
+from olivine.passes.store.cache import Cache, cache_root, check_writable
 from olivine.passes.store.shared_builds import SharedBuilds
 from olivine.search.config.sections import CacheConfig
 
@@ -16,7 +16,12 @@ BYTES_PER_WEIGHT, LEAST_BYTES = 21, 2_000_000_000
 
 
 def open_cache(config: CacheConfig, usual_bytes: int) -> Cache:
-    """The cache of a study, with what other machines see of it; ``usual_bytes`` bounds it where the config does not."""
+    """The cache of a study, with what other machines see of it; ``usual_bytes`` bounds it where the config does not.
+
+    Raises:
+        UnwritableCache: when its folder can't be made or written to.
+    """
+    check_writable(cache_folder(config))
     shared = SharedBuilds(config.shared) if config.shared else None
     return Cache(cache_folder(config), limit_bytes(config, usual_bytes), shared)
 

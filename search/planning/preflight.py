@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from olivine.evaluators.providers import absent
 from olivine.passes.errors import UsageError
+from olivine.passes.store.cache import check_writable
 from olivine.search.builds.study_cache import cache_folder
 from olivine.search.config.language import LmEvalConfig
 from olivine.search.planning.estimate.estimate import StudyConfig, find_model, make_estimator
@@ -48,8 +49,10 @@ def require_room(config: StudyConfig, room: Room | None = None) -> None:
         room: free memory and disk; by default what this machine has now.
 
     Raises:
+        UnwritableCache: when the study's cache can't be written.
         UsageError: saying what the study needs and what is free.
     """
+    check_writable(cache_folder(config.cache))
     room = room or Room.at(cache_folder(config.cache))
     estimator = make_estimator(config, find_model(config), sample_choices(config.search_space()))
     for what, need, free in (

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from olivine.passes.artifact import ModelArtifact
-from olivine.passes.store.cache import IN_USE_S, Cache, cache_root
+from olivine.passes.errors import UnwritableCache
+from olivine.passes.store.cache import IN_USE_S, Cache, cache_root, check_writable
 
 
 def filled(size_bytes: int) -> Callable[[Path], frozenset[str]]:
@@ -266,3 +267,18 @@ def test_a_clock_that_jumps_back_evicts_nothing_in_use_and_lets_nothing_stay_for
     monkeypatch.setattr(time, "time", lambda: later)
     cache.evict()
     assert keys(cache) == set()
+
+
+@pytest.mark.parametrize("below", ["", "deeper/cache"])
+def test_a_cache_below_a_file_is_a_mistake_that_names_its_two_settings(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(UnwritableCache, match=r"can't be written.*OLIVINE_CACHE.*cache: \{folder") as raised:
+        check_writable(file / below)
+    assert raised.value.exit_code == 2
+    assert file.read_text() == "kept"
+
+
+def test_a_cache_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_writable(tmp_path / "deep" / "cache")
+    assert list((tmp_path / "deep" / "cache").iterdir()) == []
