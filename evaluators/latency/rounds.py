@@ -60,10 +60,10 @@ class Budget:
         seconds = max(PROCESS_SECONDS, PER_LOAD * sum(process.load_seconds for process in processes))
         return max(1, min(round(self.max_seconds / seconds), MAX_PROCESSES))
 
-    def spent(self, taken: int, counted: int) -> bool:
+    def spent(self, rounds: int, counted: int) -> bool:
         """Tell whether there have been enough rounds, of which so many count."""
         most = self.max_rounds
-        return most is not None and (counted >= most or taken >= MOST_TRIES * most)
+        return most is not None and (counted >= most or rounds >= MOST_TRIES * most)
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,10 @@ class PairedRounds(ABC, Generic[_Process]):
 
     def _more(self, process: int, share: float, measured_s: float) -> bool:
         """Tell whether this pair of processes has another round to take, by the share of the budget up to its end."""
-        needed, taken = share * MIN_ROUNDS, len(self.process)
+        needed, rounds = share * MIN_ROUNDS, len(self.process)
         return (
             measured_s < share * self.budget.max_seconds
-            or (self.adjacent().sum() < needed and taken < MOST_TRIES * needed)
+            or (self.adjacent().sum() < needed and rounds < MOST_TRIES * needed)
             or process not in self.process
         )
 

@@ -37,10 +37,11 @@ class OtherRuntime:
 
     def sentence(self) -> str:
         """For people."""
-        found = self.agreement
+        agreement = self.agreement
         return (
-            f"{self.name}: KL divergence {found.kl_divergence:.2g} nats, top-1 agreement {found.top1_agreement:.2%}, "
-            f"largest difference of a logit {found.largest_difference:.2g}"
+            f"{self.name}: KL divergence {agreement.kl_divergence:.2g} nats, "
+            f"top-1 agreement {agreement.top1_agreement:.2%}, "
+            f"largest difference of a logit {agreement.largest_difference:.2g}"
         )
 
 
@@ -62,9 +63,9 @@ def compare_runtimes(folder: Path, ids: Sequence[int], python: str | None) -> li
         here, versions = _logits(sys.executable, folder, None, ids, pieces, scratch)
         others = []
         if python is not None:
-            there, other = _logits(_interpreter(python), folder, None, ids, pieces, scratch)
+            other_logits, other = _logits(_interpreter(python), folder, None, ids, pieces, scratch)
             name = f"ONNX Runtime {other['onnxruntime']} instead of {versions['onnxruntime']}"
-            others.append(OtherRuntime(name, compare([(there, here)], 0.0)[0]))
+            others.append(OtherRuntime(name, compare([(other_logits, here)], 0.0)[0]))
         if (exact := _exact_copy(folder, scratch)) is not None:
             logits, _ = _logits(sys.executable, folder, exact, ids, pieces, scratch)
             others.append(OtherRuntime("accuracy level 1 instead of 4", compare([(logits, here)], 0.0)[0]))

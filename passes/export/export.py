@@ -24,12 +24,12 @@ def float_type(provider: str, precision: str) -> str:
 
 def float_refusal(provider: str, precision: str) -> str | None:
     """Why ``provider`` can't run a graph of this precision, as a sentence with what it runs; None where it can."""
-    found = PROVIDERS[provider]
-    why = found.refusal(precision)
+    state = PROVIDERS[provider]
+    why = state.refusal(precision)
     if why is None:
         return None
     return (
-        f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(found.floats)}."
+        f"Precision '{precision}' does not run on provider '{provider}': {why}. What runs: {', '.join(state.floats)}."
     )
 
 

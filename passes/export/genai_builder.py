@@ -96,33 +96,33 @@ def _weights_stay_in_files() -> contextlib.AbstractContextManager[None]:
 def _run_once(checkpoint: Path, to: Path, precision: str, provider: str, options: Sequence[str]) -> None:
     where = ("", str(checkpoint), str(to), precision, provider)
     mends = mends_of(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
-    said = io.StringIO()
+    output = io.StringIO()
     try:
         with (
             tempfile.TemporaryDirectory(prefix=".builder-", dir=to.parent) as scratch,
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
         ):
             from onnxruntime_genai.models import builder
 
             parsed = builder.parse_extra_options(*where, scratch, list(options))
-            told = parsed["hf_details"]["hf_config"]
-            config = copy.deepcopy(told)
+            hf_config = parsed["hf_details"]["hf_config"]
+            config = copy.deepcopy(hf_config)
             tables = rope_tables(config, text_of(config).max_position_embeddings) if "rope" in mends else {}
-            tell_builder(told, mends, tables)
+            tell_builder(hf_config, mends, tables)
             builder.create_model(*where, scratch, **parsed)
             if mends:
                 mend_graph(to, text_of(config), mends, tables)
     except NotImplementedError as error:
         raise PassRefused(f"The GenAI model builder refuses this model: {error}") from error
     except _ERRORS as error:
-        lines = [line for line in said.getvalue().replace("\r", "\n").splitlines() if line.strip()]
+        lines = [line for line in output.getvalue().replace("\r", "\n").splitlines() if line.strip()]
         raise BuildFailed(
             f"The GenAI model builder failed: {type(error).__name__}: {error}\nIts last lines:\n  "
             + "\n  ".join(lines[-_LAST_LINES:])
         ) from error
     finally:
-        LOG.debug("model builder:\n%s", said.getvalue())
+        LOG.debug("model builder:\n%s", output.getvalue())
 
 
 def _drop_commit(graph: Path) -> None:

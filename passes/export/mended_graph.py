@@ -138,10 +138,10 @@ class _Graph:
         self._set_nodes(nodes)
 
     def _attentions(self) -> list[onnx.NodeProto]:
-        found = [node for node in self._model.graph.node if _ATTENTION.fullmatch(node.name)]
-        if not found:
+        attentions = [node for node in self._model.graph.node if _ATTENTION.fullmatch(node.name)]
+        if not attentions:
             raise PassRefused("this provider's graph of the model can't be mended: it has no GroupQueryAttention")
-        return found
+        return attentions
 
     def _insert_first(self, added: Iterable[onnx.NodeProto]) -> None:
         """Put nodes right behind the one that counts the tokens."""
@@ -152,9 +152,9 @@ class _Graph:
         self._set_nodes([*nodes[: counted + 1], *added, *nodes[counted + 1 :]])
 
     def _set_nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
-        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del self._model.graph.node[:]
-        self._model.graph.node.extend(kept)
+        self._model.graph.node.extend(copies)
 
     def save(self) -> None:
         """Write the graph over the old one."""
@@ -172,15 +172,15 @@ def _by_length(names: tuple[str, str], tables: RopeTables, dtype: int) -> list[o
             helper.make_node(
                 "Constant",
                 [],
-                [f"{given}_{name}"],
-                f"/{name}/{given}/Constant",
-                value=numpy_helper.from_array(array.astype(as_type), f"{given}_{name}"),
+                [f"{output_name}_{name}"],
+                f"/{name}/{output_name}/Constant",
+                value=numpy_helper.from_array(array.astype(as_type), f"{output_name}_{name}"),
             )
-            for given, array in zip(names, values, strict=True)
+            for output_name, array in zip(names, values, strict=True)
         ]
         outputs = [
-            helper.make_tensor_value_info(f"{given}_{name}", dtype, array.shape)
-            for given, array in zip(names, values, strict=True)
+            helper.make_tensor_value_info(f"{output_name}_{name}", dtype, array.shape)
+            for output_name, array in zip(names, values, strict=True)
         ]
         return helper.make_graph(nodes, f"{name}_rope_tables", [], outputs)
 

@@ -57,7 +57,7 @@ def rope_tables(config: Any, positions: int) -> dict[str, RopeTables]:
     rotary = _rotary(config)
     text = config.get_text_config()
     nested = text.rope_parameters if "full_attention" in text.rope_parameters else {"": text.rope_parameters}
-    found = {}
+    tables = {}
     for kind, about in nested.items():
         if kind and kind not in text.layer_types:
             continue
@@ -67,8 +67,8 @@ def rope_tables(config: Any, positions: int) -> dict[str, RopeTables]:
         same = long is None or (
             np.array_equal(long.cos[:switch], table.cos) and np.array_equal(long.sin[:switch], table.sin)
         )
-        found[kind] = RopeTables(long or table) if same else RopeTables(table, long, switch)
-    return found
+        tables[kind] = RopeTables(long or table) if same else RopeTables(table, long, switch)
+    return tables
 
 
 def _rotary(config: Any) -> Any:

@@ -42,10 +42,12 @@ def prove_encoder(checkpoint: Path, graph: Path) -> dict[str, Any]:
     for feed in _feeds(form):
         with torch.no_grad():
             expected = form.run({name: torch.from_numpy(value) for name, value in feed.items()}).numpy()
-        (found,) = session.run([form.output], feed)
-        if found.shape != expected.shape:
-            raise WrongGraph(f"{graph} gives '{form.output}' of shape {found.shape}; its checkpoint {expected.shape}")
-        difference = float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max())
+        (computed,) = session.run([form.output], feed)
+        if computed.shape != expected.shape:
+            raise WrongGraph(
+                f"{graph} gives '{form.output}' of shape {computed.shape}; its checkpoint {expected.shape}"
+            )
+        difference = float(np.nan_to_num(np.abs(computed - expected), nan=np.inf).max())
         worst, spread, count = max(worst, difference), max(spread, float(expected.std())), count + len(expected)
     if not worst <= TOLERANCE * spread:
         raise WrongGraph(

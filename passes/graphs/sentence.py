@@ -42,7 +42,7 @@ def sentence_modules(folder: Path) -> tuple[Module, ...]:
     path = folder / _MODULES
     if not path.is_file():
         return ()
-    found = []
+    modules = []
     for module in json.loads(path.read_text(encoding="utf-8")):
         kind, name = str(module["type"]).rpartition(".")[2], str(module["path"])
         if kind in ("Transformer", "Dropout"):
@@ -52,8 +52,8 @@ def sentence_modules(folder: Path) -> tuple[Module, ...]:
             raise SourceError(f"{path} names '{name}', which lies outside of the model's folder")
         if kind not in ("Pooling", "Dense", "Normalize"):
             raise SourceError(f"{path}: olivine exports pooling, dense layers and normalization; this model has {kind}")
-        found.append(Module(kind, place))
-    return tuple(found) if any(module.kind == "Pooling" for module in found) else ()
+        modules.append(Module(kind, place))
+    return tuple(modules) if any(module.kind == "Pooling" for module in modules) else ()
 
 
 def module_files(modules: Sequence[Module]) -> list[Path]:

@@ -57,9 +57,9 @@ class Agreement:
         return asdict(self) | {name: list(getattr(self, name)) for name in _LISTS}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Agreement:
+    def from_json(cls, content: Mapping[str, Any]) -> Agreement:
         """The inverse of :meth:`to_json`."""
-        return cls(**{**found, **{name: tuple(found.get(name, ())) for name in _LISTS}})
+        return cls(**{**content, **{name: tuple(content.get(name, ())) for name in _LISTS}})
 
 
 def compare(pairs: Iterable[tuple[np.ndarray, np.ndarray]], tolerance: float) -> tuple[Agreement, list[int]]:
@@ -80,14 +80,14 @@ def compare(pairs: Iterable[tuple[np.ndarray, np.ndarray]], tolerance: float) ->
     for graph, reference in pairs:
         # A vocabulary may be padded in one of the two.
         width = min(graph.shape[1], reference.shape[1])
-        found, expected = torch.from_numpy(graph[:, :width]), torch.from_numpy(reference[:, :width])
-        difference = (found - expected).abs().amax(dim=1)
+        computed, expected = torch.from_numpy(graph[:, :width]), torch.from_numpy(reference[:, :width])
+        difference = (computed - expected).abs().amax(dim=1)
         deviation = expected.std(dim=1)
         wrong = ~(difference <= tolerance * deviation.clamp(min=1e-6))  # NaN is beyond
         beyond += [count + int(position) for position in torch.nonzero(wrong)]
-        logp, logq = torch.log_softmax(expected, dim=1), torch.log_softmax(found, dim=1)
+        logp, logq = torch.log_softmax(expected, dim=1), torch.log_softmax(computed, dim=1)
         divergence += float((logp.exp() * (logp - logq)).sum())
-        same += int((found.argmax(dim=1) == expected.argmax(dim=1)).sum())
+        same += int((computed.argmax(dim=1) == expected.argmax(dim=1)).sum())
         largest = max(largest, float(difference.nan_to_num(float("inf")).max()))
         spread += float(deviation.sum())
         count += len(graph)

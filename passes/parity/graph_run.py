@@ -62,16 +62,18 @@ class GraphRun:
         length = len(ids)
         rows = {"input_ids": np.array(ids), "position_ids": np.arange(start, start + length)}
         feed = {}
-        for given in self._session.get_inputs():
-            dtype = DTYPES[given.type]
-            if given.name in rows:
-                shape = (3, 1, length) if len(given.shape) == 3 else (1, length)  # of M-RoPE: one row an axis
-                feed[given.name] = np.broadcast_to(rows[given.name], shape).astype(dtype)
-            elif given.name == "attention_mask":
-                feed[given.name] = np.ones((1, start + length), dtype)
+        for graph_input in self._session.get_inputs():
+            dtype = DTYPES[graph_input.type]
+            if graph_input.name in rows:
+                shape = (3, 1, length) if len(graph_input.shape) == 3 else (1, length)  # of M-RoPE: one row an axis
+                feed[graph_input.name] = np.broadcast_to(rows[graph_input.name], shape).astype(dtype)
+            elif graph_input.name == "attention_mask":
+                feed[graph_input.name] = np.ones((1, start + length), dtype)
             else:
-                feed[given.name] = (
-                    cache[given.name] if given.name in cache else np.zeros(self._empty(given.shape), dtype)
+                feed[graph_input.name] = (
+                    cache[graph_input.name]
+                    if graph_input.name in cache
+                    else np.zeros(self._empty(graph_input.shape), dtype)
                 )
         return feed
 

@@ -36,15 +36,15 @@ def parting(folder: Path, reference: Reference, ids: Sequence[int], tolerance: f
     last = len(expected) - 1
     with tempfile.TemporaryDirectory(prefix=".parting-", dir=folder.parent) as scratch:
         names = list(dict.fromkeys([*streams.values(), *attentions.values()]))
-        found = dict(zip(names, _run(folder, graph, names, Path(scratch), ids), strict=True))
+        computed = dict(zip(names, _run(folder, graph, names, Path(scratch), ids), strict=True))
     for index in range(last + 1):
-        if index not in streams or _near(found[streams[index]], expected[index], tolerance):
+        if index not in streams or _near(computed[streams[index]], expected[index], tolerance):
             continue
         if index == 0:
             return "the two part in the embedding"
         layer = index - 1
         if layer in attentions and len(outputs) == last:
-            part = "MLP" if _near(found[attentions[layer]], outputs[layer], tolerance) else "attention"
+            part = "MLP" if _near(computed[attentions[layer]], outputs[layer], tolerance) else "attention"
             return f"the two part in layer {layer}, in its {part}"
         return f"the two part in layer {layer}"
     if not streams:
@@ -86,6 +86,6 @@ def _run(
     return GraphRun(folder, scratch / name).values(ids, names)
 
 
-def _near(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
-    difference = np.linalg.norm(found - expected, axis=-1)
+def _near(computed: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
+    difference = np.linalg.norm(computed - expected, axis=-1)
     return bool((difference <= tolerance * np.linalg.norm(expected, axis=-1)).all())

@@ -116,7 +116,10 @@ def _read_when_used(model: Any, layers: Sequence[Any]) -> None:
     """Let each layer, and each module outside of layers, have its weights in memory only while it runs."""
     inside = {module for layer in layers for module in layer.modules()}
     outside = [module for module in model.modules() if module not in inside and module._parameters]
-    for runs, owners in [*((layer, list(layer.modules())) for layer in layers), *((one, [one]) for one in outside)]:
+    for runs, owners in [
+        *((layer, list(layer.modules())) for layer in layers),
+        *((module, [module]) for module in outside),
+    ]:
         stored = [
             (owner, name, value)
             for owner in owners
@@ -148,12 +151,12 @@ def _answers(module: Any, answer: Any) -> Iterator[None]:
         module.forward = before
 
 
-def _keep_input(kept: list[np.ndarray], _: Any, args: Any, kwargs: Any) -> None:
-    kept.append(_rows(args[0] if args else kwargs["hidden_states"]))
+def _keep_input(rows: list[np.ndarray], _: Any, args: Any, kwargs: Any) -> None:
+    rows.append(_rows(args[0] if args else kwargs["hidden_states"]))
 
 
-def _keep_output(kept: list[np.ndarray], _: Any, __: Any, output: Any) -> None:
-    kept.append(_rows(output[0] if isinstance(output, tuple) else output))
+def _keep_output(rows: list[np.ndarray], _: Any, __: Any, output: Any) -> None:
+    rows.append(_rows(output[0] if isinstance(output, tuple) else output))
 
 
 def _rows(hidden: torch.Tensor) -> np.ndarray:

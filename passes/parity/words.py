@@ -72,10 +72,10 @@ def _ids(own: Any, tokenizer: Any) -> Iterator[str]:
     texts = [*sample().splitlines(), sample(), *_SPACES, *(f"a {t} b" for t in tokenizer.all_special_tokens[:_SPECIAL])]
     texts = [text for text in texts if text]
     ids = [list(tokenizer(text).input_ids) for text in texts]
-    found = [[int(token) for token in own.encode(text)] for text in texts]
-    differ = [number for number in range(len(texts)) if ids[number] != found[number]]
+    genai_ids = [[int(token) for token in own.encode(text)] for text in texts]
+    differ = [number for number in range(len(texts)) if ids[number] != genai_ids[number]]
     if differ:
-        shown = "; ".join(_gap(texts[n], ids[n], found[n], tokenizer) for n in differ[:_SHOWN])
+        shown = "; ".join(_gap(texts[n], ids[n], genai_ids[n], tokenizer) for n in differ[:_SHOWN])
         yield f"its tokenizer cuts {len(differ)} of {len(texts)} texts otherwise in ONNX Runtime GenAI: {shown}"
     written = [
         (tokenizer.decode(tokens, skip_special_tokens=True), own.decode(np.array(tokens, np.int32))) for tokens in ids
@@ -90,14 +90,16 @@ def _ids(own: Any, tokenizer: Any) -> Iterator[str]:
         )
 
 
-def _gap(text: str, ids: Sequence[int], found: Sequence[int], tokenizer: Any) -> str:
+def _gap(text: str, ids: Sequence[int], genai_ids: Sequence[int], tokenizer: Any) -> str:
     """The first tokens that differ, as text."""
-    place = next((n for n, (a, b) in enumerate(zip(ids, found, strict=False)) if a != b), min(len(ids), len(found)))
+    place = next(
+        (n for n, (a, b) in enumerate(zip(ids, genai_ids, strict=False)) if a != b), min(len(ids), len(genai_ids))
+    )
 
     def around(tokens: Sequence[int]) -> str:
         return "|".join(tokenizer.decode([token]) for token in tokens[place : place + 4])
 
-    return f"{text[:_TEXT]!r} as {around(found)!r} instead of {around(ids)!r}"
+    return f"{text[:_TEXT]!r} as {around(genai_ids)!r} instead of {around(ids)!r}"
 
 
 def _templates(own: Any, folder: Path) -> Iterator[str]:
@@ -116,15 +118,15 @@ def _templates(own: Any, folder: Path) -> Iterator[str]:
         except UsageError:
             continue  # the template refuses such a conversation
         more = {"tools": json.dumps(tools)} if tools else {}
-        found = _said(
+        rendered = _said(
             lambda m=messages, k=more: own.apply_chat_template(json.dumps(m), add_generation_prompt=True, **k)
         )
-        if found.startswith("can't be"):
-            yield f"the chat template of {name} {found}; olivine chat renders it by jinja2"
-        elif found != expected:
-            place = next((n for n, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
+        if rendered.startswith("can't be"):
+            yield f"the chat template of {name} {rendered}; olivine chat renders it by jinja2"
+        elif rendered != expected:
+            place = next((n for n, (a, b) in enumerate(zip(rendered, expected, strict=False)) if a != b), 0)
             yield (
-                f"the chat template of {name} gives {found[place : place + _TEXT]!r} in ONNX Runtime GenAI, "
+                f"the chat template of {name} gives {rendered[place : place + _TEXT]!r} in ONNX Runtime GenAI, "
                 f"{expected[place : place + _TEXT]!r} in transformers; olivine chat renders it by jinja2"
             )
 
@@ -158,9 +160,9 @@ def _stand_in(folder: Path, to: Path) -> Path:
         if file.is_file() and not file.name.startswith(decoder["filename"]):
             shutil.copyfile(file, to / file.name)
     cache = {"past_key_names": "past_key_values.%d.key", "past_value_names": "past_key_values.%d.value"}
-    kept = {name: config["model"][name] for name in ("bos_token_id", "eos_token_id", "pad_token_id", "context_length")}
+    facts = {name: config["model"][name] for name in ("bos_token_id", "eos_token_id", "pad_token_id", "context_length")}
     config["model"] = {
-        **kept,
+        **facts,
         "type": "llama",
         "vocab_size": 1,
         "decoder": {

@@ -71,7 +71,7 @@ def read_template(folder: Path) -> ChatTemplate | None:
         return ChatTemplate((folder / _FILE).read_text(encoding="utf-8"), tokens, str(folder / _FILE))
     template = config.get("chat_template")
     if isinstance(template, list):  # several of them by name
-        named = {str(one.get("name")): one.get("template") for one in template if isinstance(one, dict)}
+        named = {str(entry.get("name")): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default") or next(iter(named.values()), None)
     return ChatTemplate(str(template), tokens, str(folder / _CONFIG)) if template else None
 

@@ -164,11 +164,11 @@ class Builder:
         self, process: BuildProcess, request: Mapping[str, Any], name: str, kind: type[Answer]
     ) -> tuple[Answer, float]:
         """The answer of the process to a request, and the seconds that it took."""
-        asked, answered = self._folder / f"{name}.request.json", self._folder / f"{name}.response.json"
-        answered.unlink(missing_ok=True)
-        write_atomic(asked, json.dumps(request, indent=1))
+        request_path, response_path = self._folder / f"{name}.request.json", self._folder / f"{name}.response.json"
+        response_path.unlink(missing_ok=True)
+        write_atomic(request_path, json.dumps(request, indent=1))
         try:
-            answer, seconds = process.run(asked, answered, self._timeout_s)
+            answer, seconds = process.run(request_path, response_path, self._timeout_s)
         except OlivineError:
             process.close()
             self._cache.sweep()  # of what it was making

@@ -93,22 +93,22 @@ class Calibration:
     def flags(self) -> list[str]:
         """The flags of ``olivine build`` that give the same windows."""
         text = self.text.text
-        given = {
+        values = {
             "text": text if isinstance(text, str) else _one_line(text),
             "windows": self.text.windows,
             "window-tokens": self.text.window_tokens,
             "seed": self.text.seed,
         }
-        return [f"--calibrate-{name} {shlex.quote(str(value))}" for name, value in given.items()]
+        return [f"--calibrate-{name} {shlex.quote(str(value))}" for name, value in values.items()]
 
 
 def _one_line(text: Mapping[str, Any]) -> str:
     return str(text["file"]) if set(text) == {"file"} else json.dumps(text)
 
 
-def parse_text(given: str) -> str | Mapping[str, Any]:
+def parse_text(words: str) -> str | Mapping[str, Any]:
     """Parse the value of ``--calibrate-text``: ``demo:news``, the path of a file, or a mapping in braces."""
-    return yaml.safe_load(given) if given.startswith("{") else given
+    return yaml.safe_load(words) if words.startswith("{") else words
 
 
 def text_spec(text: TextChoice) -> str | dict[str, Any]:

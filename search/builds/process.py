@@ -113,18 +113,18 @@ class BuildProcess:
         except BrokenPipeError:
             pass  # it has died already; how is told below
         builder: MemoryWatch | None = None
-        while (said := self._said()) is None or said[0] != "ended":
-            if said is None:
+        while (event := self._said()) is None or event[0] != "ended":
+            if event is None:
                 self._wake()
             else:
-                builder = replace(self._memory, pid=said[1], peak=0)
+                builder = replace(self._memory, pid=event[1], peak=0)
             if not self.alive:
                 return self._answer(self._process.wait() or 1, builder or self._memory, response), 0.0
             if self._ran_s(started) > timeout_s:
                 raise BuildFailed(f"the build did not end within {timeout_s:g} s", self._tail())
             if builder is not None and (excess := builder.excess()) is not None:
                 raise BuildFailed(f"the build was ended: it {excess}", "", excess)
-        return self._answer(said[1], builder or self._memory, response), self._ran_s(started)
+        return self._answer(event[1], builder or self._memory, response), self._ran_s(started)
 
     def _answer(self, code: int, builder: MemoryWatch, response: Path) -> BuildAnswer:
         """Read the answer of the build that has ended with ``code``."""
@@ -164,13 +164,13 @@ class BuildProcess:
                 return None
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
-        if (told := _TOLD.fullmatch(line)) is None:
+        if (match := _TOLD.fullmatch(line)) is None:
             raise BuildFailed(f"the build said {line[:80]!r} where its process tells how it goes", self._tail())
-        return told[1].decode(), int(told[2])
+        return match[1].decode(), int(match[2])
 
     def _tail(self) -> str:
-        said = self._log_path.read_bytes()[self._log_start :]
-        return masked(said[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip())
+        output = self._log_path.read_bytes()[self._log_start :]
+        return masked(output[-TAIL_CHARACTERS:].decode("utf-8", "replace").strip())
 
     def close(self) -> None:
         """Kill it and the build; nothing is left behind."""

@@ -26,17 +26,17 @@ _SIGNS = {"±": "+-", "²": "^2", "≥": ">=", "≤": "<=", "∞": "inf", "→":
 _NOBODY_READS = (errno.EPIPE, errno.EIO)
 
 
-def output(taken: Path | None = None) -> Console:
+def output(target: Path | None = None) -> Console:
     """The console for tables and sentences.
 
     It is as wide as the terminal or ``COLUMNS`` says, and :data:`LOG_COLUMNS` wide elsewhere.
 
     Args:
-        taken: FILE of ``--json`` and the like. Where that is standard output, the console is standard error.
+        target: FILE of ``--json`` and the like. Where that is standard output, the console is standard error.
     """
     from rich.console import Console
 
-    stderr = taken is not None and str(taken) in STANDARD_OUTPUT
+    stderr = target is not None and str(target) in STANDARD_OUTPUT
     has_width = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
     return Console(stderr=stderr, highlight=False, width=None if has_width else LOG_COLUMNS)
 

@@ -153,21 +153,21 @@ class _Watched(Mapping[str, Scalar]):
 
 
 def _choices(
-    kept: dict[str, Scalar],
+    prefix: dict[str, Scalar],
     axes: Sequence[Axis],
     options: Mapping[str, tuple[Scalar, ...]],
     reads: dict[str, set[str]],
 ) -> Iterator[dict[str, Scalar]]:
-    """Every way to go on from ``kept`` through ``axes``; notes in ``reads`` what each axis depends on."""
+    """Every way to go on from ``prefix`` through ``axes``; notes in ``reads`` what each axis depends on."""
     if not axes:
-        yield kept
+        yield prefix
         return
     axis, rest = axes[0], axes[1:]
-    if not axis.applies(_Watched(kept, reads.setdefault(axis.name, set()))):
-        yield from _choices(kept, rest, options, reads)
+    if not axis.applies(_Watched(prefix, reads.setdefault(axis.name, set()))):
+        yield from _choices(prefix, rest, options, reads)
         return
-    for value in options.get(axis.name, (axis.default_for(kept),)):
-        yield from _choices({**kept, axis.name: value}, rest, options, reads)
+    for value in options.get(axis.name, (axis.default_for(prefix),)):
+        yield from _choices({**prefix, axis.name: value}, rest, options, reads)
 
 
 def _suggest(domain: Domain, trial: Suggester) -> Scalar:

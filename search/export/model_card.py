@@ -64,19 +64,19 @@ def _front_matter(model: Mapping[str, Any]) -> str:
 def _origin(about: Mapping[str, Any]) -> str:
     model, study = about["model"], about.get("study")
     revision = f", commit {_plain(model['revision'])}" if model["revision"] else ""
-    said = [
+    sentences = [
         f"Made of {_plain(model['source'])} ({_plain(model['architecture'])}{revision}) "
         f"by olivine {about['versions']['olivine']}.",
         f"License of the base model: {model['license']}, as its own card states it."
         if model.get("license")
         else "License of the base model: not stated by the files that this was made of; its own terms hold.",
     ]
-    said += [f"{_plain(note[:1].upper() + note[1:])}." for note in base_notes(about)]
+    sentences += [f"{_plain(note[:1].upper() + note[1:])}." for note in base_notes(about)]
     if study:
-        said.append(f"It is trial {study['trial']} of the study {_plain(study['name'])}.")
+        sentences.append(f"It is trial {study['trial']} of the study {_plain(study['name'])}.")
     if about.get("selection"):
-        said.append(f"Why this one: {_plain(about['selection']['reason'])}")
-    return " ".join(said)
+        sentences.append(f"Why this one: {_plain(about['selection']['reason'])}")
+    return " ".join(sentences)
 
 
 def base_notes(about: Mapping[str, Any]) -> list[str]:
@@ -86,14 +86,13 @@ def base_notes(about: Mapping[str, Any]) -> list[str]:
 
 
 def _measured(about: Mapping[str, Any]) -> str:
-    found = about["measurements"]
-    if not found:
+    measurements = about["measurements"]
+    if not measurements:
         return "Nothing: it was built without a search. `olivine bench` and `olivine eval` measure it."
     rows = ["| | value | 95 % interval |", "|---|---|---|"]
-    for name in [*(n for n in SHOWN if n in found), *sorted(n for n in found if n not in SHOWN)]:
-        rows.append(
-            f"| {_plain(title(name))} | {value_text(name, float(found[name]['value']))} | {_ends(name, found[name])} |"
-        )
+    for name in [*(n for n in SHOWN if n in measurements), *sorted(n for n in measurements if n not in SHOWN)]:
+        value = value_text(name, float(measurements[name]["value"]))
+        rows.append(f"| {_plain(title(name))} | {value} | {_ends(name, measurements[name])} |")
     return "\n".join(rows) + f"\n\n{_protocol(about)}"
 
 
@@ -105,22 +104,22 @@ def _ends(name: str, entry: Mapping[str, Any]) -> str:
 def _protocol(about: Mapping[str, Any]) -> str:
     """Against what, on what, with which text."""
     hardware = about["hardware"]
-    said = [
+    sentences = [
         "Speedups and ratios are to the float base with the same number of threads.",
         f"Machine: {_plain(hardware['cpu'])}, {hardware['cores']} cores, "
         f"{value_text('model_bytes', hardware['memory_bytes'])} of memory, {_plain(hardware['system'])}.",
     ]
     timed = about["measurements"].get("tpot_ms", {}).get("protocol", {})
     if "prompt_tokens" in timed:
-        said.append(f"Times: {timed['prompt_tokens']} prompt and {timed['new_tokens']} new tokens, batch size 1.")
+        sentences.append(f"Times: {timed['prompt_tokens']} prompt and {timed['new_tokens']} new tokens, batch size 1.")
     scored = about["measurements"].get("perplexity", {}).get("protocol", {})
     if "tokens" in scored:
         part = f", part '{scored['split']}'" if scored.get("split") else ""
-        said.append(
+        sentences.append(
             f"Quality: {scored['tokens']} tokens of {_plain(scored['text'])}{part}, in windows of "
             f"{scored['window_tokens']}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _recipe(about: Mapping[str, Any]) -> str:
@@ -159,22 +158,22 @@ def _run(about: Mapping[str, Any]) -> str:
 
 
 def _limits(about: Mapping[str, Any]) -> str:
-    said = [
+    sentences = [
         "The numbers are of the machine named above; another one has other kernels.",
         "A perplexity near the base's says nothing of a task, of another language or of safety: try yours.",
         "What the base model must not be used for, this one must not either.",
     ]
     if threads := read_recipe(about["recipe"]).threads:
-        said.append(
+        sentences.append(
             f"genai_config.json asks for {threads} threads, which is what was measured: "
             "`session_options.intra_op_num_threads` is where another machine says otherwise."
         )
     if about.get("calibration"):
-        said.append(
+        sentences.append(
             f"Its weights learned from {_plain(about['calibration']['text'])}: text of that kind may flatter it."
         )
-    said += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
-    return "\n".join(f"* {line}" for line in said)
+    sentences += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
+    return "\n".join(f"* {line}" for line in sentences)
 
 
 def _code(text: str) -> str:

@@ -79,9 +79,9 @@ class Model:
     def _asked(self, prompt: str) -> str:
         if not self.templated:
             return prompt
-        said = json.dumps([{"role": "user", "content": prompt}])
+        messages = json.dumps([{"role": "user", "content": prompt}])
         try:
-            return str(self._tokenizer.apply_chat_template(said, add_generation_prompt=True))
+            return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt=True))
         except RuntimeError as error:
             why = "ONNX Runtime GenAI's template engine can't render this model's chat template"
             raise Refused(500, f"{why}: {error}") from None
@@ -94,14 +94,14 @@ def parse_request(body: bytes) -> tuple[str, int]:
         Refused: with what is wrong and what fits.
     """
     try:
-        given = json.loads(body.decode("utf-8"))
+        request = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Refused(400, f'the body is no JSON; send {{"prompt": "...", "max_new_tokens": 64}}: {error}') from None
-    if not isinstance(given, dict):
-        raise Refused(400, f"the body is a JSON {type(given).__name__}; an object with a prompt is asked for")
-    if unknown := sorted(set(given) - {"prompt", "max_new_tokens"}):
+    if not isinstance(request, dict):
+        raise Refused(400, f"the body is a JSON {type(request).__name__}; an object with a prompt is asked for")
+    if unknown := sorted(set(request) - {"prompt", "max_new_tokens"}):
         raise Refused(400, f"unknown: {', '.join(unknown)[:200]}; prompt and max_new_tokens are known")
-    prompt, count = given.get("prompt"), given.get("max_new_tokens", DEFAULT_NEW_TOKENS)
+    prompt, count = request.get("prompt"), request.get("max_new_tokens", DEFAULT_NEW_TOKENS)
     if not isinstance(prompt, str) or not prompt.strip():
         raise Refused(400, "prompt has to be a text that is not empty")
     try:
@@ -185,8 +185,8 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(413, f"the body has {length} bytes; at most {MAX_BODY_BYTES} are read")
         return self.rfile.read(int(length))
 
-    def _say(self, status: int, said: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-        content = json.dumps(said, ensure_ascii=False).encode("utf-8", errors="replace")
+    def _say(self, status: int, answer: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        content = json.dumps(answer, ensure_ascii=False).encode("utf-8", errors="replace")
         self.close_connection = True
         try:
             self.send_response(status)

@@ -48,13 +48,13 @@ def verify_folder(folder: Path) -> Verified | VerifiedGraph:
     if manifest.get("format") != FORMAT:
         raise UsageError(f"{path} has format {manifest.get('format')}; this version reads format {FORMAT}")
     expected = manifest["files"] | manifest.get("card", {})  # folders of the first versions have no card
-    found = file_table(folder) | card_table(folder)
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} was added" for name in found if name not in expected]
+    files = file_table(folder) | card_table(folder)
+    problems = [f"{name} is missing" for name in expected if name not in files]
+    problems += [f"{name} was added" for name in files if name not in expected]
     problems += [
-        f"{name} was changed (SHA-256 {found[name]['sha256'][:12]}..., exported as {about['sha256'][:12]}...)"
+        f"{name} was changed (SHA-256 {files[name]['sha256'][:12]}..., exported as {about['sha256'][:12]}...)"
         for name, about in expected.items()
-        if name in found and found[name]["sha256"] != about["sha256"]
+        if name in files and files[name]["sha256"] != about["sha256"]
     ]
     if problems:
         raise VerifyFailed(f"{folder} is not what was exported:\n" + "\n".join(f"  {p}" for p in problems))

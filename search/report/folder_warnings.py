@@ -67,11 +67,11 @@ def noise_warnings(results: Results) -> list[str]:
     for name, metrics in results.items():
         speedups = [m for m in metrics if m.metric in SPEEDUPS.values()]
         protocol = speedups[0].protocol if speedups else {}
-        reached, asked = protocol.get("reached_half_width", 0.0), protocol.get("asked_half_width", math.inf)
-        if reached > 1.5 * asked:
+        reached, goal = protocol.get("reached_half_width", 0.0), protocol.get("asked_half_width", math.inf)
+        if reached > 1.5 * goal:
             warnings.append(
                 f"{name}: after {protocol['rounds']} rounds the intervals reach ±{reached:.1%}, not the asked "
-                f"±{asked:.1%}, noise of neighbours left aside; other programs kept {protocol['foreign_cores']:.1f} "
+                f"±{goal:.1%}, noise of neighbours left aside; other programs kept {protocol['foreign_cores']:.1f} "
                 "cores busy. Give more --seconds or --rounds, or end the other programs."
             )
     return warnings

@@ -108,11 +108,11 @@ def spread(members: Sequence[TrialRecord], count: int, first: Sequence[TrialReco
     """
     if len(members) <= count:
         return list(members)
-    taken = [index for index, member in enumerate(members) if member in first]
-    if not taken:
+    chosen = [index for index, member in enumerate(members) if member in first]
+    if not chosen:
         steps = max(1, count - 1)
         return [members[round(i * (len(members) - 1) / steps)] for i in range(count)]
-    while len(taken) < count:
-        gaps = [min(abs(index - other) for other in taken) for index in range(len(members))]
-        taken.append(gaps.index(max(gaps)))
-    return [members[index] for index in sorted(taken)]
+    while len(chosen) < count:
+        gaps = [min(abs(index - other) for other in chosen) for index in range(len(members))]
+        chosen.append(gaps.index(max(gaps)))
+    return [members[index] for index in sorted(chosen)]

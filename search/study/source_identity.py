@@ -76,5 +76,5 @@ def _change(folder: StudyDir, now: Mapping[str, Any]) -> str:
         for name in CONVERTERS
         if versions.get(name, installed(name)) != installed(name)
     ]
-    said = f" ({', '.join(moved)})" if moved else ""
-    return f"its files, or the libraries that convert them{said}, have changed"
+    details = f" ({', '.join(moved)})" if moved else ""
+    return f"its files, or the libraries that convert them{details}, have changed"

@@ -70,8 +70,8 @@ def connect(url: str) -> BaseStorage:
     except ImportError as error:
         raise StorageUnavailable(f"{shown(url)}: {error}; {_NEEDS}. {_FORMS}") from error
     except Exception as error:  # each driver raises its own
-        said = str(error.__cause__ or error).strip().split("\n")[0]
-        raise StorageUnavailable(f"{shown(url)} can't be used: {said}. {_FORMS}") from error
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise StorageUnavailable(f"{shown(url)} can't be used: {reason}. {_FORMS}") from error
 
 
 def _database(url: str) -> BaseStorage:

@@ -76,19 +76,19 @@ def make_samples(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphIn
     Raises:
         UsageError: when shapes, texts, pictures or arrays do not fit the graph, or are too few.
     """
-    given = config.inputs
-    for name, sizes in given.shapes.items():
+    section = config.inputs
+    for name, sizes in section.shapes.items():
         check_sizes(inputs, sizes, f"inputs.shapes.{name}")
     to.mkdir(parents=True, exist_ok=True)
-    timed = [synthetic(inputs, sizes, np.random.default_rng([config.seed, 7])) for sizes in given.shapes.values()]
+    timed = [synthetic(inputs, sizes, np.random.default_rng([config.seed, 7])) for sizes in section.shapes.values()]
     origin, make = _maker(config, model, inputs)
     counts: dict[str, int] = {}
-    samples = Samples(to, origin, counts, tuple(given.shapes))
+    samples = Samples(to, origin, counts, tuple(section.shapes))
     write_feeds(samples.timed, timed)
     for split in SPLITS:
-        asked = given.calibrate if split == "calibrate" else given.samples
-        feeds = make(split, asked)
-        if len(feeds) < min(asked, 2):
+        count = section.calibrate if split == "calibrate" else section.samples
+        feeds = make(split, count)
+        if len(feeds) < min(count, 2):
             raise UsageError(
                 f"inputs: {origin} gives {len(feeds)} samples for '{split}'; it takes at least 2. Name more."
             )
@@ -99,16 +99,16 @@ def make_samples(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphIn
 
 def _maker(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput]) -> tuple[str, Make]:
     """Return the name of the samples, and the function that makes those of a split."""
-    given, seed = config.inputs, config.seed
-    if given.text is not None:
-        text = TextSource.of(given.text)
+    section, seed = config.inputs, config.seed
+    if section.text is not None:
+        text = TextSource.of(section.text)
         parts = splits(text.documents(ChatTemplate(model).render), seed)
-        return text.name, lambda split, count: _texts(parts[split], model, inputs, given.tokens, count)
-    if given.pictures is not None:
-        name = given.pictures
+        return text.name, lambda split, count: _texts(parts[split], model, inputs, section.tokens, count)
+    if section.pictures is not None:
+        name = section.pictures
         return name, lambda split, count: picture_feeds(name, inputs, count, seed, SPLITS.index(split), len(SPLITS))
-    if given.data is not None:
-        path = Path(given.data).expanduser()
+    if section.data is not None:
+        path = Path(section.data).expanduser()
         rows = _rows(path, inputs)
         order = np.random.default_rng(seed).permutation(len(next(iter(rows.values()))))
         shares = np.array_split(order, len(SPLITS))
@@ -121,7 +121,7 @@ def _maker(config: GraphStudyConfig, model: Path, inputs: Sequence[GraphInput]) 
 
     def made_up(split: str, count: int) -> list[Feed]:
         rng = np.random.default_rng([seed, SPLITS.index(split)])
-        shapes = list(given.shapes.values())
+        shapes = list(section.shapes.values())
         # Histograms of static ranges need arrays of one size.
         sizes = shapes[:1] if split == "calibrate" else shapes
         return [synthetic(inputs, sizes[i % len(sizes)], rng) for i in range(count)]
@@ -137,8 +137,8 @@ def _texts(documents: Sequence[str], model: Path, inputs: Sequence[GraphInput], 
     """
     tokenizer = text_tokenizer(model, most, "inputs.text")
     encoded = [tokenizer.encode(document) for document in documents]
-    encoded.sort(key=lambda one: -len(one.ids))  # equal sizes first: histograms of ranges need them
-    return [text_feed(inputs, one, "inputs.text") for one in encoded[:count] if one.ids]
+    encoded.sort(key=lambda text: -len(text.ids))  # equal sizes first: histograms of ranges need them
+    return [text_feed(inputs, text, "inputs.text") for text in encoded[:count] if text.ids]
 
 
 def _rows(path: Path, inputs: Sequence[GraphInput]) -> Feed:
@@ -149,13 +149,13 @@ def _rows(path: Path, inputs: Sequence[GraphInput]) -> Feed:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError) as error:
         raise UsageError(f"inputs.data: {path} can't be read as .npz: {error}") from error
-    lacking = [given.name for given in inputs if given.name not in found]
+    lacking = [graph_input.name for graph_input in inputs if graph_input.name not in arrays]
     if lacking:
-        raise UsageError(f"inputs.data: {path} has no array {', '.join(lacking)}; it has {', '.join(found)}")
-    rows = {given.name: found[given.name].astype(given.dtype) for given in inputs}
+        raise UsageError(f"inputs.data: {path} has no array {', '.join(lacking)}; it has {', '.join(arrays)}")
+    rows = {graph_input.name: arrays[graph_input.name].astype(graph_input.dtype) for graph_input in inputs}
     if len({len(values) for values in rows.values()}) != 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in rows.items())
         raise UsageError(f"inputs.data: the arrays of {path} differ in length: {lengths}")
@@ -182,11 +182,11 @@ def text_feed(inputs: Sequence[GraphInput], encoded: Any, place: str) -> Feed:
     Raises:
         UsageError: when the graph reads something else than text.
     """
-    return {given.name: _values(given, encoded, place) for given in inputs}
+    return {graph_input.name: _values(graph_input, encoded, place) for graph_input in inputs}
 
 
-def _values(given: GraphInput, encoded: Any, place: str) -> np.ndarray:
-    name = given.name.lower()
+def _values(graph_input: GraphInput, encoded: Any, place: str) -> np.ndarray:
+    name = graph_input.name.lower()
     values = encoded.ids
     if "mask" in name:
         values = encoded.attention_mask
@@ -194,6 +194,6 @@ def _values(given: GraphInput, encoded: Any, place: str) -> np.ndarray:
         values = encoded.type_ids
     elif "position" in name:
         values = range(len(encoded.ids))
-    elif np.dtype(given.dtype).kind not in "iu":
-        raise UsageError(f"{place}: the graph reads {given.name} of type {given.dtype}, which is no text")
-    return np.array([list(values)], dtype=given.dtype)
+    elif np.dtype(graph_input.dtype).kind not in "iu":
+        raise UsageError(f"{place}: the graph reads {graph_input.name} of type {graph_input.dtype}, which is no text")
+    return np.array([list(values)], dtype=graph_input.dtype)

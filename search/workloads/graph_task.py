@@ -79,8 +79,8 @@ class Task:
             UsageError: naming one that is none.
         """
         whole = self.given.prediction == "argmax"
-        found = np.array([self._number(row.label, whole) for row in self.parts[part]], dtype=np.float64)
-        return found.astype(np.int64) if whole else found
+        numbers = np.array([self._number(row.label, whole) for row in self.parts[part]], dtype=np.float64)
+        return numbers.astype(np.int64) if whole else numbers
 
     def _number(self, label: Any, whole: bool) -> float:
         if isinstance(label, str) and label in self.classes:
@@ -123,9 +123,9 @@ class Task:
     def _feeds(self, tokenizer: Any, inputs: Sequence[GraphInput], row: LabelledRow) -> list[Feed]:
         apart = self.given.prediction == "cosine"
         encoded = [tokenizer.encode(text) for text in row.texts] if apart else [tokenizer.encode(*row.texts)]
-        if not all(one.ids for one in encoded):
+        if not all(text.ids for text in encoded):
             raise UsageError(f"{PLACE}.inputs.text: {self.name} has a text without tokens: {row.texts}")
-        return [text_feed(inputs, one, f"{PLACE}.inputs") for one in encoded]
+        return [text_feed(inputs, text, f"{PLACE}.inputs") for text in encoded]
 
     def digest(self) -> str:
         """Hash of the texts and labels of every part."""
@@ -145,9 +145,9 @@ class Task:
         """
         labels = self.labels(part)
         every = np.concatenate([self.labels(one) for one in PARTS])
-        said, score = (self.given.metric, self.metric) if self.metric else built_in(self.given.metric, every)
+        metric, score = (self.given.metric, self.metric) if self.metric else built_in(self.given.metric, every)
         rows = digest([[[*row.texts], str(row.label)] for row in self.parts[part]], length=12)
-        protocol = {"data": self.name, "split": part, "metric": said, "tokens": self.tokens, "rows_key": rows}
+        protocol = {"data": self.name, "split": part, "metric": metric, "tokens": self.tokens, "rows_key": rows}
         key = digest([base_key, rows, self.tokens, content_sha256(self.folder / TOKENIZER)], length=12)
         return TaskScore(feeds, labels, self.given.prediction, score, store, key, output, protocol)
 
@@ -158,37 +158,37 @@ def load_task(config: GraphStudyConfig) -> Task | None:
     Raises:
         UsageError: naming each of data, columns and metric that is not there.
     """
-    given = config.evaluation.task
-    if given is None:
+    section = config.evaluation.task
+    if section is None:
         return None
     mistakes: list[str] = []
     metric: Score | None = None
     parts: dict[str, tuple[LabelledRow, ...]] = {}
-    name = given.data
+    name = section.data
     try:
-        name, rows = _rows(given)
-        parts = _parted(_labelled(given, name, rows), config.seed, given.limit, name)
+        name, rows = _rows(section)
+        parts = _parted(_labelled(section, name, rows), config.seed, section.limit, name)
     except UsageError as error:
         mistakes.append(str(error))
-    if given.metric not in SCORES:
+    if section.metric not in SCORES:
         from olivine.evaluators.quality.label_metrics import load_score  # heavy
 
         try:
-            metric = load_score(given.metric)
+            metric = load_score(section.metric)
         except UsageError as error:
             mistakes.append(f"{PLACE}.metric: {error}")
     if mistakes:
         raise UsageError("\n".join(mistakes))
-    return Task(given, name, parts, config.inputs.tokens, metric)
+    return Task(section, name, parts, config.inputs.tokens, metric)
 
 
-def _rows(given: TaskConfig) -> tuple[str, list[Mapping[str, Any]]]:
+def _rows(section: TaskConfig) -> tuple[str, list[Mapping[str, Any]]]:
     """Name and rows of the data."""
-    path = given.file
+    path = section.file
     if path is not None:
         if not path.is_file():
             raise UsageError(
-                f"{PLACE}.data: there is no file '{given.data}'. It takes a JSONL, CSV or Parquet file, or a "
+                f"{PLACE}.data: there is no file '{section.data}'. It takes a JSONL, CSV or Parquet file, or a "
                 "hub data set"
             )
         try:
@@ -197,21 +197,21 @@ def _rows(given: TaskConfig) -> tuple[str, list[Mapping[str, Any]]]:
             raise UsageError(f"{PLACE}.data: {error}") from error
     import datasets  # heavy, and only needed here
 
-    split = given.split or "test"
-    name = ":".join(part for part in (given.data, given.config, split) if part)
+    split = section.split or "test"
+    name = ":".join(part for part in (section.data, section.config, split) if part)
     try:
-        return name, list(datasets.load_dataset(given.data, given.config, split=split, revision=given.revision))
+        return name, list(datasets.load_dataset(section.data, section.config, split=split, revision=section.revision))
     except (OSError, ValueError) as error:  # the hub's errors are OSErrors, datasets' own are ValueErrors
         raise UsageError(
-            f"{PLACE}.data: '{given.data}' is no local file, and the data set '{name}' can't be read: {error}. Check "
+            f"{PLACE}.data: '{section.data}' is no local file, and the data set '{name}' can't be read: {error}. Check "
             "id, config, split and revision and that the hub can be reached, or take a JSONL, CSV or Parquet file"
         ) from error
 
 
-def _labelled(given: TaskConfig, name: str, rows: Sequence[Mapping[str, Any]]) -> list[LabelledRow]:
+def _labelled(section: TaskConfig, name: str, rows: Sequence[Mapping[str, Any]]) -> list[LabelledRow]:
     """Texts and label of every row."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    places = [("inputs.text", column) for column in given.inputs.text] + [("label", given.label)]
+    places = [("inputs.text", column) for column in section.inputs.text] + [("label", section.label)]
     if not rows:
         raise UsageError(f"{PLACE}.data: {name} has no rows")
     lacking = [
@@ -221,15 +221,15 @@ def _labelled(given: TaskConfig, name: str, rows: Sequence[Mapping[str, Any]]) -
     ]
     if lacking:
         raise UsageError("\n".join(lacking))
-    found = []
+    labelled = []
     for number, row in enumerate(rows, start=1):
         for place, column in places:
             value = row.get(column)
             if value is None or (place != "label" and not (isinstance(value, str) and value.strip())):
                 wanted = "a label" if place == "label" else "a text"
                 raise UsageError(f"{PLACE}.{place}: row {number} of {name} has {value!r} in '{column}', not {wanted}")
-        found.append(LabelledRow(tuple(row[column] for column in given.inputs.text), row[given.label]))
-    return found
+        labelled.append(LabelledRow(tuple(row[column] for column in section.inputs.text), row[section.label]))
+    return labelled
 
 
 def _parted(rows: Sequence[LabelledRow], seed: int, limit: int, name: str) -> dict[str, tuple[LabelledRow, ...]]:
@@ -237,16 +237,16 @@ def _parted(rows: Sequence[LabelledRow], seed: int, limit: int, name: str) -> di
     keys = [json.dumps(row.texts) for row in rows]
     shares = splits(keys, seed, (0.0, 0.5, 0.5))
     order = np.random.default_rng([seed, 11]).permutation(len(rows))
-    found = {}
+    parts = {}
     for part in PARTS:
         inside = set(shares[part])
-        found[part] = tuple(rows[i] for i in order if keys[i] in inside)[:limit]
-        if len(found[part]) < 2:
+        parts[part] = tuple(rows[i] for i in order if keys[i] in inside)[:limit]
+        if len(parts[part]) < 2:
             raise UsageError(
-                f"{PLACE}.data: {name} has {len(rows)} rows, of which {len(found[part])} for '{part}'; it takes at "
+                f"{PLACE}.data: {name} has {len(rows)} rows, of which {len(parts[part])} for '{part}'; it takes at "
                 "least 2. Half of the rows are for the search, half for confirmation: name more"
             )
-    return found
+    return parts
 
 
 def _open(dims: Sequence[int | str]) -> bool:

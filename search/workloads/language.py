@@ -248,8 +248,8 @@ def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
     inherited = [*_OF_BASE, *(axis.name for axis in LANGUAGE.axes.values() if axis.base_inherits)]
-    taken: dict[str, Scalar] = {name: fixed[name] for name in inherited if name in fixed}
-    return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **taken})
+    shared: dict[str, Scalar] = {name: fixed[name] for name in inherited if name in fixed}
+    return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
 
 
 def text_windows(config: LanguageStudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:

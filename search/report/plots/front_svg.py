@@ -157,19 +157,19 @@ def _uniform(column: float, row: float, radius: float) -> str:
 
 def _labels(points: Sequence[PlotPoint], stairs: Sequence[Vertex], x: Scale, y: Scale, narrow: bool) -> str:
     """Labels of the base and of the front's members, each where it covers no point, line or other label."""
-    taken = [Box.around(x(p.x[0]), y(p.y[0]), 13.0 if p.kind == "selected" else 6.0) for p in points]
-    taken += [Box(x(p.x[1]), y(p.y[0]) - 1, x(p.x[2]), y(p.y[0]) + 1) for p in points]
-    taken += [Box(x(p.x[0]) - 1, y(p.y[2]), x(p.x[0]) + 1, y(p.y[1])) for p in points]
-    taken += [Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(stairs)]
+    occupied = [Box.around(x(p.x[0]), y(p.y[0]), 13.0 if p.kind == "selected" else 6.0) for p in points]
+    occupied += [Box(x(p.x[1]), y(p.y[0]) - 1, x(p.x[2]), y(p.y[0]) + 1) for p in points]
+    occupied += [Box(x(p.x[0]) - 1, y(p.y[2]), x(p.x[0]) + 1, y(p.y[1])) for p in points]
+    occupied += [Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for (a, b), (c, d) in pairwise(stairs)]
     inside = Box(x.start, y.end, x.end, y.start)
     parts = []
     for point in sorted((p for p in points if p.label), key=lambda p: p.kind != "selected"):
         selected = point.kind == "selected"
         text = str(point.number) if selected and narrow else point.label
-        box = place(x(point.x[0]), y(point.y[0]), 7.2 * len(text), 15.0 if selected else 9.0, taken, inside)
+        box = place(x(point.x[0]), y(point.y[0]), 7.2 * len(text), 15.0 if selected else 9.0, occupied, inside)
         if box is None:
             continue
-        taken.append(box)
+        occupied.append(box)
         parts.append(
             f'<text class="{"label chosen" if selected else "label"}" x="{(box.left + box.right) / 2:.1f}" '
             f'y="{box.bottom - 3.5:.1f}" text-anchor="middle">{escape(text)}</text>'

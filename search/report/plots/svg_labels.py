@@ -38,7 +38,7 @@ class Box:
         )
 
 
-def place(x: float, y: float, width: float, gap: float, taken: Sequence[Box], inside: Box) -> Box | None:
+def place(x: float, y: float, width: float, gap: float, occupied: Sequence[Box], inside: Box) -> Box | None:
     """The first free place around (x, y) for a label of ``width``; None where every place covers something.
 
     The places are tried in the order of Imhof (1975), Positioning names on maps: upper right first, then the
@@ -58,6 +58,6 @@ def place(x: float, y: float, width: float, gap: float, taken: Sequence[Box], in
     ]
     for left, top in corners:
         box = Box(left, top, left + width, top + high)
-        if box.within(inside) and not any(box.meets(other) for other in taken):
+        if box.within(inside) and not any(box.meets(other) for other in occupied):
             return box
     return None

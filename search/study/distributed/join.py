@@ -118,12 +118,12 @@ def roles_here(
     Raises:
         UsageError: when none is left.
     """
-    asked = tuple(role for role in ROLES if role in roles or "all" in roles)
+    wanted = tuple(role for role in ROLES if role in roles or "all" in roles)
     differences = here.differences(study)
-    if "latency" not in asked or not differences:
-        return asked
+    if "latency" not in wanted or not differences:
+        return wanted
     why = f"latency is not timed here, since it would not compare with the study's: {'; '.join(differences)}"
-    left = tuple(role for role in asked if role != "latency")
+    left = tuple(role for role in wanted if role != "latency")
     if not left:
         raise UsageError(f"{why}. Give this worker --role build or --role quality.")
     progress.note(f"{why}. This worker does {' and '.join(left)}.")

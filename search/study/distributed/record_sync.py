@@ -72,12 +72,12 @@ class RecordSync:
         """Records that have come since the last call, by number; those below the URL are copied into the folder."""
         if self.url:
             self._fetch()
-        found = []
+        records = []
         for path in sorted((self.folder.root / _TRIALS).glob("[0-9]*.json")):
             if int(path.stem) not in self._known:
-                found.append(TrialRecord.from_json(json.loads(path.read_text())))
+                records.append(TrialRecord.from_json(json.loads(path.read_text())))
                 self._known.add(int(path.stem))
-        return found
+        return records
 
     def hand_over(self, record: TrialRecord) -> None:
         """Keep what is known of a trial that another role goes on with."""
@@ -102,11 +102,11 @@ class RecordSync:
     def _fetch(self) -> None:
         here = self.folder.root / _TRIALS
         here.mkdir(exist_ok=True, parents=True)
-        there = self._place(_TRIALS, None)
-        if not self._fs.exists(there):
+        folder = self._place(_TRIALS, None)
+        if not self._fs.exists(folder):
             return
-        self._fs.invalidate_cache(there)
-        for place in self._fs.ls(there, detail=False):
+        self._fs.invalidate_cache(folder)
+        for place in self._fs.ls(folder, detail=False):
             name = place.rpartition("/")[2]
             if name.endswith(".json") and not (here / name).exists():
                 write_atomic(here / name, self._fs.cat_file(place).decode())

@@ -141,11 +141,11 @@ class SharedStudy:
         """The part is done, or no longer ours."""
         self._close(part.id)
 
-    def lose_the_dead(self, told: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:
+    def lose_the_dead(self, tell: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:
         """End the trials whose worker is gone, so that another takes them.
 
         Args:
-            told: ends a trial whose record was written before its worker was gone; False where there is none.
+            tell: ends a trial whose record was written before its worker was gone; False where there is none.
 
         Returns:
             The trials that this call gave up.
@@ -164,13 +164,13 @@ class SharedStudy:
                 dead = part.system_attrs.get(_WORKER, "") in gone
             else:
                 dead = part.state != TrialState.WAITING
-            if dead and self._lose(trial, part, told):
+            if dead and self._lose(trial, part, tell):
                 lost.append(trial)
         return lost
 
-    def _lose(self, trial: FrozenTrial, part: FrozenTrial | None, told: Callable[[FrozenTrial], bool]) -> bool:
+    def _lose(self, trial: FrozenTrial, part: FrozenTrial | None, tell: Callable[[FrozenTrial], bool]) -> bool:
         try:
-            if told(trial):
+            if tell(trial):
                 return False
             self.storage.set_trial_system_attr(trial_id(trial), _LOST, True)
             self.storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
@@ -199,9 +199,9 @@ def keys(trials: Sequence[FrozenTrial]) -> set[str]:
 
 def lost_choice(trials: Sequence[FrozenTrial]) -> dict[str, Scalar] | None:
     """The choice of a trial whose worker was lost, and that nobody has taken since; None where there is none."""
-    taken = keys(trials)
+    retried = keys(trials)
     for trial in trials:
-        if trial.state == TrialState.FAIL and _LOST in trial.system_attrs and trial.user_attrs[KEY] not in taken:
+        if trial.state == TrialState.FAIL and _LOST in trial.system_attrs and trial.user_attrs[KEY] not in retried:
             choice: dict[str, Scalar] = json.loads(trial.system_attrs[_CHOICE])
             return choice
     return None
