@@ -180,7 +180,7 @@ def _graph_facts(config: GraphStudyConfig) -> tuple[tuple[str, str], ...]:
         f"{name} ({', '.join(f'{size} {n}' for size, n in sizes.items())})"
         for name, sizes in config.inputs.shapes.items()
     ]
-    scored = [] if task is None else [f"{task.given.metric} on {len(task.parts['select'])} rows of {task.name}"]
+    scored = [] if task is None else [f"{task.section.metric} on {len(task.parts['select'])} rows of {task.name}"]
     return (
         ("shapes", f"{'; '.join(shapes)}: timed for at most {seconds} a candidate"),
         *(("task", words) for words in scored),

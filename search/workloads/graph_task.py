@@ -42,7 +42,7 @@ class Task:
     """A task whose rows and metric are there.
 
     Attributes:
-        given: the section of the YAML.
+        section: the section of the YAML.
         name: of the data.
         parts: part -> its rows, in the order in which they are scored.
         tokens: most tokens of a text, or of a pair for ``argmax``.
@@ -51,7 +51,7 @@ class Task:
         folder: of the model.
     """
 
-    given: TaskConfig
+    section: TaskConfig
     name: str
     parts: Mapping[str, tuple[LabelledRow, ...]]
     tokens: int
@@ -69,7 +69,7 @@ class Task:
         fitted = replace(self, folder=folder, classes=_classes(folder))
         labels = np.concatenate([fitted.labels(part) for part in PARTS])
         if self.metric is not None:
-            _try(self.given.metric, self.metric, labels)
+            _try(self.section.metric, self.metric, labels)
         return fitted
 
     def labels(self, part: str) -> Numbers:
@@ -78,7 +78,7 @@ class Task:
         Raises:
             UsageError: naming one that is none.
         """
-        whole = self.given.prediction == "argmax"
+        whole = self.section.prediction == "argmax"
         numbers = np.array([self._number(row.label, whole) for row in self.parts[part]], dtype=np.float64)
         return numbers.astype(np.int64) if whole else numbers
 
@@ -95,7 +95,7 @@ class Task:
             if whole and not self.classes and isinstance(label, str):
                 names = "; names of classes have to be in 'label2id' of the model's config.json"
             raise UsageError(
-                f"{PLACE}.label: {self.name} has the label {label!r} in '{self.given.label}'; it takes {wanted}{names}"
+                f"{PLACE}.label: {self.name} has the label {label!r} in '{self.section.label}'; it takes {wanted}{names}"
             )
         return number
 
@@ -121,7 +121,7 @@ class Task:
         return tuple(files)
 
     def _feeds(self, tokenizer: Any, inputs: Sequence[GraphInput], row: LabelledRow) -> list[Feed]:
-        apart = self.given.prediction == "cosine"
+        apart = self.section.prediction == "cosine"
         encoded = [tokenizer.encode(text) for text in row.texts] if apart else [tokenizer.encode(*row.texts)]
         if not all(text.ids for text in encoded):
             raise UsageError(f"{PLACE}.inputs.text: {self.name} has a text without tokens: {row.texts}")
@@ -145,11 +145,11 @@ class Task:
         """
         labels = self.labels(part)
         every = np.concatenate([self.labels(one) for one in PARTS])
-        metric, score = (self.given.metric, self.metric) if self.metric else built_in(self.given.metric, every)
+        metric, score = (self.section.metric, self.metric) if self.metric else built_in(self.section.metric, every)
         rows = digest([[[*row.texts], str(row.label)] for row in self.parts[part]], length=12)
         protocol = {"data": self.name, "split": part, "metric": metric, "tokens": self.tokens, "rows_key": rows}
         key = digest([base_key, rows, self.tokens, content_sha256(self.folder / TOKENIZER)], length=12)
-        return TaskScore(feeds, labels, self.given.prediction, score, store, key, output, protocol)
+        return TaskScore(feeds, labels, self.section.prediction, score, store, key, output, protocol)
 
 
 def load_task(config: GraphStudyConfig) -> Task | None:
