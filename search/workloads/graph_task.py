@@ -95,7 +95,8 @@ class Task:
             if whole and not self.classes and isinstance(label, str):
                 names = "; names of classes have to be in 'label2id' of the model's config.json"
             raise UsageError(
-                f"{PLACE}.label: {self.name} has the label {label!r} in '{self.section.label}'; it takes {wanted}{names}"
+                f"{PLACE}.label: {self.name} has the label {label!r} in '{self.section.label}'; "
+                f"it takes {wanted}{names}"
             )
         return number
 
