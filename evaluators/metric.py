@@ -274,6 +274,26 @@ TASK_METRICS = tuple(name for name, metric in METRICS.items() if metric.family =
 SPEEDUPS = {metric.ratio_of: name for name, metric in METRICS.items() if metric.format == "factor"}
 
 
+#: Metrics that depend on the kind of the text, and are measured on each kind that a study names.
+BY_TEXT = ("perplexity_ratio", "kl_divergence")
+
+
+def on_text(metric: str, text: str) -> str:
+    """The name of a metric on a text of another kind than the study's own, such as ``kl_divergence.encyclopedia``."""
+    return f"{metric}.{text}"
+
+
+def split_text(name: str) -> tuple[str, str]:
+    """Metric and text of a name that :func:`on_text` made; the text is empty for every other name."""
+    metric, _, text = name.partition(".")
+    return (metric, text) if metric in BY_TEXT else (name, "")
+
+
+def metric_of(name: str) -> Metric | None:
+    """The row of a metric, on whichever text it was measured; None for a name that is none, such as a task's score."""
+    return METRICS.get(split_text(name)[0])
+
+
 def metrics_of(kind: ModelKind) -> tuple[str, ...]:
     """Names of the metrics that are measured of one kind of model."""
     return tuple(name for name, metric in METRICS.items() if kind in metric.kinds)

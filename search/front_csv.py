@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.metric import METRICS
+from olivine.evaluators.metric import METRICS, split_text
 from olivine.search.records import StudyOutcome, TrialRecord
 from olivine.search.study_dir import StudyDir
 
 #: Column with the flavours of ONNX Runtime that ran a member, with their versions.
 RUNTIME = "runtime"
+#: Ends of the names of a metric's columns: its value, and its interval.
+_ENDS = ("", "_low", "_high")
 #: Columns that are no axis and no metric.
 _ABOUT = ("trial", "selected", RUNTIME, "dominated_probability")
 
@@ -50,6 +52,8 @@ def front_csv(axes: Sequence[str], columns: FrontColumns, records: Sequence[Tria
     for metric in metrics:
         names += [metric, f"{metric}_low", f"{metric}_high"] if metric in columns.with_interval else [metric]
     names += [RUNTIME, "dominated_probability", *(f"{metric}_search" for metric in searched)]
+    by_text = list(dict.fromkeys(name for found in outcome.confirmed.values() for name in found if split_text(name)[1]))
+    names += [f"{name}{end}" for name in by_text for end in _ENDS]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -64,6 +68,8 @@ def front_csv(axes: Sequence[str], columns: FrontColumns, records: Sequence[Tria
             row |= _cells(confirmed[metric], metric in columns.with_interval)
         row["dominated_probability"] = f"{outcome.dominated_probability.get(number, 0.0):.3g}"
         row |= {f"{metric}_search": f"{record.value(metric):.6g}" for metric in searched if metric in record.metrics}
+        for name in by_text:
+            row |= _cells(confirmed[name], True) if name in confirmed else {}
         writer.writerow(row)
     return text.getvalue()
 
@@ -86,8 +92,8 @@ def read_front(study: StudyDir) -> list[dict[str, str]]:
 def front_axes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns that are axes of the search space."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    metrics = {f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_search")}
-    return [name for name in names if name not in metrics and name not in _ABOUT]
+    metrics = {f"{metric}{end}" for metric in METRICS for end in (*_ENDS, "_search")}
+    return [name for name in names if name not in metrics and name not in _ABOUT and not split_text(name)[1]]
 
 
 def is_selected(row: Mapping[str, Any]) -> bool:
@@ -102,7 +108,11 @@ def front_entry(row: Mapping[str, Any], metric: str) -> Measurement | None:
         return None
     low, high = _number(row.get(f"{metric}_low")), _number(row.get(f"{metric}_high"))
     return Measurement(
-        metric, METRICS[metric].unit, value, value if low is None else low, value if high is None else high
+        metric,
+        METRICS[split_text(metric)[0]].unit,
+        value,
+        value if low is None else low,
+        value if high is None else high,
     )
 
 

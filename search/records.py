@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import split_text
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE, read_recipe
 from olivine.passes.recipe import Recipe
@@ -202,6 +203,11 @@ class StudyOutcome:
                 for row in content.get("ablation", ())
             ),
         )
+
+
+def on_every_text(metrics: Metrics, metric: str) -> list[Measurement]:
+    """A metric on each text that it was measured on, the study's own first; empty where it was not measured."""
+    return [measured for name, measured in metrics.items() if split_text(name)[0] == metric]
 
 
 def metrics_json(metrics: Metrics, samples: bool = True) -> dict[str, dict[str, Any]]:

@@ -14,9 +14,12 @@ from pydantic import BaseModel
 from olivine.evaluators.data.rows import TABLES, TEXT, Row, read_table
 from olivine.evaluators.data.text_file import file_kind, read_text
 from olivine.evaluators.data.tokenizing import ChatRenderer, is_chat
+from olivine.evaluators.data.wiki_dump import articles
 from olivine.passes.errors import UsageError, did_you_mean
 
 SPLITS = ("calibrate", "select", "confirm")
+#: Texts that need no file and no hub.
+DEMO_TEXTS = ("demo:news", "demo:encyclopedia")
 #: Columns with chat messages, where there is no column with a text.
 CHATS = ("messages", "conversations")
 _SETTINGS = ("file", "dataset", "config", "split", "column", "revision")
@@ -27,7 +30,7 @@ class TextSource:
     """Source of documents: one of ``demo``, ``file`` and ``dataset`` is set.
 
     Attributes:
-        demo: name of a demo text (``news``).
+        demo: name of a demo text (``news``, ``encyclopedia``).
         file: local .jsonl, .json, .csv, .tsv or .parquet, or a plain text with blank lines between documents; it may
             be compressed.
         dataset: hub id.
@@ -64,12 +67,15 @@ class TextSource:
                     raise UsageError(f"Unknown key '{key}' of a text. {did_you_mean(key, _SETTINGS)}")
             if ("file" in settings) == ("dataset" in settings):
                 raise UsageError("A text has either 'file' or 'dataset' (or is written 'demo:news').")
-        if "demo" in settings and settings["demo"] != "news":
-            raise UsageError(f"Unknown text '{spec}'. {did_you_mean(str(spec), ['demo:news'])}")
+        if "demo" in settings and f"demo:{settings['demo']}" not in DEMO_TEXTS:
+            raise UsageError(f"Unknown text '{spec}'. {did_you_mean(str(spec), DEMO_TEXTS)}")
         if "file" in settings:
             settings["file"] = Path(str(settings["file"])).expanduser()
             if not settings["file"].is_file():
-                raise UsageError(f"No file '{settings['file']}'. A text is demo:news, a local file or a hub data set.")
+                raise UsageError(
+                    f"No file '{settings['file']}'. A text is demo:news, demo:encyclopedia, a local file or "
+                    "a hub data set."
+                )
         return cls(**settings)
 
     @classmethod
@@ -103,9 +109,7 @@ class TextSource:
             UsageError: when the source can't be read or reached, has no such column, or a row of it is no text.
         """
         if self.demo:
-            from olivine.passes.sources.demo import fetch_news
-
-            return read_text(fetch_news()).split("\n")
+            return _demo_documents(self.demo)
         if self.file and file_kind(self.file) not in TABLES:
             return [paragraph for paragraph in read_text(self.file).split("\n\n") if paragraph.strip()]
         rows = list(read_table(self.file) if self.file else self._hub_rows())
@@ -136,6 +140,12 @@ class TextSource:
             ) from error
         needed = rows.select_columns([text_column(self.column, rows.column_names, self.name)])
         yield from (Row(f"row {number}", values) for number, values in enumerate(needed, start=1))
+
+
+def _demo_documents(name: str) -> list[str]:
+    from olivine.passes.sources.demo import fetch_encyclopedia, fetch_news
+
+    return read_text(fetch_news()).split("\n") if name == "news" else articles(read_text(fetch_encyclopedia()))
 
 
 def _texts(rows: Sequence[Row], column: str, name: str, render: ChatRenderer | None) -> list[str]:

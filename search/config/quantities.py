@@ -78,6 +78,15 @@ def parse_share(value: object) -> float:
     return share
 
 
+def parse_part(value: object) -> float:
+    """As :func:`parse_share`, or 0 for nothing of it.
+
+    Raises:
+        ValueError: as :func:`parse_share`.
+    """
+    return 0.0 if _number(value) == 0 else parse_share(value)
+
+
 def parse_size(value: object) -> int:
     """``12GB``, ``512MiB`` or a number of bytes -> bytes.
 
@@ -149,6 +158,11 @@ Share = Annotated[
     float,
     BeforeValidator(parse_share),
     _schema(r"^\d+(\.\d+)?\s*%$", exclusiveMinimum=0, exclusiveMaximum=1),
+]
+Part = Annotated[
+    float,
+    BeforeValidator(parse_part),
+    _schema(r"^\d+(\.\d+)?\s*%$", minimum=0, exclusiveMaximum=1),
 ]
 Bytes = Annotated[int, BeforeValidator(parse_size), _schema(r"^\d+(\.\d+)?\s*([kKmMgGtT]?i?[bB])?$", minimum=1)]
 Count = Annotated[Whole, Field(ge=1)]

@@ -15,8 +15,10 @@ from olivine.search.config.quantities import describe
 from olivine.search.config.sections import StudyConfig
 
 _TEXT_FORMS = "takes demo:news, the path of a file, or a mapping with either 'file' or 'dataset'"
-#: Tags of the discriminated union of ``evaluation.text``: part of pydantic's places, not of the YAML.
+#: Tags of the discriminated union of a text: part of pydantic's places, not of the YAML.
 _TAGS = ("name", "file", "dataset")
+#: Place of a text, or of many by name or number -> parts of a place before the tag.
+_BEFORE_TAG = {("evaluation", "text"): 2, ("evaluation", "other_texts"): 3, ("calibration", "texts"): 3}
 
 
 def structure_mistakes(error: ValidationError, model: type[StudyConfig]) -> list[Mistake]:
@@ -80,9 +82,8 @@ def _limit_message(kind: str, value: Any, context: Mapping[str, Any]) -> str:
 
 
 def _without_tags(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    if location[:2] == ("evaluation", "text") and len(location) > 2 and location[2] in _TAGS:
-        return (*location[:2], *location[3:])
-    return location
+    tag = _BEFORE_TAG.get((str(location[0]), str(location[1])), len(location)) if len(location) > 1 else 1
+    return (*location[:tag], *location[tag + 1 :]) if location[tag : tag + 1] and location[tag] in _TAGS else location
 
 
 def _quoted(value: object) -> str:

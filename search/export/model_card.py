@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from olivine.evaluators.metric import COLUMNS, METRICS
+from olivine.evaluators.metric import BY_TEXT, COLUMNS, METRICS, split_text
 from olivine.passes.catalog import read_recipe
 from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.providers import PROVIDERS
@@ -90,7 +90,8 @@ def _measured(about: Mapping[str, Any]) -> str:
     if not measurements:
         return "Nothing: it was built without a search. `olivine bench` and `olivine eval` measure it."
     rows = ["| | value | 95 % interval |", "|---|---|---|"]
-    for name in [*(n for n in SHOWN if n in measurements), *sorted(n for n in measurements if n not in SHOWN)]:
+    shown = [name for metric in SHOWN for name in measurements if split_text(name)[0] == metric]
+    for name in [*shown, *sorted(name for name in measurements if name not in shown)]:
         value = value_text(name, float(measurements[name]["value"]))
         rows.append(f"| {_plain(title(name))} | {value} | {_ends(name, measurements[name])} |")
     return "\n".join(rows) + f"\n\n{_protocol(about)}"
@@ -119,6 +120,13 @@ def _protocol(about: Mapping[str, Any]) -> str:
             f"Quality: {scored['tokens']} tokens of {_plain(scored['text'])}{part}, in windows of "
             f"{scored['window_tokens']}."
         )
+    for name, entry in about["measurements"].items():
+        metric, text = split_text(name)
+        if text and metric == BY_TEXT[0]:
+            scored = entry["protocol"]
+            sentences.append(
+                f"On {_plain(text)}: {scored['tokens']} tokens of {_plain(scored['text'])}: nothing learned from it."
+            )
     return " ".join(sentences)
 
 

@@ -71,7 +71,7 @@ class BuildRequest:
             }
             about = {} if self.inputs.architecture is None else {"architecture": self.inputs.architecture}
             return parse_config({**raw, **about}, "--inputs")
-        windows = {"windows": self.calibration.windows, "window_tokens": self.calibration.window_tokens}
+        learned = {name: getattr(self.calibration, name) for name in ("windows", "window_tokens", "texts", "own")}
         return LanguageStudyConfig.model_validate(
             {
                 "model": self.model,
@@ -79,7 +79,7 @@ class BuildRequest:
                 "trust_remote_code": self.trust_remote_code,
                 "space": space,
                 "evaluation": {"text": self.calibration.text},
-                "calibration": windows,
+                "calibration": learned,
                 "seed": seed,
             }
         )

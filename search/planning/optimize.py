@@ -34,6 +34,7 @@ from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.preflight import require_providers, require_room
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice
 from olivine.search.report.formatting import measured_text, title
+from olivine.search.report.loss_by_text import loss_by_text
 from olivine.search.report.say import say
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
@@ -119,6 +120,8 @@ class Optimizer:
         confirmed = folder.outcome().metrics
         values = [f"{title(name)} {measured_text(confirmed[name])}" for name in HEADLINES if name in confirmed]
         say(self.out, f"against the float base: {', '.join(values)}")
+        for line in loss_by_text(confirmed):
+            say(self.out, line)
         return 0
 
     def study(self, source: Source, provider: ProviderChoice, folder: StudyDir) -> LanguageStudyConfig:

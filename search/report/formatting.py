@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.metric import HEADLINES, METRICS, SPEEDUPS, ModelKind, metrics_of
+from olivine.evaluators.metric import HEADLINES, METRICS, SPEEDUPS, ModelKind, metric_of, metrics_of, split_text
 from olivine.search.records import TrialRecord
 
 #: State of a trial -> colour in the terminal.
@@ -17,13 +17,15 @@ _BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def title(metric: str) -> str:
-    """The words for a metric; its name where there are none."""
-    return METRICS[metric].title if metric in METRICS else metric
+    """The words for a metric, with the kind of text that it is of; its name where there are none."""
+    row, (_, text) = metric_of(metric), split_text(metric)
+    return metric if row is None else f"{row.title} on {text}" if text else row.title
 
 
 def heading(metric: str) -> str:
     """The shortest words for a metric: a column's heading."""
-    return METRICS[metric].heading if metric in METRICS else metric
+    row, (_, text) = metric_of(metric), split_text(metric)
+    return metric if row is None else f"{row.heading} on {text}" if text else row.heading
 
 
 def headline_metrics(objectives: Sequence[str]) -> list[str]:
@@ -55,7 +57,7 @@ def shown_metrics(records: Sequence[TrialRecord], objectives: Sequence[str], col
 
 
 def _format(metric: str) -> str:
-    return METRICS[metric].format if metric in METRICS else "unit"
+    return row.format if (row := metric_of(metric)) is not None else "unit"
 
 
 def value_text(metric: str, value: float) -> str:
@@ -66,7 +68,7 @@ def value_text(metric: str, value: float) -> str:
         return f"{value:.2f}x"
     if _format(metric) == "percent":
         return f"{100 * value:.1f} %"
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    unit = row.unit if (row := metric_of(metric)) is not None else ""
     if unit == "bytes":
         name, scale = next((pair for pair in _BYTES if abs(value) >= pair[1]), ("B", 1.0))
         return f"{value / scale:.3g} {name}" if abs(value) < 1000 * scale else f"{value / scale:.0f} {name}"

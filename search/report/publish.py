@@ -9,6 +9,7 @@ from rich.console import Console
 
 from olivine.search.front_csv import read_front
 from olivine.search.report.dashboard.server import command, publish
+from olivine.search.report.loss_by_text import loss_by_text
 from olivine.search.report.report import write_report
 from olivine.search.report.say import say
 from olivine.search.report.tables import front_table
@@ -26,6 +27,8 @@ def print_summary(folder: StudyDir, out: Console, model: Path) -> None:
     outcome = folder.outcome()
     out.print(front_table(read_front(folder)))
     say(out, outcome.reason)
+    for line in loss_by_text(outcome.metrics):
+        say(out, line)
     for warning in outcome.warnings:
         say(out, f"warning: {warning}", style="yellow")
     for name, place in (("model", model), ("report", folder.report_path), ("dashboard", command(folder))):

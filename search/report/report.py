@@ -22,6 +22,7 @@ from olivine.search.report.formatting import (
     varying,
 )
 from olivine.search.report.importance import importances
+from olivine.search.report.loss_by_text import table_by_text
 from olivine.search.report.plots.colors import css_variables
 from olivine.search.report.plots.front import draw_front, plot_pairs
 from olivine.search.report.plots.front_svg import front_picture, front_svg, legend
@@ -106,6 +107,7 @@ def render(study: StudyDir) -> str:
         ablation=ablation(view),
         confirmation=confirmation(view),
         dropped=dropped(view),
+        by_text=table_by_text(view.outcome.confirmed),
         tasks=tasks(view),
     )
 

@@ -17,7 +17,7 @@ from olivine.evaluators.metric import HEADLINES, METRICS
 from olivine.passes.errors import OlivineError
 from olivine.search.config.constraints import Constraint
 from olivine.search.config.sections import StudyConfig
-from olivine.search.records import Metrics, TrialRecord
+from olivine.search.records import Metrics, TrialRecord, on_every_text
 from olivine.search.report.progress import Progress
 from olivine.search.selection.contenders import choose_contenders
 from olivine.search.selection.dominance_probability import SURE, dominated_among
@@ -115,11 +115,11 @@ def shrinkage(confirmation: Confirmation, metrics: Sequence[str]) -> dict[str, f
 
 
 def keeping(members: Sequence[Member], constraints: Sequence[Constraint]) -> list[Member]:
-    """The members whose confirmed values keep the constraints."""
+    """The members whose confirmed values keep the constraints, a limit of quality on every kind of text."""
     return [
         member
         for member in members
-        if all(c.holds(member.metrics[c.metric].value) for c in constraints if c.metric in member.metrics)
+        if all(c.holds(measured.value) for c in constraints for measured in on_every_text(member.metrics, c.metric))
     ]
 
 

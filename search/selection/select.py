@@ -13,15 +13,17 @@ from olivine.passes.parity.proof import notes_among
 from olivine.search.config.constraints import Constraint, parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.pareto import nearest_misses
-from olivine.search.records import Metrics, TrialRecord
+from olivine.search.records import Metrics, TrialRecord, on_every_text
 from olivine.search.selection.confirm import Confirmation, Member, keeping
 from olivine.search.selection.dominance_probability import SURE, dominated_among
 from olivine.search.selection.scalarize import rule_metrics, rule_scores
 from olivine.search.selection.warnings import (
     doubtful_timing,
     estimate_text,
+    loses_more_elsewhere,
     may_be_beaten,
     may_break,
+    named,
     near_ties,
     not_faster,
 )
@@ -82,6 +84,7 @@ def select(config: StudyConfig, confirmation: Confirmation, records: Sequence[Tr
         *(list(near) or may_be_beaten(probability[record.number])),
         *not_faster(metrics),
         *may_break(metrics, limits),
+        *loses_more_elsewhere(record, metrics),
         *doubtful_timing(record, metrics),
         *(f"{note[:1].upper()}{note[1:]}." for note in notes_among(record.passes)),
         *confirmation.failures,
@@ -129,10 +132,11 @@ def _why_none(confirmation: Confirmation, records: Sequence[TrialRecord], constr
         return f"No candidate keeps {', '.join(map(str, constraints)) or 'the constraints'}: {why}.{shown}"
     lines = []
     for record, metrics in confirmation.members:
-        broken = [c for c in constraints if c.metric in metrics and not c.holds(metrics[c.metric].value)]
-        total = sum(c.violation(metrics[c.metric].value) for c in broken)
+        measured = [(c, found) for c in constraints for found in on_every_text(metrics, c.metric)]
+        broken = [(c, found) for c, found in measured if not c.holds(found.value)]
+        total = sum(c.violation(found.value) for c, found in broken)
         values = ", ".join(
-            f"{c.metric} {metrics[c.metric].value:.4g} (asked: {c.relation} {c.bound:g})" for c in broken
+            f"{named(found.metric)} {found.value:.4g} (asked: {c.relation} {c.bound:g})" for c, found in broken
         )
         lines.append((total, f"  trial {record.number}: {values}"))
     nearest = "\n".join(line for _, line in sorted(lines)[:SHOWN_MISSES])

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from olivine.evaluators.latency.warnings import oversubscribed
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.metric import HEADLINES, METRICS, TASK_METRICS
+from olivine.evaluators.metric import BY_TEXT, HEADLINES, METRICS, TASK_METRICS, on_text, split_text
 from olivine.passes.cpu import available_cores
 from olivine.search.config.constraints import Constraint
-from olivine.search.records import Metrics, TrialRecord
+from olivine.search.records import Metrics, TrialRecord, on_every_text
 from olivine.search.selection.confirm import Member
 from olivine.search.selection.dominance_probability import SURE
 
@@ -70,19 +70,39 @@ def not_faster(metrics: Metrics) -> Iterator[str]:
 
 def may_break(metrics: Metrics, constraints: Iterable[Constraint]) -> Iterator[str]:
     """Warn of each constraint that the estimate keeps, but not its whole interval."""
-    for constraint in constraints:
-        measurement = metrics.get(constraint.metric)
-        if measurement is None or constraint.holds(
-            measurement.high if constraint.relation == "<=" else measurement.low
-        ):
+    checked = [(limit, measured) for limit in constraints for measured in on_every_text(metrics, limit.metric)]
+    for constraint, measurement in checked:
+        if constraint.holds(measurement.high if constraint.relation == "<=" else measurement.low):
             continue
+        where = f" on {text}" if (text := split_text(measurement.metric)[1]) else ""
         cure = "evaluation.windows (or latency.max_seconds)"
         if constraint.metric in TASK_METRICS:
             cure = "evaluation.task.limit (or give more rows)"
         yield (
-            f"{constraint} holds for the estimate, but not over its whole interval ({estimate_text(measurement)}). "
-            f"Raise {cure} to be sure."
+            f"{constraint} holds{where} for the estimate, but not over its whole interval "
+            f"({estimate_text(measurement)}). Raise {cure} to be sure."
         )
+
+
+def loses_more_elsewhere(record: TrialRecord, metrics: Metrics) -> Iterator[str]:
+    """Warn of each kind of text on which it loses more than on the study's own, by more than the intervals."""
+    texts = dict.fromkeys(text for name in metrics if (text := split_text(name)[1]))
+    for text in texts:
+        pairs = [(metrics.get(metric), metrics.get(on_text(metric, text))) for metric in BY_TEXT]
+        more = [(own, other) for own, other in pairs if own and other and own.high < other.low]
+        if not more:
+            continue
+        values = " and ".join(
+            f"its {METRICS[own.metric].title} is {estimate_text(other)}, instead of {estimate_text(own)}"
+            for own, other in more
+        )
+        cure = "Name the kind of text that it will meet as evaluation.text, and ask for what it should keep there."
+        if record.recipe.needs_calibration:
+            cure = (
+                "What it learned suits the text that it learned from: add a text of the kind that it will meet to "
+                "calibration.texts, raise calibration.own, or take a candidate that learns from no text."
+            )
+        yield f"It loses more on {text} than on the study's own text: {values}. {cure}"
 
 
 def doubtful_timing(record: TrialRecord, metrics: Metrics) -> Iterator[str]:
@@ -92,6 +112,12 @@ def doubtful_timing(record: TrialRecord, metrics: Metrics) -> Iterator[str]:
     threads = record.recipe.threads
     if threads and record.provider == "cpu" and (warning := oversubscribed(threads, available_cores())):
         yield warning
+
+
+def named(name: str) -> str:
+    """A metric by its name in constraints, with the kind of text: ``perplexity_ratio on encyclopedia``."""
+    metric, text = split_text(name)
+    return f"{metric} on {text}" if text else metric
 
 
 def estimate_text(measurement: Measurement) -> str:

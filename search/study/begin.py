@@ -43,7 +43,10 @@ def begin(opened: OpenStudy) -> Start:
         opened.end(trial, replace(record, params=recorded(opened.config.search_space(), choice)))
         if record.state != "complete":
             raise BuildFailed(f"the base can't be measured, so nothing can be compared with it: {record.reason}")
+    progress.phase_started("text to learn from")
     learned = workload.learn_from(opened.baseline.artifact, opened.cache)
+    for note in learned.notes if learned is not None else ():
+        progress.note(note)
     return Start(Objective(opened.tools, opened.baseline, opened.records[0].metrics, learned), find_masks(opened))
 
 

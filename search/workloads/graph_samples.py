@@ -33,6 +33,7 @@ class Samples:
         counts: split -> samples in its file.
         shapes: names of the shapes, in the order of their file.
         entries: keys of cache entries that hold them: none, they are files of the study.
+        notes: on samples that could not be had: none, a study without its samples is refused.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Samples:
     counts: Mapping[str, int]
     shapes: tuple[str, ...]
     entries: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.data.text_source import TextSource, splits
-from olivine.evaluators.data.tokenizing import ChatTemplate, tokenize
-from olivine.evaluators.data.windows import TextProtocol, Window, draw
+from olivine.evaluators.data.text_source import TextSource
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
-from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.metric import ModelKind
-from olivine.evaluators.process.client import Loop, ModelProcess
+from olivine.evaluators.process.client import Loop
 from olivine.evaluators.providers.interpreters import loop_of, process_options
-from olivine.evaluators.quality.text_quality import TextQuality
-from olivine.evaluators.quality.unpruned import run_quality
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
@@ -40,26 +35,12 @@ from olivine.search.samplers.factory import make_cost_model, sampler_name
 from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.study_dir import StudyDir
-from olivine.search.workloads.stage import Split, Stage, StopRule
+from olivine.search.workloads.scored_text import OtherText, ScoredText, Scoring
+from olivine.search.workloads.stage import Split, Stage
 from olivine.search.workloads.workload import Candidate, LearnedFrom
 
 #: Axes whose fixed value the base takes, beside those that every base inherits.
 _OF_BASE = ("threads", "spinning", "rotate")
-
-
-@dataclass(frozen=True)
-class ScoredText:
-    """Quality of a candidate; a model with a pruned head is scored by its unpruned twin."""
-
-    quality: TextQuality
-
-    def evaluate(self, candidate: ModelProcess, reference: ModelProcess) -> list[Measurement]:
-        """Score the windows."""
-        return run_quality(self.quality, candidate, reference).measurements
-
-    def until(self, stop: StopRule) -> ScoredText:
-        """The same, with a stop rule that is asked after each window."""
-        return ScoredText(replace(self.quality, stop=stop))
 
 
 class LanguageWorkload:
@@ -103,13 +84,17 @@ class LanguageWorkload:
         self.audit, self.lm_eval = config.evaluation.audit or 0.0, config.evaluation.lm_eval
 
     def identity(self) -> dict[str, Any]:
-        """Parts of the config that make a study another one when they change; lm-eval's tasks may be added later."""
+        """Parts of the config that make a study another one when they change; what confirmation adds may come later."""
         parts = {name: getattr(self.config, name) for name in self.fixed}
-        return parts | {"evaluation": self.config.evaluation.model_copy(update={"lm_eval": None})}
+        return parts | {"evaluation": self.config.evaluation.model_copy(update={"lm_eval": None, "other_texts": None})}
 
     def check_data(self) -> dict[str, str]:
         """Read the text, parts of which the study learns from and is scored on."""
-        return {"evaluation.text": TextSource.of(self.config.evaluation.text).digest()}
+        evaluation, calibration = self.config.evaluation, self.config.calibration
+        texts = {"evaluation.text": evaluation.text}
+        texts |= {f"evaluation.other_texts.{name}": text for name, text in (evaluation.other_texts or {}).items()}
+        texts |= {f"calibration.texts.{number}": text for number, text in enumerate(calibration.texts)}
+        return {key: TextSource.of(text).digest() for key, text in texts.items()}
 
     def source(self, revision: str | None = None) -> Source:
         """The model; at ``revision`` where it was measured, of a hub model."""
@@ -149,15 +134,9 @@ class LanguageWorkload:
         evaluation, confirm, seed = self.config.evaluation, self.config.confirm, self.config.seed
         confirming = split == "confirm"
         count = (confirm.windows if confirming else None) or evaluation.windows
-        name, windows = text_windows(self.config, base.path, split, count)
-        text = {
-            "text": name,
-            "split": split,
-            "window_tokens": evaluation.window_tokens,
-            "seed": seed,
-            "loop": self.loop,
-        }
-        quality = ScoredText(TextQuality(windows, self._folder.root / "reference", base.key, protocol=text))
+        scoring = Scoring(self.config, base, self._folder.root / "reference", self.loop)
+        quality = ScoredText(scoring.quality(evaluation.text, split, count))
+        others = self._others(scoring, count) if confirming or not metrics else ()
         timing = evaluation.latency
         latency = PairedDecoderLatency(
             prompt_tokens=timing.prompt_tokens,
@@ -170,6 +149,7 @@ class LanguageWorkload:
         return (
             Stage("load", "latency", Memory(timing.prompt_tokens)),
             Stage("quality", "quality", quality, rung="memory and full text", until=quality.until),
+            *(others if confirming else ()),
             Stage(
                 "latency",
                 "latency",
@@ -178,6 +158,12 @@ class LanguageWorkload:
                 again=lambda n: replace(latency, seed=latency.seed + 1000 * n),
             ),
         )
+
+    def _others(self, scoring: Scoring, count: int) -> tuple[Stage, ...]:
+        """A stage for each text of another kind; only confirmation has them, but that they can be read shows early."""
+        texts = (self.config.evaluation.other_texts or {}).items()
+        scored = [(name, OtherText(name, scoring.quality(text, "confirm", count, fewer=True))) for name, text in texts]
+        return tuple(Stage(f"quality on {name}", "quality", other) for name, other in scored)
 
     def reading(self, metrics: Metrics) -> dict[str, float]:
         """The base's times that all workers go by."""
@@ -250,12 +236,3 @@ def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
     inherited = [*_OF_BASE, *(axis.name for axis in LANGUAGE.axes.values() if axis.base_inherits)]
     shared: dict[str, Scalar] = {name: fixed[name] for name in inherited if name in fixed}
     return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})
-
-
-def text_windows(config: LanguageStudyConfig, model: Path, split: str, count: int) -> tuple[str, tuple[Window, ...]]:
-    """Windows of one split of the study's text, as the model's tokenizer cuts it; and the text's name."""
-    source = TextSource.of(config.evaluation.text)
-    protocol = TextProtocol(config.evaluation.window_tokens, config.evaluation.window_tokens)
-    documents = source.documents(ChatTemplate(model).render)
-    text = protocol.joiner.join(splits(documents, config.seed)[split])
-    return source.name, draw(tokenize(text, model), protocol, count, config.seed, f"{source.name} ({split})")

@@ -41,6 +41,11 @@ class LearnedFrom(Protocol):
         """Keys of the cache entries that hold it."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on text or samples that could not be had."""
+        ...
+
     def flags(self) -> list[str]:
         """Flags of ``olivine build`` that give the same text or samples."""
         ...

@@ -25,15 +25,9 @@ import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from olivine.evaluators.data.text_source import TextSource, splits
-from olivine.passes.sources.demo import NEWS, Asset, fetch
+from olivine.passes.sources.demo import fetch_encyclopedia
 from olivine.passes.store.cache import cache_root
 
-WIKIPEDIA = Asset(
-    NEWS.requirement,
-    "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
-    "a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
-    NEWS.tags,
-)
 VOCABULARY, CONTEXT = 2048, 512
 BATCH, STEPS, WARMUP, RATE = 4, 600, 30, 3e-3
 BOS, EOS = "<|im_start|>", "<|im_end|>"
@@ -54,7 +48,7 @@ _MARKUP = [
 
 def articles() -> list[str]:
     """Wikipedia's paragraphs of prose, without their markup."""
-    xml = bz2.decompress(fetch(WIKIPEDIA).read_bytes()).decode("utf-8")
+    xml = bz2.decompress(fetch_encyclopedia().read_bytes()).decode("utf-8")
     found = []
     for body in re.findall(r"<text[^>]*>(.*?)</text>", xml, re.DOTALL):
         text = body.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")

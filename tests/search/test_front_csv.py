@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from study_folder import entry, record, records, write_study
 
+from olivine.evaluators.measurement import Measurement
 from olivine.search.front_csv import FrontColumns, front_axes, front_csv, front_entry, is_selected, read_front
 from olivine.search.records import StudyOutcome
 from olivine.search.study_dir import StudyDir
@@ -60,3 +62,13 @@ def test_metrics_that_no_member_has_get_no_column_and_an_empty_front_has_all(tmp
 
 def test_a_study_without_a_front_has_no_rows(tmp_path: Path) -> None:
     assert read_front(write_study(tmp_path / "study", ended=False)) == []
+
+
+def test_columns_of_other_kinds_of_text_stand_at_the_end_and_are_no_axes(tmp_path: Path) -> None:
+    elsewhere = Measurement("kl_divergence.books", "nats", 0.08, 0.07, 0.09)
+    some = {**CONFIRMED, 7: {**CONFIRMED[7], elsewhere.metric: elsewhere}}
+    (row, without) = written(tmp_path, replace(OUTCOME, confirmed=some))
+    assert list(row)[-4:] == ["tpot_speedup_search", *(f"kl_divergence.books{end}" for end in ("", "_low", "_high"))]
+    assert front_axes([row]) == list(LANGUAGE_AXES)
+    assert front_entry(row, "kl_divergence.books") == elsewhere
+    assert without["kl_divergence.books"] == ""

@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "at most this many windows of it"
     parser.add_argument("--calibrate-windows", type=int, default=16, metavar="N", help=what)
     parser.add_argument("--calibrate-window-tokens", type=int, default=512, metavar="N", help="tokens per window")
+    what = "a further text to learn from, as many windows of it; may be given several times"
+    parser.add_argument("--calibrate-also", action="append", default=[], metavar="TEXT", help=what)
+    what = "share of all windows that the float model writes itself, such as 0.5"
+    parser.add_argument("--calibrate-own", type=float, default=0.0, metavar="SHARE", help=what)
     what = "of the split and choice of windows, and of a graph's samples"
     parser.add_argument("--calibrate-seed", type=int, default=0, metavar="N", help=what)
     what = (
@@ -41,12 +45,16 @@ def run(options: argparse.Namespace) -> int:
 
     if options.architecture and options.inputs is None:
         raise UsageError("--architecture goes with --inputs, which say that the model is a graph")
+    if not 0 <= options.calibrate_own < 1:
+        raise UsageError(f"--calibrate-own {options.calibrate_own:g}: takes a share from 0 on and below 1, such as 0.5")
 
     calibration = CalibrationText(
         parse_text(options.calibrate_text),
         options.calibrate_windows,
         options.calibrate_window_tokens,
         options.calibrate_seed,
+        tuple(map(parse_text, options.calibrate_also)),
+        options.calibrate_own,
     )
     request = BuildRequest(
         options.model,

@@ -191,3 +191,10 @@ def test_the_demo_news_are_300_articles() -> None:
     documents = TextSource.parse("demo:news").documents()
     assert len(documents) == 300
     assert all(splits(documents).values())
+
+
+@pytest.mark.demo
+def test_the_real_encyclopedia_has_93_articles_of_prose() -> None:
+    documents = TextSource.parse("demo:encyclopedia").documents()
+    assert len(documents) == 93
+    assert documents[0].startswith("Anarchism is a political philosophy")

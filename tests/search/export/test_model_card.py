@@ -108,3 +108,11 @@ def test_pins_are_of_what_is_installed_or_of_the_providers_own_environment() -> 
     assert runtime_pins("cpu", VERSIONS) == PINS
     assert runtime_pins("cpu", {**VERSIONS, "onnxruntime": ABSENT}) == PINS[1:]
     assert "onnxruntime-genai-cuda==0.18.0" in runtime_pins("cuda", VERSIONS)
+
+
+def test_the_loss_on_each_kind_of_text_stands_beside_the_studys_own() -> None:
+    other = entry("perplexity_ratio", 1.06, 0.01, text="demo:encyclopedia", tokens=2048).to_dict()
+    text = card(about(measurements={**about()["measurements"], "perplexity_ratio.encyclopedia": other}), "")
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| perplexity ratio")]
+    assert rows == ["perplexity ratio", "perplexity ratio on encyclopedia"]
+    assert "On encyclopedia: 2048 tokens of demo:encyclopedia: nothing learned from it." in text
