@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
 
+from olivine.evaluators.data.text_source import DEMO_TEXTS
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import did_you_mean
 from olivine.passes.sources.source import DEMO, DEMOS
@@ -14,11 +16,13 @@ from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Part, Share, Switch, Text, Whole
 from olivine.search.config.sections import HalfWidth, MaxSeconds, Section, StudyConfig, TextChoice
-from olivine.search.config.text_mistakes import text_mistakes
 
 #: The kinds of text that confirmation scores besides, where a new study does not say: news is written for the day,
 #: an encyclopedia is not.
 OTHER_TEXTS: dict[str, dict[str, str]] = {"demo:news": {"encyclopedia": "demo:encyclopedia"}}
+
+_OTHERS = "evaluation.other_texts."
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class LatencyConfig(Section):
@@ -110,7 +114,7 @@ class LanguageStudyConfig(StudyConfig):
         return [
             *super().mistakes(raw),
             *_demo_mistakes(raw),
-            *text_mistakes(raw),
+            *_text_mistakes(raw),
             *_gpu_memory_mistakes(raw),
         ]
 
@@ -141,3 +145,41 @@ def _gpu_memory_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
         for place, metric in goal_metrics(raw)
         if elsewhere and metric == "gpu_memory_bytes"
     ]
+
+
+def _text_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
+    """Find demo texts that do not exist, names that fit no column, and other texts that something learns from."""
+    learned, others = list(_learned(raw)), list(_others(raw))
+    unknown = [
+        (place, f"unknown demo '{text}'. {did_you_mean(text, DEMO_TEXTS)}")
+        for place, text in [*learned, *others]
+        if isinstance(text, str) and text.startswith(DEMO) and text not in DEMO_TEXTS
+    ]
+    named = [
+        (place, "a name takes small letters, digits and '_', and starts with a letter: columns of front.csv carry it")
+        for place, _ in others
+        if not _NAME.fullmatch(place.removeprefix(_OTHERS))
+    ]
+    both = [
+        (place, f"this is {learned_place} too, which candidates learn from. Name a text that nothing learns from")
+        for place, text in others
+        for learned_place, learned_text in learned
+        if text == learned_text
+    ]
+    return [*unknown, *named, *both]
+
+
+def _learned(raw: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Place and value of each text that candidates may learn from."""
+    evaluation, calibration = raw.get("evaluation"), raw.get("calibration")
+    yield "evaluation.text", evaluation.get("text", "demo:news") if isinstance(evaluation, dict) else "demo:news"
+    texts = calibration.get("texts") if isinstance(calibration, dict) else None
+    yield from ((f"calibration.texts.{n}", text) for n, text in enumerate(texts if isinstance(texts, list) else ()))
+
+
+def _others(raw: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Place and value of each text of another kind."""
+    evaluation = raw.get("evaluation")
+    texts = evaluation.get("other_texts") if isinstance(evaluation, dict) else None
+    if isinstance(texts, dict):
+        yield from ((f"{_OTHERS}{name}", text) for name, text in texts.items())

@@ -34,8 +34,8 @@ from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.preflight import require_providers, require_room
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice
 from olivine.search.report.formatting import measured_text, title
-from olivine.search.report.loss_by_text import loss_by_text
 from olivine.search.report.say import say
+from olivine.search.report.sections import loss_by_text
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.language import LanguageWorkload

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from olivine.search.front_csv import read_front
 from olivine.search.report.dashboard.server import command, publish
-from olivine.search.report.loss_by_text import loss_by_text
 from olivine.search.report.report import write_report
 from olivine.search.report.say import say
+from olivine.search.report.sections import loss_by_text
 from olivine.search.report.tables import front_table
 from olivine.search.study_dir import StudyDir
 

@@ -22,13 +22,12 @@ from olivine.search.report.formatting import (
     varying,
 )
 from olivine.search.report.importance import importances
-from olivine.search.report.loss_by_text import table_by_text
 from olivine.search.report.plots.colors import css_variables
 from olivine.search.report.plots.front import draw_front, plot_pairs
 from olivine.search.report.plots.front_svg import front_picture, front_svg, legend
 from olivine.search.report.plots.history_svg import history_svg
 from olivine.search.report.plots.svg_axes import PLOT_STYLE
-from olivine.search.report.sections import ablation, confirmation, default_threads, dropped, tasks
+from olivine.search.report.sections import ablation, confirmation, default_threads, dropped, table_by_text, tasks
 from olivine.search.report.study_view import StudyView, read_view
 from olivine.search.report.summary import flat, protocols, summary, tiles
 from olivine.search.study_dir import StudyDir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from study_folder import entry
 
-from olivine.search.report.loss_by_text import loss_by_text, table_by_text
+from olivine.search.report.sections import loss_by_text, table_by_text
 
 OWN = {
     "perplexity_ratio": entry("perplexity_ratio", 1.02, 0.01, text="demo:news"),
