@@ -289,11 +289,6 @@ def split_text(name: str) -> tuple[str, str]:
     return (metric, text) if metric in BY_TEXT else (name, "")
 
 
-def metric_of(name: str) -> Metric | None:
-    """The row of a metric, on whichever text it was measured; None for a name that is none, such as a task's score."""
-    return METRICS.get(split_text(name)[0])
-
-
 def metrics_of(kind: ModelKind) -> tuple[str, ...]:
     """Names of the metrics that are measured of one kind of model."""
     return tuple(name for name, metric in METRICS.items() if kind in metric.kinds)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olivine.evaluators.measurement import Measurement
-from olivine.evaluators.metric import HEADLINES, METRICS, SPEEDUPS, ModelKind, metric_of, metrics_of, split_text
+from olivine.evaluators.metric import HEADLINES, METRICS, SPEEDUPS, Metric, ModelKind, metrics_of, split_text
 from olivine.search.records import TrialRecord
 
 #: State of a trial -> colour in the terminal.
@@ -16,15 +16,20 @@ STATE_STYLE = {"complete": "green", "infeasible": "yellow", "failed": "red"}
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
+def _row(metric: str) -> Metric | None:
+    """The row of a metric, on whichever text it was measured; None for what is none, such as the score of a task."""
+    return METRICS.get(split_text(metric)[0])
+
+
 def title(metric: str) -> str:
     """The words for a metric, with the kind of text that it is of; its name where there are none."""
-    row, (_, text) = metric_of(metric), split_text(metric)
+    row, (_, text) = _row(metric), split_text(metric)
     return metric if row is None else f"{row.title} on {text}" if text else row.title
 
 
 def heading(metric: str) -> str:
     """The shortest words for a metric: a column's heading."""
-    row, (_, text) = metric_of(metric), split_text(metric)
+    row, (_, text) = _row(metric), split_text(metric)
     return metric if row is None else f"{row.heading} on {text}" if text else row.heading
 
 
@@ -57,7 +62,7 @@ def shown_metrics(records: Sequence[TrialRecord], objectives: Sequence[str], col
 
 
 def _format(metric: str) -> str:
-    return row.format if (row := metric_of(metric)) is not None else "unit"
+    return row.format if (row := _row(metric)) is not None else "unit"
 
 
 def value_text(metric: str, value: float) -> str:
@@ -68,7 +73,7 @@ def value_text(metric: str, value: float) -> str:
         return f"{value:.2f}x"
     if _format(metric) == "percent":
         return f"{100 * value:.1f} %"
-    unit = row.unit if (row := metric_of(metric)) is not None else ""
+    unit = row.unit if (row := _row(metric)) is not None else ""
     if unit == "bytes":
         name, scale = next((pair for pair in _BYTES if abs(value) >= pair[1]), ("B", 1.0))
         return f"{value / scale:.3g} {name}" if abs(value) < 1000 * scale else f"{value / scale:.0f} {name}"
