@@ -45,6 +45,8 @@ class Axis:
         calibrated: values of a ``choice`` whose pass learns from calibration text.
         ablated_value: the value that leaves the axis's ingredient out; None where the default does.
         base_inherits: the float base takes the value too, so that a study has one value of it.
+        newer_default: the value of new studies and builds that do not name the axis; None where it is ``default``.
+            Recipes and study folders that do not name it mean ``default`` still.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Axis:
     calibrated: tuple[Scalar, ...] = ()
     ablated_value: Scalar | None = None
     base_inherits: bool = False
+    newer_default: Scalar | None = None
 
     def default_for(self, choice: Choice) -> Scalar:
         """The value when a YAML does not name the axis, given the values of the axes before it."""

@@ -47,6 +47,7 @@ class PruneHead(WiringPass):
             False,
             "compute only the last position's logits in prefill; quality is scored without it",
             base_inherits=True,
+            newer_default=True,
         ),
     )
 
@@ -112,6 +113,15 @@ def is_pruned(folder: Path) -> bool:
     return _is_pruned(_logits(ir.load(_graph(folder))))
 
 
+def pruning_refusal(folder: Path) -> str:
+    """The reason why the head of the ONNX Runtime GenAI model in ``folder`` can't be pruned; empty where it can."""
+    try:
+        PruneHead().rewire(ir.load(_graph(folder)))
+    except PassRefused as refusal:
+        return str(refusal)
+    return ""
+
+
 @contextmanager
 def unpruned(folder: Path) -> Iterator[Path]:
     """The model in ``folder`` as one that gives logits of every position.
@@ -166,8 +176,9 @@ def _head(logits: ir.Value) -> ir.Node:
     """
     node = logits.producer()
     while node is not None and node.op_type not in _HEADS:
-        computed = {value.producer() for value in node.inputs if value is not None} - {None}
-        node = computed.pop() if len(computed) == 1 else None
+        producers = {value.producer() for value in node.inputs if value is not None}
+        computed = [p for p in producers if p is not None and p.op_type != "Constant"]
+        node = computed[0] if len(computed) == 1 else None
     if node is None:
         raise PassRefused(f"no head is found behind the logits: none of {', '.join(sorted(_HEADS))}")
     return node

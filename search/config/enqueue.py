@@ -19,6 +19,14 @@ def earlier_study(entry: object) -> str | None:
     return None
 
 
+def agreed_values(enqueue: object, catalog: Catalog) -> dict[str, Any]:
+    """The values of axes with a newer default that all choices of an ``enqueue:`` section that name them agree on."""
+    named = {name: axis for name, axis in catalog.axes.items() if axis.newer_default is not None}
+    choices = [entry for entry in (enqueue if isinstance(enqueue, list | tuple) else []) if isinstance(entry, dict)]
+    values = {name: [choice[name] for choice in choices if name in choice] for name in named}
+    return {name: found[0] for name, found in values.items() if found and all(v is found[0] for v in found)}
+
+
 def enqueue_mistakes(enqueue: object, space: Mapping[Any, Any], catalog: Catalog) -> list[Mistake]:
     """Find every mistake in the choices of an ``enqueue:`` section.
 
@@ -28,6 +36,7 @@ def enqueue_mistakes(enqueue: object, space: Mapping[Any, Any], catalog: Catalog
         catalog: of the kind of model.
     """
     mistakes: list[Mistake] = []
+    space = {**agreed_values(enqueue, catalog), **space}
     for index, entry in enumerate(enqueue if isinstance(enqueue, list) else []):
         place = f"enqueue.{index}"
         if not isinstance(entry, dict) or earlier_study(entry) is not None:

@@ -70,7 +70,7 @@ def _axes(searched: bool, axes: Mapping[str, Axis]) -> dict[str, Any]:
 
 def _axis(axis: Axis, searched: bool) -> dict[str, Any]:
     value = _value(axis)
-    about = {"description": axis.doc, "default": axis.default}
+    about = {"description": axis.doc, "default": axis.default if axis.newer_default is None else axis.newer_default}
     if not searched:
         return about | value
     forms = [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]

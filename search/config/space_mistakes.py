@@ -46,7 +46,7 @@ def differing_from_base(
         for name, value in raw.items()
         if (axis := catalog.axes.get(str(name))) is not None
         and axis.base_inherits
-        and value != usual.get(axis.name, axis.default)
+        and value != usual.get(axis.name, axis.default if axis.newer_default is None else axis.newer_default)
     ]
 
 

@@ -48,14 +48,18 @@ def build_command(
     """The ``olivine build`` command of a choice.
 
     Args:
-        catalog: of the choice's axes; values that are an axis's default are left out.
+        catalog: of the choice's axes; values that are an axis's one default are left out.
         model: as ``model:`` takes it.
         flags: that say how the model is found.
         choice: the axis values.
         learning: flags that give the same text or samples to learn from.
     """
     full = catalog.canonical(choice)
-    changed = {name: value for name, value in full.items() if value != catalog.axes[name].default_for(full)}
+    changed = {
+        name: value
+        for name, value in full.items()
+        if value != catalog.axes[name].default_for(full) or catalog.axes[name].newer_default is not None
+    }
     settings = [f"--set {name}={_yaml(value)}" for name, value in changed.items()]
     return " ".join(["olivine build", shlex.quote(model), "--to DIR", *flags, *settings, *learning])
 

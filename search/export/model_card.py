@@ -10,6 +10,7 @@ from olivine.evaluators.metric import BY_TEXT, COLUMNS, METRICS, split_text
 from olivine.passes.catalog import read_recipe
 from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.providers import PROVIDERS
+from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
 
@@ -175,6 +176,12 @@ def _limits(about: Mapping[str, Any]) -> str:
         sentences.append(
             f"genai_config.json asks for {threads} threads, which is what was measured: "
             "`session_options.intra_op_num_threads` is where another machine says otherwise."
+        )
+    if any(step["name"] == PruneHead.name for step in about["recipe"]):
+        said.append(
+            "It computes the logits of a prompt's last token only. Prompts of different lengths in one batch, "
+            "speculative decoding and scoring of a text need all of them: `--set prune_head=false` in the command "
+            "above gives them."
         )
     if about.get("calibration"):
         sentences.append(

@@ -14,6 +14,7 @@ from typing import Any
 
 from olivine.evaluators.data.text_source import TextSource, splits
 from olivine.evaluators.data.tokenizing import join_messages
+from olivine.passes.base import Scalar
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import Source
@@ -39,6 +40,7 @@ from olivine.search.planning.presets import (
 from olivine.search.report.formatting import duration_text, title, value_text
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.study.stopping import EXPORT_S
+from olivine.search.workloads.newer_defaults import newer_defaults
 
 #: How far the search looks beyond the allowed loss: what it sees there teaches the sampler where the edge is.
 MARGIN = 0.25
@@ -75,6 +77,8 @@ class _Chooser:
     rates: MachineRates
     free_ram_bytes: int
     text: str | dict[str, Any]
+    newer: Mapping[str, Scalar]
+    note: str
 
     def preset(self, scope: SearchScope) -> Preset:
         return preset(self.provider.name, self.request.target, self.request.precision, scope)
@@ -107,7 +111,7 @@ class _Chooser:
         raw: dict[str, Any] = {
             "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{self.source.name}").strip("-")[-80:].lstrip("-._"),
             "model": request.model,
-            "space": dict(preset.space),
+            "space": {**preset.space, **self.newer},
             "objectives": [request.metric, "perplexity_ratio"],
             "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}"],
             "evaluation": {
@@ -170,6 +174,7 @@ class _Chooser:
                 f"and learning from text, {duration_text(ending)} for confirmation and export, time for some {count} "
                 "candidates between them",
             ),
+            *((("note", self.note),) if self.note else ()),
         )
 
 
@@ -196,7 +201,8 @@ def choose(
     """
     text = text_of(request, source)
     tokens = _text_tokens(text)
-    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text)
+    newer, note = newer_defaults(request.model)
+    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, newer, note)
     smallest: tuple[LanguageStudyConfig, Durations] | None = None
     for tier in chooser.tiers():
         space = chooser.preset(tier.scope)

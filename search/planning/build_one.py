@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from olivine.passes.base import Scalar
@@ -18,6 +18,7 @@ from olivine.search.config.yaml_file import read_value
 from olivine.search.export.folder import check_target
 from olivine.search.study.export_candidate import build_alone, candidate_manifest
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.newer_defaults import begin_config
 from olivine.search.workloads.registry import workload_of
 
 
@@ -40,7 +41,7 @@ class BuildRequest:
 
     Attributes:
         model: as ``model:`` of a study takes it.
-        settings: axis -> value as a YAML writes it; axes that are not named keep their default.
+        settings: axis -> value as a YAML writes it; axes that are not named have the default of new builds.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: run code that the checkpoint brings.
         calibration: text that the recipe of a language model learns from, where it has such a pass.
@@ -94,12 +95,15 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
         BuildFailed: when it does not build or run.
     """
     config = request.config()
-    choice: dict[str, Scalar] = dict(config.space)
-    if mistakes := choice_mistakes(choice, "--set", {}, config.catalog):
+    if mistakes := choice_mistakes(config.space, "--set", {}, config.catalog):
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
+    config, note = begin_config(config)
+    choice: dict[str, Scalar] = dict(config.space)
     with scratch_folder("build") as scratch:
         workload = workload_of(config, StudyDir(scratch))
         check_target(to, force, workload.exported)
         source, recipe = workload.source(), workload.catalog.compose(choice)
         candidate = build_alone(workload, source, recipe, open_cache(config.cache, DEFAULT_MAX_BYTES), scratch)
+        if note:
+            candidate = replace(candidate, notes=(*candidate.notes, note))
         return workload.export(candidate, to, candidate_manifest(workload, source, candidate, choice, {}, {}))

@@ -39,6 +39,7 @@ from olivine.search.report.sections import loss_by_text
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.language import LanguageWorkload
+from olivine.search.workloads.newer_defaults import newer_defaults
 
 #: Copying and checking the export.
 DELIVERY_S = 10.0
@@ -145,7 +146,9 @@ class Optimizer:
         """Build one good recipe, without a search."""
         request, text = self.request, text_of(self.request, source)
         exported = source.kind != "onnx"
-        choice = good_choice(provider.name, request.target, precision, SearchScope(mixes=exported, fuses=exported))
+        newer, note = newer_defaults(request.model)
+        good = good_choice(provider.name, request.target, precision, SearchScope(mixes=exported, fuses=exported))
+        choice = {**good, **newer}
         why = "a budget of 0 measures nothing" if request.budget_s == 0 else f"{precision} leaves nothing to search"
         if not request.precision and is_integer(choice):
             why += f"; without --precision it is {precision}, which loses least"
@@ -158,6 +161,7 @@ class Optimizer:
                 ("provider", f"{provider.name}: {provider.why}"),
                 ("recipe", recipe),
                 ("why", f"{why}; olivine eval and olivine bench measure what it loses and gains"),
+                *((("note", note),) if note else ()),
             ]
         )
         if self.save_config is not None:

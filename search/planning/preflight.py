@@ -41,6 +41,11 @@ def require_tasks(section: LmEvalConfig | None) -> None:
         asked_tasks(section).load()
 
 
+def has_room(config: StudyConfig, room: Room | None = None) -> bool:
+    """True where :func:`require_room` refuses nothing."""
+    return not _missing(config, room or Room.at(cache_folder(config.cache)))
+
+
 def require_room(config: StudyConfig, room: Room | None = None) -> None:
     """Refuse a study that surely does not fit: one that needs more than estimates may be wrong by.
 
@@ -53,15 +58,19 @@ def require_room(config: StudyConfig, room: Room | None = None) -> None:
         UsageError: saying what the study needs and what is free.
     """
     check_writable(cache_folder(config.cache))
-    room = room or Room.at(cache_folder(config.cache))
+    for what, need, free in _missing(config, room or Room.at(cache_folder(config.cache))):
+        raise UsageError(
+            f"The study does not fit: it takes about {value_text('model_bytes', need)} of {what}, and "
+            f"{value_text('model_bytes', free)} are free. `olivine plan` shows what takes it; a smaller model or "
+            "a larger machine would do."
+        )
+
+
+def _missing(config: StudyConfig, room: Room) -> list[tuple[str, float, float]]:
+    """What there is surely too little of: its name, the bytes that a study needs, and those that are free."""
     estimator = make_estimator(config, find_model(config), sample_choices(config.search_space()))
-    for what, need, free in (
+    needs = (
         ("memory", estimator.memory_bytes(), room.ram_bytes),
         ("disk", estimator.disk_bytes(1), room.disk_bytes),
-    ):
-        if need > ESTIMATE_ERROR * free:
-            raise UsageError(
-                f"The study does not fit: it takes about {value_text('model_bytes', need)} of {what}, and "
-                f"{value_text('model_bytes', free)} are free. `olivine plan` shows what takes it; a smaller model or "
-                "a larger machine would do."
-            )
+    )
+    return [(what, need, free) for what, need, free in needs if need > ESTIMATE_ERROR * free]

@@ -16,6 +16,7 @@ from typing import Protocol
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
 from olivine.evaluators.metric import metrics_of
+from olivine.passes.graph import HEAD
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.layer_format import Format
@@ -85,6 +86,7 @@ class CostModel:
         prompt_tokens: length of the prompt.
         new_tokens: tokens generated after it.
         base: metric -> value of the float base, as it was measured.
+        pruned_head: base and candidates run the head on the prompt's last token only.
     """
 
     losses: Mapping[str, LayerLoss]
@@ -92,15 +94,18 @@ class CostModel:
     prompt_tokens: int
     new_tokens: int
     base: Mapping[str, float]
+    pruned_head: bool = False
 
     def predict(self, recipe: Recipe) -> dict[str, float]:
         """Predict the metrics of a candidate: those in ``PREDICTED``."""
         divergence, products = LEAST_DIVERGENCE, _Products()
-        for (form, level), paths in _alike(layer_formats(recipe, self.losses)).items():
+        stored = layer_formats(recipe, self.losses)
+        for (form, level), paths in _alike(stored).items():
             divergence += self._loss(paths, form)
             products += self._products(paths, _kernel(form, level))
+        head = _kernel(*stored[HEAD]) if HEAD in stored else FLOAT
         tpot = max(0.0, self.base["tpot_ms"] - self._float_ms[0]) + self._ms(products, 1)
-        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + self._ms(products, self.prompt_tokens)
+        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + self._prefill_ms(products, head)
         saved = _bytes(self._floats) - _bytes(products)
         e2e = ttft + (self.new_tokens - 1) * tpot
         metrics = {
@@ -138,6 +143,14 @@ class CostModel:
     def _ms(self, products: _Products, tokens: int) -> float:
         return sum(count * self.times.ms(*product, tokens) for product, count in products.items())
 
+    def _prefill_ms(self, products: _Products, head: Kernel) -> float:
+        """Milliseconds of the products on the prompt; of the head, by this kernel, on one token where it is pruned."""
+        all_rows = self._ms(products, self.prompt_tokens)
+        if not self.pruned_head or HEAD not in self.losses:
+            return all_rows
+        product = (head, self.losses[HEAD].k, self.losses[HEAD].n)
+        return all_rows - self.times.ms(*product, self.prompt_tokens) + self.times.ms(*product, 1)
+
     @cached_property
     def _floats(self) -> _Products:
         """The products of the float base."""
@@ -146,7 +159,7 @@ class CostModel:
     @cached_property
     def _float_ms(self) -> tuple[float, float]:
         """Milliseconds of these in decode and in prefill."""
-        return self._ms(self._floats, 1), self._ms(self._floats, self.prompt_tokens)
+        return self._ms(self._floats, 1), self._prefill_ms(self._floats, FLOAT)
 
 
 def _bytes(products: _Products) -> int:

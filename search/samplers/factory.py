@@ -8,6 +8,7 @@ from olivine.passes.cpu import available_cores
 from olivine.passes.errors import PassRefused
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.recipe import Recipe
+from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.sections import StudyConfig
@@ -112,4 +113,5 @@ def make_cost_model(
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
     times.probe(kernel for choice in drawn for kernel in recipe_kernels(space.catalog.compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
-    return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured)
+    pruned = any(step.name == PruneHead.name for step in base.recipe.steps)
+    return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured, pruned)

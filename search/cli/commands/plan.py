@@ -41,8 +41,12 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 def plan(options: argparse.Namespace) -> int:
     """Print what a study would do and take."""
     from olivine.search.planning.plan import lacks, make_plan, plan_table
+    from olivine.search.workloads.newer_defaults import begin_config
 
-    planned = make_plan(load_study(options))
+    config, note = begin_config(load_study(options))
+    if note:
+        say(output(), note)
+    planned = make_plan(config)
     output().print(plan_table(planned))
     if lacking := lacks(planned):
         raise UsageError("the study does not fit this machine: " + "; ".join(lacking))

@@ -9,6 +9,7 @@ from pathlib import Path
 from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_overrides, load_study, study_folder, user_path
 from olivine.search.cli.terminal import errors, output
+from olivine.search.report.say import say
 
 STORAGES = "where workers meet: postgresql://, mysql://, sqlite:/// or grpc://HOST:PORT"
 ARTIFACTS = "URL, such as s3://bucket/path, where records meet if workers share no study folder"
@@ -28,15 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Refuse what surely does not work, then run the study."""
-    from olivine.search.planning.preflight import require_providers, require_room, require_tasks
+    from olivine.search.planning.preflight import has_room, require_providers, require_room, require_tasks
     from olivine.search.study.run import run_study
     from olivine.search.study.storage import shown
     from olivine.search.study_dir import StudyDir
+    from olivine.search.workloads.newer_defaults import study_config
     from olivine.search.workloads.registry import workload_of
 
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = load_study(options, more)
     folder = StudyDir(options.out or Path("results") / config.name)
+    config, note = study_config(config, folder, has_room)
+    if note:
+        say(output(), note)
     workload = workload_of(config, folder)
     require_providers(config)
     require_tasks(workload.lm_eval)

@@ -26,6 +26,7 @@ from olivine.search.study.open import equipped
 from olivine.search.study.storage import connect
 from olivine.search.study.trials.objective import Objective
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.newer_defaults import resume_config
 from olivine.search.workloads.registry import workload_of
 from olivine.search.workloads.stage import ROLES, Role
 from olivine.search.workloads.workload import AnyWorkload
@@ -52,7 +53,7 @@ def run_worker(
     """Work on the study that ``olivine run`` leads until it ends; returns the exit code.
 
     Args:
-        config: of the study.
+        config: of the study; what it leaves open is as the study was begun.
         folder: of the study, the shared one or one of this worker's own; its name is the study's.
         place: where the study is.
         roles: the parts of a trial to do: ``build``, ``quality``, ``latency``, or ``all``.
@@ -66,7 +67,7 @@ def run_worker(
     about = {"leads": False, "host": socket.gethostname(), "roles": list(roles)}
     progress.phase_started(f"waiting for the base of study '{name}'")
     shared, facts = wait_for_facts(connect(place.storage), name, about, place.wait_s)
-    workload = workload_of(config, folder, facts["base"])
+    workload = workload_of(resume_config(config, facts.get("begun", {})), folder, facts["base"])
     if facts["digest"] != digest_of(workload):
         raise UsageError(f"study '{name}' runs with another config: give this worker the same YAML and --set values")
     here, study = HardwareFingerprint.of_this_machine(config), HardwareFingerprint.from_json(facts["fingerprint"])

@@ -28,6 +28,7 @@ from olivine.search.study.runner import announce
 from olivine.search.study.stopping import StopRules
 from olivine.search.study.trials.objective import Objective
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.newer_defaults import begun_values
 from olivine.search.workloads.workload import AnyWorkload
 
 
@@ -97,6 +98,7 @@ def study_facts(opened: OpenStudy, start: Start) -> dict[str, object]:
         "budget": opened.config.stop.trials,
         "ended": "",
         "fingerprint": HardwareFingerprint.of_this_machine(opened.config).to_json(),
+        "begun": begun_values(opened.config),
         "masks": start.masks.to_json(),
         "base": workload.reading(opened.records[0].metrics),
     }

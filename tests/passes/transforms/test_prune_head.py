@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from tiny import tiny_sizes
+from transformers import Gemma2Config
 
 from olivine.evaluators.process.client import ModelProcess
 from olivine.passes.artifact import ModelArtifact
@@ -21,7 +23,7 @@ from olivine.passes.export.genai_builder import run_builder
 from olivine.passes.pipeline import build
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
-from olivine.passes.transforms.prune_head import PruneHead, is_pruned, unprune, unpruned
+from olivine.passes.transforms.prune_head import PruneHead, is_pruned, pruning_refusal, unprune, unpruned
 
 TOKENS = np.array([5, 6, 7, 8, 9, 30, 31])
 #: The head as MatMul, MatMulNBits of its own width, and beside integer products.
@@ -76,6 +78,20 @@ def test_every_architecture_is_pruned(
     plain, pruned = twins(checkpoint, Cache(tmp_path / "cache"), {"precision": "int8"})
     assert is_pruned(pruned.path)
     assert not is_pruned(plain.path)
+    np.testing.assert_allclose(logits(pruned.path)[:, -1], logits(plain.path)[:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_soft_cap_behind_the_head_is_passed(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
+    more = {
+        "num_hidden_layers": 2,
+        "head_dim": 16,
+        "final_logit_softcapping": 3.0,
+        "layer_types": ["full_attention"] * 2,
+    }
+    config = Gemma2Config(**{**tiny_sizes(), **more})
+    plain, pruned = twins(make_tiny_checkpoint(tmp_path / "gemma2", config=config), Cache(tmp_path / "cache"), {})
+    assert "Tanh" in {node.op_type for node in ir.load(plain.onnx_path()).graph}
+    assert pruning_refusal(plain.path) == ""
     np.testing.assert_allclose(logits(pruned.path)[:, -1], logits(plain.path)[:, -1], rtol=1e-4, atol=1e-5)
 
 

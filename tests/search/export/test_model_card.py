@@ -97,6 +97,12 @@ def test_text_that_was_learned_from_is_named() -> None:
     assert "learned from text.txt" in card(about(calibration={"text": "text.txt"}), "")
 
 
+def test_what_takes_all_logits_is_a_limit_of_a_pruned_head_alone() -> None:
+    pruned = LANGUAGE.compose({"precision": "int4", "prune_head": True})
+    assert "speculative decoding" in card(about(recipe=pruned.to_json()), "")
+    assert "speculative decoding" not in card(about(), "")
+
+
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])
 def test_a_provider_that_genai_cannot_run_has_no_pins_and_the_card_says_so(provider: str) -> None:
     assert runtime_pins(provider, VERSIONS) == ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import pytest
 import yaml
 from rich.console import Console
@@ -17,6 +19,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import resolve
+from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.cli.main import main
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config, parse_config
@@ -161,6 +164,19 @@ def test_target_and_loss_become_objective_constraint_and_selection(tiny_llama: P
     assert config.select.where == ("perplexity_ratio <= 1.05",)
     assert config.constraints == ("perplexity_ratio <= 1.3",)
     assert (config.select.metric, config.confirm.selectable, config.stop.total) == ("model_bytes", True, 600.0)
+
+
+def test_the_head_is_pruned_where_the_model_can_be_and_a_note_says_where_not(
+    tiny_llama: Path, tiny_onnx: Path, text: Path, tmp_path: Path
+) -> None:
+    assert chosen(tiny_llama, text).config.space["prune_head"] is True
+    graph = shutil.copytree(tiny_onnx, tmp_path / "pruned")
+    model = ir.load(graph / "model.onnx")
+    PruneHead().rewire(model)
+    ir.save(model, graph / "model.onnx")
+    found = chosen(graph, text)
+    assert found.config.space["prune_head"] is False
+    assert "last position only already" in dict(found.lines)["note"]
 
 
 def test_what_is_said_names_the_choice_and_its_reason(tiny_llama: Path, text: Path) -> None:

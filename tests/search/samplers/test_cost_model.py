@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -64,6 +64,12 @@ def test_what_is_no_linear_layer_takes_as_long_as_in_the_base() -> None:
     assert found["ttft_ms"] == pytest.approx(130 - 3 * 40 + 3 * 10)
     assert found["e2e_ms"] == pytest.approx(found["ttft_ms"] + 2 * found["tpot_ms"])
     assert found["tpot_speedup"] == pytest.approx(20 / found["tpot_ms"])
+
+
+def test_a_pruned_head_takes_the_time_of_one_token_in_prefill_and_the_same_in_decode() -> None:
+    found = replace(TINY, pruned_head=True).predict(LANGUAGE.compose({**INT8, "prune_head": True}))
+    assert found["ttft_ms"] == pytest.approx(130 - (2 * 40 + 4) + (2 * 10 + 1))
+    assert found["tpot_ms"] == TINY.predict(LANGUAGE.compose(INT8))["tpot_ms"]
 
 
 def test_losses_of_layers_add_up() -> None:
