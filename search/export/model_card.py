@@ -178,7 +178,7 @@ def _limits(about: Mapping[str, Any]) -> str:
             "`session_options.intra_op_num_threads` is where another machine says otherwise."
         )
     if any(step["name"] == PruneHead.name for step in about["recipe"]):
-        said.append(
+        sentences.append(
             "It computes the logits of a prompt's last token only. Prompts of different lengths in one batch, "
             "speculative decoding and scoring of a text need all of them: `--set prune_head=false` in the command "
             "above gives them."
