@@ -20,14 +20,16 @@ def without_each(
 ) -> Iterator[tuple[str, dict[str, Scalar]]]:
     """Every axis with an ingredient of ``choice``, and the choice that leaves it out.
 
-    Values that build the same recipe are no ingredient; nor is the precision, without which the base remains.
+    Values that build the same recipe are no ingredient; nor is the precision, without which the base remains, nor what
+    the base has too.
     """
     known = {catalog.compose(choice).key, catalog.compose(base).key}
     for name, value in choice.items():
         axis = catalog.axes[name]
         ablated = axis.default_for(choice) if axis.ablated_value is None else axis.ablated_value
         changed = {**choice, name: ablated}
-        if name != "precision" and value != ablated and catalog.compose(changed).key not in known:
+        ingredient = name != "precision" and not axis.base_inherits
+        if ingredient and value != ablated and catalog.compose(changed).key not in known:
             yield name, changed
 
 

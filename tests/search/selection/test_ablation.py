@@ -29,6 +29,10 @@ def test_what_builds_the_same_recipe_is_no_ingredient() -> None:
     assert left_out(precision="int8", threads=0) == {}
 
 
+def test_what_the_base_has_too_is_no_ingredient() -> None:
+    assert left_out(precision="int8", prune_head=True) == {}
+
+
 def test_the_rest_of_the_choice_stays() -> None:
     choice = LANGUAGE.canonical({"precision": "int4", "block_size": 128, "lm_head": "int8"})
     changed = dict(without_each(LANGUAGE, choice, BASE))
