@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity chaos same-bytes fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity bench-peers chaos same-bytes fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -105,6 +105,17 @@ bench-coverage: .venv/.development  ## whether every interval covers, in simulat
 
 bench-parity: .venv/.development  ## tiny models of every architecture and GGUF type against transformers, into results/parity.md
 	$(BIN)/python tests/benchmarks/parity.py --to results/parity.md
+
+envs/peers/.installed: tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/llama.txt
+	$(PYTHON) -m venv envs/peers/python
+	envs/peers/python/bin/python -m pip install --quiet --disable-pip-version-check -r tests/benchmarks/peers/requirements.txt
+	envs/peers/python/bin/python -m pip uninstall --quiet --yes torchvision
+	envs/peers/python/bin/python tests/benchmarks/peers/build_llama.py "$$(cat tests/benchmarks/peers/llama.txt)" --to envs/peers/llama.cpp
+	touch $@
+
+# Of other models too: make bench-peers PEERS="--model SmolLM2-135M=demo:smollm2-135m-instruct --model Mine=path/to/checkpoint"
+bench-peers: .venv/.development envs/peers/.installed  ## beside llama.cpp and OpenVINO: size, speed and loss of the same model, into results/peers.md
+	PYTHONPATH=tests/benchmarks $(BIN)/python -m peers.bench --to results/peers.md $(PEERS)
 
 chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
 	$(BIN)/python tests/reliability/memory.py

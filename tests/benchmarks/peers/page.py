@@ -1,0 +1,122 @@
+"""The page of the benchmark: targets, a table of all rows, and how it was measured, for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
+
+from peers import timing
+from peers.measured import Measured
+from peers.rows import ENGINES
+from peers.targets import OPENVINO_INT8, Q8_0, TARGETS, best, factor_text
+from peers.texts import ENCYCLOPEDIA, NEWS, PROMPT_TOKENS, WINDOW_TOKENS, WINDOWS
+
+from olivine.evaluators.stats import Interval
+from olivine.search.environment import describe_environment
+
+PACKAGES = ("onnxruntime", "onnxruntime-genai")
+LINE = 118
+HOW = """
+`make bench-peers` on {cpu}, {cores} cores, {threads} threads for each engine; {versions}; the others in the versions of
+`tests/benchmarks/peers/requirements.txt`, llama.cpp compiled for this processor out of that of `llama.txt`. All engines
+have the same float32 checkpoint (of the demo model the rotated one, as olivine's base has it), the same tokens and the
+same prompts.
+
+KL divergence, in nats a token, and perplexity ratio are against the float checkpoint, at all positions of
+windows of {length} tokens, {windows}. Formats that learn from text learn from other news articles: olivine's
+as `olivine build` does by itself, llama.cpp's by an importance matrix and OpenVINO's data-aware ones from the same 32
+pieces of 512 tokens. Each engine computes in the precision that it chooses by itself.
+
+MB is all that is deployed: the GGUF file, or the whole folder with its tokenizer. Speed is that of a prompt of {prompt}
+tokens and {new} new ones, greedy: the median over rounds in which each row has its turn in a fresh process, with {warm}
+prompts to warm up and {counted} that count, while the cores lie side by side. A ratio of speeds is of the rounds that
+have both rows. Brackets are 95 % intervals.
+"""
+
+
+def page(results: Mapping[str, Sequence[Measured]], threads: int, picture: str) -> str:
+    """Markdown: how it was measured, and a section a model.
+
+    Args:
+        results: name of a model -> all rows.
+        threads: of every engine.
+        picture: name of the file with the first model's picture.
+    """
+    about = describe_environment()
+    versions = ", ".join(f"{name} {about['versions'][name]}" for name in PACKAGES)
+    windows = " and ".join(f"{count} of {kind}" for kind, count in WINDOWS.items())
+    measured = {"windows": windows, "length": WINDOW_TOKENS, "prompt": PROMPT_TOKENS, "new": timing.NEW_TOKENS}
+    measured |= {"warm": timing.WARM, "counted": timing.COUNTED, "threads": threads, "versions": versions}
+    how = HOW.format(cpu=about["cpu"], cores=about["cores"], **measured)
+    lines = ["# Beside llama.cpp and OpenVINO", ""]
+    for paragraph in how.split("\n\n"):
+        lines += [*wrap(paragraph, LINE, break_on_hyphens=False), ""]
+    for place, (name, rows) in enumerate(results.items()):
+        lines += [f"## {name}", ""]
+        if place == 0:
+            lines += [f"![Decode, prefill and bytes against KL divergence, a line for each engine]({picture})", ""]
+        lines += ["### Targets", "", *_targets(rows), "", "### All rows", "", *_table(rows), "", *_proof(rows), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _targets(rows: Sequence[Measured]) -> Iterator[str]:
+    yield "The member of olivine that comes closest at each loss on encyclopedia text, and what is asked of it:"
+    yield ""
+    yield "| KL at most | member | KL | asked | reached | |"
+    yield "|---|---|---|---|---|---|"
+    for target in TARGETS:
+        found = best(target, rows)
+        if found is None:
+            yield f"| {target.kl:g} | none | | | | missed |"
+            continue
+        member, checks = found
+        asked = "; ".join(f"{check.what} {check.asked}" for check in checks)
+        reached = "; ".join(f"{check.what} {check.found}" for check in checks)
+        missed = ", ".join(check.missed for check in checks if check.missed)
+        verdict = f"missed: {missed}" if missed else "**met**"
+        kl = f"{member.divergence(ENCYCLOPEDIA).value:.4f}"
+        yield f"| {target.kl:g} | {member.name} | {kl} | {asked} | {reached} | {verdict} |"
+
+
+def _table(rows: Sequence[Measured]) -> Iterator[str]:
+    by_title = {row.title: row for row in rows}
+    yield (
+        "| engine | format | KL, encyclopedia | ratio | KL, news | ratio | MB | prefill tok/s | over OpenVINO int8 "
+        "| decode tok/s | over Q8_0 |"
+    )
+    yield "|" + "---|" * 11
+    for engine in ENGINES:
+        listed = [row for row in rows if row.engine == engine and row.timed]
+        for row in sorted(listed, key=lambda row: row.divergence(ENCYCLOPEDIA).value):
+            quality = [
+                text
+                for kind in (ENCYCLOPEDIA, NEWS)
+                for text in (_kl(row.divergence(kind)), f"{row.ratio(kind).value:.3f}")
+            ]
+            speed = [
+                text
+                for what, title in (("prefill", OPENVINO_INT8), ("decode", Q8_0))
+                for text in (_rate(row, what), _over(row, by_title.get(title), what))
+            ]
+            yield f"| {engine} | {row.name} | {' | '.join(quality)} | {row.bytes / 1e6:.0f} | {' | '.join(speed)} |"
+
+
+def _proof(rows: Sequence[Measured]) -> Iterator[str]:
+    floats = [row for row in rows if not row.timed]
+    if floats:
+        found = ", ".join(f"{row.title} {row.divergence(ENCYCLOPEDIA).value:.1e}" for row in floats)
+        yield f"That all engines have the same weights is seen from their float models: KL {found}."
+
+
+def _kl(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _rate(row: Measured, what: str) -> str:
+    return f"{row.rate(what):.0f}" if getattr(row, what) else ""
+
+
+def _over(row: Measured, other: Measured | None, what: str) -> str:
+    if other is None or other is row or not getattr(row, what).keys() & getattr(other, what).keys():
+        return ""
+    return factor_text(timing.speedup(getattr(row, what), getattr(other, what)))

@@ -1,0 +1,76 @@
+"""An engine in a process of its own, under the interpreter that has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ENGINES = Path(__file__).parent / "engines"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything that starts an engine on a model.
+
+    Attributes:
+        python: interpreter.
+        script: in ``engines/``.
+        settings: of the model, its path among them.
+        environment: variables beside those of this process.
+    """
+
+    python: Path
+    script: str
+    settings: dict[str, Any]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class EngineProcess:
+    """The running engine."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: Any) -> None:
+        self._process, self._errors = process, errors
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """The answer to a request of ``engines/worker.py``.
+
+        Raises:
+            RuntimeError: when the process has died; says what it last wrote.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            raise RuntimeError(f"an engine has died:\n{self._errors.read()[-2000:]}")
+        return json.loads(line)
+
+
+@contextmanager
+def running(launch: Launch) -> Iterator[EngineProcess]:
+    """Start an engine; it ends with the block."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [str(launch.python), str(ENGINES / launch.script), json.dumps(launch.settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **launch.environment},
+        )
+        try:
+            yield EngineProcess(process, errors)
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
+            process.stdout.close()  # type: ignore[union-attr]
+            process.terminate()
+            process.wait()

@@ -1,0 +1,154 @@
+"""The other engines' models: made once of the same checkpoint, each by its own tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers.process import ENGINES, Launch
+from peers.rows import BUILDER, LLAMA, OPENVINO, Row
+
+#: Types of GGUF files; the narrow ones learn from an importance matrix.
+GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "IQ4_NL")
+#: Formats of ``engines/export_openvino.py``.
+OPENVINO_FORMATS = ("int8", "int4 g64", "int4 g64 data-aware", "int4 g64 data-aware, 20 % int8")
+BUILDER_FORMATS = ("int8", "int4")
+FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Llama:
+    """A folder with the source distribution of llama-cpp-python, in which llama.cpp was built."""
+
+    folder: Path
+
+    @property
+    def source(self) -> Path:
+        """The source of llama.cpp."""
+        return self.folder / "vendor" / "llama.cpp"
+
+    @property
+    def build(self) -> Path:
+        """Where CMake builds."""
+        return self.folder / "build"
+
+    @property
+    def bindings(self) -> str:
+        """Folder of the Python modules."""
+        return str(self.folder / "llama_cpp")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that tell the bindings where the library is."""
+        return {"LLAMA_CPP_LIB_PATH": str(self.build / "bin")}
+
+    def launch(self, file: Path, threads: int, python: Path) -> Launch:
+        """Start its library on a GGUF file."""
+        settings = {"path": str(file), "threads": threads, "bindings": self.bindings}
+        return Launch(python, "llama.py", settings, self.environment)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Makes the models of other engines.
+
+    Attributes:
+        checkpoint: Hugging Face folder that all of them come from.
+        work: where they are kept.
+        home: environments, as ``make envs/peers/.installed`` lays them.
+        calibration: texts that formats may learn from.
+        threads: of every engine.
+    """
+
+    checkpoint: Path
+    work: Path
+    home: Path
+    calibration: Sequence[str]
+    threads: int
+
+    @property
+    def python(self) -> Path:
+        """Interpreter that has OpenVINO and what converts checkpoints."""
+        return self.home / "python" / "bin" / "python"
+
+    def rows(self) -> list[Row]:
+        """All rows, made where they are not there yet; a float one of each engine first."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._samples.write_text(json.dumps(list(self.calibration)), encoding="utf-8")
+        return [*self._llama_rows(), *self._openvino_rows(), *self._builder_rows()]
+
+    def _llama_rows(self) -> list[Row]:
+        llama = Llama(self.home / "llama.cpp")
+        whole, matrix = self.work / f"{FLOAT}.gguf", self.work / "importance.npz"
+        convert = [str(llama.source / "convert_hf_to_gguf.py"), str(self.checkpoint), "--outtype", "f32", "--outfile"]
+        self._make(whole, convert)
+        learn = [str(ENGINES / "importance.py"), str(self.checkpoint), "--samples", str(self._samples)]
+        self._make(matrix, [*learn, "--float", str(whole), "--gguf-py", str(llama.source / "gguf-py"), "--to"])
+        found = [self._llama_row(llama, FLOAT, whole)]
+        for name in GGUF:
+            file = self.work / f"{name}.gguf"
+            quantize = [str(ENGINES / "quantize_gguf.py"), str(whole), "--bindings", llama.bindings]
+            quantize += ["--matrix", str(matrix), "--type", name, "--to"]
+            self._make(file, quantize, llama.environment)
+            found.append(self._llama_row(llama, name, file))
+        return found
+
+    def _llama_row(self, llama: Llama, name: str, file: Path) -> Row:
+        return Row(LLAMA, name, file, llama.launch(file, self.threads, self.python), name != FLOAT)
+
+    def _openvino_rows(self) -> list[Row]:
+        whole, found = self.work / f"openvino-{FLOAT}", []
+        for name in (FLOAT, *OPENVINO_FORMATS):
+            folder = whole if name == FLOAT else self.work / f"openvino-{name.translate(_FILE)}"
+            source = self.checkpoint if name == FLOAT else whole
+            export = [str(ENGINES / "export_openvino.py"), name, str(source), "--samples", str(self._samples), "--to"]
+            self._make(folder, export)
+            settings = {"path": str(folder), "threads": self.threads}
+            exact = {"precision": "f32"} if name == FLOAT else {}
+            launch = Launch(self.python, "openvino_pipeline.py", {**settings, **exact})
+            found.append(Row(OPENVINO, name, folder, launch, name != FLOAT))
+        return found
+
+    def _builder_rows(self) -> list[Row]:
+        found = []
+        for name in BUILDER_FORMATS:
+            folder = self.work / f"builder-{name}"
+            build = ["-m", "onnxruntime_genai.models.builder", "-i", str(self.checkpoint), "-p", name, "-e", "cpu"]
+            build += ["-c", str(self.work / "builder-cache"), "-o"]
+            self._make(folder, build, python=Path(sys.executable))
+            found.append(Row(BUILDER, name, folder, genai(folder, self.threads)))
+        return found
+
+    @property
+    def _samples(self) -> Path:
+        """File with the texts that formats may learn from."""
+        return self.work / "calibration.json"
+
+    def _make(
+        self,
+        path: Path,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        python: Path | None = None,
+    ) -> None:
+        """Run the script that makes ``path``, its last argument, where it is not there; it appears when it is whole."""
+        if path.exists():
+            return
+        aside = path.with_name(f"new-{path.name}")
+        print(f"making {path.name}", flush=True)
+        command = [str(python or self.python), *arguments, str(aside)]
+        subprocess.run(command, check=True, env={**os.environ, **(environment or {})})
+        os.replace(aside, path)
+
+
+_FILE = str.maketrans({" ": "-", ",": None, "%": None})
+
+
+def genai(folder: Path, threads: int) -> Launch:
+    """Start ONNX Runtime GenAI on a folder."""
+    return Launch(Path(sys.executable), "genai.py", {"path": str(folder), "threads": threads})
