@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from olivine.evaluators.process.scheduling import FIRST, set_niceness
+
 ENGINES = Path(__file__).parent / "engines"
 
 
@@ -56,8 +58,13 @@ class EngineProcess:
 
 
 @contextmanager
-def running(launch: Launch) -> Iterator[EngineProcess]:
-    """Start an engine; it ends with the block."""
+def running(launch: Launch, timed: bool = False) -> Iterator[EngineProcess]:
+    """Start an engine; it ends with the block.
+
+    Args:
+        launch: everything that starts it.
+        timed: let it go before other programs, where that is allowed.
+    """
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [str(launch.python), str(ENGINES / launch.script), json.dumps(launch.settings)],
@@ -66,7 +73,10 @@ def running(launch: Launch) -> Iterator[EngineProcess]:
             stderr=errors,
             text=True,
             env={**os.environ, **launch.environment},
+            start_new_session=True,
         )
+        if timed:
+            set_niceness(process.pid, FIRST)
         try:
             yield EngineProcess(process, errors)
         finally:

@@ -14,9 +14,9 @@ from peers.process import ENGINES, Launch
 from peers.rows import BUILDER, LLAMA, OPENVINO, Row
 
 #: Types of GGUF files; the narrow ones learn from an importance matrix.
-GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "IQ4_NL")
+GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS")
 #: Formats of ``engines/export_openvino.py``.
-OPENVINO_FORMATS = ("int8", "int4 g64", "int4 g64 data-aware", "int4 g64 data-aware, 20 % int8")
+OPENVINO_FORMATS = ("int8", "int4 g64", "int4 g64 data-aware")
 BUILDER_FORMATS = ("int8", "int4")
 FLOAT = "float32"
 
@@ -104,7 +104,7 @@ class Rivals:
     def _openvino_rows(self) -> list[Row]:
         whole, found = self.work / f"openvino-{FLOAT}", []
         for name in (FLOAT, *OPENVINO_FORMATS):
-            folder = whole if name == FLOAT else self.work / f"openvino-{name.translate(_FILE)}"
+            folder = whole if name == FLOAT else self.work / f"openvino-{name.replace(' ', '-')}"
             source = self.checkpoint if name == FLOAT else whole
             export = [str(ENGINES / "export_openvino.py"), name, str(source), "--samples", str(self._samples), "--to"]
             self._make(folder, export)
@@ -144,9 +144,6 @@ class Rivals:
         command = [str(python or self.python), *arguments, str(aside)]
         subprocess.run(command, check=True, env={**os.environ, **(environment or {})})
         os.replace(aside, path)
-
-
-_FILE = str.maketrans({" ": "-", ",": None, "%": None})
 
 
 def genai(folder: Path, threads: int) -> Launch:

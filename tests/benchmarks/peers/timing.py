@@ -21,7 +21,7 @@ from olivine.passes.store.digests import digest
 
 NEW_TOKENS = 64
 #: Prompts of a visit: the first ones warm the engine up and do not count.
-WARM, COUNTED = 2, 3
+WARM, COUNTED = 1, 3
 #: Seconds that an engine's threads may take to end their spinning, and that cores may rest in a slice.
 SETTLE_S, ALLOWANCE_S = 0.05, 60.0
 
@@ -113,7 +113,7 @@ def _times(
 ) -> tuple[list[float], list[float], list[float], list[bool]]:
     """Prefill and decode seconds of the prompts that count, how far apart the cores were, and whether that was near."""
     first, rest, distances = [], [], list[float]()
-    with running(row.launch) as engine:
+    with running(row.launch, timed=True) as engine:
         for place, prompt in enumerate(prompts):
             request = {"generate": prompt, "new_tokens": NEW_TOKENS}
             if place < WARM:

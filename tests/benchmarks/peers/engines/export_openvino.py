@@ -5,8 +5,7 @@
 
 The float folder has the tokenizer that OpenVINO GenAI needs; the others copy it. ``int8`` and ``int4 g64`` are what
 ``optimum-cli export openvino`` makes with ``--weight-format`` and ``--group-size 64``, since 128 does not divide every
-width; ``data-aware`` adds its options ``--awq --scale-estimation`` with a data set, the texts of a JSON file; and
-``20 % int8`` its ``--ratio 0.8``.
+width; ``data-aware`` adds its options ``--awq --scale-estimation`` with a data set, the texts of a JSON file.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ from pieces import pieces
 GRAPH = "openvino_model"
 MODES = nncf.CompressWeightsMode
 AWARE = {"awq": True, "scale_estimation": True}
-INT4 = {"mode": MODES.INT4_ASYM, "group_size": 64}
+INT4 = {"mode": MODES.INT4_ASYM, "group_size": 64, "ratio": 1.0}
 FORMATS: dict[str, dict[str, Any]] = {
     "int8": {"mode": MODES.INT8_ASYM},
-    "int4 g64": {**INT4, "ratio": 1.0},
-    "int4 g64 data-aware": {**INT4, **AWARE, "ratio": 1.0},
-    "int4 g64 data-aware, 20 % int8": {**INT4, **AWARE, "ratio": 0.8},
+    "int4 g64": INT4,
+    "int4 g64 data-aware": {**INT4, **AWARE},
 }
 
 
