@@ -96,8 +96,7 @@ class Subject:
 
     def time(self, rounds: int, seconds: float) -> bool:
         """Add a slice of rounds; True when all of them are there."""
-        known = measured.load(self._measured)
-        rows = [(row, known[row.title].content) for row in self.rows if row.timed]
+        rows = [(row, row.content()) for row in self.rows if row.timed]
         return timing.run_rounds(rows, self.texts.prompts, self._visits, rounds, seconds)
 
     def results(self) -> list[Measured]:
