@@ -28,9 +28,9 @@ as `olivine build` does by itself, llama.cpp's by an importance matrix and OpenV
 pieces of 512 tokens. Each engine computes in the precision that it chooses by itself.
 
 MB is all that is deployed: the GGUF file, or the whole folder with its tokenizer. Speed is that of a prompt of {prompt}
-tokens and {new} new ones, greedy: the median over rounds in which each row has its turn in a fresh process, with {warm}
-prompts to warm up and {counted} that count, while the cores lie side by side. A ratio of speeds is of the rounds that
-have both rows. Brackets are 95 % intervals.
+tokens and {new} new ones, greedy: the median over rounds in which each row has its turn in a fresh process, with
+prompts to warm up ({warm}) and prompts that count ({counted}), while the cores lie side by side. A ratio is of the
+rounds that have both rows. Brackets are 95 % intervals.
 """
 
 
@@ -49,7 +49,7 @@ def page(results: Mapping[str, Sequence[Measured]], threads: int, picture: str) 
     measured |= {"warm": timing.WARM, "counted": timing.COUNTED, "threads": threads, "versions": versions}
     how = HOW.format(cpu=about["cpu"], cores=about["cores"], **measured)
     lines = ["# Beside llama.cpp and OpenVINO", ""]
-    for paragraph in how.split("\n\n"):
+    for paragraph in how.strip().split("\n\n"):
         lines += [*wrap(paragraph, LINE, break_on_hyphens=False), ""]
     for place, (name, rows) in enumerate(results.items()):
         lines += [f"## {name}", ""]
@@ -102,6 +102,9 @@ def _table(rows: Sequence[Measured]) -> Iterator[str]:
 
 
 def _proof(rows: Sequence[Measured]) -> Iterator[str]:
+    if not any(row.decode for row in rows):
+        yield "The speeds have not been measured yet."
+        yield ""
     floats = [row for row in rows if not row.timed]
     if floats:
         found = ", ".join(f"{row.title} {row.divergence(ENCYCLOPEDIA).value:.1e}" for row in floats)
