@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -47,6 +47,8 @@ class Axis:
         base_inherits: the float base takes the value too, so that a study has one value of it.
         newer_default: the value of new studies and builds that do not name the axis; None where it is ``default``.
             Recipes and study folders that do not name it mean ``default`` still.
+        later: it came after version 0.1.0, so that a choice does not name it where it has its default: studies of that
+            version go on proposing the same.
     """
 
     name: str
@@ -61,10 +63,15 @@ class Axis:
     ablated_value: Scalar | None = None
     base_inherits: bool = False
     newer_default: Scalar | None = None
+    later: bool = False
 
     def default_for(self, choice: Choice) -> Scalar:
         """The value when a YAML does not name the axis, given the values of the axes before it."""
         return self.default if self.default_of is None else self.default_of(choice)
+
+    def named(self, value: Scalar, choice: Choice) -> bool:
+        """True when a choice names the axis at this value, given the values of the axes before it."""
+        return not self.later or value != self.default_for(choice)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ class Pass(ABC):
     version: ClassVar[int] = 1
     axes: ClassVar[tuple[Axis, ...]] = ()
     requires: ClassVar[frozenset[str]] = frozenset()
+    #: Parameters that version 0.1.0 did not have: those with their default are left out, so that its keys stay.
+    later_params: ClassVar[frozenset[str]] = frozenset()
     #: Properties that the result has, and those that it loses.
     adds: ClassVar[frozenset[str]] = frozenset()
     removes: ClassVar[frozenset[str]] = frozenset()
@@ -89,7 +98,8 @@ class Pass(ABC):
 
     def params(self) -> dict[str, Any]:
         """Parameters as plain values: what a recipe stores."""
-        return asdict(self)
+        defaults = {field.name: field.default for field in fields(self) if field.name in self.later_params}
+        return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
 
     @property
     def needs_calibration(self) -> bool:

@@ -48,7 +48,9 @@ class Catalog:
         full: dict[str, Scalar] = {}
         for name, axis in self.axes.items():
             if axis.applies(full):
-                full[name] = choice.get(name, axis.default_for(full))
+                value = choice.get(name, axis.default_for(full))
+                if axis.named(value, full):
+                    full[name] = value
         return full
 
     def compose(self, choice: Choice) -> Recipe:

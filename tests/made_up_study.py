@@ -17,7 +17,7 @@ from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.evaluators.measurement import Measurement
 from olivine.passes.base import Scalar
 from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
-from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
+from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.sections import StudyConfig

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+import numpy as np
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from olivine.evaluators.kernels.timing import CODES, FLOATS
-from olivine.passes.kernel import Kernel
+from olivine.passes.kernel import DYNAMIC_INT8_BY_TOKEN, Kernel
 
 _MICROSOFT = "com.microsoft"
 #: Weights start at whole pages, as memory maps have them.
@@ -51,12 +52,18 @@ class KernelGraph:
     def _add(self, copy: int) -> None:
         kernel, k, n = self._kernel, self._k, self._n
         x, y = f"x{copy}", f"y{copy}"
-        if kernel.activations == "int8":
+        if kernel.integer_activations:
             codes = self._weight(f"codes{copy}", TensorProto.INT8, k, n)
             scales = self._weight(f"scales{copy}", TensorProto.FLOAT, n)
             quantized, scale, zero_point = (f"{part}{copy}" for part in ("quantized", "scale", "zero_point"))
-            self._node("DynamicQuantizeLinear", [x], [quantized, scale, zero_point])
-            self._node("MatMulIntegerToFloat", [quantized, codes, scale, scales, zero_point], [y], _MICROSOFT)
+            by_token = kernel == DYNAMIC_INT8_BY_TOKEN
+            divided, product = (f"divided{copy}", f"product{copy}") if by_token else (x, y)
+            if by_token:
+                self._divide_rows(copy, x, divided)
+            self._node("DynamicQuantizeLinear", [divided], [quantized, scale, zero_point])
+            self._node("MatMulIntegerToFloat", [quantized, codes, scale, scales, zero_point], [product], _MICROSOFT)
+            if by_token:
+                self._node("Mul", [product, f"peaks{copy}"], [y])
         elif kernel.bits:
             blocks = math.ceil(k / kernel.block_size)
             codes = self._weight(f"codes{copy}", TensorProto.UINT8, n, blocks, kernel.block_size * kernel.bits // 8)
@@ -65,6 +72,17 @@ class KernelGraph:
             self._node("MatMulNBits", [x, codes, scales], [y], _MICROSOFT, K=k, N=n, **form)
         else:
             self._node("MatMul", [x, self._weight(f"weight{copy}", TensorProto.FLOAT, k, n)], [y])
+
+    def _divide_rows(self, copy: int, x: str, divided: str) -> None:
+        """Divide each row by its largest magnitude, as ``passes/quantize/row_scale.py`` does."""
+        if not copy:
+            for name, array in (("axes", np.array([-1], np.int64)), ("least", np.array(1e-30, np.float32))):
+                self._weights.append(numpy_helper.from_array(array, name))
+        magnitudes, largest, peaks = (f"{part}{copy}" for part in ("magnitudes", "largest", "peaks"))
+        self._node("Abs", [x], [magnitudes])
+        self._node("ReduceMax", [magnitudes, "axes"], [largest], keepdims=1)
+        self._node("Max", [largest, "least"], [peaks])
+        self._node("Div", [x, peaks], [divided])
 
     def _node(self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: int) -> None:
         node = helper.make_node(op, inputs, outputs, name=f"{op}{len(self._nodes)}", domain=domain)

@@ -114,6 +114,17 @@ class Calibrated:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
         return ranges
 
+    def tokens(self, layer: Linear) -> np.ndarray:
+        """Largest magnitude and mean square of each token's values that a layer reads, float32 [2, tokens].
+
+        Raises:
+            PassRefused: when it was not measured.
+        """
+        tokens = self.hessians.tokens(layer.reads)
+        if tokens is None:
+            raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
+        return tokens
+
 
 def output_features(graph: ModelArtifact) -> dict[str, int]:
     """Path of each linear layer of a graph -> its output features."""

@@ -1,8 +1,8 @@
 """Calibration: second moments and ranges of the inputs of a float model's linear layers on some text.
 
 Text enters as windows of token ids, stored in the cache under a hash of themselves. One run of the float graph over
-them gives the Hessian ``X^T X / n`` of every distinct input X of a linear layer, and the range of each of its
-channels; they are kept in the cache too, and serve every candidate built from this graph.
+them gives the Hessian ``X^T X / n`` of every distinct input X of a linear layer, the range of each of its channels,
+and of each of its rows; they are kept in the cache too, and serve every candidate built from this graph.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VERSION = 4
 #: Hessians accumulated in one run over the text; a larger model is run several times, each up to a later layer.
 GROUP_BYTES = 1_000_000_000
 _LIBRARIES = ("numpy", "onnxruntime")
-_TOKENS, _INDEX = "tokens.npy", "index.json"
+_TOKENS, _INDEX, _TOKENS_SUFFIX = "tokens.npy", "index.json", ".tokens.npy"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Hessians:
         """Lowest and highest value of each channel in each window, float32 [2, windows, K]; None as :meth:`of`."""
         file = self.files.get(activation or "")
         return None if file is None else np.load(self.folder / _ranges_file(file))
+
+    def tokens(self, activation: str | None) -> np.ndarray | None:
+        """Largest magnitude and mean square of each token's values, float32 [2, tokens]; None as :meth:`of`."""
+        file = self.files.get(activation or "")
+        return None if file is None else np.load(self.folder / _tokens_file(file))
 
 
 def store_tokens(cache: Cache, tokens: np.ndarray) -> str:
@@ -121,6 +126,9 @@ def capture_hessians(
         return frozenset({"hessians"})
 
     entry = cache.get(key) or cache.put(key, write)
+    if not any(entry.path.glob(f"*{_TOKENS_SUFFIX}")):  # of version 0.1.0, whose key names what was built from it
+        with_tokens = digest([key, "tokens"])
+        entry = cache.get(with_tokens) or cache.put(with_tokens, write)
     index = json.loads((entry.path / _INDEX).read_text())
     return Hessians(entry.path, key, index["files"])
 
@@ -140,17 +148,22 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path, group_bytes:
         for group in _groups(sizes, group_bytes):
             cut = Path(scratch) / graph.name
             onnx.save(_ending_at(graph, {name: types[name] for name in group}), cut)
-            for name, (total, ranges) in _run(cut, group, tokens, head_size).items():
+            for name, (total, ranges, of_tokens) in _run(cut, group, tokens, head_size).items():
                 if not np.isfinite(total).all():
                     raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
                 total /= tokens.size
                 np.save(to / files[name], total)
                 np.save(to / _ranges_file(files[name]), ranges)
+                np.save(to / _tokens_file(files[name]), of_tokens)
     (to / _INDEX).write_text(json.dumps({"files": files}, indent=1))
 
 
 def _ranges_file(file: str) -> str:
     return file.replace(".npy", ".ranges.npy")
+
+
+def _tokens_file(file: str) -> str:
+    return file.replace(".npy", _TOKENS_SUFFIX)
 
 
 def _groups(sizes: Mapping[str, int], group_bytes: int) -> Iterator[list[str]]:
@@ -170,8 +183,8 @@ def _groups(sizes: Mapping[str, int], group_bytes: int) -> Iterator[list[str]]:
 
 def _run(
     graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each output: ``X^T X`` over all windows, float32 [K, K], and its ranges, float32 [2, windows, K]."""
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each output: ``X^T X`` [K, K], its ranges [2, windows, K] and its tokens [2, tokens], float32."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -181,6 +194,7 @@ def _run(
     options.add_session_config_entry("session.disable_prepacking", "1")
     sums: dict[str, np.ndarray] = {}
     ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in activations}
+    of_tokens: dict[str, list[np.ndarray]] = {name: [] for name in activations}
     try:
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         for window in tokens:
@@ -190,9 +204,10 @@ def _run(
                 product = x.T @ x  # numpy computes one triangle of it
                 sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
                 ranges[name].append((x.min(axis=0), x.max(axis=0)))
+                of_tokens[name].append(np.stack([np.abs(x).max(axis=1), np.square(x).mean(axis=1)]))
     except ort_errors() as error:
         raise BuildFailed(f"calibration: the graph does not run in ONNX Runtime: {error}") from error
-    return {name: (total, np.stack(ranges[name], axis=1)) for name, total in sums.items()}
+    return {name: (total, np.stack(ranges[name], axis=1), np.hstack(of_tokens[name])) for name, total in sums.items()}
 
 
 def _ending_at(graph: Path, activations: Mapping[str, int]) -> onnx.ModelProto:

@@ -1,6 +1,8 @@
 """Dynamic int8: activations are quantized as they come, and the product is taken in integers.
 
-Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor.
+Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor. With
+``activation_range: token`` each token has a scale of its own (``activations/row_scale.py``). ``token_out`` does so for
+o_proj and down_proj alone, since what the others read comes from a norm, which has scaled each token already.
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
 what down_proj reads is divided, channel by channel, before that (``smoothing.py``), so that it stands it too. Its
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,10 +22,12 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice
 from olivine.passes.cpu import int8_sums_saturate
 from olivine.passes.errors import PassRefused
-from olivine.passes.graph import MICROSOFT, Linear, add_initializer, drop_unused, linears, replace_node
-from olivine.passes.kernel import DYNAMIC_INT8, Kernel
+from olivine.passes.graph import Linear, linears
+from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, Kernel
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_integer, is_mixed
+from olivine.passes.quantize.activations.activation_range import TOKEN_RANGES, by_token, check_range
+from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_loss import LayerLoss
@@ -39,10 +43,16 @@ LAYER_GROUPS = {
     "mlp": r"layers\.\d+/(gate|up|gate_up|down)_proj",
     "mlp_in": r"layers\.\d+/(gate|up|gate_up)_proj",
 }
-#: The largest code of a weight, and that of 7 bits.
-TOP, REDUCED_TOP = 127, 63
-#: Codes, scale and zero point of a quantized activation.
-_Activation = tuple[ir.Value, ir.Value, ir.Value]
+#: Word of the axis ``activation_range`` -> the kernels that layers with int8 activations may need.
+DYNAMIC_KERNELS = {
+    "tensor": frozenset({DYNAMIC_INT8}),
+    "token": frozenset({DYNAMIC_INT8_BY_TOKEN}),
+    "token_out": frozenset({DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN}),
+}
+
+
+def _by_tensor(choice: Choice) -> bool:
+    return choice.get("activation_range", "tensor") == "tensor"
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,17 @@ class DynamicQuantize(QuantizePass):
         layers: a regular expression matched against the whole path of a layer (``layers.3/down_proj``).
         reduce_range: weights take 7 bits instead of 8.
         smooth: range is moved from the activations into the weights, learned from calibration text.
+        activation_range: what has a range of its own: each ``tensor``, each ``token``, or each token of what o_proj
+            and down_proj read (``token_out``).
     """
 
     layers: str = LAYER_GROUPS["not_down"]
     reduce_range: bool = False
     smooth: bool = False
+    activation_range: str = "tensor"
 
     name: ClassVar[str] = "dynamic_int8"
+    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range"})
     version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
@@ -73,21 +87,33 @@ class DynamicQuantize(QuantizePass):
             applies=lambda choice: is_integer(choice) and choice.get("provider") == "cpu",
         ),
         Axis(
+            "activation_range",
+            "choice",
+            "tensor",
+            "what has a range of its own when activations are quantized: tensor, token, or token_out, which is token "
+            "for o_proj and down_proj alone",
+            tuple(TOKEN_RANGES),
+            applies=lambda choice: choice.get("activations") == "int8",
+            later=True,
+        ),
+        Axis(
             "smooth",
             "bool",
             False,
-            "move range from quantized activations into the weights (SmoothQuant), learned from calibration text",
-            applies=lambda choice: choice.get("activations") == "int8",
+            "move range from quantized activations into the weights (SmoothQuant), learned from calibration text; for "
+            "`activation_range: tensor`",
+            applies=lambda choice: choice.get("activations") == "int8" and _by_tensor(choice),
             calibrated=(True,),
         ),
         Axis(
             "dynamic_layers",
             "choice",
             "not_down",
-            "layers whose activations are quantized; down_proj, which loses most, is by default only with `smooth`",
+            "layers whose activations are quantized; down_proj, which loses most, is by default only with `smooth` or "
+            "a range a token",
             tuple(LAYER_GROUPS),
             applies=lambda choice: choice.get("activations") == "int8",
-            default_of=lambda choice: "all" if choice.get("smooth") else "not_down",
+            default_of=lambda choice: "all" if choice.get("smooth") or not _by_tensor(choice) else "not_down",
         ),
         Axis(
             "reduce_range",
@@ -102,18 +128,25 @@ class DynamicQuantize(QuantizePass):
     def __post_init__(self) -> None:
         """Check the pattern that a request file may bring."""
         check_pattern(self.name, self.layers)
+        check_range(self.name, self.activation_range, self.smooth)
 
     @classmethod
     def from_choice(cls, choice: Choice) -> DynamicQuantize | None:
         """The pass for ``activations: int8``."""
         if choice.get("activations", "float") == "float" or is_mixed(choice):
             return None  # mixed precision chooses these layers itself
-        return cls(LAYER_GROUPS[str(choice["dynamic_layers"])], bool(choice["reduce_range"]), bool(choice["smooth"]))
+        return cls(
+            LAYER_GROUPS[str(choice["dynamic_layers"])],
+            bool(choice["reduce_range"]),
+            bool(choice.get("smooth", False)),
+            str(choice.get("activation_range", "tensor")),
+        )
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """Dynamic int8 for every layer that the pattern matches."""
         form = DynamicInt8(top_code(self.reduce_range), self.smooth)
-        return {path: form for path in losses if re.fullmatch(self.layers, path)}
+        chosen = [path for path in losses if re.fullmatch(self.layers, path)]
+        return {path: replace(form, by_token=by_token(path, self.activation_range)) for path in chosen}
 
     @property
     def needs_calibration(self) -> bool:
@@ -122,14 +155,16 @@ class DynamicQuantize(QuantizePass):
 
     @property
     def kernels(self) -> frozenset[Kernel]:
-        """The one of int8 activations."""
-        return frozenset({DYNAMIC_INT8})
+        """Those of int8 activations."""
+        return DYNAMIC_KERNELS[self.activation_range]
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""
         if self.smooth:
             raise PassRefused("dynamic_int8: smoothing learns from calibration text, and none was given")
-        quantize_activations(model, self._chosen(model), top_code(self.reduce_range), {})
+        chosen = self._chosen(model)
+        tokens = {layer.path for layer in chosen if by_token(layer.path, self.activation_range)}
+        quantize_activations(model, chosen, top_code(self.reduce_range), {}, tokens)
 
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
         """The same, with ranges moved from the activations into the weights."""
@@ -166,102 +201,8 @@ def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> 
     }
 
 
-def quantize_activations(
-    model: ir.Model, layers: Sequence[Linear], top: int, factors: Mapping[str, np.ndarray]
-) -> dict[ir.Node, np.ndarray]:
-    """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
-
-    Args:
-        model: the graph to change.
-        layers: linear layers of it.
-        top: the largest code of a weight.
-        factors: name of an activation -> what its channels are divided by; those that are missing stay as they are.
-
-    Returns:
-        The nodes that divide -> what they divide by, for :func:`fold_divisions`.
-
-    Raises:
-        PassRefused: when a layer reads nothing.
-    """
-    quantized: dict[ir.Value, _Activation] = {}
-    divisions: dict[ir.Node, np.ndarray] = {}
-    for layer in layers:
-        activation = layer.node.inputs[0]
-        if activation is None:
-            raise PassRefused(f"dynamic_int8: {layer.path} reads no activation")
-        by = factors.get(layer.reads)
-        if activation not in quantized:
-            smooth = activation
-            if by is not None:
-                divide = _division(model, activation, by, before=layer.node)
-                divisions[divide], smooth = by, divide.outputs[0]
-            quantized[activation] = _quantized(model, smooth, before=layer.node)
-        _replace(model, layer, quantized[activation], top, by)
-    model.opset_imports.setdefault(MICROSOFT, 1)
-    drop_unused(model)
-    return divisions
-
-
-def _quantized(model: ir.Model, activation: ir.Value, before: ir.Node) -> _Activation:
-    name = f"{activation.name}/DynamicQuantizeLinear"
-    node = ir.node("DynamicQuantizeLinear", [activation], num_outputs=3, name=name)
-    for output, part in zip(node.outputs, ("codes", "scale", "zero_point"), strict=True):
-        output.name = f"{name}/{part}"
-    model.graph.insert_before(before, node)
-    return node.outputs[0], node.outputs[1], node.outputs[2]
-
-
 def _is_gated(layer: Linear) -> bool:
     """True when a layer reads a product, as down_proj does."""
     activation = layer.node.inputs[0]
     producer = None if activation is None else activation.producer()
     return producer is not None and producer.op_type == "Mul"
-
-
-def _division(model: ir.Model, activation: ir.Value, factors: np.ndarray, before: ir.Node) -> ir.Node:
-    """A node that divides the channels of an activation by factors [K]."""
-    name = f"{activation.name}/Smooth"
-    inverse = add_initializer(model, f"{name}_factors", ir.DataType.FLOAT, factors.shape, lambda: 1 / factors)
-    node = ir.node("Mul", [activation, inverse], name=name)
-    node.outputs[0].name = f"{name}/output_0"
-    node.outputs[0].type, node.outputs[0].shape = activation.type, activation.shape
-    model.graph.insert_before(before, node)
-    return node
-
-
-def _replace(model: ir.Model, layer: Linear, activation: _Activation, top: int, factors: np.ndarray | None) -> None:
-    codes, scale, zero_point = activation
-    k, n = layer.shape
-    stem = f"{layer.weight.name}_I8"
-
-    def weight() -> np.ndarray:
-        return layer.array() if factors is None else layer.array() * factors[:, None]
-
-    inputs = [
-        codes,
-        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(weight(), top)),
-        scale,
-        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(weight(), top)),
-        zero_point,
-    ]
-    name = f"{layer.node.name}_I8"
-    replace_node(model, layer.node, ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=name))
-
-
-def top_code(reduce_range: bool) -> int:
-    """The largest code of a weight."""
-    return REDUCED_TOP if reduce_range else TOP
-
-
-def channel_scales(weight: np.ndarray, top: int = TOP) -> np.ndarray:
-    """Scale of each output channel: float [K, N] -> float32 [N], the largest weight takes code ``top``."""
-    scales: np.ndarray = np.abs(weight).max(axis=0) / np.float32(top)
-    return scales.astype(np.float32)
-
-
-def channel_codes(weight: np.ndarray, top: int = TOP) -> np.ndarray:
-    """Codes of each output channel: float [K, N] -> int8 [K, N] in ``-top .. top``."""
-    scales = channel_scales(weight, top)
-    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
-    codes: np.ndarray = np.rint(weight * inverse)
-    return codes.astype(np.int8)

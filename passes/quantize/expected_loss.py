@@ -7,8 +7,8 @@ layer's output depends on how the codes are chosen, with H the second moment of 
 2. gptq: what the features that are rounded later can make good is made good, and ``s^2 / 12 * M_kk^2`` is left, with
    M the triangular factor of H in the order of rounding (``gptq.py``).
 
-An activation that becomes uint8 with one scale a tensor adds ``s^2 / 12 * |w|^2`` to every output feature; smoothing
-(``smoothing.py``) takes most of that away. Where an
+An activation that becomes uint8 adds ``s^2 / 12 * |w|^2`` to every output feature, with s the step of the tensor or of
+each token (``activations/activation_range.py``); smoothing (``smoothing.py``) takes most of that away. Where an
 output's error has the mean square e, the divergence grows by about half of ``e * E[g^2]``, with g the output's gradient
 (see ``gradients.py``). Only a block's range enters: all formats of a model take seconds, where codes take seconds each.
 
@@ -34,16 +34,18 @@ from olivine.passes.graph import Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.gradients import gradients_key
 from olivine.passes.learn.merged_layers import Piece, pieces
+from olivine.passes.quantize.activations.activation_range import token_step_power
+from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
 from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES
 from olivine.passes.quantize.blocks.gptq import feedback
-from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
+from olivine.passes.quantize.dynamic import smoothing_of
 from olivine.passes.quantize.layer_format import DynamicInt8
 from olivine.passes.quantize.layer_loss import LayerLoss, blocks_key, dynamic_key
-from olivine.passes.quantize.smoothing import output_error
+from olivine.passes.quantize.smoothing import output_error, rounding_error
 from olivine.passes.store.digests import digest
 
 #: Raised whenever the same format and text would give other predictions.
-VERSION = 4
+VERSION = 5
 _FILE = "losses.json"
 _ROUNDING = 1 / 12
 
@@ -103,12 +105,15 @@ def _of_layer(
     weight = layer.array().astype(np.float32, copy=False)
     hessian, gradient = calibrated.hessian(layer), calibrated.gradients.of(layer.path, sizes)
     ranges, powers = calibrated.ranges(layer), np.diagonal(hessian)
-    dynamic = {}
+    of_token = token_step_power(calibrated.tokens(layer))
+    dynamic: dict[str, float] = {}
     for top, of_activation in factors.items():
-        for smooth in (False, True):
-            by = of_activation.get(layer.reads) if smooth else None
-            error = output_error(weight, ranges, powers, top, by)
-            dynamic[dynamic_key(DynamicInt8(top, smooth))] = 0.5 * float(error @ gradient)
+        errors = {
+            DynamicInt8(top): output_error(weight, ranges, powers, top),
+            DynamicInt8(top, smooth=True): output_error(weight, ranges, powers, top, of_activation.get(layer.reads)),
+            DynamicInt8(top, by_token=True): rounding_error(weight, of_token, powers, top),
+        }
+        dynamic |= {dynamic_key(form): 0.5 * float(error @ gradient) for form, error in errors.items()}
     return LayerLoss(layer.path, k, n, losses_of_blocks(weight, hessian, gradient), dynamic)
 
 

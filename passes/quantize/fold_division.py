@@ -6,7 +6,8 @@ at run time. Cases:
 
 1. ``up_proj`` is MatMulNBits or MatMulIntegerToFloat: its scales are divided;
 2. ``gate_up_proj`` is one of these, and a Split follows: those of its upper half are;
-3. anything else (another reader, a bias, a float layer): the division stays.
+3. the rows of the product are multiplied by their magnitudes (``activations/row_scale.py``): as without that;
+4. anything else (another reader, a bias, a float layer): the division stays.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.graph import constant, drop_unused
+from olivine.passes.quantize.activations.row_scale import before_rows
 
 #: Operator -> which of its inputs are the scales, [N, ...], and where its inputs end where it has no bias.
 _SCALES = {"MatMulNBits": (2, 5), "MatMulIntegerToFloat": (3, 6)}
@@ -54,6 +56,7 @@ def _scales_behind(side: ir.Value | None, features: int) -> tuple[ir.Value, int]
         source = layer.inputs[0]
         if len(sizes) != 2 or source is None or len(source.uses()) != 1 or (layer := source.producer()) is None:
             return None
+    layer = before_rows(layer)
     if layer.op_type not in _SCALES:
         return None
     position, without_bias = _SCALES[layer.op_type]

@@ -23,12 +23,14 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import HEAD, linears
-from olivine.passes.kernel import DYNAMIC_INT8, Kernel
+from olivine.passes.kernel import Kernel
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_mixed
+from olivine.passes.quantize.activations.activation_range import by_token, check_range
+from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
 from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
-from olivine.passes.quantize.dynamic import LAYER_GROUPS, quantize_activations, smoothing_of, top_code
+from olivine.passes.quantize.dynamic import DYNAMIC_KERNELS, LAYER_GROUPS, smoothing_of
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
@@ -56,6 +58,7 @@ class MixedQuantize(QuantizePass):
         dynamic_share: share of the weights of those that are, 0 to 1.
         reduce_range: weights of those take 7 bits instead of 8.
         smooth: range is moved from the activations of those into their weights (``smoothing.py``).
+        activation_range: what of those activations has a range of its own (``dynamic.py``).
     """
 
     int8_share: float = 0.3
@@ -69,8 +72,10 @@ class MixedQuantize(QuantizePass):
     dynamic_share: float = 0.0
     reduce_range: bool = False
     smooth: bool = False
+    activation_range: str = "tensor"
 
     name: ClassVar[str] = "mixed"
+    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range"})
     version: ClassVar[int] = 6
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
@@ -108,6 +113,7 @@ class MixedQuantize(QuantizePass):
         """Check the parameters that a request file may bring."""
         self._four(), self._eight()
         check_pattern(self.name, self.dynamic_layers)
+        check_range(self.name, self.activation_range, self.smooth)
         if self.lm_head not in HEADS:
             raise UsageError(f"mixed: unknown lm_head '{self.lm_head}'. {did_you_mean(self.lm_head, HEADS)}")
         for name, share in (("int8_share", self.int8_share), ("dynamic_share", self.dynamic_share)):
@@ -131,7 +137,8 @@ class MixedQuantize(QuantizePass):
             dynamic_layers=LAYER_GROUPS[str(choice["dynamic_layers"])] if share else "",
             dynamic_share=share,
             reduce_range=bool(share and choice["reduce_range"]),
-            smooth=bool(share and choice["smooth"]),
+            smooth=bool(share and choice.get("smooth", False)),
+            activation_range=str(choice.get("activation_range", "tensor")) if share else "tensor",
         )
 
     @property
@@ -139,7 +146,7 @@ class MixedQuantize(QuantizePass):
         """Those of the formats that it may give a layer."""
         forms = [self._four()] + [self._eight()] * (self.int8_share > 0 or self.lm_head == "int8")
         kernels = {Kernel(form.bits, form.block_size, self.accuracy_level, "float") for form in forms}
-        return frozenset(kernels | ({DYNAMIC_INT8} if self.dynamic_layers else set()))
+        return frozenset(kernels | (DYNAMIC_KERNELS[self.activation_range] if self.dynamic_layers else set()))
 
     @property
     def needs_calibration(self) -> bool:
@@ -167,14 +174,16 @@ class MixedQuantize(QuantizePass):
             codes = layer_codes(alike, form, calibrated) if alike else []
             stored += [Stored(layer, form, compute) for layer, compute in zip(alike, codes, strict=True)]
         dynamic = [layers[path] for path, chosen in formats.items() if isinstance(chosen, DynamicInt8)]
-        factors = smoothing_of(dynamic, calibrated, self._dynamic().top) if self.smooth else {}
-        divisions = quantize_activations(model, dynamic, self._dynamic().top, factors)
+        top = top_code(self.reduce_range)
+        tokens = {layer.path for layer in dynamic if by_token(layer.path, self.activation_range)}
+        factors = smoothing_of(dynamic, calibrated, top) if self.smooth else {}
+        divisions = quantize_activations(model, dynamic, top, factors, tokens)
         store_in_blocks(model, stored, self.accuracy_level)
         fold_divisions(model, divisions)
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """The allocation, by the expected losses of each layer in each format."""
-        four, eight, narrow = self._four(), self._eight(), self._dynamic()
+        four, eight = self._four(), self._eight()
         sizes = {path: loss.weights for path, loss in losses.items()}
         heads: dict[str, Format] = {"fp32": None, "int8": eight, "int4": four}
         fixed = {} if self.lm_head == "same" else {HEAD: heads[self.lm_head]}
@@ -182,14 +191,14 @@ class MixedQuantize(QuantizePass):
         fitting = {p for p in free if self.dynamic_layers and re.fullmatch(self.dynamic_layers, p)}
         rest = self._at_eight(free, sizes)
         otherwise = {p: free[p].of(eight if p in rest else four) for p in fitting}
-        saved = {p: loss - free[p].of_dynamic(narrow) for p, loss in otherwise.items()}
+        saved = {p: loss - free[p].of_dynamic(self._dynamic(p)) for p, loss in otherwise.items()}
         dynamic = worth_most(saved, sizes, self.dynamic_share)
         at_eight = self._at_eight({p: loss for p, loss in free.items() if p not in dynamic}, sizes)
 
         def choose(path: str) -> Format:
             if path in fixed:
                 return fixed[path]
-            return narrow if path in dynamic else eight if path in at_eight else four
+            return self._dynamic(path) if path in dynamic else eight if path in at_eight else four
 
         return {path: choose(path) for path in losses}
 
@@ -205,8 +214,8 @@ class MixedQuantize(QuantizePass):
     def _eight(self) -> BlockFormat:
         return BlockFormat(8, "rtn", self.int8_block_size, self.symmetric)
 
-    def _dynamic(self) -> DynamicInt8:
-        return DynamicInt8(top_code(self.reduce_range), self.smooth)
+    def _dynamic(self, path: str) -> DynamicInt8:
+        return DynamicInt8(top_code(self.reduce_range), self.smooth, by_token(path, self.activation_range))
 
 
 def worth_most(savings: Mapping[str, float], sizes: Mapping[str, int], share: float) -> frozenset[str]:

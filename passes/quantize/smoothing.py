@@ -55,10 +55,24 @@ def output_error(
     """
     if factors is not None:
         weight, ranges, powers = weight * factors[:, None], ranges / factors, powers / np.square(factors)
+    return rounding_error(weight, step_power(ranges), powers, top)
+
+
+def rounding_error(weight: np.ndarray, step_power: float, powers: np.ndarray, top: int) -> np.ndarray:
+    """Mean squared error of each output feature when every value of the activation errs by ``step_power``.
+
+    Args:
+        weight: float32 [K, N].
+        step_power: mean squared error of a value of the activation.
+        powers: mean square of each channel, float32 [K].
+        top: the largest code of a weight, whose steps are one an output feature.
+
+    Returns:
+        float64 [N].
+    """
     steps = np.abs(weight).max(axis=0).astype(np.float64) / top
-    power = step_power(ranges)
     of_weight = _ROUNDING * float(powers.sum(dtype=np.float64)) * np.square(steps)
-    error: np.ndarray = of_weight + power * np.square(weight).sum(axis=0, dtype=np.float64)
+    error: np.ndarray = of_weight + step_power * np.square(weight).sum(axis=0, dtype=np.float64)
     return error
 
 

@@ -79,7 +79,9 @@ class Space:
         choice: dict[str, Scalar] = {}
         for name, axis in self.catalog.axes.items():
             if axis.applies(choice):
-                choice[name] = _suggest(domains[name], trial) if name in domains else axis.default_for(choice)
+                value = _suggest(domains[name], trial) if name in domains else axis.default_for(choice)
+                if axis.named(value, choice):
+                    choice[name] = value
         return choice
 
     def enumerate(self) -> Iterator[dict[str, Scalar]] | None:
@@ -87,7 +89,7 @@ class Space:
         if any(not domain.values for domain in self.domains):
             return None
         options = {domain.axis.name: domain.values for domain in self.domains}
-        return _choices({}, list(self.catalog.axes.values()), options, {})
+        return map(self.catalog.canonical, _choices({}, list(self.catalog.axes.values()), options, {}))
 
     def usual(self) -> dict[str, Scalar]:
         """The value that ``enqueue:`` takes of an axis it does not name: the default, or else the first."""
@@ -128,9 +130,14 @@ class Space:
     def contains(self, choice: Mapping[str, Scalar]) -> bool:
         """True where this space could have drawn every value of a canonical choice."""
         domains = {domain.axis.name: domain for domain in self.domains}
+        unnamed = {
+            name: domain.axis.default_for(choice)
+            for name, domain in domains.items()
+            if domain.axis.later and domain.axis.applies(choice)
+        }
         return all(
             _within(domains[name], value) if name in domains else value == self.catalog.axes[name].default_for(choice)
-            for name, value in choice.items()
+            for name, value in {**unnamed, **choice}.items()
         )
 
 
@@ -163,7 +170,8 @@ def _choices(
         yield prefix
         return
     axis, rest = axes[0], axes[1:]
-    if not axis.applies(_Watched(prefix, reads.setdefault(axis.name, set()))):
+    applies = axis.applies(_Watched(prefix, reads.setdefault(axis.name, set())))
+    if not applies or (axis.later and axis.name not in options):
         yield from _choices(prefix, rest, options, reads)
         return
     for value in options.get(axis.name, (axis.default_for(prefix),)):

@@ -17,7 +17,7 @@ from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
 from olivine.evaluators.metric import metrics_of
 from olivine.passes.graph import HEAD
-from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
+from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
@@ -204,4 +204,4 @@ def _kernel(form: Format, accuracy_level: int) -> Kernel:
         return FLOAT
     if isinstance(form, BlockFormat):
         return Kernel(form.bits, form.block_size, accuracy_level, "float")
-    return DYNAMIC_INT8
+    return DYNAMIC_INT8_BY_TOKEN if form.by_token else DYNAMIC_INT8

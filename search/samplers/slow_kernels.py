@@ -109,7 +109,7 @@ def find_slow_kernels(
         best = min((other for other in alike if other.block_size <= kernel.block_size), key=lambda other: decode[other])
         if kernel in times.failures:
             slow_kernels[kernel] = f"{kernel} does not run here: {times.failures[kernel]}"
-        elif kernel.activations == "int8" and _faster_on_prompts(times, layers, kernel, prompt_tokens):
+        elif kernel.integer_activations and _faster_on_prompts(times, layers, kernel, prompt_tokens):
             continue
         elif ms > SLOWER * decode[FLOAT]:
             slow_kernels[kernel] = f"{kernel} decodes at {decode[FLOAT] / ms:.2g}x of fp32 on this machine"

@@ -81,6 +81,22 @@ def test_a_recipe_of_a_graph_has_the_key_it_always_had(
     assert (recipe.threads, recipe.provider) == (2, "cpu")
 
 
+@pytest.mark.parametrize("precision", ["int8", "mixed"])
+def test_an_axis_that_came_later_changes_no_recipe_at_its_default(precision: str) -> None:
+    choice: dict[str, Scalar] = {"precision": precision, "dynamic_share": 0.4, "smooth": True, **EXACT}
+    if precision == "int8":
+        del choice["dynamic_share"]
+    tensor, token = ({**choice, "activation_range": word} for word in ("tensor", "token"))
+    assert LANGUAGE.canonical(tensor) == LANGUAGE.canonical(choice)
+    assert "activation_range" not in LANGUAGE.canonical(choice)
+    assert LANGUAGE.compose(tensor) == LANGUAGE.compose(choice)
+    assert all("activation_range" not in step.params for step in LANGUAGE.compose(tensor).steps)
+    recipe = LANGUAGE.compose(token)
+    assert recipe.key != LANGUAGE.compose(choice).key
+    assert read_recipe(recipe.to_json()) == recipe
+    assert not any(step.params.get("smooth") for step in recipe.steps)
+
+
 def test_a_stage_of_a_language_model_is_cached_under_its_inputs_parameters_and_versions() -> None:
     (weight_only,) = LANGUAGE.compose({"precision": "int4"}).passes()[1:-1]
     params = {

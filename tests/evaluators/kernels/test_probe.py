@@ -22,7 +22,7 @@ from olivine.evaluators.kernels.timing import CODES, FLOATS
 from olivine.evaluators.process.bootstrap import child_command
 from olivine.evaluators.process.lifecycle import STARTER
 from olivine.passes.errors import BuildFailed, UsageError
-from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
+from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
 
 INT4 = Kernel(4, 32, 4, "float")
 #: A kernel that no runtime has.
@@ -84,7 +84,9 @@ def test_weights_are_as_large_as_their_graph_reads() -> None:
     assert graph.sizes == {CODES: 3 * 4096, FLOATS: 3 * 4096}
 
 
-@pytest.mark.parametrize("kernel", [FLOAT, INT4, Kernel(2, 32, 4, "float"), Kernel(8, 16, 0, "float"), DYNAMIC_INT8])
+@pytest.mark.parametrize(
+    "kernel", [FLOAT, INT4, Kernel(2, 32, 4, "float"), Kernel(8, 16, 0, "float"), DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN]
+)
 def test_every_copy_of_a_layer_is_computed_from_its_own_weight(kernel: Kernel, tmp_path: Path) -> None:
     graph = KernelGraph(kernel, 64, 32, tokens=5, copies=3)
     (tmp_path / "graph.onnx").write_bytes(graph.to_bytes())
@@ -224,3 +226,4 @@ def test_other_providers_are_refused(tmp_path: Path) -> None:
 def test_kernels_are_named_in_words() -> None:
     assert str(Kernel(8, 32, 0, "float")) == "int8 blocks of 32 at accuracy_level 0"
     assert (str(FLOAT), str(DYNAMIC_INT8)) == ("fp32", "dynamic int8")
+    assert str(DYNAMIC_INT8_BY_TOKEN) == "dynamic int8 by token"

@@ -91,8 +91,9 @@ def test_hessians_are_captured_once_and_nothing_else_is_left(artifact: ModelArti
     key = store_tokens(cache, TOKENS)
     first, second = capture_hessians(artifact, key, cache), capture_hessians(artifact, key, cache)
     assert first == second
-    ranges = [file.replace(".npy", ".ranges.npy") for file in first.files.values()]
-    assert sorted(p.name for p in first.folder.iterdir()) == sorted([*first.files.values(), *ranges, "index.json"])
+    kinds = (".npy", ".ranges.npy", ".tokens.npy")
+    files = [file.replace(".npy", kind) for file in first.files.values() for kind in kinds]
+    assert sorted(p.name for p in first.folder.iterdir()) == sorted([*files, "index.json"])
     assert [p.name for p in first.folder.parent.iterdir() if p.is_dir()] == ["model"]
 
 
@@ -115,6 +116,35 @@ def test_ranges_are_those_of_each_channel_in_each_window(artifact: ModelArtifact
         np.testing.assert_allclose(ranges, np.stack([windows.min(axis=1), windows.max(axis=1)]), rtol=1e-4, atol=1e-5)
         power = float(np.square(windows[0] - _rounded(windows[0])).mean())
         assert step_power(ranges[:, :1]) == pytest.approx(power, rel=0.2)
+
+
+def test_tokens_are_told_by_their_largest_value_and_their_power(
+    artifact: ModelArtifact, cache: Cache, tmp_path: Path
+) -> None:
+    found = capture_hessians(artifact, store_tokens(cache, TOKENS), cache)
+    for name, x in activations(artifact.path, tmp_path).items():
+        tokens = found.tokens(name)
+        assert tokens is not None
+        np.testing.assert_allclose(tokens, [np.abs(x).max(axis=1), np.square(x).mean(axis=1)], rtol=1e-3, atol=1e-5)
+
+
+def test_hessians_of_version_0_1_0_keep_their_key_and_get_tokens_beside_them(
+    artifact: ModelArtifact, cache: Cache, tmp_path: Path
+) -> None:
+    new = capture_hessians(artifact, store_tokens(cache, TOKENS), cache)
+
+    def without_tokens(to: Path) -> frozenset[str]:
+        for path in new.folder.iterdir():
+            if not path.name.endswith(".tokens.npy"):
+                shutil.copy(path, to)
+        return frozenset({"hessians"})
+
+    older = Cache(tmp_path / "older")
+    older.put(new.key, without_tokens)
+    found = capture_hessians(artifact, store_tokens(older, TOKENS), older)
+    assert found.key == new.key
+    for name in new.files:
+        assert np.array_equal(found.tokens(name), new.tokens(name))  # type: ignore[arg-type]
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:

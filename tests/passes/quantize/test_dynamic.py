@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused, UsageError
-from olivine.passes.quantize.dynamic import (
-    LAYER_GROUPS,
+from olivine.passes.quantize.activations.integer_matmul import (
     REDUCED_TOP,
     TOP,
-    DynamicQuantize,
     channel_codes,
     channel_scales,
     quantize_activations,
 )
+from olivine.passes.quantize.dynamic import LAYER_GROUPS, DynamicQuantize
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.store.digests import sha256_file
 
@@ -217,3 +216,95 @@ def test_smoothing_lets_down_proj_in_by_default() -> None:
     assert LANGUAGE.canonical({"precision": "int8", "activations": "int8"})["dynamic_layers"] == "not_down"
     found = DynamicQuantize.from_choice(choice)
     assert found == DynamicQuantize(LAYER_GROUPS["all"], bool(choice["reduce_range"]), smooth=True)
+
+
+def product_by_token(x: np.ndarray, weight: np.ndarray, top: int = REDUCED_TOP) -> np.ndarray:
+    """x [.., K] @ weight as dynamic int8 with one range a token computes it."""
+    peaks = np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.float32(1e-30))
+    return dynamic_product(x / peaks, weight, top) * peaks
+
+
+def test_each_token_has_a_range_of_its_own(rewrite: Rewrite, single_matmul: Make) -> None:
+    """One token is a thousand times as loud as the others: with one range a tensor, theirs drown in its step."""
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(64, 24)).astype(np.float32)
+    x = random.normal(size=(5, 64)).astype(np.float32)
+    x[2] *= 1000
+    tensor, token = (
+        rewrite(single_matmul(weight), DynamicQuantize(r".*", True, activation_range=word), name=word).run(x=x)
+        for word in ("tensor", "token")
+    )
+    np.testing.assert_allclose(token, product_by_token(x, weight), rtol=1e-4, atol=1e-4)
+    errors = [np.square(found - x @ weight)[[0, 1, 3, 4]].sum() for found in (tensor, token)]
+    assert errors[1] < errors[0] / 1000
+
+
+@pytest.mark.parametrize("rows", [1, 3], ids=["one token", "three tokens"])
+def test_a_token_of_zeros_gives_zeros(rewrite: Rewrite, single_matmul: Make, rows: int) -> None:
+    weight = np.random.default_rng(0).normal(size=(64, 24)).astype(np.float32)
+    x = np.ones((rows, 64), np.float32)
+    x[0] = 0
+    found = rewrite(single_matmul(weight), DynamicQuantize(r".*", True, activation_range="token")).run(x=x)
+    assert np.isfinite(found).all()
+    assert not found[0].any()
+
+
+def test_texts_of_a_batch_have_ranges_apart(rewrite: Rewrite) -> None:
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(64, 24)).astype(np.float32)
+    x = random.normal(size=(3, 4, 64)).astype(np.float32)
+    x[1, 2] *= 1000
+    found = rewrite(batched(weight), DynamicQuantize(r".*", True, activation_range="token")).run(x=x)
+    np.testing.assert_allclose(found, product_by_token(x, weight), rtol=1e-4, atol=1e-4)
+
+
+def batched(weight: np.ndarray) -> onnx.ModelProto:
+    """One MatMul: x [B, S, K] -> y [B, S, N]."""
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="/model/layers.0/mlp/down_proj/MatMul")
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B", "S", size])
+        for name, size in zip(("x", "y"), weight.shape, strict=True)
+    ]
+    weights = [onnx.numpy_helper.from_array(weight, "w")]
+    graph = onnx.helper.make_graph([node], "main", values[:1], values[1:], weights)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_the_readers_of_an_activation_share_its_ranges(rewrite: Rewrite, decoder: Make) -> None:
+    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS["all"], True, activation_range="token"))
+    kinds = [node.op_type for node in done.nodes().values()]
+    assert [kinds.count(op) for op in ("Abs", "ReduceMax", "Max", "Div", "DynamicQuantizeLinear")] == [2] * 5
+    assert kinds.count("MatMulIntegerToFloat") == 3
+    assert kinds.count("Mul") == 1 + 3
+
+
+def test_what_a_norm_has_scaled_may_keep_one_range(rewrite: Rewrite, decoder: Make) -> None:
+    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS["all"], True, activation_range="token_out"))
+    nodes = done.nodes()
+    divided = [node for node in nodes.values() if node.op_type == "Div"]
+    assert [node.input[0] for node in divided] == ["h"]
+    assert [node.op_type for node in nodes.values()].count("MatMulIntegerToFloat") == 3
+
+
+def test_a_graph_of_an_older_opset_gets_nodes_of_that_opset(rewrite: Rewrite, single_matmul: Make) -> None:
+    random = np.random.default_rng(0)
+    weight, x = random.normal(size=(64, 24)).astype(np.float32), random.normal(size=(5, 64)).astype(np.float32)
+    model = single_matmul(weight)
+    model.opset_import[0].version = 13
+    found = rewrite(model, DynamicQuantize(r".*", True, activation_range="token")).run(x=x)
+    np.testing.assert_allclose(found, product_by_token(x, weight), rtol=1e-4, atol=1e-4)
+
+
+def test_ranges_by_token_let_down_proj_in_by_default() -> None:
+    int8 = {"precision": "int8", "activations": "int8"}
+    for word in ("token", "token_out"):
+        choice = LANGUAGE.canonical({**int8, "activation_range": word})
+        assert choice["dynamic_layers"] == "all"
+        found = DynamicQuantize.from_choice(choice)
+        assert found == DynamicQuantize(LAYER_GROUPS["all"], bool(choice["reduce_range"]), activation_range=word)
+    assert LANGUAGE.canonical({**int8, "activation_range": "tensor"})["dynamic_layers"] == "not_down"
+
+
+def test_an_unknown_range_is_refused_with_the_words_there_are() -> None:
+    with pytest.raises(UsageError, match="unknown activation_range 'tokens'"):
+        DynamicQuantize(activation_range="tokens")

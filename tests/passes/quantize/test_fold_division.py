@@ -10,9 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from olivine.passes.graph import linears
+from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, quantize_activations
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
-from olivine.passes.quantize.dynamic import REDUCED_TOP, DynamicQuantize, quantize_activations
+from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
@@ -37,6 +38,9 @@ class Smoothed(DynamicQuantize):
         factors = {down.reads: np.linspace(0.5, 2, INNER, dtype=np.float32)}
         if self.before == "dynamic":  # type: ignore[attr-defined]
             divisions = quantize_activations(model, [*others, down], REDUCED_TOP, factors)
+        elif self.before == "dynamic by token":  # type: ignore[attr-defined]
+            paths = [layer.path for layer in (*others, down)]
+            divisions = quantize_activations(model, [*others, down], REDUCED_TOP, factors, paths)
         else:
             divisions = quantize_activations(model, [down], REDUCED_TOP, factors)
         if self.before == "blocks":  # type: ignore[attr-defined]
@@ -51,7 +55,7 @@ def divisions(nodes: dict[str, onnx.NodeProto]) -> list[str]:
     return [name for name in nodes if name.endswith("/Smooth")]
 
 
-@pytest.mark.parametrize("before", ["dynamic", "blocks"])
+@pytest.mark.parametrize("before", ["dynamic", "dynamic by token", "blocks"])
 @pytest.mark.parametrize("merged", [False, True], ids=["apart", "merged"])
 def test_a_division_becomes_part_of_the_scales_before_it(
     rewrite: Rewrite, decoder: Make, before: str, merged: bool

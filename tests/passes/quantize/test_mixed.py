@@ -16,6 +16,8 @@ from olivine.passes.errors import PassRefused, UsageError
 from olivine.passes.graph import load_graph
 from olivine.passes.learn.calibration import store_tokens
 from olivine.passes.pipeline import BuildResult, build
+from olivine.passes.quantize.layer_format import DynamicInt8
+from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.mixed import MixedQuantize, worth_most
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.cache import Cache
@@ -24,6 +26,7 @@ from tests.tiny import tiny_checkpoint
 MIXED: dict[str, Scalar] = {"precision": "mixed", "algorithm": "gptq", "block_size": 16, "threads": 1}
 
 Candidate = Callable[..., BuildResult]
+HOWS = ("sym", "asym")
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +176,34 @@ def test_smoothed_activations_are_allocated_and_built(candidate: Candidate) -> N
 def _weights(built: BuildResult) -> dict[str, np.ndarray]:
     found = load_graph(built.artifact.onnx_path()).graph.initializers
     return {name: value.const_value.numpy() for name, value in found.items() if value.const_value is not None}
+
+
+def test_ranges_by_token_are_what_layers_are_chosen_by(candidate: Candidate) -> None:
+    """Down_proj reads loud tokens: with a range a token it loses less, and no layer loses more."""
+    built = candidate(activations="int8", dynamic_share=1.0, int8_share=0.5, activation_range="token")
+    found = formats(built)
+    assert sum(form == "dynamic" for form in found.values()) == 2 * 5
+    graph = onnx.load(built.artifact.onnx_path(), load_external_data=False).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("Div") == kinds.count("DynamicQuantizeLinear") == 2 * 4
+
+
+def test_an_allocation_takes_the_losses_of_its_ranges() -> None:
+    def loss(path: str, tensor: float, token: float) -> LayerLoss:
+        blocks = {
+            f"{size}/{how}/{learned}": 1.0 for size in (16, 64) for how in HOWS for learned in ("learned", "alone")
+        }
+        dynamic = {"127": tensor, "127/token": token, "63": tensor, "63/token": token}
+        return LayerLoss(path, 64, 64, blocks, dynamic)
+
+    o, down = "layers.0/o_proj", "layers.0/down_proj"
+    losses = {o: loss(o, 0.1, 0.1), down: loss(down, 9.0, 0.01)}
+
+    def dynamic(activation_range: str) -> list[str]:
+        chosen = MixedQuantize(
+            0.5, 64, "rtn", 16, dynamic_layers=".*", dynamic_share=0.5, activation_range=activation_range
+        )
+        return [path for path, form in chosen.formats(losses).items() if isinstance(form, DynamicInt8)]
+
+    assert dynamic("tensor") == [o]
+    assert dynamic("token") == dynamic("token_out") == [down]

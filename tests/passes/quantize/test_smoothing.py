@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from olivine.passes.quantize.dynamic import TOP, channel_codes, channel_scales
+from olivine.passes.quantize.activations.integer_matmul import TOP, channel_codes, channel_scales
 from olivine.passes.quantize.smoothing import output_error, smoothing_factors, step_power
 
 RANDOM = np.random.default_rng(0)

@@ -85,13 +85,18 @@ def test_a_suggestion_is_canonical_and_within_the_space(raw: dict[str, list[Scal
     choice = space.suggest(drawer)
     assert LANGUAGE.canonical(choice) == choice
     assert space.contains(choice)
-    assert drawer.asked == [name for name in choice if name in space.searched]
+    exist = [name for name, axis in LANGUAGE.axes.items() if name in choice or (axis.later and axis.applies(choice))]
+    assert drawer.asked == [name for name in exist if name in space.searched]
 
 
 @settings(deadline=None, max_examples=40)
 @given(raw=raw_spaces(most=7))
 def test_an_axis_is_reached_where_some_choice_has_it(raw: dict[str, list[Scalar]]) -> None:
-    assert parse_space(raw, LANGUAGE).reached() == {name for choice in product(raw) for name in choice}
+    choices = product(raw)
+    unnamed = {
+        name for name, axis in LANGUAGE.axes.items() if name in raw and axis.later and any(map(axis.applies, choices))
+    }
+    assert parse_space(raw, LANGUAGE).reached() == {name for choice in choices for name in choice} | unnamed
 
 
 @pytest.mark.parametrize("name", LANGUAGE.axes)
@@ -216,3 +221,17 @@ def test_the_nearest_word_is_named(word: object, choices: tuple[object, ...], ne
 @pytest.mark.parametrize("word", [True, None, "", "zzz"])
 def test_no_word_is_named_where_none_is_near(word: object) -> None:
     assert did_you_mean(word, ("tpe", "int4")) == "Available: tpe, int4."
+
+
+def test_an_axis_that_came_later_is_named_in_no_choice_that_has_its_default() -> None:
+    """Choices of version 0.1.0 stay what they were, whatever the space names."""
+    raw = {"precision": "int8", "activations": "int8", "activation_range": ["tensor", "token"]}
+    space = parse_space(raw, LANGUAGE)
+    choices = list(space.enumerate() or ())
+    assert [choice.get("activation_range") for choice in choices] == [None, "token"]
+    drawn = [space.suggest(Drawer(seed)) for seed in range(8)]
+    assert {choice.get("activation_range") for choice in drawn} == {None, "token"}
+    assert all(choice in choices and space.contains(choice) for choice in drawn)
+    only_token = parse_space({**raw, "activation_range": "token"}, LANGUAGE)
+    assert [only_token.contains(choice) for choice in choices] == [False, True]
+    assert not space_mistakes({**raw, "activation_range": "tensor", "smooth": True}, LANGUAGE)

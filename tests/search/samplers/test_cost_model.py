@@ -6,8 +6,8 @@ import pytest
 
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
-from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP
+from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
+from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.search.config.load import parse_config
 from olivine.search.config.space import parse_space
@@ -99,6 +99,22 @@ def test_a_layer_belongs_to_the_first_pass_that_stores_it() -> None:
     assert kernels == {PATHS[0]: "DynamicInt8", PATHS[1]: "BlockFormat", PATHS[2]: "BlockFormat"}
     assert recipe_kernels(recipe, LOSSES) == {DYNAMIC_INT8, Kernel(8, 32, 4, "float")}
     assert TINY.predict(recipe)["kl_divergence"] == pytest.approx(5 + 2, rel=1e-4)
+
+
+def test_layers_with_a_range_a_token_have_a_loss_and_a_kernel_of_their_own() -> None:
+    losses = {
+        path: LayerLoss(path, 64, 32, BLOCKS, {f"{TOP}": 5.0, f"{TOP}/token": 0.5, f"{REDUCED_TOP}/token": 2.0})
+        for path in PATHS
+    }
+    model = CostModel(losses, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
+    dynamic: dict[str, Scalar] = {**INT8, "activations": "int8", "reduce_range": False}
+    found = {}
+    for word in ("token", "token_out"):
+        recipe = LANGUAGE.compose({**dynamic, "activation_range": word})
+        found[word] = model.predict(recipe)["kl_divergence"]
+        assert DYNAMIC_INT8_BY_TOKEN in recipe_kernels(recipe, losses)
+        assert (DYNAMIC_INT8 in recipe_kernels(recipe, losses)) == (word == "token_out")
+    assert found == pytest.approx({"token": 0.5 + 0.5 + 1, "token_out": 5 + 0.5 + 1}, rel=1e-4)
 
 
 def test_shares_of_a_mixed_model_are_predicted_by_its_own_allocation() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from olivine.evaluators.kernels.times import KernelTimes, Product
 from olivine.passes.catalog import LANGUAGE
-from olivine.passes.kernel import DYNAMIC_INT8, FLOAT, Kernel
+from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
 from olivine.search.samplers.kernel_masks import KernelMasks
 
 GOOD4, SLOW8 = Kernel(4, 32, 4, "float"), Kernel(8, 32, 0, "float")
@@ -39,6 +39,17 @@ def test_int8_activations_need_their_kernel_beside_that_of_the_other_layers() ->
     choice = {"precision": "int4", "activations": "int8", "lm_head": "fp32"}
     assert LANGUAGE.compose(choice).kernels == {DYNAMIC_INT8, GOOD4}
     assert LANGUAGE.compose({"precision": "mixed", "activations": "int8"}).kernels >= {DYNAMIC_INT8, GOOD4}
+
+
+def test_ranges_by_token_need_a_kernel_of_their_own() -> None:
+    choice = {"precision": "int8", "activations": "int8", "lm_head": "fp32"}
+    kernels = {
+        word: LANGUAGE.compose({**choice, "activation_range": word}).kernels
+        for word in ("tensor", "token", "token_out")
+    }
+    assert DYNAMIC_INT8_BY_TOKEN not in kernels["tensor"]
+    assert DYNAMIC_INT8 not in kernels["token"]
+    assert kernels["token_out"] == kernels["tensor"] | kernels["token"]
 
 
 def test_masks_survive_a_file(tmp_path: Path) -> None:

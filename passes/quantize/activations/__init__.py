@@ -1,0 +1,1 @@
+"""Quantized activations: their ranges, and integer products that read them."""
