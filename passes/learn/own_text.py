@@ -34,6 +34,8 @@ ROW_TOKENS = 128
 BATCH = 64
 #: Temperatures of the rows, in turns: sure text, and text in its whole breadth.
 TEMPERATURES = (0.7, 0.8, 0.9, 1.0)
+#: Weights up to this are packed for the kernels. Of more, the copy would cost memory beside the loaded base.
+PACKED_BYTES = 2_000_000_000
 _FILE = "own-text.npy"
 
 
@@ -110,6 +112,8 @@ class _Writer:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = available_cores()
+        if model.model_bytes() > PACKED_BYTES:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self._session = ort.InferenceSession(str(model.onnx_path()), options, providers=["CPUExecutionProvider"])
         except ort_errors() as error:

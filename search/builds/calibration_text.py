@@ -84,13 +84,18 @@ class CalibrationText:
 
     def _own(self, given: int, length: int, base: ModelArtifact, cache: Cache) -> tuple[np.ndarray, str]:
         """Windows that the base writes beside so many given ones, int32 [count, length]; none, and why, if it can't."""
-        count = round(given * self.own / (1 - self.own))
+        count = own_windows(given, self.own)
         if not count:
             return np.empty((0, length), np.int32), ""
         try:
             return own_text(base, openings_of(base), count, length, self.seed, cache), ""
         except (PassRefused, BuildFailed) as error:  # candidates can learn from the other texts
             return np.empty((0, length), np.int32), f"candidates learn from the given text alone. {error}"
+
+
+def own_windows(given: int, share: float) -> int:
+    """Windows of a model's own text that are this share of all, beside so many given ones."""
+    return round(given * share / (1 - share))
 
 
 def _in_turns(texts: Sequence[np.ndarray]) -> np.ndarray:

@@ -17,10 +17,6 @@ from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Part, Share, Switch, Text, Whole
 from olivine.search.config.sections import HalfWidth, MaxSeconds, Section, StudyConfig, TextChoice
 
-#: The kinds of text that confirmation scores besides, where a new study does not say: news is written for the day,
-#: an encyclopedia is not.
-OTHER_TEXTS: dict[str, dict[str, str]] = {"demo:news": {"encyclopedia": "demo:encyclopedia"}}
-
 _OTHERS = "evaluation.other_texts."
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -41,6 +41,7 @@ from olivine.search.report.formatting import duration_text, title, value_text
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.study.stopping import EXPORT_S
 from olivine.search.workloads.newer_defaults import newer_defaults
+from olivine.search.workloads.text_defaults import OWN, reachable_others
 
 #: How far the search looks beyond the allowed loss: what it sees there teaches the sampler where the edge is.
 MARGIN = 0.25
@@ -77,6 +78,7 @@ class _Chooser:
     rates: MachineRates
     free_ram_bytes: int
     text: str | dict[str, Any]
+    others: dict[str, str]
     newer: Mapping[str, Scalar]
     note: str
 
@@ -106,7 +108,7 @@ class _Chooser:
             new_tokens=min(budget.new_tokens, max(2, context // 8)),
         )
 
-    def config(self, preset: Preset, budget: MeasurementBudget, trials: int) -> LanguageStudyConfig:
+    def config(self, preset: Preset, budget: MeasurementBudget, trials: int, own: float = OWN) -> LanguageStudyConfig:
         request, loss = self.request, 1 + self.request.max_loss
         raw: dict[str, Any] = {
             "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{self.source.name}").strip("-")[-80:].lstrip("-._"),
@@ -116,6 +118,7 @@ class _Chooser:
             "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}"],
             "evaluation": {
                 "text": self.text,
+                "other_texts": self.others,
                 "windows": budget.windows,
                 "window_tokens": budget.window_tokens,
                 "latency": {
@@ -124,7 +127,7 @@ class _Chooser:
                     "max_seconds": budget.seconds,
                 },
             },
-            "calibration": {"windows": min(16, max(8, budget.windows)), "window_tokens": 512},
+            "calibration": {"windows": min(16, max(8, budget.windows)), "window_tokens": 512, "own": own},
             "enqueue": [dict(choice) for choice in preset.enqueue],
             "stop": {"trials": trials, "total": request.budget_s, "patience": _patience(trials)},
             "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},
@@ -202,19 +205,21 @@ def choose(
     text = text_of(request, source)
     tokens = _text_tokens(text)
     newer, note = newer_defaults(request.model)
-    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, newer, note)
+    others = reachable_others(text)
+    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, others, newer, note)
     smallest: tuple[LanguageStudyConfig, Durations] | None = None
     for tier in chooser.tiers():
         space = chooser.preset(tier.scope)
         for budget in budgets[: tier.budgets]:
             clamped = chooser.clamp(budget, tokens)
-            config = chooser.config(space, clamped, ASSUMED_TRIALS)
-            parts, fits = chooser.estimate(config)
-            smallest = config, parts
-            count = _candidates(request.budget_s, clamped.members, parts)
-            if fits and count >= tier.candidates and parts.learning <= LEARNING_SHARE * request.budget_s:
-                config = chooser.config(space, clamped, _trials(count))
-                return Chosen(config, chooser.lines(config, space.why, parts, count))
+            for own in (OWN, 0.0):  # a large model takes long to write text for itself
+                config = chooser.config(space, clamped, ASSUMED_TRIALS, own)
+                parts, fits = chooser.estimate(config)
+                smallest = config, parts
+                count = _candidates(request.budget_s, clamped.members, parts)
+                if fits and count >= tier.candidates and parts.learning <= LEARNING_SHARE * request.budget_s:
+                    config = chooser.config(space, clamped, _trials(count), own)
+                    return Chosen(config, chooser.lines(config, space.why, parts, count))
     if smallest is None:
         raise UsageError("there is no way to measure a candidate")
     return _smallest(chooser, *smallest)

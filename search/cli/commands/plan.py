@@ -42,11 +42,12 @@ def plan(options: argparse.Namespace) -> int:
     """Print what a study would do and take."""
     from olivine.search.planning.plan import lacks, make_plan, plan_table
     from olivine.search.workloads.newer_defaults import begin_config
+    from olivine.search.workloads.text_defaults import begin_texts
 
     config, note = begin_config(load_study(options))
     if note:
         say(output(), note)
-    planned = make_plan(config)
+    planned = make_plan(begin_texts(config))
     output().print(plan_table(planned))
     if lacking := lacks(planned):
         raise UsageError("the study does not fit this machine: " + "; ".join(lacking))

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from olivine.search.study_dir import StudyDir
     from olivine.search.workloads.newer_defaults import study_config
     from olivine.search.workloads.registry import workload_of
+    from olivine.search.workloads.text_defaults import study_texts
 
     more = {"stop.trials": options.trials, "stop.timeout": options.timeout, "seed": options.seed}
     config = load_study(options, more)
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     config, note = study_config(config, folder, has_room)
     if note:
         say(output(), note)
+    config = study_texts(config, folder)
     workload = workload_of(config, folder)
     require_providers(config)
     require_tasks(workload.lm_eval)

@@ -17,7 +17,7 @@ from olivine.passes.export.export import float_type
 from olivine.passes.learn.gradients import MOST_WINDOWS
 from olivine.passes.sources.model_shape import WIDTHS, Weights, count_weights
 from olivine.passes.sources.source import Source
-from olivine.search.builds.calibration_text import may_calibrate
+from olivine.search.builds.calibration_text import may_calibrate, own_windows
 from olivine.search.builds.study_cache import language_bytes, limit_bytes
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.planning.estimate.estimator import Durations
@@ -40,6 +40,8 @@ BUILD_S = {"rtn": 12e-9, "k_quant": 40e-9, "gptq": 15e-9}
 LEARN_S = 60e-9
 #: Work of the pass that measures what layers read, and of the backward pass, in forward passes.
 HESSIAN_PASSES, BACKWARD_PASSES = 2.0, 4.0
+#: Rate at which a model writes text of its own, 64 rows side by side, over that of reading.
+WRITING_SHARE = 0.25
 #: Seconds of starting a model's process and its first prompt, and of telling a trial.
 START_S, TELL_S = 0.5, 0.2
 TOP_K_BYTES = 512 * 8
@@ -125,7 +127,8 @@ class LanguageEstimator:
         build = sum(builds) / len(builds) + mean / rates.written_bytes_per_s
         ahead = min(build, quality) / 2
         export = 8.0 * slower + 2 * self.float_bytes / rates.written_bytes_per_s
-        confirming = START_S + quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
+        kinds = 1 + len(config.evaluation.other_texts or {})
+        confirming = START_S + kinds * quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
         return Durations(
             base=self._float_graphs * export + measured + quality,
             learning=self._learning(trials, rate, slower),
@@ -136,11 +139,14 @@ class LanguageEstimator:
     def _learning(self, trials: int, rate: float, slower: float) -> float:
         """Seconds of all that is learned from text, at so many tokens of a forward pass a second."""
         text, formats = self.config.calibration, len({_learned(choice) for choice in self.choices} - {None})
+        given = text.windows * (1 + len(text.texts))
+        own = own_windows(given, text.own or 0.0)
         seconds = slower * self.weights.total * LEARN_S * _expected(formats, trials)
         if may_calibrate(self.config):
-            seconds += HESSIAN_PASSES * text.windows * text.window_tokens / rate
+            seconds += HESSIAN_PASSES * (given + own) * text.window_tokens / rate
+            seconds += own * text.window_tokens / (WRITING_SHARE * rate)
         if any(choice["precision"] == "mixed" for choice in self.choices):
-            seconds += BACKWARD_PASSES * min(MOST_WINDOWS, text.windows) * text.window_tokens / rate
+            seconds += BACKWARD_PASSES * min(MOST_WINDOWS, given + own) * text.window_tokens / rate
         return seconds
 
     def assumptions(self, rates: MachineRates) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.newer_defaults import resume_config
 from olivine.search.workloads.registry import workload_of
 from olivine.search.workloads.stage import ROLES, Role
-from olivine.search.workloads.workload import AnyWorkload
+from olivine.search.workloads.text_defaults import resume_texts
+from olivine.search.workloads.workload import AnyWorkload, LearnedFrom
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def run_worker(
     about = {"leads": False, "host": socket.gethostname(), "roles": list(roles)}
     progress.phase_started(f"waiting for the base of study '{name}'")
     shared, facts = wait_for_facts(connect(place.storage), name, about, place.wait_s)
-    workload = workload_of(resume_config(config, facts.get("begun", {})), folder, facts["base"])
+    config = resume_texts(resume_config(config, facts.get("begun", {})), facts.get("texts", {}))
+    workload = workload_of(config, folder, facts["base"])
     if facts["digest"] != digest_of(workload):
         raise UsageError(f"study '{name}' runs with another config: give this worker the same YAML and --set values")
     here, study = HardwareFingerprint.of_this_machine(config), HardwareFingerprint.from_json(facts["fingerprint"])
@@ -88,6 +90,7 @@ def run_worker(
         if own_roles != ("build",):
             baseline.load()
         learned = workload.learn_from(baseline.artifact, cache)
+        refuse_other_text(learned, facts.get("learned"))
         objective = Objective(tools, baseline, {}, learned)
         candidates = shared_candidates(workload, KernelMasks.from_json(facts["masks"]), facts["machine"])
         job = Job(config.objectives, lambda record: progress.trial_ended(record, ()), interrupted, own_roles)
@@ -108,6 +111,23 @@ def refuse_other_arithmetic(workload: AnyWorkload, machine: Mapping[str, Scalar]
         raise UsageError(
             "this machine's int8 sums saturate, or the study's do, and not both, so it would quantize otherwise. Take "
             "a machine whose processor has the same int8 instructions."
+        )
+
+
+def refuse_other_text(learned: LearnedFrom | None, key: str | None) -> None:
+    """Refuse a worker whose candidates would learn from other text than those of the machine that leads.
+
+    Args:
+        learned: text of this machine.
+        key: of the text that the leader's model wrote; None where it wrote none.
+
+    Raises:
+        UsageError: when the model wrote another text here.
+    """
+    if key is not None and learned is not None and learned.key != key:
+        raise UsageError(
+            "the model writes another text for itself on this machine than on the one that leads: their processors "
+            "round otherwise. Take a machine of the same kind, or begin a study with calibration: {own: 0}."
         )
 
 

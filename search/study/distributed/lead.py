@@ -29,6 +29,7 @@ from olivine.search.study.stopping import StopRules
 from olivine.search.study.trials.objective import Objective
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.newer_defaults import begun_values
+from olivine.search.workloads.text_defaults import begun_texts, learns_from_own_text
 from olivine.search.workloads.workload import AnyWorkload
 
 
@@ -99,6 +100,8 @@ def study_facts(opened: OpenStudy, start: Start) -> dict[str, object]:
         "ended": "",
         "fingerprint": HardwareFingerprint.of_this_machine(opened.config).to_json(),
         "begun": begun_values(opened.config),
+        "texts": begun_texts(opened.config),
+        "learned": start.objective.learned_key if learns_from_own_text(opened.config) else None,
         "masks": start.masks.to_json(),
         "base": workload.reading(opened.records[0].metrics),
     }

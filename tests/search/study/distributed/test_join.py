@@ -14,10 +14,11 @@ from rich.console import Console
 from tiny_study import tiny_config, tiny_yaml, write_text
 
 from olivine.passes.errors import UsageError
+from olivine.search.builds.calibration_text import Calibration, CalibrationText
 from olivine.search.cli.main import main
 from olivine.search.report.progress import LineOutput
 from olivine.search.study.distributed.hardware import HardwareFingerprint
-from olivine.search.study.distributed.join import roles_here
+from olivine.search.study.distributed.join import refuse_other_text, roles_here
 from olivine.search.study.distributed.open_shared import digest_of
 from olivine.search.study.machine_defaults import resolve
 from olivine.search.study.storage import shown
@@ -118,3 +119,12 @@ def test_a_worker_scores_what_the_study_times(tmp_path: Path, tiny_llama: Path) 
         assert record.workers["quality"] != record.workers["latency"]
         assert {"perplexity_ratio", "tpot_ms", "peak_rss_bytes"} <= set(record.metrics)
         assert f"trial {record.number} waits for a worker that does latency" in said
+
+
+def test_a_machine_on_which_the_model_writes_another_text_is_refused() -> None:
+    here = Calibration(CalibrationText(own=0.5), "demo:news", "a key")
+    refuse_other_text(here, "a key")
+    refuse_other_text(here, None)  # the study learns from given text alone, or begun before models wrote any
+    refuse_other_text(None, "another")  # no candidate learns
+    with pytest.raises(UsageError, match=r"writes another text .* begin a study with calibration: {own: 0}"):
+        refuse_other_text(here, "another")
