@@ -108,7 +108,7 @@ class _Chooser:
             new_tokens=min(budget.new_tokens, max(2, context // 8)),
         )
 
-    def config(self, preset: Preset, budget: MeasurementBudget, trials: int, own: float = OWN) -> LanguageStudyConfig:
+    def config(self, preset: Preset, budget: MeasurementBudget, trials: int, own: float) -> LanguageStudyConfig:
         request, loss = self.request, 1 + self.request.max_loss
         raw: dict[str, Any] = {
             "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{self.source.name}").strip("-")[-80:].lstrip("-._"),
@@ -138,10 +138,8 @@ class _Chooser:
                 "race": budget.confirm_seconds,
             },
         }
-        if request.revision:
-            raw["revision"] = request.revision
-        if request.trust_remote_code:
-            raw["trust_remote_code"] = True
+        more = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
+        raw |= {name: value for name, value in more.items() if value}
         return language_config(parse_config(raw, "what 'olivine optimize' chose"))
 
     def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
@@ -205,8 +203,7 @@ def choose(
     text = text_of(request, source)
     tokens = _text_tokens(text)
     newer, note = newer_defaults(request.model)
-    others = reachable_others(text)
-    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, others, newer, note)
+    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, reachable_others(text), newer, note)
     smallest: tuple[LanguageStudyConfig, Durations] | None = None
     for tier in chooser.tiers():
         space = chooser.preset(tier.scope)
