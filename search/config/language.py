@@ -114,6 +114,10 @@ class LanguageStudyConfig(StudyConfig):
             *_gpu_memory_mistakes(raw),
         ]
 
+    def other_kinds(self) -> tuple[str, ...]:
+        """Names of the texts of other kinds that confirmation scores."""
+        return tuple(self.evaluation.other_texts or ())
+
     def confirmed_share(self) -> float:
         """Text that confirmation scores / text that the search scores."""
         return (self.confirm.windows or self.evaluation.windows) / self.evaluation.windows

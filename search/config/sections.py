@@ -195,6 +195,10 @@ class StudyConfig(Section):
         domains = [domain for domain in self.search_space().domains if domain.axis.name == "provider"]
         return tuple(map(str, domains[0].values)) if domains else ("cpu",)
 
+    def other_kinds(self) -> tuple[str, ...]:
+        """Names of the texts of other kinds that confirmation scores."""
+        return ()
+
     def pythons(self) -> dict[str, str]:
         """Provider -> interpreter, for the providers of the space that run under another one than this."""
         named = {name: provider.python for name, provider in self.providers.items()}

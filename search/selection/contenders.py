@@ -8,7 +8,7 @@ from olivine.evaluators.metric import directed
 from olivine.search.config.constraints import parse_constraint
 from olivine.search.config.sections import StudyConfig
 from olivine.search.records import TrialRecord
-from olivine.search.selection.dominance_probability import likely_front
+from olivine.search.selection.dominance_probability import likely_front, spread
 from olivine.search.selection.pick_probability import ENDS, holds_at, likely_picks
 
 
@@ -17,7 +17,8 @@ def choose_contenders(records: Sequence[TrialRecord], config: StudyConfig) -> li
 
     Half of them are the likeliest picks of ``select:``, the pick by the search's own values first; the others are
     spread along the front. Where that leaves room, further picks follow. With ``confirm.selectable`` all are picks of
-    the rule, but one: the best in the last objective, which is there when all others turn out to have been lucky.
+    the rule, but one: the best in the last objective, which is there when all others turn out to have been lucky. Where
+    confirmation scores text of other kinds, half of them are picks and the others lie between these and that one.
     Where none may keep ``select.where``, all are spread along the front: their confirmed values are the nearest misses.
     """
     candidates, count = [record for record in records if record.number > 0], config.confirm.members
@@ -28,6 +29,10 @@ def choose_contenders(records: Sequence[TrialRecord], config: StudyConfig) -> li
         return _sorted([*chosen, *[r for r in ranked if r not in chosen][: count - len(chosen)]], config)
     last = config.objectives[-1]
     safe = min(ranked, key=lambda record: directed(last, record.value(last)))
+    if config.other_kinds() and count > 1:  # the likeliest picks lie at the limit, which text of another kind may break
+        likely = ranked[: max(1, count // 2)]
+        first = likely if safe in likely else [*likely, safe]
+        return _sorted(spread(_sorted(ranked, config), count, first), config)
     chosen = ranked[:count] if safe in ranked[:count] or count == 1 else [*ranked[: count - 1], safe]
     return _sorted(chosen, config)
 

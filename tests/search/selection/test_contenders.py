@@ -170,3 +170,11 @@ def test_room_beside_the_front_goes_to_further_picks() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_no_more_than_asked(count: int) -> None:
     assert len(choose_contenders(FRONT, config(count, selectable=True))) == count
+
+
+def test_where_other_text_may_break_the_limit_members_are_spread_from_it_to_the_safest() -> None:
+    line = [FRONT[0], *(record(n, 5.0 + n, 1.05 - 0.005 * n) for n in range(1, 10))]
+    asked = config(4, selectable=True)
+    elsewhere = asked.evaluation.model_copy(update={"other_texts": {"books": "demo:encyclopedia"}})
+    assert numbers(line, asked) == [1, 2, 3, 9]
+    assert numbers(line, asked.model_copy(update={"evaluation": elsewhere})) in ([1, 2, 5, 9], [1, 2, 6, 9])
