@@ -183,10 +183,10 @@ def _limits(about: Mapping[str, Any]) -> str:
             "speculative decoding and scoring of a text need all of them: `--set prune_head=false` in the command "
             "above gives them."
         )
-    if about.get("calibration"):
-        sentences.append(
-            f"Its weights learned from {_plain(about['calibration']['text'])}: text of that kind may flatter it."
-        )
+    if learned := about.get("calibration"):
+        texts = ", ".join(map(_plain, (learned["text"], *learned.get("texts", ()))))
+        own = " and from text that the base model wrote" if learned.get("own") else ""
+        sentences.append(f"Its weights learned from {texts}{own}: text of that kind may flatter it.")
     sentences += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
     return "\n".join(f"* {line}" for line in sentences)
 

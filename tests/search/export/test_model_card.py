@@ -94,7 +94,10 @@ def test_words_of_strangers_stay_words() -> None:
 
 
 def test_text_that_was_learned_from_is_named() -> None:
-    assert "learned from text.txt" in card(about(calibration={"text": "text.txt"}), "")
+    assert "learned from text.txt: text" in card(about(calibration={"text": "text.txt"}), "")
+    mixed = {"text": "text.txt", "texts": ["code.py", "a.csv"], "own": 0.5}
+    sentence = "learned from text.txt, code.py, a.csv and from text that the base model wrote: text of that kind"
+    assert sentence in card(about(calibration=mixed), "")
 
 
 def test_what_takes_all_logits_is_a_limit_of_a_pruned_head_alone() -> None:
