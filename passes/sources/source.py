@@ -229,8 +229,7 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     files = [path / name for name in parts]
     layout = WeightFiles.of(path, parts)
     # Checkpoints whose weights are renamed were once cached under their own names.
-    renamed = [] if layout.as_they_are else ["renamed"]
-    key = digest(["checkpoint", files_digest(files), *renamed, *_mended(config)])
+    key = digest(["checkpoint", files_digest(files), *([] if layout.as_they_are else ["renamed"]), *_mended(config)])
     weights = sum(f.stat().st_size for f in files if f.suffix == ".safetensors")
     return Source(
         model,

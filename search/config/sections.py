@@ -82,6 +82,11 @@ class SamplerConfig(Section):
         description="auto enumerates a space within the budget; else TPE, guided by a cost model (forecast) if it fits",
     )
     startup_trials: Count = Field(default=8, description="random trials before TPE and GP start to learn")
+    aim: Literal["goal", "front"] | None = Field(
+        default=None,
+        description="of forecast: goal looks for the best candidate that keeps select.where, front for all trade-offs; "
+        "by default goal where select has a limit",
+    )
 
 
 class StopConfig(Section):

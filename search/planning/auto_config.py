@@ -128,6 +128,7 @@ class _Chooser:
                 },
             },
             "calibration": {"windows": min(16, max(8, budget.windows)), "window_tokens": 512, "own": own},
+            "sampler": {"aim": "goal"},
             "enqueue": [dict(choice) for choice in preset.enqueue],
             "stop": {"trials": trials, "total": request.budget_s, "patience": _patience(trials)},
             "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},

@@ -15,6 +15,8 @@ from olivine.search.config.sections import StudyConfig
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.cost_model import PREDICTED, CostModel, ProbedKernels, predictable, recipe_kernels
 from olivine.search.samplers.exhaustive import count_candidates
+from olivine.search.samplers.goal import goal_of
+from olivine.search.samplers.goal_selector import GoalSelector
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 from olivine.search.samplers.proposer import Key, Proposer
 from olivine.search.samplers.random_choices import chance_choices
@@ -80,7 +82,9 @@ def guide(
     proposer: Proposer, cost_model: CostModel, config: StudyConfig, records: Sequence[TrialRecord]
 ) -> SurrogateProposer:
     """Guide a proposer by a cost model, which the records of the study correct as they come."""
-    selector = SurrogateSelector(cost_model, config.objectives, config.parsed_constraints())
+    surrogate = SurrogateSelector(cost_model, config.objectives, config.parsed_constraints())
+    goal = goal_of(config) if config.sampler.aim == "goal" else None
+    selector = surrogate if goal is None else GoalSelector(surrogate, goal)
     return SurrogateProposer(proposer, selector, records)
 
 

@@ -22,7 +22,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.recipe import Recipe
 from olivine.search.config.constraints import Constraint
-from olivine.search.pareto import Floats, hypervolume, nondominated
+from olivine.search.pareto import Floats, front, hypervolume, nondominated
 from olivine.search.records import TrialRecord
 
 #: Prior standard deviations: of a constant offset, of the slope (log scale).
@@ -89,11 +89,11 @@ class SurrogateSelector:
             allowed &= np.array([constraint.holds(value) for value in drawn[constraint.metric]])
         measured = self._measured(records)
         reference = self._reference(measured, points)
-        front = measured[nondominated(measured)] if len(measured) else measured
-        have = hypervolume(front, reference)
-        adds = allowed & ~(front[:, None] <= points).all(axis=2).any(axis=0)
+        members = measured[nondominated(measured)] if len(measured) else measured
+        have = hypervolume(members, reference)
+        adds = allowed & ~(members[:, None] <= points).all(axis=2).any(axis=0)
         gains = [
-            hypervolume(np.vstack([front, point]), reference) - have if may else 0.0
+            hypervolume(np.vstack([members, point]), reference) - have if may else 0.0
             for point, may in zip(points, adds, strict=True)
         ]
         index = int(np.argmax(gains))
@@ -119,21 +119,78 @@ class SurrogateSelector:
         rng: np.random.Generator,
     ) -> Floats:
         """Draw one value of a metric for each proposal."""
+        known = self._regression(metric, pool, records)
+        weights, noise = posterior(known.tried, known.residuals, known.values, rng)
+        drawn = known.predicted + known.features @ weights
+        if len(known.residuals) >= LATE:
+            drawn = drawn + noise * rng.standard_normal(len(pool))
+        return _unlog(metric, drawn)
+
+    def corrected(
+        self,
+        metric: str,
+        pool: Sequence[Mapping[str, Scalar]],
+        records: Sequence[TrialRecord],
+        noise: float = NOISE,
+    ) -> tuple[Floats, Floats]:
+        """Mean and standard deviation [pool] of a metric on the scale of :func:`logs`, with each candidate's own error.
+
+        Args:
+            metric: its name.
+            pool: canonical choices.
+            records: of the ended candidates.
+            noise: of a measured value around the corrected prediction, before there are residuals.
+        """
+        known = self._regression(metric, pool, records)
+        fit = _best_fit(known.tried, known.residuals, known.values, noise)
+        spread = np.einsum("ij,ji->i", known.features, np.linalg.solve(fit.precision, known.features.T))
+        mean: Floats = known.predicted + known.features @ fit.mean
+        sd: Floats = np.sqrt(np.maximum(spread, 0.0) + fit.noise**2)
+        return mean, sd
+
+    def neighbourhoods(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The candidates whose neighbours are proposed: the front."""
+        return front(records, self.objectives)
+
+    def _regression(
+        self, metric: str, pool: Sequence[Mapping[str, Scalar]], records: Sequence[TrialRecord]
+    ) -> _Regression:
+        """The regression that corrects the predictions of a metric."""
         trials = [r for r in records if metric in r.metrics]
         tried = [LANGUAGE.canonical(r.params) for r in trials]
         names = sorted(
             {pair for choice in (*pool, *tried) for pair in choice.items() if not isinstance(pair[1], float)}, key=str
         )
-        predicted = _logs(metric, [self.predict(choice)[metric] for choice in pool])
+        predicted = logs(metric, [self.predict(choice)[metric] for choice in pool])
         centre = float(predicted.mean())
-        of_trials = _logs(metric, [self.predict(choice)[metric] for choice in tried])
-        measured = _logs(metric, [r.value(metric) for r in trials])
-        x = _features(of_trials - centre, tried, names)
-        weights, noise = posterior(x, measured - of_trials, len(names), rng)
-        drawn = predicted + _features(predicted - centre, pool, names) @ weights
-        if len(trials) >= LATE:
-            drawn = drawn + noise * rng.standard_normal(len(pool))
-        return _unlog(metric, drawn)
+        of_trials = logs(metric, [self.predict(choice)[metric] for choice in tried])
+        measured = logs(metric, [r.value(metric) for r in trials])
+        return _Regression(
+            predicted,
+            _features(predicted - centre, pool, names),
+            _features(of_trials - centre, tried, names),
+            measured - of_trials,
+            len(names),
+        )
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Predictions of a metric on the scale of :func:`logs`, and what the trials say of their error.
+
+    Attributes:
+        predicted: [pool] predictions.
+        features: [pool, 2 + values] of the proposals.
+        tried: [trials, 2 + values] features of the trials.
+        residuals: [trials] log of measured over predicted.
+        values: number of axis values.
+    """
+
+    predicted: Floats
+    features: Floats
+    tried: Floats
+    residuals: Floats
+    values: int
 
 
 def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.Generator) -> tuple[Floats, float]:
@@ -148,8 +205,7 @@ def posterior(features: Floats, residuals: Floats, values: int, rng: np.random.G
     Returns:
         Weights [features], and the standard deviation of the residuals that they leave.
     """
-    fits = [_fit(features, residuals, 1 / np.square([OFFSET, SLOPE, *[axis] * values])) for axis in AXIS]
-    best = max(fits, key=lambda fit: fit.evidence)
+    best = _best_fit(features, residuals, values)
     factor = np.linalg.cholesky(best.precision)
     drawn: Floats = best.mean + np.linalg.solve(factor.T, rng.standard_normal(len(best.mean)))
     return drawn, best.noise
@@ -168,12 +224,18 @@ class _Fit:
     noise: float
 
 
-def _fit(features: Floats, residuals: Floats, prior: Floats) -> _Fit:
-    variance = NOISE**2
+def _best_fit(features: Floats, residuals: Floats, values: int, noise: float = NOISE) -> _Fit:
+    """The fit with the prior of the largest evidence."""
+    fits = [_fit(features, residuals, 1 / np.square([OFFSET, SLOPE, *[axis] * values]), noise) for axis in AXIS]
+    return max(fits, key=lambda fit: fit.evidence)
+
+
+def _fit(features: Floats, residuals: Floats, prior: Floats, noise: float) -> _Fit:
+    variance = noise**2
     precision, mean = np.diag(prior), np.zeros(len(prior))
     left = residuals
     for _ in range(3):  # the noise from the residuals, the weights from the noise
-        variance = (NOISE_COUNT * NOISE**2 + float(left @ left)) / (NOISE_COUNT + len(residuals))
+        variance = (NOISE_COUNT * noise**2 + float(left @ left)) / (NOISE_COUNT + len(residuals))
         precision = np.diag(prior) + features.T @ features / variance
         mean = np.asarray(np.linalg.solve(precision, features.T @ residuals / variance), dtype=np.float64)
         left = residuals - features @ mean
@@ -192,7 +254,7 @@ def _features(
     return np.column_stack([np.ones(len(choices)), predictions, np.reshape(values, (len(choices), len(names)))])
 
 
-def _logs(metric: str, values: Sequence[float]) -> Floats:
+def logs(metric: str, values: Sequence[float]) -> Floats:
     """A metric on the scale on which its predictions are off by a constant."""
     linear: Floats = np.array(values, dtype=np.float64)
     if metric == "perplexity_ratio":

@@ -1,8 +1,8 @@
 """SurrogateProposer: of many candidates that could be next, proposes the one that a surrogate picks.
 
 A small space is the pool as a whole. Three sources fill that of a larger one: TPE's own proposals, neighbours of the
-front (one axis changed), and random choices. In a study's first trials, before there is a front, this walks along the
-front that the cost model predicts: its warm start.
+best so far (one axis changed), and random choices. In a study's first trials, before there is a front, this walks along
+the front that the cost model predicts: its warm start.
 """
 
 from __future__ import annotations
@@ -12,24 +12,35 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Protocol
 
 import optuna
 from optuna.trial import TrialState
 
 from olivine.passes.base import Scalar
 from olivine.search.config.space import Space
-from olivine.search.pareto import front
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.exhaustive import hash_seed
 from olivine.search.samplers.kernel_masks import KernelMasks
 from olivine.search.samplers.proposer import Proposal, Proposer
 from olivine.search.samplers.random_choices import RandomSuggester
-from olivine.search.samplers.surrogate import SurrogateSelector
 
 #: Proposals of each source in a pool: of TPE, at random, and neighbours of each member of the front.
 DRAWN, RANDOM, NEIGHBOURS = 4, 200, 12
 #: Choices of a space that is the pool as a whole, at most.
 SMALL = 600
+
+
+class Selector(Protocol):
+    """Picks proposals for the front (:mod:`.surrogate`) or for a goal (:mod:`.goal_selector`)."""
+
+    def best(self, pool: Sequence[Mapping[str, Scalar]], records: Sequence[TrialRecord], seed: int) -> int | None:
+        """Index of the proposal that should be measured next; None where none has a chance."""
+        ...
+
+    def neighbourhoods(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """The candidates whose neighbours are proposed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class SurrogateProposer:
     """
 
     proposer: Proposer
-    selector: SurrogateSelector
+    selector: Selector
     records: Sequence[TrialRecord]
 
     def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
@@ -92,7 +103,7 @@ class SurrogateProposer:
         if len(records) >= self.proposer.startup_trials:
             yield from self.proposer.draws(study, number, DRAWN)
         rng = random.Random(hash_seed(seed, number, -2))
-        for member in front(records, self.selector.objectives):
+        for member in self.selector.neighbourhoods(records):
             for _ in range(NEIGHBOURS):
                 yield Proposal.of(space, space.suggest(RandomSuggester(rng, _but_one(member.params, space, rng))))
         for _ in range(RANDOM):

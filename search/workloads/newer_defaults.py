@@ -1,6 +1,7 @@
-"""Defaults that are newer than their axis: new studies and builds have them, studies that were begun before do not.
+"""Defaults that are newer than their key: new studies and builds have them, studies that were begun before do not.
 
-A resolved config names such an axis, so a study folder tells by its config.yaml which default it was begun with.
+They are those of axes (``Axis.newer_default``), and ``sampler.aim``: goal where ``select:`` has a limit. A resolved
+config names them, so a study folder tells by its config.yaml which default it was begun with.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from olivine.passes.sources import genai_folder
 from olivine.passes.transforms.prune_head import PruneHead, pruning_refusal
 from olivine.search.config.enqueue import agreed_values
 from olivine.search.config.load import AnyConfig, load_config
+from olivine.search.samplers.goal import goal_of
 from olivine.search.study_dir import StudyDir
 
-#: Axis -> value; None where the axis is not named.
+#: Axis or key of the config -> value; None where it is not named.
 Named = Mapping[str, Scalar | None]
+AIM = "sampler.aim"
 
 
 def newer_defaults(model: str) -> tuple[dict[str, Scalar], str]:
@@ -49,6 +52,8 @@ def begin_config(config: AnyConfig, fits: Callable[[AnyConfig], bool] = lambda c
     Raises:
         SourceError: as :func:`newer_defaults`.
     """
+    if config.sampler.aim is None and goal_of(config) is not None:
+        config = _aimed(config, "goal")
     agreed = agreed_values(config.enqueue, config.catalog)
     axes = [name for name, axis in config.catalog.axes.items() if axis.newer_default is not None]
     named: dict[str, Scalar] = {name: agreed[name] for name in axes if name in agreed and name not in config.space}
@@ -68,8 +73,12 @@ def resume_config(config: AnyConfig, begun: Named) -> AnyConfig:
         config: of the YAML that resumes or joins the study.
         begun: :func:`begun_values` of the study.
     """
-    space = dict(config.space)
+    space, aim = dict(config.space), begun.get(AIM)
+    if config.sampler.aim is None or (aim is None and config.sampler.aim == "front"):
+        config = _aimed(config, aim)
     for name, value in begun.items():
+        if name == AIM:
+            continue
         default = config.catalog.axes[name].default
         if name not in space and value is not None:
             space[name] = value
@@ -79,8 +88,9 @@ def resume_config(config: AnyConfig, begun: Named) -> AnyConfig:
 
 
 def begun_values(config: AnyConfig) -> dict[str, Scalar | None]:
-    """The values of axes with newer defaults that the resolved config of a study names."""
-    return {name: config.space.get(name) for name, a in config.catalog.axes.items() if a.newer_default is not None}
+    """The values of axes and keys with newer defaults that the resolved config of a study names."""
+    axes = {name: config.space.get(name) for name, a in config.catalog.axes.items() if a.newer_default is not None}
+    return {**axes, AIM: config.sampler.aim}
 
 
 def study_config(
@@ -101,6 +111,10 @@ def study_config(
     folder.check_format()
     earlier = load_config(folder.config_path)
     return resume_config(config, begun_values(earlier) if earlier.kind == config.kind else {}), ""
+
+
+def _aimed(config: AnyConfig, aim: Scalar | None) -> AnyConfig:
+    return config.model_copy(update={"sampler": config.sampler.model_copy(update={"aim": aim})})
 
 
 def _with(config: AnyConfig, values: Mapping[str, Scalar]) -> AnyConfig:

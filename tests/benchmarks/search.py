@@ -1,5 +1,7 @@
 """``make bench-search``: samplers compared by replay on a space that was measured as a whole (``search_table.py``).
 
+Then by how far the selection of a study with a limit is behind (``search_goal.py``).
+
 A replayed study proposes as a real one does; what it would measure is looked up. The default search knows the
 recorded predictions; TPE, NSGA-II and chance know nothing beforehand. All have the same seeds, and none measures a
 candidate twice. Hypervolumes are shares of that of the whole table; the reference point lies a tenth of the front's
@@ -19,27 +21,21 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import optuna
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.search_goal import goal_results, goal_section
+from benchmarks.search_replay import median_interval, replay
 from benchmarks.search_table import TABLE, Table, read_table
 
-from olivine.passes.catalog import LANGUAGE
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.pareto import Floats, hypervolume, minimised, nondominated
 from olivine.search.records import TrialRecord
-from olivine.search.samplers.factory import AnyProposer
-from olivine.search.samplers.proposer import Proposer
-from olivine.search.samplers.surrogate import SurrogateSelector
-from olivine.search.samplers.surrogate_proposer import SurrogateProposer
-from olivine.search.study.optuna_adapter import ask, tell
 
 SAMPLERS = {"forecast": "default", "tpe": "TPE", "nsga2": "NSGA-II", "random": "random"}
 TRIALS, SEEDS = 100, 20
 #: Budgets shown, in trials.
 BUDGETS = (5, 10, 20, 32, 50, 75, 100)
 ENOUGH = 0.95
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -71,49 +67,10 @@ class Judge:
         return [hypervolume(points[: i + 1], self.reference) / self.whole for i in range(len(records))]
 
 
-def replay(table: Table, sampler: str, seed: int, trials: int) -> list[TrialRecord]:
-    """The candidates that a study would have measured, in their order."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config, space = table.config, table.space
-    study = optuna.create_study(directions=["minimize"] * len(config.objectives))
-    ask(study, space, {})  # the base
-    study._storage.set_trial_state_values(0, optuna.trial.TrialState.PRUNED)
-    known = {record.recipe_key: record for record in table.records}
-    done: list[TrialRecord] = []
-    proposer = _proposer(table, sampler, seed, done)
-    for number in range(1, trials + 1):
-        proposal = proposer.propose(study, number, {record.recipe_key for record in done})
-        if proposal is None:
-            break
-        trial = ask(study, space, proposal.params)
-        for name, value in proposal.sampler_attrs.items():
-            study._storage.set_trial_system_attr(trial._trial_id, name, value)
-        found = known[LANGUAGE.compose(proposal.choice).key]
-        tell(study, trial._trial_id, found, config.objectives)
-        done.append(found)
-    return done
-
-
-def _proposer(table: Table, sampler: str, seed: int, done: list[TrialRecord]) -> AnyProposer:
-    startup = table.config.sampler.startup_trials
-    if sampler != "forecast":
-        return Proposer(table.space, sampler, seed, startup)
-    selector = SurrogateSelector(table.predictor(), table.config.objectives, table.config.parsed_constraints())
-    return SurrogateProposer(Proposer(table.space, "tpe", seed, startup), selector, done)
-
-
 def shares_of(table: Table, sampler: str, seed: int, trials: int) -> list[float]:
     """Share of the hypervolume after each of ``trials`` trials."""
     shares = Judge.of(table).shares(replay(table, sampler, seed, trials))
     return shares + shares[-1:] * (trials - len(shares))
-
-
-def median_interval(samples: npt.ArrayLike) -> tuple[float, float, float]:
-    """Median of a sample with its 95 % percentile bootstrap interval (Efron 1979)."""
-    values = np.asarray(samples, dtype=np.float64)
-    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
-    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
 
 
 def trials_to(shares: Sequence[float], enough: float = ENOUGH) -> float:
@@ -181,7 +138,8 @@ def main() -> None:
             rows = pool.map(partial(shares_of, table, sampler, trials=TRIALS), range(SEEDS), chunksize=1)
             found[sampler] = np.array(rows)
             print(f"{SAMPLERS[sampler]}: {np.median(found[sampler][:, 31]):.3f} at 32 trials", flush=True)
-    text = "\n".join(page(table, found))
+        goals = goal_results(table, pool.map)
+    text = "\n".join([*page(table, found), *goal_section(goals)])
     print(text)
     if options.to:
         write_atomic(options.to, text)

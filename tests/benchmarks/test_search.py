@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.search import Judge, median_interval, page, replay, shares_of, trials_to
+from benchmarks.search import Judge, page, shares_of, trials_to
+from benchmarks.search_replay import median_interval, replay
 from benchmarks.search_table import EXPECTED, METRICS, Table, read_table
 
 CONFIG = """

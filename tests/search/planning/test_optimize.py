@@ -162,6 +162,7 @@ def test_target_and_loss_become_objective_constraint_and_selection(tiny_llama: P
     config = chosen(tiny_llama, text, target="size", max_loss="5%").config
     assert config.objectives == ("model_bytes", "perplexity_ratio")
     assert config.select.where == ("perplexity_ratio <= 1.05",)
+    assert config.sampler.aim == "goal"
     assert config.constraints == ("perplexity_ratio <= 1.3",)
     assert (config.select.metric, config.confirm.selectable, config.stop.total) == ("model_bytes", True, 600.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -17,7 +18,7 @@ from olivine.search.cli.main import main
 from olivine.search.config.load import parse_config
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.language import base_choice
-from olivine.search.workloads.newer_defaults import begin_config, begun_values, resume_config, study_config
+from olivine.search.workloads.newer_defaults import AIM, begin_config, begun_values, resume_config, study_config
 
 OLD = Path(__file__).parent / "study-0.1.0"
 
@@ -60,6 +61,30 @@ def test_a_study_that_wants_all_logits_says_so(tiny_llama: Path, tmp_path: Path)
     assert begin_config(asked) == (asked, "")
 
 
+LIMIT = {"metric": "tpot_ms", "where": ["perplexity_ratio <= 1.05"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "aim"),
+    [({}, None), ({"select": LIMIT}, "goal"), ({"select": LIMIT, "sampler": {"aim": "front"}}, "front")],
+)
+def test_a_new_study_whose_selection_has_a_limit_aims_at_it_unless_it_says_front(
+    changes: dict[str, Any], aim: str | None, tiny_llama: Path, tmp_path: Path
+) -> None:
+    config, _ = begin_config(tiny_config(tiny_llama, tmp_path / "text.txt", **changes))
+    assert config.sampler.aim == aim
+    assert ("aim:" in config.to_yaml()) is (aim is not None)
+
+
+def test_a_study_of_before_keeps_to_the_front_with_its_limit(tiny_llama: Path, tmp_path: Path) -> None:
+    asked = tiny_config(tiny_llama, tmp_path / "text.txt", select=LIMIT)
+    assert resume_config(asked, begun_values(asked)) == asked
+    front = asked.model_copy(update={"sampler": asked.sampler.model_copy(update={"aim": "front"})})
+    assert resume_config(front, begun_values(asked)) == asked
+    begun = begin_config(asked)[0]
+    assert resume_config(asked, begun_values(begun)) == begun
+
+
 @pytest.mark.parametrize("value", [True, False])
 def test_choices_that_come_first_may_say_it_for_the_study(value: bool, tiny_llama: Path, tmp_path: Path) -> None:
     first = [{"precision": "int8", "prune_head": value}, {"precision": "int4"}]
@@ -71,7 +96,7 @@ def test_a_graph_study_has_no_such_axis(tmp_path: Path) -> None:
     raw = {"model": "m.onnx", "space": {"precision": ["fp32", "int8"]}, "inputs": {"shapes": {"s": {"sequence": 16}}}}
     config = parse_config(raw, "graph.yaml")
     assert begin_config(config) == (config, "")
-    assert begun_values(config) == {}
+    assert begun_values(config) == {AIM: None}
 
 
 def test_a_machine_without_memory_for_the_second_model_gets_a_note_instead_of_a_refusal(
