@@ -29,7 +29,8 @@ from olivine.search.records import TrialRecord
 from olivine.search.samplers.goal import Goal
 from olivine.search.samplers.surrogate import NOISE_COUNT, SurrogateSelector, logs
 
-POWER = 2
+#: Times that a candidate has to keep the limits: in the search, and in confirmation on other text.
+TIMES_SCORED = 2
 #: The front has one proposal of so many.
 FRONT_EVERY = 4
 #: Candidates within the limits whose neighbours are proposed.
@@ -86,7 +87,7 @@ class GoalSelector:
         keeping = self._keeping(records)
         values = sign * found.mean
         best = float(min(sign * logs(metric, [r.value(metric) for r in keeping]))) if keeping else _usual(values)
-        gains = expected_improvement(best, values, found.sd) * self.keep_probability(pool, records) ** POWER
+        gains = expected_improvement(best, values, found.sd) * self.keep_probability(pool, records) ** TIMES_SCORED
         index = int(np.argmax(gains))
         return index if gains[index] > 0 else None
 
