@@ -67,7 +67,7 @@ def require_room(config: StudyConfig, room: Room | None = None) -> None:
 
 
 def _missing(config: StudyConfig, room: Room) -> list[tuple[str, float, float]]:
-    """What there is surely too little of: its name, the bytes that a study needs, and those that are free."""
+    """Name what there is surely too little of, with the bytes that a study needs and those that are free."""
     estimator = make_estimator(config, find_model(config), sample_choices(config.search_space()))
     needs = (
         ("memory", estimator.memory_bytes(), room.ram_bytes),
