@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.search import Judge, page, shares_of, trials_to
+from benchmarks.search_goal import LOSSES, Result, Task, goal_section, run_task, tasks
 from benchmarks.search_replay import median_interval, replay
 from benchmarks.search_table import EXPECTED, METRICS, Table, read_table
 
@@ -83,3 +84,18 @@ def test_a_median_has_the_interval_of_its_sample() -> None:
     middle, low, high = median_interval(np.arange(101.0))
     assert middle == 50
     assert 35 < low < 50 < high < 65
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_goal_led_study_finds_the_best_recipe_within_the_limit(part: bool, table: Table) -> None:
+    found = run_task(table, Task("goal", "tpot_ms", 0.1, 0, part=part))
+    assert found.behind[1] == pytest.approx(0.0)
+    assert found.keeping >= 0.25
+
+
+def test_the_section_on_limits_has_a_row_for_each_of_them() -> None:
+    lines = goal_section({task: Result((0.1, 0.02, 0.0), 0.75) for task in tasks()})
+    for loss in LOSSES:
+        assert any(line.startswith(f"| {1 + loss:.2f} | 12 | 2.0 % [2.0, 2.0]") for line in lines)
+        assert any(line.startswith(f"| {1 + loss:.2f} | share within | 75 %") for line in lines)
+    assert sum("2.0 % / 2.0 %" in line for line in lines) == 12
