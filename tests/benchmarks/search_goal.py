@@ -166,7 +166,7 @@ def goal_section(results: Mapping[Task, Result]) -> list[str]:
     lines += [
         "",
         f"The same on variations, goal / front after {VARIED_TRIALS} trials, median of at least {VARIED_SEEDS} seeds:",
-        f"other metrics; 3 % of noise on times and 5 % on losses; a random {PART:.0%} of the recipes.",
+        f"other metrics; 3 % of noise on times and 5 % on losses; a random {100 * PART:.0f} % of the recipes.",
         "",
         f"| metric | variation | {' | '.join(f'{1 + loss:.2f}' for loss in LOSSES)} | share within |",
         f"|---|---|{'---|' * (len(LOSSES) + 1)}",
