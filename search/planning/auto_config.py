@@ -134,9 +134,8 @@ class _Chooser:
             "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},
             "confirm": {
                 "members": budget.members,
-                "max_seconds": budget.confirm_seconds,
                 "selectable": True,
-                "race": budget.confirm_seconds,
+                **dict.fromkeys(("max_seconds", "race"), budget.confirm_seconds),
             },
         }
         more = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
