@@ -111,8 +111,13 @@ class LanguageWorkload:
         return base_choice(self.config)
 
     def float_recipe(self, recipe: Recipe) -> Recipe | None:
-        """The float graph, which the recipe goes through anyway: it brings the tokenizer that cuts the text."""
-        return recipe.float_part() if recipe.needs_calibration else None
+        """The float graph, which the recipe goes through anyway: it brings the tokenizer that cuts the text.
+
+        Where it writes text too it is the base, which wrote that of the study: other fusions round otherwise.
+        """
+        if not recipe.needs_calibration:
+            return None
+        return LANGUAGE.compose(self.base_choice()) if self.config.calibration.own else recipe.float_part()
 
     def request(self, source: Source, recipe: Recipe, learned: str | None) -> dict[str, Any]:
         """Model and calibration text."""

@@ -263,7 +263,7 @@ def test_a_study_of_gptq_calibrates_on_text_it_does_not_score_and_rebuilds_the_s
     assert [record.state for record in folder.trials()] == ["complete"] * 3
     manifest = json.loads((folder.best_path / "olivine.json").read_text())
     key = manifest["calibration"].pop("key")
-    about = {"text": "text.txt", "split": "calibrate", "seed": 0, "windows": 3, "window_tokens": 40}
+    about = {"text": "text.txt", "split": "calibrate", "seed": 0, "windows": 3, "window_tokens": 40, "own": 0.5}
     assert manifest["calibration"] == about
     request = json.loads((folder.root / "requests" / "0001.request.json").read_text())
     assert request["calibration"] == key

@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from olivine.evaluators.data.text_source import TextSource
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import AnyConfig, load_config, parse_config
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.language import LanguageWorkload
 from olivine.search.workloads.text_defaults import (
     OWN,
     begin_texts,
@@ -95,6 +97,15 @@ def test_commands_choose_other_texts_that_can_be_had(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(TextSource, "documents", unreachable)
     assert [reachable_others(text) for text in ("demo:news", wikitext)] == [{}, {}]
+
+
+def test_the_base_writes_the_text_of_whatever_candidate_is_built_alone(tmp_path: Path) -> None:
+    choice = {"precision": "int4", "algorithm": "gptq", "fusion_level": "full", "threads": 1}
+    recipe = LANGUAGE.compose(choice)
+    for own, expected in ((0.5, LANGUAGE.compose({"threads": 1})), (0.0, recipe.float_part())):
+        workload = LanguageWorkload(config(space=choice, calibration={"own": own}), StudyDir(tmp_path))
+        assert workload.float_recipe(recipe) == expected
+        assert workload.float_recipe(LANGUAGE.compose({"precision": "int8"})) is None
 
 
 @pytest.mark.parametrize("kept", ["calibration", "evaluation"])
