@@ -28,7 +28,7 @@ from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_mixed
 from olivine.passes.quantize.activations.activation_range import by_token, check_range
 from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
-from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, BlockFormat
+from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, DAMPING, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
 from olivine.passes.quantize.dynamic import DYNAMIC_KERNELS, LAYER_GROUPS, smoothing_of
 from olivine.passes.quantize.expected_loss import expected_losses
@@ -59,6 +59,7 @@ class MixedQuantize(QuantizePass):
         reduce_range: weights of those take 7 bits instead of 8.
         smooth: range is moved from the activations of those into their weights (``smoothing.py``).
         activation_range: what of those activations has a range of its own (``dynamic.py``).
+        damping: of the Hessians that gptq learns from, as a share of their mean diagonal.
     """
 
     int8_share: float = 0.3
@@ -73,9 +74,10 @@ class MixedQuantize(QuantizePass):
     reduce_range: bool = False
     smooth: bool = False
     activation_range: str = "tensor"
+    damping: float = DAMPING
 
     name: ClassVar[str] = "mixed"
-    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range"})
+    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range", "damping"})
     version: ClassVar[int] = 6
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
@@ -139,6 +141,7 @@ class MixedQuantize(QuantizePass):
             reduce_range=bool(share and choice["reduce_range"]),
             smooth=bool(share and choice.get("smooth", False)),
             activation_range=str(choice.get("activation_range", "tensor")) if share else "tensor",
+            damping=float(choice.get("damping", DAMPING)),
         )
 
     @property
@@ -209,7 +212,7 @@ class MixedQuantize(QuantizePass):
         return worth_most(saved, sizes, self.int8_share)
 
     def _four(self) -> BlockFormat:
-        return BlockFormat(4, self.algorithm, self.block_size, self.symmetric)
+        return BlockFormat(4, self.algorithm, self.block_size, self.symmetric, self.damping)
 
     def _eight(self) -> BlockFormat:
         return BlockFormat(8, "rtn", self.int8_block_size, self.symmetric)

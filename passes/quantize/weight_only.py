@@ -23,7 +23,7 @@ from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import Kernel
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import INTEGER_BITS, is_integer
-from olivine.passes.quantize.blocks.block_format import ALGORITHMS, BLOCK_SIZES, WIDTHS, BlockFormat
+from olivine.passes.quantize.blocks.block_format import ALGORITHMS, BLOCK_SIZES, DAMPING, WIDTHS, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
@@ -49,6 +49,7 @@ class WeightOnlyQuantize(QuantizePass):
         lm_head_bits: width of the head; 0 leaves it float.
         overrides: (pattern, bits) pairs, the first that matches the whole of a layer's path decides;
             paths are ``layers.3/down_proj`` and ``lm_head``; 0 bits leave a layer float.
+        damping: of the Hessians that gptq learns from, as a share of their mean diagonal.
     """
 
     bits: int = 4
@@ -58,9 +59,11 @@ class WeightOnlyQuantize(QuantizePass):
     accuracy_level: int = 4
     lm_head_bits: int = 4
     overrides: tuple[tuple[str, int], ...] = ()
+    damping: float = DAMPING
 
     name: ClassVar[str] = "weight_only"
     version: ClassVar[int] = 7
+    later_params: ClassVar[frozenset[str]] = frozenset({"damping"})
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     removes: ClassVar[frozenset[str]] = frozenset({"float"})
@@ -101,6 +104,15 @@ class WeightOnlyQuantize(QuantizePass):
             ("same", "fp32", "int8", "int4"),
             applies=is_integer,
         ),
+        Axis(
+            "damping",
+            "float",
+            DAMPING,
+            "damping of the Hessians that gptq learns from; 0.1 loses less on other text than that of the calibration",
+            bounds=(0.001, 1.0),
+            applies=lambda choice: is_integer(choice) and choice.get("algorithm") == "gptq",
+            later=True,
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -133,6 +145,7 @@ class WeightOnlyQuantize(QuantizePass):
             symmetric=bool(choice.get("symmetric", False)),
             accuracy_level=int(choice.get("accuracy_level", 0)),
             lm_head_bits=bits if head == "same" else INTEGER_BITS.get(head, 0),
+            damping=float(choice.get("damping", DAMPING)),
         )
 
     def width(self, path: str) -> int:
@@ -180,4 +193,4 @@ class WeightOnlyQuantize(QuantizePass):
                 yield Stored(layer, form, codes)
 
     def _form(self, bits: int) -> BlockFormat:
-        return BlockFormat(bits, self.algorithm, self.block_size, self.symmetric)
+        return BlockFormat(bits, self.algorithm, self.block_size, self.symmetric, self.damping)

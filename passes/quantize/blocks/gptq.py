@@ -23,11 +23,10 @@ import numpy as np
 
 from olivine.passes.cpu import available_cores
 from olivine.passes.errors import BuildFailed
+from olivine.passes.quantize.blocks.block_format import DAMPING
 from olivine.passes.quantize.blocks.blockwise import k_quant, rtn_asymmetric, rtn_symmetric
 from olivine.passes.quantize.blocks.packing import BlockCodes
 
-#: Added to the Hessian's diagonal, as a share of its mean; the paper's value (section 3.3, step 3).
-DAMPING = 0.01
 #: Rows whose errors are passed on to all later ones at once; the paper's value (section 3.3, step 2).
 BATCH = 128
 #: Rows whose errors are passed on to the rest of their batch at once.
@@ -40,13 +39,14 @@ GRID_WEIGHTS = 262144
 
 @dataclass(frozen=True)
 class Job:
-    """One weight to quantize; the arguments of :func:`gptq`."""
+    """One weight to quantize; the arguments of :func:`gptq`. Jobs of one Hessian have one damping."""
 
     weight: np.ndarray
     hessian: np.ndarray
     bits: int
     block_size: int
     symmetric: bool
+    damping: float = DAMPING
 
 
 def gptq_all(jobs: Sequence[Job]) -> list[BlockCodes]:
@@ -70,7 +70,7 @@ def gptq_all(jobs: Sequence[Job]) -> list[BlockCodes]:
 
 
 def _together(jobs: Sequence[Job]) -> list[BlockCodes]:
-    order, moves, _ = feedback(jobs[0].hessian)
+    order, moves, _ = feedback(jobs[0].hessian, jobs[0].damping)
     importance = np.sqrt(np.diagonal(jobs[0].hessian))
     return [_codes(job.weight, importance, order, moves, job.bits, job.block_size, job.symmetric) for job in jobs]
 
@@ -171,7 +171,7 @@ def _blocks(rows: np.ndarray, block_size: int) -> np.ndarray:
     return np.pad(rows, ((0, -len(rows) % block_size), (0, 0))).reshape(-1, block_size, rows.shape[1])
 
 
-def feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def feedback(hessian: np.ndarray, damping: float = DAMPING) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Order in which GPTQ rounds the input features of a layer, and how errors move the features after them.
 
     With ``H = M^T M`` and M lower triangular, the error of an output is the sum of ``(sum_j M_ij e_j)^2`` over i, and
@@ -181,6 +181,7 @@ def feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Args:
         hessian: float32 [K, K].
+        damping: added to its diagonal, as a share of the mean of that.
 
     Returns:
         The order of input features, int64 [K]; how far the errors of earlier ones move each one, ``M_ij / M_ii``,
@@ -196,7 +197,7 @@ def feedback(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     backward = order[::-1]
     damped = hessian.take(backward, 0).take(backward, 1).astype(np.float32, copy=False).T  # symmetric: .T is its order
     # Without any input at all the features are independent of each other: rounding to nearest remains.
-    damped[np.diag_indices_from(damped)] += DAMPING * power.mean() or 1.0
+    damped[np.diag_indices_from(damped)] += damping * power.mean() or 1.0
     factor, failed = spotrf(damped, lower=1, clean=1, overwrite_a=1)
     if failed or not np.isfinite(factor).all():
         raise BuildFailed("gptq: the Hessian is not positive definite: it is no sum of squares, or not finite")

@@ -102,7 +102,7 @@ class _Learned:
         form, graph = self.form, load_graph(self.calibrated.measured.onnx_path())
         layers = [layer for layer in linears(graph) if (layer.path == HEAD) == head]
         jobs = [
-            Job(layer.array(), self.calibrated.hessian(layer), form.bits, form.block_size, form.symmetric)
+            Job(layer.array(), self.calibrated.hessian(layer), form.bits, form.block_size, form.symmetric, form.damping)
             for layer in layers
         ]
         for layer, codes in zip(layers, gptq_all(jobs), strict=True):
