@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,16 +137,18 @@ def test_a_picture_has_a_point_for_each_row_and_panel() -> None:
     assert "llama.cpp float32" not in titles
 
 
-def test_rates_are_of_the_prompts_during_which_the_cores_lay_side_by_side() -> None:
-    visit = Visit(0, "k", "t", "c", [1.0, 9.0, 2.0], [4.0, 9.0, 4.0], [2.0, 6.0, 2.0], [True, False, True])
+def test_rates_are_of_prompts_during_which_the_cores_lay_side_by_side_and_no_thread_waited() -> None:
+    visit = Visit(0, "k", "t", "c", [1.0, 9.0, 2.0], [4.0, 9.0, 4.0], [2.0, 6.0, 2.0], [True, False, True], [0.0] * 3)
     assert visit.rates(300) == (200.0, (NEW_TOKENS - 1) / 4)
-    assert replace(visit, adjacent=[False] * 3).rates(300) is None
+    assert replace(visit, adjacent=[False] * 3).rates(300) == (150.0, (NEW_TOKENS - 1) / 4)
+    assert replace(visit, waited=[0.5] * 3).rates(300) is None
+    assert replace(visit, waited=[0.0, 0.0, 0.5]).rates(300) == (300.0, (NEW_TOKENS - 1) / 4)
 
 
 def test_rates_of_another_content_are_left_out(tmp_path: Path) -> None:
     row = replace(_measured("olivine", "a", 0.01, 9, 9, 9), prefill={}, decode={})
     save(tmp_path / "measured.json", {row.title: row})
-    lines = [Visit(n, "k", row.title, content, [1.0], [1.0], [2.0], [True]) for n, content in enumerate("cdc")]
+    lines = [Visit(n, "k", row.title, content, [1.0], [1.0], [2.0], [True], [0.0]) for n, content in enumerate("cdc")]
     _write(tmp_path / "visits.jsonl", lines)
     (found,) = with_rates(load(tmp_path / "measured.json"), tmp_path / "visits.jsonl")
     assert sorted(found.decode) == [0, 2]
@@ -165,7 +166,8 @@ def test_a_slice_goes_on_where_the_last_one_ended_and_leaves_rounds_of_other_row
 
     def times(row: Row, prompts: list[list[int]], _: object) -> Any:
         timed.append(row.name)
-        return [0.1] * COUNTED, [0.1] * COUNTED, [math.nan] * COUNTED, [True] * COUNTED
+        same = {name: [0.1] * COUNTED for name in ("prefill_s", "decode_s", "distances", "waited")}
+        return {**same, "adjacent": [True] * COUNTED}
 
     monkeypatch.setattr(timing, "_times", times)
     launch = Launch(Path("python"), "genai.py", {})

@@ -28,9 +28,10 @@ as `olivine build` does by itself, llama.cpp's by an importance matrix and OpenV
 pieces of 512 tokens. Each engine computes in the precision that it chooses by itself.
 
 MB is all that is deployed: the GGUF file, or the whole folder with its tokenizer. Speed is that of a prompt of {prompt}
-tokens and {new} new ones, greedy: the median over rounds in which each row has its turn in a fresh process, with
-prompts to warm up ({warm}) and prompts that count ({counted}), while the cores lie side by side. A ratio is of the
-rounds that have both rows. Brackets are 95 % intervals.
+tokens and {new} new ones, greedy: the median over rounds in which each row has its turn, in random order, in a fresh
+process that runs in real time, so that no other program takes a core. Of the prompts of a turn {warm} warms up and
+{counted} count; one during which a thread waited for a core does not. Ratios are of the rounds that have both rows,
+with 95 % intervals; rates are those of this machine on that day, and only ratios can be compared with other pages.
 """
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from olivine.evaluators.process.scheduling import FIRST, set_niceness
-
 ENGINES = Path(__file__).parent / "engines"
 
 
@@ -57,15 +55,30 @@ class EngineProcess:
             raise RuntimeError(f"an engine has died:\n{self._errors.read()[-2000:]}")
         return json.loads(line)
 
+    def waited_s(self) -> float:
+        """Seconds that its threads have been ready to run but had no core, as the kernel counts them."""
+        waited_ns = 0
+        for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+            with suppress(OSError):  # a thread that has just ended
+                waited_ns += int((thread / "schedstat").read_text().split()[1])
+        return waited_ns * 1e-9
+
 
 @contextmanager
-def running(launch: Launch, timed: bool = False) -> Iterator[EngineProcess]:
-    """Start an engine; it ends with the block.
+def real_time() -> Iterator[None]:
+    """Meanwhile this process and those that it starts run in real time, where they may: no other takes a core."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
-    Args:
-        launch: everything that starts it.
-        timed: let it go before other programs, where that is allowed.
-    """
+
+@contextmanager
+def running(launch: Launch) -> Iterator[EngineProcess]:
+    """Start an engine; it ends with the block."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [str(launch.python), str(ENGINES / launch.script), json.dumps(launch.settings)],
@@ -74,10 +87,7 @@ def running(launch: Launch, timed: bool = False) -> Iterator[EngineProcess]:
             stderr=errors,
             text=True,
             env={**os.environ, **launch.environment},
-            start_new_session=True,
         )
-        if timed:
-            set_niceness(process.pid, FIRST)
         try:
             yield EngineProcess(process, errors)
         finally:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from peers.process import running
+from peers.process import real_time, running
 from peers.rows import Row
 
 from olivine.evaluators.latency.core_placement import THIS_MACHINE, Placement, least_adjacent
@@ -21,9 +22,12 @@ from olivine.passes.store.digests import digest
 
 NEW_TOKENS = 64
 #: Prompts of a visit: the first ones warm the engine up and do not count.
-WARM, COUNTED = 1, 3
-#: Seconds that an engine's threads may take to end their spinning, and that cores may rest in a slice.
-SETTLE_S, ALLOWANCE_S = 0.05, 60.0
+WARM, COUNTED = 1, 2
+#: Seconds between prompts, in which an engine's threads end their spinning, and that cores may rest in a slice. The
+#: kernel takes 5 % of each second from real-time programs that would use all of it.
+SETTLE_S, ALLOWANCE_S = 0.15, 20.0
+#: A prompt counts where the engine's threads waited for a core for at most this share of its time.
+WAITED = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Visit:
         decode_s: [prompts] seconds from there to the last one.
         distances: [prompts] of the cores, the one of before and after that is further from side by side; NaN unknown.
         adjacent: [prompts] whether the cores lay side by side.
+        waited: [prompts] time that the engine's threads waited for a core, over the time of the prompt.
     """
 
     round: int
@@ -49,10 +54,16 @@ class Visit:
     decode_s: list[float]
     distances: list[float]
     adjacent: list[bool]
+    waited: list[float]
 
     def rates(self, prompt_tokens: int) -> tuple[float, float] | None:
-        """Prefill and decode in tokens per second, the medians; None where the cores lay apart all the time."""
-        counted = np.array(self.adjacent)
+        """Prefill and decode in tokens per second, the medians of prompts that nothing disturbed; None where none is.
+
+        Where cores lay side by side for some of them, the others do not count.
+        """
+        counted = np.array(self.waited) <= WAITED
+        if (counted & self.adjacent).any():
+            counted &= self.adjacent
         if not counted.any():
             return None
         first, rest = (float(np.median(np.array(times)[counted])) for times in (self.prefill_s, self.decode_s))
@@ -83,16 +94,18 @@ def run_rounds(
     """
     started = time.monotonic()
     campaign = digest(sorted((row.title, content) for row, content in rows))
-    with THIS_MACHINE.watched(own_cores(), ALLOWANCE_S) as placement:
+    with real_time(), THIS_MACHINE.watched(own_cores(), ALLOWANCE_S) as placement:
         for number, row, content in _missing(rows, campaign, visits(path), rounds):
             if time.monotonic() - started > seconds:
                 return False
             first = number * (WARM + COUNTED)
             chosen = [prompts[(first + place) % len(prompts)] for place in range(WARM + COUNTED)]
-            visit = Visit(number, campaign, row.title, content, *_times(row, chosen, placement))
+            visit = Visit(number, campaign, row.title, content, **_times(row, chosen, placement))
             with path.open("a") as file:
                 file.write(json.dumps(asdict(visit)) + "\n")
-            print(number, row.title, visit.rates(len(chosen[0])), flush=True)
+            print(
+                number, row.title, visit.rates(len(chosen[0])), [f"{share:.3f}" for share in visit.waited], flush=True
+            )
     return True
 
 
@@ -108,26 +121,24 @@ def _missing(
         yield from ((number, *rows[place]) for place in order if (number, rows[place][0].title) not in made)
 
 
-def _times(
-    row: Row, prompts: Sequence[list[int]], placement: Placement | None
-) -> tuple[list[float], list[float], list[float], list[bool]]:
-    """Prefill and decode seconds of the prompts that count, how far apart the cores were, and whether that was near."""
-    first, rest, distances = [], [], list[float]()
-    with running(row.launch, timed=True) as engine:
-        for place, prompt in enumerate(prompts):
-            request = {"generate": prompt, "new_tokens": NEW_TOKENS}
-            if place < WARM:
-                engine.ask(request)
-                continue
+def _times(row: Row, prompts: Sequence[list[int]], placement: Placement | None) -> dict[str, list[Any]]:
+    """The times of the prompts that count, and whether they were disturbed: fields of a :class:`Visit`."""
+    found: dict[str, list[Any]] = {name: [] for name in ("prefill_s", "decode_s", "distances", "waited")}
+    with running(row.launch) as engine:
+        for prompt in prompts[:WARM]:
+            engine.ask({"generate": prompt, "new_tokens": NEW_TOKENS})
+        for prompt in prompts[WARM:]:
             time.sleep(SETTLE_S)
             before = placement.wait_until_adjacent()[1] if placement else math.nan
-            prefill_s, decode_s = engine.ask(request)
+            waited_s = engine.waited_s()
+            prefill_s, decode_s = engine.ask({"generate": prompt, "new_tokens": NEW_TOKENS})
+            found["waited"].append((engine.waited_s() - waited_s) / (prefill_s + decode_s))
             time.sleep(SETTLE_S)
-            distances.append(least_adjacent([before, placement.measure() if placement else math.nan]))
-            first.append(float(prefill_s))
-            rest.append(float(decode_s))
-    adjacent = placement.adjacent(distances).tolist() if placement else [True] * len(distances)
-    return first, rest, distances, adjacent
+            found["distances"].append(least_adjacent([before, placement.measure() if placement else math.nan]))
+            found["prefill_s"].append(prefill_s)
+            found["decode_s"].append(decode_s)
+    near = placement.adjacent(found["distances"]).tolist() if placement else [True] * len(found["distances"])
+    return {**found, "adjacent": near}
 
 
 def speedup(of: dict[int, float], over: dict[int, float]) -> Interval:

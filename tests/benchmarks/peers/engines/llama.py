@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from worker import Floats, serve
+from worker import PAUSE_S, Floats, serve
 
 CONTEXT = 1024
 
@@ -58,10 +58,12 @@ class Llama:
         self._forget()
         start = time.perf_counter()
         token = self._next(prompt)
-        first = time.perf_counter()
+        prefill_s = time.perf_counter() - start
+        time.sleep(PAUSE_S)
+        start = time.perf_counter()
         for _ in range(new_tokens - 1):
             token = self._next([token])
-        return first - start, time.perf_counter() - first
+        return prefill_s, time.perf_counter() - start
 
     def _next(self, tokens: list[int]) -> int:
         """The likeliest token after these."""

@@ -17,6 +17,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 #: Positions that are compared at a time, lest a large vocabulary takes much memory.
 CHUNK = 128
+#: Seconds between prefill and decode that nothing is timed in: long bursts of real-time programs are interrupted.
+PAUSE_S = 0.25
 
 
 class Engine(Protocol):
