@@ -42,8 +42,8 @@ def main() -> None:
         # pip asks its build backend for metadata; with the one that is installed here it fetches no other.
         subprocess.run([*command, "--no-build-isolation", "--dest", scratch, options.requirement], check=True)
         (archive,) = Path(scratch).glob("*.tar.gz")
-        with tarfile.open(archive) as source:
-            source.extractall(scratch, filter="data")
+        with tarfile.open(archive) as packed:
+            packed.extractall(scratch, filter="data")
         (unpacked,) = (path for path in Path(scratch).iterdir() if path.is_dir())
         shutil.copytree(unpacked, options.to, symlinks=True, dirs_exist_ok=True)
     settings = [f"-D{name}={value}" for name, value in SETTINGS.items()]
