@@ -1,8 +1,9 @@
 """Dynamic int8: activations are quantized as they come, and the product is taken in integers.
 
 Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor. With
-``activation_range: token`` each token has a scale of its own (``activations/row_scale.py``). ``token_out`` does so for
-o_proj and down_proj alone, since what the others read comes from a norm, which has scaled each token already.
+``activation_range: token`` each token has a scale of its own (``activations/row_scale.py``). ``token_down`` does so for
+down_proj alone, which needs it most: what the others read comes from a norm, which has scaled each token already, or is
+a mean of values.
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
 what down_proj reads is divided, channel by channel, before that (``smoothing.py``), so that it stands it too. Its
@@ -47,7 +48,7 @@ LAYER_GROUPS = {
 DYNAMIC_KERNELS = {
     "tensor": frozenset({DYNAMIC_INT8}),
     "token": frozenset({DYNAMIC_INT8_BY_TOKEN}),
-    "token_out": frozenset({DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN}),
+    "token_down": frozenset({DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN}),
 }
 
 
@@ -63,8 +64,8 @@ class DynamicQuantize(QuantizePass):
         layers: a regular expression matched against the whole path of a layer (``layers.3/down_proj``).
         reduce_range: weights take 7 bits instead of 8.
         smooth: range is moved from the activations into the weights, learned from calibration text.
-        activation_range: what has a range of its own: each ``tensor``, each ``token``, or each token of what o_proj
-            and down_proj read (``token_out``).
+        activation_range: what has a range of its own: each ``tensor``, each ``token``, or each token of what
+            down_proj reads (``token_down``).
     """
 
     layers: str = LAYER_GROUPS["not_down"]
@@ -90,8 +91,8 @@ class DynamicQuantize(QuantizePass):
             "activation_range",
             "choice",
             "tensor",
-            "what has a range of its own when activations are quantized: tensor, token, or token_out, which is token "
-            "for o_proj and down_proj alone",
+            "what has a range of its own when activations are quantized: tensor, token, or token_down, which is "
+            "token for down_proj alone",
             tuple(TOKEN_RANGES),
             applies=lambda choice: choice.get("activations") == "int8",
             later=True,

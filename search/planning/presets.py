@@ -122,10 +122,10 @@ def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Pr
         space["fusion_level"] = ["qkv", "full"] if scope.wide else "full"
     if target == "size":
         space |= {"block_size": [32, 64, 128, 256], "embedding": ["int8", "int4"], "activations": "float"}
-    elif scope.learns:
-        space["smooth"] = True
+    else:
+        space["activation_range"] = ["token", "token_down"]
     if target == "prefill":
-        space["dynamic_layers"] = ["all", "not_down"] if scope.learns else ["not_down", "mlp_in"]
+        space["dynamic_layers"] = ["all", "not_down"]
     if MIXED in precisions:
         space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
         if target != "size":
@@ -145,14 +145,16 @@ def good_choice(provider: str, target: str, precision: str, scope: SearchScope) 
     choice: dict[str, Scalar] = {"precision": precision, **fused, "embedding": "int8"}
     learned: dict[str, Scalar] = {"algorithm": "gptq" if scope.learns else "k_quant"}
     if precision == "int8":
-        return {**choice, "block_size": 128, **({"activations": "int8"} if target == "prefill" else {})}
+        return {**choice, "block_size": 128, **(_FAST if target == "prefill" else {})}
     if precision == "int4":
         size = 64 if target == "size" else 32
         return {**choice, **learned, "block_size": size, **({} if target == "size" else {"lm_head": "int8"})}
     mixed: dict[str, Scalar] = {"block_size": 64, "int8_share": 0.3, "int8_block_size": 128}
-    return {**choice, **learned, **mixed, **({"activations": "int8"} if target == "prefill" else {})}
+    return {**choice, **learned, **mixed, **(_FAST if target == "prefill" else {})}
 
 
+#: Integer products on prompts, with ranges that all layers bear.
+_FAST: Mapping[str, Scalar] = {"activations": "int8", "activation_range": "token"}
 _WHY = {
     "decode": "a token of decode reads every weight once, so few bits win; what 4 bits lose, 8 bits in the sensitive "
     "layers or GPTQ give back",
@@ -167,15 +169,15 @@ def _known_good(target: str, precisions: list[str], scope: SearchScope) -> list[
     int8: dict[str, Scalar] = {"precision": "int8", "block_size": 128}
     int4: dict[str, Scalar] = {"precision": "int4", "block_size": 32, **learned, "lm_head": "int8"}
     mixed: dict[str, Scalar] = {"precision": "mixed", "block_size": 64, **learned}
-    fast: dict[str, Scalar] = {"activations": "int8"}
     choices: list[Mapping[str, Scalar]]
     if target == "prefill":
-        choices = [{**int8, **fast}, {**mixed, "int8_share": 0.3, **fast, "dynamic_share": 1.0}, int8, {**int4, **fast}]
+        fast_mixed = {**mixed, "int8_share": 0.3, **_FAST, "dynamic_share": 1.0}
+        choices = [{**int8, **_FAST}, fast_mixed, int8, {**int4, **_FAST}]
     elif target == "size":
         small = {"precision": "int4", "block_size": 64, **learned}
         choices = [{**mixed, "int8_share": 0.3}, small, int8, {**mixed, "int8_share": 0.1}]
     else:
-        choices = [int8, {**mixed, "int8_share": 0.3}, int4, {**mixed, "int8_share": 0.15}, {**int8, **fast}]
+        choices = [int8, {**mixed, "int8_share": 0.3}, int4, {**mixed, "int8_share": 0.15}, {**int8, **_FAST}]
     return [choice for choice in choices if choice["precision"] in precisions]
 
 

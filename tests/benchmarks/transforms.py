@@ -4,8 +4,9 @@ The account is that of the search (``expected_loss.py``): divergence from the fl
 token, summed over all linear layers. For activations as uint8 tensors:
 
 1. as they are;
-2. with smoothing (``smoothing.py``; SmoothQuant, arXiv 2211.10438);
-3. with an online Hadamard transform before down_proj in blocks of some features (QuaRot's R4, arXiv 2404.00456).
+2. with a range a token instead of one a tensor (``activations/activation_range.py``);
+3. with smoothing (``smoothing.py``; SmoothQuant, arXiv 2211.10438);
+4. with an online Hadamard transform before down_proj in blocks of some features (QuaRot's R4, arXiv 2404.00456).
 
 For weights of 4 bits: as they are, and with the channel scales of AWQ (arXiv 2306.00978, section 3.2), of each input
 the exponent that promises least.
@@ -31,9 +32,11 @@ from olivine.passes.graph import Linear, linears, load_graph
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.pipeline import build, calibrated
-from olivine.passes.quantize.dynamic import REDUCED_TOP, TOP, smoothing_of
+from olivine.passes.quantize.activations.activation_range import token_step_power
+from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
+from olivine.passes.quantize.dynamic import smoothing_of
 from olivine.passes.quantize.expected_loss import losses_of_blocks
-from olivine.passes.quantize.smoothing import output_error
+from olivine.passes.quantize.smoothing import output_error, rounding_error
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache, cache_root
@@ -83,8 +86,11 @@ def dynamic_losses(learned: Calibrated, layers: Sequence[Linear], top: int) -> d
         def loss(weight: np.ndarray, ranges: np.ndarray, powers: np.ndarray, by: np.ndarray | None = None) -> float:
             return 0.5 * float(output_error(weight, ranges, powers, top, by) @ gradient)  # noqa: B023 - used at once
 
+        by_token = rounding_error(weight, token_step_power(learned.tokens(layer)), powers, top)
         plain, smooth = loss(weight, ranges, powers), loss(weight, ranges, powers, factors.get(layer.reads))
-        found = {"as they are": plain, "smoothed": smooth} | {f"Hadamard of {size}": plain for size in HADAMARD}
+        found = {"as they are": plain, "a range a token": 0.5 * float(by_token @ gradient), "smoothed": smooth} | {
+            f"Hadamard of {size}": plain for size in HADAMARD
+        }
         if layer.path in read:
             for size in HADAMARD:
                 x = hadamard(read[layer.path], size)

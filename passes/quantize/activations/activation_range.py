@@ -9,7 +9,7 @@ import numpy as np
 from olivine.passes.errors import UsageError, did_you_mean
 
 #: Word of the axis ``activation_range`` -> the paths of the layers whose activations have one range a token.
-TOKEN_RANGES = {"tensor": "", "token": r".*", "token_out": r"layers\.\d+/(o|down)_proj"}
+TOKEN_RANGES = {"tensor": "", "token": r".*", "token_down": r"layers\.\d+/down_proj"}
 #: Codes of a quantized activation.
 _STEPS = 255
 _ROUNDING = 1 / 12

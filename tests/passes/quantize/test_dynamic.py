@@ -278,8 +278,8 @@ def test_the_readers_of_an_activation_share_its_ranges(rewrite: Rewrite, decoder
     assert kinds.count("Mul") == 1 + 3
 
 
-def test_what_a_norm_has_scaled_may_keep_one_range(rewrite: Rewrite, decoder: Make) -> None:
-    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS["all"], True, activation_range="token_out"))
+def test_down_proj_alone_may_have_ranges_by_token(rewrite: Rewrite, decoder: Make) -> None:
+    done = rewrite(decoder(), DynamicQuantize(LAYER_GROUPS["all"], True, activation_range="token_down"))
     nodes = done.nodes()
     divided = [node for node in nodes.values() if node.op_type == "Div"]
     assert [node.input[0] for node in divided] == ["h"]
@@ -297,7 +297,7 @@ def test_a_graph_of_an_older_opset_gets_nodes_of_that_opset(rewrite: Rewrite, si
 
 def test_ranges_by_token_let_down_proj_in_by_default() -> None:
     int8 = {"precision": "int8", "activations": "int8"}
-    for word in ("token", "token_out"):
+    for word in ("token", "token_down"):
         choice = LANGUAGE.canonical({**int8, "activation_range": word})
         assert choice["dynamic_layers"] == "all"
         found = DynamicQuantize.from_choice(choice)

@@ -206,4 +206,4 @@ def test_an_allocation_takes_the_losses_of_its_ranges() -> None:
         return [path for path, form in chosen.formats(losses).items() if isinstance(form, DynamicInt8)]
 
     assert dynamic("tensor") == [o]
-    assert dynamic("token") == dynamic("token_out") == [down]
+    assert dynamic("token") == dynamic("token_down") == [down]

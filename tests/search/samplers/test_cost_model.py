@@ -109,12 +109,12 @@ def test_layers_with_a_range_a_token_have_a_loss_and_a_kernel_of_their_own() -> 
     model = CostModel(losses, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
     dynamic: dict[str, Scalar] = {**INT8, "activations": "int8", "reduce_range": False}
     found = {}
-    for word in ("token", "token_out"):
+    for word in ("token", "token_down"):
         recipe = LANGUAGE.compose({**dynamic, "activation_range": word})
         found[word] = model.predict(recipe)["kl_divergence"]
         assert DYNAMIC_INT8_BY_TOKEN in recipe_kernels(recipe, losses)
-        assert (DYNAMIC_INT8 in recipe_kernels(recipe, losses)) == (word == "token_out")
-    assert found == pytest.approx({"token": 0.5 + 0.5 + 1, "token_out": 5 + 0.5 + 1}, rel=1e-4)
+        assert (DYNAMIC_INT8 in recipe_kernels(recipe, losses)) == (word == "token_down")
+    assert found == pytest.approx({"token": 0.5 + 0.5 + 1, "token_down": 5 + 0.5 + 1}, rel=1e-4)
 
 
 def test_shares_of_a_mixed_model_are_predicted_by_its_own_allocation() -> None:

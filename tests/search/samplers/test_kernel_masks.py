@@ -45,11 +45,11 @@ def test_ranges_by_token_need_a_kernel_of_their_own() -> None:
     choice = {"precision": "int8", "activations": "int8", "lm_head": "fp32"}
     kernels = {
         word: LANGUAGE.compose({**choice, "activation_range": word}).kernels
-        for word in ("tensor", "token", "token_out")
+        for word in ("tensor", "token", "token_down")
     }
     assert DYNAMIC_INT8_BY_TOKEN not in kernels["tensor"]
     assert DYNAMIC_INT8 not in kernels["token"]
-    assert kernels["token_out"] == kernels["tensor"] | kernels["token"]
+    assert kernels["token_down"] == kernels["tensor"] | kernels["token"]
 
 
 def test_masks_survive_a_file(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from olivine.search.config.load import parse_config
 from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
 
 SEQUENCES = Path(__file__).with_name("sequences-0.1.0.json")
+#: configs/demo.yaml as version 0.1.0 had it.
+DEMO = Path(__file__).with_name("demo-0.1.0.yaml")
 WIDE = {
     "precision": ["fp32", "int8", "int4"],
     "block_size": [16, 32, 64, 128],
@@ -53,9 +55,9 @@ def graph(sampler: str, trials: int, seed: int = 0) -> dict[str, Any]:
     return language(GRAPH_SPACE, sampler, trials, seed, inputs={"shapes": {"s": {"sequence": 16}}})
 
 
-def of_file(name: str, **space: Any) -> dict[str, Any]:
-    """A study of configs/, with more of its space set: what depends on the machine's processor."""
-    raw = yaml.safe_load((Path(__file__).parents[3] / "configs" / name).read_text())
+def of_file(path: Path, **space: Any) -> dict[str, Any]:
+    """The study of a file, with more of its space set: what depends on the machine's processor."""
+    raw = yaml.safe_load(path.read_text())
     return {**raw, "space": {**raw["space"], **space}, "stop": {"trials": 30}}
 
 
@@ -77,8 +79,8 @@ STUDIES: dict[str, dict[str, Any]] = {
     "graph: random": graph("random", 12, seed=5),
     "graph: nsga2": graph("nsga2", 20),
     "graph: auto": graph("auto", 12),
-    "configs/demo.yaml": of_file("demo.yaml", threads=2, reduce_range=False),
-    "configs/minilm.yaml": of_file("minilm.yaml", threads=2),
+    "configs/demo.yaml": of_file(DEMO, threads=2, reduce_range=False),
+    "configs/minilm.yaml": of_file(Path(__file__).parents[3] / "configs" / "minilm.yaml", threads=2),
 }
 
 MASKS = KernelMasks({Kernel(4, 16, 0, "float"): "slow", Kernel(8, 16, 4, "float"): "slow"}, times=KERNEL_TIMES)

@@ -67,7 +67,7 @@ def test_silent_tokens_break_nothing() -> None:
 def test_words_name_layers() -> None:
     paths = ["layers.0/qkv_proj", "layers.0/o_proj", "layers.0/gate_up_proj", "layers.11/down_proj"]
     assert [by_token(path, "token") for path in paths] == [True] * 4
-    assert [by_token(path, "token_out") for path in paths] == [False, True, False, True]
+    assert [by_token(path, "token_down") for path in paths] == [False, False, False, True]
     assert not any(by_token(path, "tensor") for path in paths)
 
 
