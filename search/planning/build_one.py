@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from olivine.passes.base import Scalar
@@ -18,7 +18,6 @@ from olivine.search.config.yaml_file import read_value
 from olivine.search.export.folder import check_target
 from olivine.search.study.export_candidate import build_alone, candidate_manifest
 from olivine.search.study_dir import StudyDir
-from olivine.search.workloads.newer_defaults import begin_config
 from olivine.search.workloads.registry import workload_of
 
 
@@ -97,13 +96,10 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
     config = request.config()
     if mistakes := choice_mistakes(config.space, "--set", {}, config.catalog):
         raise UsageError("\n".join(f"{place}: {message}" for place, message in mistakes))
-    config, note = begin_config(config)
     choice: dict[str, Scalar] = dict(config.space)
     with scratch_folder("build") as scratch:
         workload = workload_of(config, StudyDir(scratch))
         check_target(to, force, workload.exported)
         source, recipe = workload.source(), workload.catalog.compose(choice)
         candidate = build_alone(workload, source, recipe, open_cache(config.cache, DEFAULT_MAX_BYTES), scratch)
-        if note:
-            candidate = replace(candidate, notes=(*candidate.notes, note))
         return workload.export(candidate, to, candidate_manifest(workload, source, candidate, choice, {}, {}))

@@ -150,8 +150,8 @@ def test_a_study_of_a_pruned_graph_runs_as_it_did_before(
 
 
 @pytest.mark.usefixtures("olivine_cache")
-def test_a_build_prunes_the_head_unless_it_is_told_not_to(tiny_llama: Path, tmp_path: Path) -> None:
-    for name, more in (("pruned", []), ("whole", ["--set", "prune_head=false"])):
+def test_a_build_gives_all_logits_unless_it_is_told_to_prune_the_head(tiny_llama: Path, tmp_path: Path) -> None:
+    for name, more in (("pruned", ["--set", "prune_head=true"]), ("whole", [])):
         command = ["build", str(tiny_llama), "--to", str(tmp_path / name), "--set", "precision=int8", *more]
         assert main(command) == 0
         assert is_pruned(tmp_path / name) is (name == "pruned")
