@@ -45,7 +45,7 @@ class Axis:
         calibrated: values of a ``choice`` whose pass learns from calibration text.
         ablated_value: the value that leaves the axis's ingredient out; None where the default does.
         base_inherits: the float base takes the value too, so that a study has one value of it.
-        newer_default: the value of new studies and builds that do not name the axis; None where it is ``default``.
+        newer_default: the value of new studies that do not name the axis; None where it is ``default``.
             Recipes and study folders that do not name it mean ``default`` still.
         later: it came after version 0.1.0, so that a choice does not name it where it has its default: studies of that
             version go on proposing the same.

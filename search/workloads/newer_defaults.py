@@ -1,4 +1,4 @@
-"""Defaults that are newer than their key: new studies and builds have them, studies that were begun before do not.
+"""Defaults that are newer than their key: new studies have them, studies that were begun before do not.
 
 They are those of axes (``Axis.newer_default``), and ``sampler.aim``: goal where ``select:`` has a limit. A resolved
 config names them, so a study folder tells by its config.yaml which default it was begun with.
