@@ -19,6 +19,7 @@ from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.mixed import MixedQuantize
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.recipe import Recipe, Step
+from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
 from olivine.passes.transforms.cuda_options import CudaOptions
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.rotate import Rotate
@@ -84,6 +85,7 @@ LANGUAGE = Catalog(
         QuantizeEmbedding,
         SessionOptions,
         CudaOptions,
+        ChunkedPrefill,
         PruneHead,
     )
 )

@@ -10,6 +10,7 @@ from olivine.evaluators.metric import BY_TEXT, COLUMNS, METRICS, split_text
 from olivine.passes.catalog import read_recipe
 from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.providers import PROVIDERS
+from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
@@ -182,6 +183,11 @@ def _limits(about: Mapping[str, Any]) -> str:
             "It computes the logits of a prompt's last token only. Prompts of different lengths in one batch, "
             "speculative decoding and scoring of a text need all of them: `--set prune_head=false` in the command "
             "above gives them."
+        )
+    if sizes := [step["params"]["chunk_size"] for step in about["recipe"] if step["name"] == ChunkedPrefill.name]:
+        sentences.append(
+            f"Prompts of more than {sizes[0]} tokens are run in pieces of that size, and only the last piece's logits "
+            "are kept: `search.chunk_size` in genai_config.json is 0 where a text is to be scored."
         )
     if learned := about.get("calibration"):
         texts = ", ".join(map(_plain, (learned["text"], *learned.get("texts", ()))))

@@ -82,16 +82,23 @@ class GenaiServer(DecoderServer):
 
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""
-        generator = self._fresh_generator(len(ids))  # no room for more: a prompt may be as long as the context
+        # No room for more: a prompt may be as long as the context. In one piece: only the last one's logits are kept.
+        generator = self._fresh_generator(len(ids), chunk_size=0)
         generator.append_tokens(ids)
         self._generator = None  # the logits are all that is wanted of it
         return np.asarray(generator.get_output("logits"))[0]
 
-    def _fresh_generator(self, max_length: int, min_length: int | None = None) -> Any:
-        """Make a greedy generator; by default it may not end before ``max_length``."""
+    def _fresh_generator(self, max_length: int, min_length: int | None = None, **options: int) -> Any:
+        """Make a greedy generator; by default it may not end before ``max_length``.
+
+        Args:
+            max_length: tokens of prompt and continuation.
+            min_length: likewise, before which it may not end.
+            options: of the search, in place of those of genai_config.json.
+        """
         self._generator = None  # the last cache goes before the next one comes
         params = self._genai.GeneratorParams(self._model)
         least = max_length if min_length is None else min_length
-        params.set_search_options(max_length=max_length, min_length=least, do_sample=False)
+        params.set_search_options(max_length=max_length, min_length=least, do_sample=False, **options)
         self._generator = self._genai.Generator(self._model, params)
         return self._generator

@@ -1,7 +1,8 @@
 """Commands of decoders by a plain ONNX Runtime session, for providers whose environment can't hold GenAI.
 
 Greedy, batch 1: a prompt on an empty cache, then one token after the other, each step's ``present`` the next one's
-``past``. Both processes of a comparison run it, so that like is compared with like. Text stays with the parent.
+``past``. Long prompts go in pieces where genai_config.json says so. Both processes of a comparison run it, so that like
+is compared with like. Text stays with the parent.
 """
 
 from __future__ import annotations
@@ -52,11 +53,23 @@ class OnnxSession:
         self._length = 0
         self._next = 0
 
-    def start(self, ids: Any) -> Any:
-        """Run a prompt on an empty cache and keep the likeliest next token; returns its logits [tokens, vocabulary]."""
+    def start(self, ids: Any, piece: int = 0) -> Any:
+        """Run a prompt on an empty cache and keep the likeliest next token.
+
+        Args:
+            ids: of the prompt.
+            piece: tokens that are run at a time; 0 for all.
+
+        Returns:
+            The logits [tokens, vocabulary] of the last piece.
+        """
         self._cache = [self._ort.OrtValue.ortvalue_from_numpy(self._empty) for _ in self._past]
         self._length = 0
-        return self._run(np.asarray(ids, dtype=np.int64))
+        ids = np.asarray(ids, dtype=np.int64)
+        *before, last = (ids[first : first + (piece or len(ids))] for first in range(0, len(ids), piece or len(ids)))
+        for tokens in before:
+            self._run(tokens)
+        return self._run(last)
 
     def step(self) -> None:
         """Feed the likeliest token, and compute the one after it."""
@@ -97,12 +110,13 @@ class SessionServer(DecoderServer):
         self._session = OnnxSession(ort, folder, config)
         ends = config["model"].get("eos_token_id", [])
         self._ends = set(ends if isinstance(ends, list) else [ends])
+        self._piece = int(config.get("search", {}).get("chunk_size") or 0)
         self._room = 0
 
     def prefill(self, tokens: list[int], room: int) -> Timing:
         """Time a prompt on a fresh cache, to its first token; the cache grows as it is needed."""
         ids = np.array(tokens, dtype=np.int64)
-        return timed(lambda: self._session.start(ids), 1)
+        return timed(lambda: self._session.start(ids, self._piece), 1)
 
     def decode(self, steps: int) -> Timing:
         """Time further tokens."""
@@ -110,7 +124,7 @@ class SessionServer(DecoderServer):
 
     def start_generation(self, tokens: list[int], room: int) -> Done:
         """Start a greedy continuation of a prompt on a fresh cache; :meth:`continue_generation` gives its tokens."""
-        self._session.start(np.array(tokens, dtype=np.int64))
+        self._session.start(np.array(tokens, dtype=np.int64), self._piece)
         self._room = room
         return Done(True)
 

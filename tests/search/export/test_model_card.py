@@ -106,6 +106,12 @@ def test_what_takes_all_logits_is_a_limit_of_a_pruned_head_alone() -> None:
     assert "speculative decoding" not in card(about(), "")
 
 
+def test_pieces_of_long_prompts_are_a_limit_where_there_are_some() -> None:
+    pieces = LANGUAGE.compose({"precision": "int4", "chunk_size": 256})
+    assert "Prompts of more than 256 tokens are run in pieces" in card(about(recipe=pieces.to_json()), "")
+    assert "in pieces" not in card(about(), "")
+
+
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])
 def test_a_provider_that_genai_cannot_run_has_no_pins_and_the_card_says_so(provider: str) -> None:
     assert runtime_pins(provider, VERSIONS) == ()
