@@ -163,7 +163,8 @@ def _run(about: Mapping[str, Any]) -> str:
     )
     return (
         f"{_code(install)}\n\n```python\n{script}\n```\n\nWith olivine: `olivine chat DIR` talks to it, "
-        "`olivine verify DIR` checks that these files are what was exported."
+        "`olivine serve DIR` answers OpenAI's chat completions, `olivine verify DIR` checks that these files are "
+        "what was exported."
     )
 
 

@@ -11,16 +11,30 @@ from pathlib import Path
 
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import replace_folder, staged, staging_folder
-from olivine.search.export import serve as standalone
+from olivine.search.export import serving
 from olivine.search.export.folder import MANIFEST
 from olivine.search.export.model_card import runtime_pins
 
 KINDS = ("zip", "docker")
-MODEL, SCRIPT, REQUIREMENTS, DOCKERFILE = "model", "run.py", "requirements.txt", "Dockerfile"
+MODEL, SCRIPT, SERVING, REQUIREMENTS, DOCKERFILE = "model", "run.py", "serving", "requirements.txt", "Dockerfile"
+#: What serves HTTP, in the versions that olivine is tested with.
+SERVER_PINS = ("starlette==1.10.0", "uvicorn==0.54.0")
 #: The earliest time that a zip file can hold: the same files give the same bytes.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = 0o100644 << 16
 _COPIED_BYTES = 1 << 20
+
+_RUN = f"""\
+\"\"\"Answer a prompt with the model beside this file, or serve it: ``python {SCRIPT} --help``.\"\"\"
+
+import sys
+from pathlib import Path
+
+from {SERVING}.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).resolve().parent / "{MODEL}"))
+"""
 
 #: The image has the Python whose packages were pinned.
 _IMAGE = f"""\
@@ -30,6 +44,7 @@ WORKDIR /app
 COPY {REQUIREMENTS} ./
 RUN pip install --no-cache-dir -r {REQUIREMENTS}
 COPY {MODEL} ./{MODEL}
+COPY {SERVING} ./{SERVING}
 COPY {SCRIPT} ./
 RUN useradd --create-home runner
 USER runner
@@ -39,7 +54,20 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \\
 ENTRYPOINT ["python", "{SCRIPT}", "--serve", "8000", "--host", "0.0.0.0"]
 """
 _REQUEST = """\
-    curl -d '{"prompt": "Tell me one fact about volcanoes.", "max_new_tokens": 64}' http://127.0.0.1:8000/generate
+    curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
+        -d '{"messages": [{"role": "user", "content": "Tell me one fact about volcanoes."}]}'
+
+or, by any client of OpenAI's chat completions, such as OpenAI's own for Python:
+
+    client = openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
+    model = client.models.list().data[0].id
+    messages = [{"role": "user", "content": "Tell me one fact about volcanoes."}]
+    for chunk in client.chat.completions.create(model=model, messages=messages, stream=True):
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+Several requests are answered side by side. The next turn of a chat computes its new tokens alone, as `cached_tokens` of
+its usage says; a request with a `seed` begins anew, so that the same request has the same answer. There is no login and
+no encryption: what faces strangers needs a proxy in front.
 """
 _PAGE = {
     "zip": f"""\
@@ -47,7 +75,11 @@ _PAGE = {
     .venv/bin/pip install -r {REQUIREMENTS}
     .venv/bin/python {SCRIPT} "Tell me one fact about volcanoes."
 
-The same script serves HTTP (`--serve 8000`):
+To serve it on this machine:
+
+    .venv/bin/python {SCRIPT} --serve 8000
+
+and then
 
 {_REQUEST}""",
     "docker": f"""\
@@ -57,8 +89,7 @@ The same script serves HTTP (`--serve 8000`):
 and then
 
 {_REQUEST}
-`GET /health` says that the model is loaded. There is no login and no encryption: what faces strangers needs a proxy
-in front. The server is part of olivine's tests; the image is not.
+`GET /health` says that the model is loaded. The server is part of olivine's tests; the image is not.
 """,
 }
 
@@ -102,10 +133,14 @@ def check_place(to: Path, kind: str, force: bool) -> None:
 
 
 def fill(folder: Path, kind: str, provider: str) -> None:
-    """Write script, requirements, page and Dockerfile beside the exported model in ``folder/model``."""
+    """Write script, its modules, requirements, page and Dockerfile beside the exported model in ``folder/model``."""
     manifest = json.loads((folder / MODEL / MANIFEST).read_text(encoding="utf-8"))
-    pins = runtime_pins(provider, manifest["versions"])
-    shutil.copyfile(Path(standalone.__file__), folder / SCRIPT)
+    pins = (*runtime_pins(provider, manifest["versions"]), *SERVER_PINS)
+    (folder / SCRIPT).write_text(_RUN, encoding="utf-8")
+    (folder / SERVING).mkdir()
+    for file in sorted(Path(serving.__file__).parent.glob("*.py")):
+        content = file.read_text(encoding="utf-8").replace(f"from {serving.__name__}.", f"from {SERVING}.")
+        (folder / SERVING / file.name).write_text(content, encoding="utf-8")
     (folder / REQUIREMENTS).write_text("".join(f"{pin}\n" for pin in pins), encoding="utf-8")
     page = f"What this model is, and how good: [{MODEL}/README.md]({MODEL}/README.md). To run it:\n\n{_PAGE[kind]}"
     (folder / "README.md").write_text(page, encoding="utf-8")
