@@ -16,6 +16,7 @@ from olivine.passes.graphs.session_options import GraphSessionOptions
 from olivine.passes.graphs.weight_only import GraphWeightOnlyQuantize
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
+from olivine.passes.quantize.kv_cache import QuantizeCache
 from olivine.passes.quantize.mixed import MixedQuantize
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.recipe import Recipe, Step
@@ -83,6 +84,7 @@ LANGUAGE = Catalog(
         WeightOnlyQuantize,
         MixedQuantize,
         QuantizeEmbedding,
+        QuantizeCache,
         SessionOptions,
         CudaOptions,
         ChunkedPrefill,

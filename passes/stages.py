@@ -27,7 +27,7 @@ from olivine.passes.graph import load_graph, save_graph, save_wiring
 from olivine.passes.graphs.check import check_graph
 from olivine.passes.graphs.source import GRAPH_FILE
 from olivine.passes.learn.calibrated import Calibrated
-from olivine.passes.quantize.quantize_pass import QuantizePass
+from olivine.passes.quantize.quantize_pass import CalibratedPass
 
 #: Forms whose neighbouring passes share a stage; a pass of any other form is a stage of its own.
 TOGETHER = (GraphPass, ConfigPass, WiringPass)
@@ -88,7 +88,7 @@ def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, calibrate
     seconds = []
     for p in stage:
         assert isinstance(p, GraphPass)
-        if isinstance(p, QuantizePass) and p.needs_calibration and calibrated is not None:
+        if isinstance(p, CalibratedPass) and p.needs_calibration and calibrated is not None:
             seconds.append(_timed(partial(p.rewrite_calibrated, model, calibrated)))
         else:
             seconds.append(_timed(partial(p.rewrite, model)))

@@ -23,6 +23,8 @@ DTYPES = {
     "tensor(int32)": np.int32,
     "tensor(float16)": np.float16,
     "tensor(float)": np.float32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
 }
 
 

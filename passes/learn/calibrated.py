@@ -14,6 +14,7 @@ import numpy as np
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import Linear, linears, load_graph
+from olivine.passes.learn.cache_scales import CacheScales, capture_cache_scales
 from olivine.passes.learn.calibration import Hessians, capture_hessians, hessians_key
 from olivine.passes.learn.gradients import OutputGradients, capture_gradients
 from olivine.passes.store.cache import Cache
@@ -77,6 +78,15 @@ class Calibrated:
     def hessians(self) -> Hessians:
         """Second moments of what linear layers read."""
         return capture_hessians(self.measured, self.text, self.cache)
+
+    @cached_property
+    def cache_scales(self) -> CacheScales:
+        """Steps of a key-value cache in integers.
+
+        Raises:
+            PassRefused: when the graph's attention keeps no cache.
+        """
+        return capture_cache_scales(self.measured, self.text, self.cache)
 
     @cached_property
     def gradients(self) -> OutputGradients:

@@ -27,6 +27,7 @@ from olivine.passes.store.digests import digest
 
 if TYPE_CHECKING:
     import onnx
+    import onnxruntime as ort
 
 #: Raised whenever the same graph and tokens would give other Hessians.
 VERSION = 4
@@ -147,7 +148,7 @@ def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path, group_bytes:
             link_or_copy(weights, Path(scratch) / weights.name)
         for group in _groups(sizes, group_bytes):
             cut = Path(scratch) / graph.name
-            onnx.save(_ending_at(graph, {name: types[name] for name in group}), cut)
+            onnx.save(ending_at(graph, {name: types[name] for name in group}), cut)
             for name, (total, ranges, of_tokens) in _run(cut, group, tokens, head_size).items():
                 if not np.isfinite(total).all():
                     raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
@@ -185,18 +186,11 @@ def _run(
     graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each output: ``X^T X`` [K, K], its ranges [2, windows, K] and its tokens [2, tokens], float32."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = available_cores()
-    # Packed weights would be copies in memory of what is mapped from its file.
-    options.add_session_config_entry("session.disable_prepacking", "1")
     sums: dict[str, np.ndarray] = {}
     ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in activations}
     of_tokens: dict[str, list[np.ndarray]] = {name: [] for name in activations}
     try:
-        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        session = open_session(graph)
         for window in tokens:
             outputs = session.run(list(activations), prompt(session, head_size, window))
             for name, values in zip(activations, outputs, strict=True):
@@ -210,7 +204,19 @@ def _run(
     return {name: (total, np.stack(ranges[name], axis=1), np.hstack(of_tokens[name])) for name, total in sums.items()}
 
 
-def _ending_at(graph: Path, activations: Mapping[str, int]) -> onnx.ModelProto:
+def open_session(graph: Path) -> ort.InferenceSession:
+    """A session on the CPU whose weights stay in their file."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = available_cores()
+    # Packed weights would be copies in memory of what is mapped from its file.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def ending_at(graph: Path, activations: Mapping[str, int]) -> onnx.ModelProto:
     """The part of a graph that computes ``activations`` (name -> ONNX element type), which become its outputs."""
     import onnx
     from onnx import helper

@@ -127,8 +127,11 @@ class _Writer:
             if f"past_{part}_names" in inputs
         }
         self._types = {value.name: DTYPES[value.type] for value in self._session.get_inputs()}
-        ranks = {value.name: len(value.shape) for value in self._session.get_inputs()}
-        self._empty = (decoder["num_key_value_heads"], 0, decoder["head_size"])
+        shapes = {value.name: value.shape for value in self._session.get_inputs()}
+        ranks = {name: len(shape) for name, shape in shapes.items()}
+        width = next((shapes[name][-1] for name in self._past if name in shapes), None)
+        width = width if isinstance(width, int) else decoder["head_size"]  # four bits pack two channels into a byte
+        self._empty = (decoder["num_key_value_heads"], 0, width)
         known = {"input_ids", "attention_mask", "position_ids", *self._past}
         if ranks.get("position_ids", 2) != 2:  # M-RoPE has a row for each axis of a picture
             known.remove("position_ids")

@@ -1,4 +1,4 @@
-"""QuantizePass: a graph pass that stores linear layers as integers, and may learn from calibration text."""
+"""Graph passes that may learn from calibration text, and those of them that store linear layers as integers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,8 @@ from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 
 
-class QuantizePass(GraphPass):
-    """Stores linear layers as integers."""
-
-    @abstractmethod
-    def formats(self, losses: Mapping[str, LayerLoss]) -> Mapping[str, Format]:
-        """Formats of the linear layers that this pass would store.
-
-        Args:
-            losses: path of every linear layer that no earlier pass has stored -> its expected losses.
-
-        Returns:
-            Path -> format, None for a layer that stays float.
-        """
+class CalibratedPass(GraphPass):
+    """Learns from calibration text where ``needs_calibration``."""
 
     @abstractmethod
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
@@ -37,4 +26,19 @@ class QuantizePass(GraphPass):
 
         Raises:
             PassRefused: when no node fits, or an activation was not captured.
+        """
+
+
+class QuantizePass(CalibratedPass):
+    """Stores linear layers as integers."""
+
+    @abstractmethod
+    def formats(self, losses: Mapping[str, LayerLoss]) -> Mapping[str, Format]:
+        """Formats of the linear layers that this pass would store.
+
+        Args:
+            losses: path of every linear layer that no earlier pass has stored -> its expected losses.
+
+        Returns:
+            Path -> format, None for a layer that stays float.
         """

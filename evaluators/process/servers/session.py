@@ -18,7 +18,12 @@ from olivine.evaluators.process.servers.provider import CPU, CUDA, asked_provide
 from olivine.evaluators.process.timing import timed
 
 _LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_LAYOUT", "ORT_ENABLE_ALL")
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+}
 
 
 class OnnxSession:
@@ -41,14 +46,16 @@ class OnnxSession:
         self._session, self._ort = session, ort
         self._device = "cpu" if provider in (CPU, "OpenVINOExecutionProvider") else "cuda"
         layers, heads = decoder["num_hidden_layers"], decoder["num_key_value_heads"]
-        self._names = {graph_input.name for graph_input in session.get_inputs()}
-        types = {graph_input.name: graph_input.type for graph_input in session.get_inputs()}
+        inputs = {graph_input.name: graph_input for graph_input in session.get_inputs()}
+        self._names = set(inputs)
         self._past = [
             (decoder["inputs"][f"past_{part}_names"] % layer, decoder["outputs"][f"present_{part}_names"] % layer)
             for layer in range(layers)
             for part in ("key", "value")
         ]
-        self._empty = np.zeros((1, heads, 0, decoder["head_size"]), _TYPES[types[self._past[0][0]]])
+        cached = inputs[self._past[0][0]]
+        width = cached.shape[-1] if isinstance(cached.shape[-1], int) else decoder["head_size"]
+        self._empty = np.zeros((1, heads, 0, width), _TYPES[cached.type])
         self._cache: list[Any] = []
         self._length = 0
         self._next = 0

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_hub_options(parser)
     add_overrides(parser, "an axis of the search space")
-    what = "text that algorithm=gptq learns from: demo:news, a file, or {dataset: ID, config: ...}"
+    what = "text that gptq, kv_cache and others learn from: demo:news, a file, or {dataset: ID, config: ...}"
     parser.add_argument("--calibrate-text", default="demo:news", metavar="TEXT", help=what)
     what = "at most this many windows of it"
     parser.add_argument("--calibrate-windows", type=int, default=16, metavar="N", help=what)
