@@ -18,10 +18,12 @@ from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.kv_cache import QuantizeCache
 from olivine.passes.quantize.mixed import MixedQuantize
+from olivine.passes.quantize.shared_embedding import ShareEmbedding
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.recipe import Recipe, Step
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
 from olivine.passes.transforms.cuda_options import CudaOptions
+from olivine.passes.transforms.prompt_attention import WholeScores
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.rotate import Rotate
 from olivine.passes.transforms.session_options import SessionOptions
@@ -84,10 +86,12 @@ LANGUAGE = Catalog(
         WeightOnlyQuantize,
         MixedQuantize,
         QuantizeEmbedding,
+        ShareEmbedding,
         QuantizeCache,
         SessionOptions,
         CudaOptions,
         ChunkedPrefill,
+        WholeScores,
         PruneHead,
     )
 )

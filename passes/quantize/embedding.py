@@ -11,7 +11,7 @@ import onnx_ir as ir
 from olivine.passes.base import Axis, Choice, GraphPass
 from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import MICROSOFT, add_initializer, drop_unused, replace_node
-from olivine.passes.precisions import is_integer
+from olivine.passes.precisions import INTEGER_BITS, is_integer
 from olivine.passes.quantize.blocks.blockwise import quantize_blocks
 from olivine.passes.quantize.shared_tensor import SharedTensor
 
@@ -76,8 +76,9 @@ class QuantizeEmbedding(GraphPass):
             "embedding",
             "choice",
             "float",
-            "precision of the embedding table",
-            ("float", "int8", "int4"),
+            "precision of the embedding table; shared looks tokens up in the codes of the head, where the checkpoint "
+            "ties the two or has rotated a tied one",
+            ("float", "int8", "int4", "shared"),
             applies=is_integer,
         ),
     )
@@ -90,8 +91,8 @@ class QuantizeEmbedding(GraphPass):
     @classmethod
     def from_choice(cls, choice: Choice) -> QuantizeEmbedding | None:
         """The pass for ``embedding: int8`` or ``int4``."""
-        precision = choice.get("embedding", "float")
-        return None if precision == "float" else cls(bits={"int8": 8, "int4": 4}[str(precision)])
+        bits = INTEGER_BITS.get(str(choice.get("embedding", "float")))
+        return None if bits is None else cls(bits)
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace the Gather by GatherBlockQuantized over uint8 codes."""

@@ -74,6 +74,27 @@ class PackedCodes:
         return cls(codes, scales, np.concatenate(zeros) if zeros else None)
 
 
+def unpacked(packed: PackedCodes, bits: int, rows: slice = slice(None)) -> np.ndarray:
+    """Values that packed codes stand for, padding included.
+
+    Args:
+        packed: of a weight [K, N].
+        bits: width of a code.
+        rows: of the output features, those that are wanted.
+
+    Returns:
+        float32 [rows, blocks * block_size].
+    """
+    scales = packed.scales[rows].astype(np.float32)
+    codes = unpack_bits(packed.codes[rows], bits).astype(np.float32)
+    if packed.zero_points is None:
+        zeros = np.full(scales.shape, 2 ** (bits - 1), np.float32)
+    else:
+        zeros = unpack_bits(packed.zero_points[rows], bits)[:, : scales.shape[1]].astype(np.float32)
+    values: np.ndarray = (codes - zeros[:, :, None]) * scales[:, :, None]
+    return values.reshape(len(values), -1)
+
+
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     """Pack codes along the last axis, low bits first.
 

@@ -179,14 +179,16 @@ def artifact_bytes(weights: Weights, choice: Mapping[str, Scalar], float_width: 
     bits = _BITS.get(precision, 8)
     head = str(choice.get("lm_head", "same"))
     head_bits = bits if head == "same" else _BITS.get(head, 8 * float_width)
-    embedding_bits = _BITS.get(str(choice.get("embedding", "float")), 8 * float_width)
+    embedding = str(choice.get("embedding", "float"))
+    embedding_bits = _BITS.get(embedding, 8 * float_width)
     block, scale = int(choice.get("block_size", 32)), 8 * float_width
 
     def stored(count: float, width: int) -> float:
         return count * (width if width >= scale else width + scale / block) / 8
 
     body = weights.total - 2 * weights.embedding
-    return stored(body, bits) + stored(weights.embedding, head_bits) + stored(weights.embedding, embedding_bits)
+    own = 0.0 if embedding == "shared" else stored(weights.embedding, embedding_bits)
+    return stored(body, bits) + stored(weights.embedding, head_bits) + own
 
 
 def _learned(choice: Mapping[str, Scalar]) -> tuple[Scalar | None, ...] | None:

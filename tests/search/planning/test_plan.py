@@ -92,6 +92,7 @@ def test_head_and_embedding_have_sizes_of_their_own() -> None:
     assert artifact_bytes(weights, LANGUAGE.canonical(base), 4) == 2 * 1000 * 1.125 + 4000
     assert artifact_bytes(weights, LANGUAGE.canonical(base | {"lm_head": "fp32"}), 4) == 1125 + 2 * 4000
     assert artifact_bytes(weights, LANGUAGE.canonical(base | {"embedding": "int4"}), 4) == 2 * 1125 + 625
+    assert artifact_bytes(weights, LANGUAGE.canonical(base | {"embedding": "shared"}), 4) == 2 * 1125
 
 
 def test_a_tied_head_is_counted_as_the_graph_has_it(tiny_llama: Path) -> None:
