@@ -7,7 +7,7 @@ a mean of values.
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
 what down_proj reads is divided, channel by channel, before that (``smoothing.py``), so that it stands it too. Its
-outliers are the largest; and its division costs nothing, where it can be folded into up_proj (``fold_division.py``).
+outliers are the largest; and its division costs nothing, where it can be folded into up_proj (``activations/fold_division.py``).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, Kernel
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_integer, is_mixed
 from olivine.passes.quantize.activations.activation_range import TOKEN_RANGES, by_token, check_range
+from olivine.passes.quantize.activations.fold_division import fold_divisions
 from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
-from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern

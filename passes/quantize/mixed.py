@@ -27,12 +27,12 @@ from olivine.passes.kernel import Kernel
 from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_mixed
 from olivine.passes.quantize.activations.activation_range import by_token, check_range
+from olivine.passes.quantize.activations.fold_division import fold_divisions
 from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
 from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, DAMPING, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
 from olivine.passes.quantize.dynamic import DYNAMIC_KERNELS, LAYER_GROUPS, smoothing_of
 from olivine.passes.quantize.expected_loss import expected_losses
-from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern

@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from olivine.passes.graph import linears
+from olivine.passes.quantize.activations.fold_division import fold_divisions
 from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, quantize_activations
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
 from olivine.passes.quantize.dynamic import DynamicQuantize
-from olivine.passes.quantize.fold_division import fold_divisions
 from olivine.passes.quantize.matmul_nbits import Stored, store_in_blocks
 
 Rewrite = Callable[..., Any]
