@@ -11,15 +11,18 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.model_folders import check_context, in_order, stamped
+from olivine.evaluators.model_folders import check_context, check_room, in_order, stamped
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import comparable_options
+from olivine.evaluators.scenario.deployed import Deployed
+from olivine.evaluators.scenario.prompts import Prompt, read_prompts
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.errors import UsageError
 from olivine.passes.transforms.prune_head import is_pruned
 
 
 def bench_folders(
-    folders: Sequence[Path], reference: Path | None, latency: PairedDecoderLatency
+    folders: Sequence[Path], reference: Path | None, latency: PairedDecoderLatency, scenario: Scenario | None = None
 ) -> dict[str, list[Measurement]]:
     """Measure every folder against the reference; two models at most are loaded at the same time.
 
@@ -27,23 +30,38 @@ def bench_folders(
         folders: ONNX Runtime GenAI folders.
         reference: the folder beside which the others are timed; the first folder where there is none.
         latency: how long a pair is timed, and on which prompt; the base's times are pooled over the pairs.
+        scenario: the use that prompt and answer are taken from, in the place of those of ``latency``; each folder is
+            then run through it as it is, too.
 
     Returns:
         Folder -> latency and memory, the reference first; its own speedups are exactly 1.
 
     Raises:
-        UsageError: for a folder without a model, or numbers that make no measurement; before any model loads.
+        UsageError: for a folder without a model, numbers that make no measurement, or a scenario that a folder has no
+            room for; before any model loads.
         ModelProcessFailed: when a model does not load or run, naming its folder.
     """
     base, others = in_order(folders, reference)
+    prompts: list[Prompt] = []
+    if scenario is not None:
+        for folder in (base, *others):
+            check_room(folder, scenario.context)
+        prompts = read_prompts(scenario, base) if scenario.prompts else []
+        timed = prompts[len(prompts) // 2].ids if prompts else ()
+        lengths = len(timed) or scenario.prompt_tokens
+        latency = replace(latency, prompt_tokens=lengths, new_tokens=scenario.new_tokens, prompt=timed)
     _check_numbers(latency)
     prompt, new = latency.prompt_tokens, latency.new_tokens
     for folder in (base, *others):
         check_context(folder, prompt + new, f"a prompt of {prompt} and {new} new tokens")
     pooled = replace(latency, baseline_times=BaselineTimes())
+    used = [] if scenario is None else [Deployed(scenario, prompts[-1].ids if prompts else ())]
 
     def measure(folder: Path, process: ModelProcess, beside: ModelProcess) -> list[Measurement]:
-        measurements = [*Memory(prompt).evaluate(process, beside), *pooled.evaluate(process, beside)]
+        measurements = Memory(prompt).evaluate(process, beside)
+        for evaluator in used:
+            measurements += evaluator.evaluate(process, beside)
+        measurements += pooled.evaluate(process, beside)
         return stamped(measurements, process, pruned_head=is_pruned(folder))
 
     options = comparable_options([base, *others])

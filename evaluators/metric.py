@@ -44,8 +44,8 @@ class Metric:
     """
 
     name: str
-    unit: str
-    direction: Direction
+    unit: str = "1"
+    direction: Direction = "minimize"
     family: Family
     doc: str
     title: str
@@ -70,7 +70,6 @@ def _time(name: str, title: str, doc: str, what: str, kinds: tuple[ModelKind, ..
     return Metric(
         name=name,
         unit="ms",
-        direction="minimize",
         family="latency",
         doc=doc,
         title=title,
@@ -87,6 +86,20 @@ def _rate(name: str, title: str, doc: str, verb: str) -> Metric:
 
 def _faster(verb: str, what: str = "") -> tuple[str, str]:
     return f"{verb} {{}} faster{what}", f"{verb} {{}} slower{what}"
+
+
+def _memory(name: str, title: str, doc: str, kinds: tuple[ModelKind, ...] = _LANGUAGE, short: str = "") -> Metric:
+    what = short or title
+    return Metric(
+        name=name,
+        unit="bytes",
+        family="process",
+        doc=doc,
+        title=title,
+        short=short,
+        kinds=kinds,
+        verbs=(f"needs {{}} more {what}", f"needs {{}} less {what}"),
+    )
 
 
 def _speedup(of: str, title: str, short: str, verbs: tuple[str, str], kind: ModelKind = "language") -> Metric:
@@ -120,8 +133,6 @@ _ROWS = (
     _speedup("latency_ms", "speedup", "", _faster("is"), "graph"),
     Metric(
         name="cosine_distance",
-        unit="1",
-        direction="minimize",
         family="quality",
         doc="1 - cosine of a plain graph's output and the base's",
         title="cosine distance",
@@ -147,7 +158,6 @@ _ROWS = (
     Metric(
         name="task_drop",
         unit="ratio",
-        direction="minimize",
         family="task",
         doc="task_score of the base - of the candidate, same rows",
         title="task drop",
@@ -160,8 +170,6 @@ _ROWS = (
     ),
     Metric(
         name="perplexity",
-        unit="1",
-        direction="minimize",
         family="quality",
         doc="exp of the mean negative log-likelihood per token",
         title="perplexity",
@@ -170,7 +178,6 @@ _ROWS = (
     Metric(
         name="perplexity_ratio",
         unit="ratio",
-        direction="minimize",
         family="quality",
         doc="perplexity of the candidate / of the base, same tokens",
         title="perplexity ratio",
@@ -183,7 +190,6 @@ _ROWS = (
     Metric(
         name="kl_divergence",
         unit="nats",
-        direction="minimize",
         family="quality",
         doc="KL of the base's next-token distribution to the candidate's",
         title="KL divergence",
@@ -211,7 +217,6 @@ _ROWS = (
     Metric(
         name="bits_per_byte",
         unit="bits/byte",
-        direction="minimize",
         family="quality",
         doc="negative log-likelihood in bits per byte of text",
         title="bits per byte",
@@ -220,7 +225,6 @@ _ROWS = (
     Metric(
         name="model_bytes",
         unit="bytes",
-        direction="minimize",
         family="size",
         doc="size of the graph and its weights",
         title="model size",
@@ -229,30 +233,25 @@ _ROWS = (
         shown="headline",
         verbs=("is {} larger", "is {} smaller"),
     ),
-    Metric(
-        name="peak_rss_bytes",
-        unit="bytes",
-        direction="minimize",
-        family="process",
-        doc="peak resident memory of the process that runs the model",
-        title="peak memory",
-        short="memory",
-        kinds=_BOTH,
-        verbs=("needs {} more memory", "needs {} less memory"),
+    _memory(
+        "peak_rss_bytes", "peak memory", "peak resident memory of the process that runs the model", _BOTH, "memory"
     ),
+    _memory(
+        "gpu_memory_bytes", "GPU memory", "what the GPU holds for the loaded model and its cache; measured on CUDA only"
+    ),
+    _memory("context_bytes", "context memory", "keys and values of the scenario's whole context"),
+    _memory("deployed_rss_bytes", "deployed memory", "peak of a fresh process that runs the folder in the scenario"),
     Metric(
-        name="gpu_memory_bytes",
-        unit="bytes",
-        direction="minimize",
+        name="cpu_ms_per_token",
+        unit="ms",
         family="process",
-        doc="what the GPU holds for the loaded model and its cache; measured on CUDA only",
-        title="GPU memory",
-        verbs=("needs {} more GPU memory", "needs {} less GPU memory"),
+        doc="CPU time of the scenario / tokens of its answers; all threads and prompts count",
+        title="CPU time per token",
+        verbs=("takes {} more CPU time", "takes {} less CPU time"),
     ),
     Metric(
         name="load_ms",
         unit="ms",
-        direction="minimize",
         family="process",
         doc="time to load the model",
         title="load time",
@@ -270,9 +269,10 @@ HEADLINES = tuple(name for name, metric in METRICS.items() if metric.shown == "h
 COLUMNS = tuple(name for name, metric in METRICS.items() if metric.shown != "detail")
 #: Metrics of a user's own labelled rows, where a study names some.
 TASK_METRICS = tuple(name for name, metric in METRICS.items() if metric.family == "task")
+#: Metrics of a model in a scenario, where a study or a command names one.
+SCENARIO_METRICS = ("context_bytes", "deployed_rss_bytes", "cpu_ms_per_token")
 #: Time -> its speedup, the form in which people compare times.
 SPEEDUPS = {metric.ratio_of: name for name, metric in METRICS.items() if metric.format == "factor"}
-
 
 #: Metrics that depend on the kind of the text, and are measured on each kind that a study names.
 BY_TEXT = ("perplexity_ratio", "kl_divergence")

@@ -41,6 +41,21 @@ def check_context(folder: Path, tokens: int, what: str) -> None:
         raise UsageError(f"{folder} takes {longest} tokens; {what} are {tokens}. Ask for fewer.")
 
 
+def check_room(folder: Path, context: int) -> None:
+    """Refuse a scenario that a folder makes no room for.
+
+    Raises:
+        UsageError: then, or when the folder is no ONNX Runtime GenAI model.
+    """
+    check_context(folder, context, "the scenario's prompts and answers")
+    room = int(read_genai_config(folder).get("search", {}).get("max_length", context))
+    if context > room:
+        raise UsageError(
+            f"{folder} makes room for {room} tokens (search.max_length of its genai_config.json); the scenario's "
+            f"context is {context}. Export it for that scenario, or name a shorter context."
+        )
+
+
 def stamped(measurements: Iterable[Measurement], process: LoadedProcess, **facts: Any) -> list[Measurement]:
     """Measurements with the runtime in their protocols: provider, threads, versions, and further facts that are known.
 

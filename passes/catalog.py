@@ -22,6 +22,7 @@ from olivine.passes.quantize.shared_embedding import ShareEmbedding
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
 from olivine.passes.recipe import Recipe, Step
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
+from olivine.passes.transforms.context_length import ContextLength
 from olivine.passes.transforms.cuda_options import CudaOptions
 from olivine.passes.transforms.prompt_attention import WholeScores
 from olivine.passes.transforms.prune_head import PruneHead
@@ -91,6 +92,7 @@ LANGUAGE = Catalog(
         SessionOptions,
         CudaOptions,
         ChunkedPrefill,
+        ContextLength,
         WholeScores,
         PruneHead,
     )

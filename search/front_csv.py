@@ -29,11 +29,13 @@ class FrontColumns:
         metrics: confirmed ones, each a column where any member has it.
         with_interval: those of them that have columns for their ends.
         searched: those with a column for the value that the search itself had measured.
+        later: those that came after version 0.1.0, in columns behind all others.
     """
 
     metrics: Sequence[str]
     with_interval: Sequence[str]
     searched: Sequence[str]
+    later: Sequence[str] = ()
 
 
 def front_csv(axes: Sequence[str], columns: FrontColumns, records: Sequence[TrialRecord], outcome: StudyOutcome) -> str:
@@ -54,6 +56,8 @@ def front_csv(axes: Sequence[str], columns: FrontColumns, records: Sequence[Tria
     names += [RUNTIME, "dominated_probability", *(f"{metric}_search" for metric in searched)]
     by_text = list(dict.fromkeys(name for found in outcome.confirmed.values() for name in found if split_text(name)[1]))
     names += [f"{name}{end}" for name in by_text for end in _ENDS]
+    later = [name for name in columns.later if name in measured]
+    names += later
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -70,6 +74,8 @@ def front_csv(axes: Sequence[str], columns: FrontColumns, records: Sequence[Tria
         row |= {f"{metric}_search": f"{record.value(metric):.6g}" for metric in searched if metric in record.metrics}
         for name in by_text:
             row |= _cells(confirmed[name], True) if name in confirmed else {}
+        for name in later:
+            row |= _cells(confirmed[name], False) if name in confirmed else {}
         writer.writerow(row)
     return text.getvalue()
 

@@ -129,7 +129,7 @@ class ChatTemplate:
         """
         if not self._tokenizer.chat_template:
             raise UsageError(f"'{self.folder}' has no chat template for chat messages. Write them out as text.")
-        turns = [message if "role" in message else _of_share_gpt(message) for message in messages]
+        turns = [message if "role" in message else of_share_gpt(message) for message in messages]
         try:
             return str(self._tokenizer.apply_chat_template(turns, tokenize=False))
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
@@ -141,5 +141,6 @@ def join_messages(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(str(message.get("content", message.get("value"))) for message in messages)
 
 
-def _of_share_gpt(message: Mapping[str, Any]) -> dict[str, Any]:
+def of_share_gpt(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message in ShareGPT's words (``from``, ``value``) in those of chat templates."""
     return {"role": _ROLES.get(message["from"], message["from"]), "content": message["value"]}

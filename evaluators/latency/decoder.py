@@ -41,6 +41,7 @@ class PairedDecoderLatency:
         seed: of prompt and order.
         baseline_times: the base's times over the whole study; milliseconds are its pooled time over the speedup.
         max_rounds: stop after this many rounds that count, or three times as many; None for no such limit.
+        prompt: token ids of the prompt that is timed; empty for random ones.
         clock: seconds, for the budget.
         core_watch: of the cores that the models run on.
     """
@@ -52,6 +53,7 @@ class PairedDecoderLatency:
     seed: int = 0
     baseline_times: BaselineTimes | None = None
     max_rounds: int | None = None
+    prompt: tuple[int, ...] = ()
     clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
     core_watch: CoreWatch = field(default=THIS_MACHINE, repr=False, compare=False)
 
@@ -77,7 +79,7 @@ class PairedDecoderLatency:
         """
         budget = Budget(self.half_width, self.max_seconds, self.clock, self.max_rounds)
         pair = Pair(candidate, reference, budget, self.seed, self.core_watch)
-        rounds = DecoderRounds(pair, self.prompt_tokens, self.new_tokens)
+        rounds = DecoderRounds(pair, self.prompt or self.prompt_tokens, self.new_tokens)
         rounds.measure()
         if self.baseline_times is not None:
             base = rounds.counted_readings()[0]
@@ -88,7 +90,7 @@ class PairedDecoderLatency:
         readings = rounds.counted_readings()
         shared = rounds.protocol([each.ttft_ms for each in readings], "prefill", rounds.warmed_up)
         return {
-            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens": len(rounds.prompt),
             "new_tokens": self.new_tokens,
             "visits_per_round": rounds.visits.count,
             "cold_steps": rounds.visits.cold,
@@ -120,7 +122,7 @@ class PairedDecoderLatency:
             Measurement.of("ttft_ms", ttft_ms, own.ttft_ms, of_ttft, DIGITS),
             Measurement.of("tpot_ms", tpot_ms, own.tpot_ms(), of_tpot | {"samples": _samples(rounds)}, DIGITS),
             Measurement.of("e2e_ms", e2e_ms, (), of_e2e, DIGITS),
-            Measurement.of("prefill_tok_s", divided(1e3 * self.prompt_tokens, ttft_ms), (), of_ttft, DIGITS),
+            Measurement.of("prefill_tok_s", divided(1e3 * len(rounds.prompt), ttft_ms), (), of_ttft, DIGITS),
             Measurement.of("decode_tok_s", divided(1e3, tpot_ms), (), of_tpot, DIGITS),
             Measurement.of("ttft_speedup", ttft, ttft_ratios, of_ttft, DIGITS),
             Measurement.of("tpot_speedup", tpot, base.tpot_ms() / own.tpot_ms(), of_tpot, DIGITS),

@@ -119,11 +119,13 @@ class DecoderRounds(PairedRounds[TimedProcess]):
         warmed_up: whether it ended because the models had become steady.
     """
 
-    def __init__(self, pair: Pair[TimedProcess], prompt_tokens: int, new_tokens: int) -> None:
+    def __init__(self, pair: Pair[TimedProcess], prompt: int | Sequence[int], new_tokens: int) -> None:
+        """Take the token ids of a prompt, or its length, for random ones."""
         super().__init__(pair)
         self.new_tokens = new_tokens
         vocab_size = min(process.vocab_size for process in self.interleaver.processes)
-        self.prompt = [int(token) for token in self.rng.integers(0, vocab_size, prompt_tokens)]
+        ids = self.rng.integers(0, vocab_size, prompt) if isinstance(prompt, int) else prompt
+        self.prompt = [int(token) for token in ids]
         self.readings: list[Readings] = []
         self.visits = Visits(1, 0, 1)
         self.warmup_rounds = 0

@@ -34,6 +34,11 @@ def child_environment() -> dict[str, str]:
     return {**without_secrets(os.environ), **STEADY_MEMORY, **starter_environment()}
 
 
+def plain_environment() -> dict[str, str]:
+    """Environment of a child that runs as a program of the user's would: without secrets, and with nothing added."""
+    return without_secrets(os.environ)
+
+
 def run_child(command: Sequence[str], stdin: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run a child that answers once, to its end.
 

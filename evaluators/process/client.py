@@ -31,9 +31,12 @@ Loop = Literal["genai", "session", "graph"]
 class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
     """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
 
-    def __init__(self, connect: Callable[[], Connection], loop: Loop = "genai") -> None:
+    def __init__(
+        self, connect: Callable[[], Connection], loop: Loop = "genai", python: str | Path = sys.executable
+    ) -> None:
         self._connect = connect
-        self.loop = loop
+        self.loop: Loop = loop
+        self.python = str(python)
         self._connection = connect()
         self._holds_model = False
         self.load_seconds = 0.0
@@ -60,7 +63,7 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
                 can't hold GenAI beside its ONNX Runtime; ``graph`` for a graph that is no decoder.
         """
         command = child_command(python, "process.server", loop)
-        return cls(partial(Connection, command, timeout_s, memory_limit_bytes), loop)
+        return cls(partial(Connection, command, timeout_s, memory_limit_bytes), loop, python)
 
     @classmethod
     def open(cls, folder: Path, **options: Any) -> ModelProcess:
@@ -75,12 +78,22 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
 
     def sibling(self) -> ModelProcess:
         """Start a further process with the same options, without a model."""
-        return ModelProcess(self._connect, self.loop)
+        return ModelProcess(self._connect, self.loop, self.python)
 
     @property
     def pid(self) -> int:
         """Process id of the child, which leads a process group of the same id."""
         return self._connection.pid
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait for the answer to one request."""
+        return self._connection.timeout_s
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """Bytes that the process may hold; None for as much as the machine can spare."""
+        return self._connection.memory.limit
 
     @property
     def alive(self) -> bool:

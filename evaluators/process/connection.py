@@ -8,7 +8,7 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +41,7 @@ class Connection:
         timeout_s: float,
         memory_limit_bytes: int | None,
         watch: Callable[[int, int | None], MemoryWatch] = MemoryWatch.start,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start the child; it ends with the thread that starts it.
 
@@ -49,6 +50,7 @@ class Connection:
             timeout_s: longest wait for the answer to one request; the child is killed after it.
             memory_limit_bytes: the child is killed when its resident set outgrows this.
             watch: makes the watch of a child's memory, from its process id and limit.
+            environment: of the child; that of model processes by default.
         """
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child; closed in close()
         self._child = subprocess.Popen(
@@ -57,7 +59,7 @@ class Connection:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             start_new_session=True,
-            env=child_environment(),
+            env=child_environment() if environment is None else environment,
         )
         self.memory = watch(self._child.pid, memory_limit_bytes)
         self.model: Path | None = None

@@ -66,6 +66,31 @@ class ProcessStats(Message):
 
 
 @dataclass(frozen=True)
+class DeployedRun(Message):
+    """A model folder as it ran through a scenario, in a process of its own.
+
+    Attributes:
+        peak_rss_bytes: the most that the process ever had resident (VmHWM).
+        loaded_rss_bytes: resident once the model was loaded.
+        load_ms: time to load model and tokenizer.
+        first_ms: time to the first token of each answer.
+        turn_ms: time of each turn, prompt and answer.
+        cpu_ms: CPU time of each turn, of all threads.
+        tokenizer: ``loaded``, or why GenAI can't read the folder's.
+        version: of the GenAI package that ran.
+    """
+
+    peak_rss_bytes: int
+    loaded_rss_bytes: int
+    load_ms: float
+    first_ms: list[float]
+    turn_ms: list[float]
+    cpu_ms: list[float]
+    tokenizer: str
+    version: str
+
+
+@dataclass(frozen=True)
 class Timing(Message):
     """Times of one visit to a process.
 

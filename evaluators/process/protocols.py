@@ -36,6 +36,34 @@ class LoadedProcess(Protocol):
         """Generate further tokens."""
 
 
+class DeployedProcess(Protocol):
+    """A process whose folder is run in another one, as it is deployed."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the model; None before one is loaded."""
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The model as it was loaded; None before one is."""
+
+    @property
+    def loop(self) -> str:
+        """Runtime of the model."""
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs it."""
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait for the answer to one request."""
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """Bytes that a process may hold; None for as much as the machine can spare."""
+
+
 class LoadedGraph(Protocol):
     """A process whose graph's memory is measured."""
 

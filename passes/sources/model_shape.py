@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.sources.json_file import read_json
 from olivine.passes.sources.source import Source
 
 #: Bytes of a weight.
@@ -24,6 +26,7 @@ _DEMO = {
     "num_key_value_heads": 3,
     "vocab_size": 49152,
 }
+_DEMO_CONTEXT = 8192
 #: A model of a billion weights, where nothing tells the shapes: which kernels are slow hardly depends on them.
 _USUAL = {
     "hidden_size": 2048,
@@ -57,6 +60,18 @@ def count_weights(source: Source) -> Weights:
     vocabulary, hidden = int(text["vocab_size"]), int(text["hidden_size"])
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
     return Weights(total + tied * vocabulary * hidden, vocabulary * hidden, vocabulary)
+
+
+def context_length(source: Source) -> int | None:
+    """Tokens that a model takes; None where nothing tells before it is loaded."""
+    if source.kind == "demo":
+        return _DEMO_CONTEXT
+    if source.kind == "onnx" and source.path is not None:
+        told = read_json(source.path / GENAI_CONFIG)["model"].get("context_length")
+    else:
+        config: Mapping[str, Any] = source.config or {}
+        told = (config.get("text_config") or config).get("max_position_embeddings")
+    return None if told is None else int(told)
 
 
 def config_shapes(source: Source | None) -> list[Shape]:

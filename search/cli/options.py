@@ -12,6 +12,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
+    from olivine.evaluators.scenario.scenario import Scenario
     from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.config.language import LanguageStudyConfig
 
@@ -114,6 +115,25 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     """Declare the folder that a command makes."""
     parser.add_argument("--to", type=target_folder, required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--force", action="store_true", help="replace an existing folder")
+
+
+def add_scenario(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare ``--scenario NAME``."""
+    names = "chat, rag, summarize, code-edit, classify or agent, or a mapping such as '{name: rag, context: 8192}'"
+    parser.add_argument("--scenario", metavar="NAME", help=f"{what}: {names}")
+
+
+def scenario_of(options: argparse.Namespace) -> Scenario | None:
+    """The scenario that a command line names; None for none.
+
+    Raises:
+        UsageError: for one that is none.
+    """
+    if options.scenario is None:
+        return None
+    from olivine.search.config.scenario.section import parse_scenario
+
+    return parse_scenario("--scenario ", options.scenario)
 
 
 def add_overrides(parser: argparse.ArgumentParser, what: str = "a dotted path of the YAML") -> None:

@@ -6,15 +6,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from olivine.evaluators.data.text_source import DEMO_TEXTS
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import did_you_mean
 from olivine.passes.sources.source import DEMO, DEMOS
 from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Part, Share, Switch, Text, Whole
+from olivine.search.config.scenario.effects import scenario_mistakes, with_scenario
+from olivine.search.config.scenario.section import ScenarioChoice
 from olivine.search.config.sections import HalfWidth, MaxSeconds, Section, StudyConfig, TextChoice
 
 _OTHERS = "evaluation.other_texts."
@@ -98,11 +101,22 @@ class LanguageStudyConfig(StudyConfig):
     trust_remote_code: Switch = Field(
         default=False, description="run code that the checkpoint brings; read it before you switch this on"
     )
+    scenario: ScenarioChoice = Field(
+        default=None,
+        description="use that candidates are measured and exported for: chat, rag, summarize, code-edit, classify, "
+        "agent, or a mapping; it decides the context and what is timed",
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     kernel_probe: Switch = Field(
         default=True, description="time this machine's kernels first, and propose no candidate that needs a slow one"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _for_its_scenario(cls, raw: Any) -> Any:
+        """Let the scenario decide what is its own."""
+        return with_scenario(raw)
 
     @classmethod
     def mistakes(cls, raw: Mapping[Any, Any]) -> list[Mistake]:
@@ -112,7 +126,12 @@ class LanguageStudyConfig(StudyConfig):
             *_demo_mistakes(raw),
             *_text_mistakes(raw),
             *_gpu_memory_mistakes(raw),
+            *scenario_mistakes(raw),
         ]
+
+    def use(self) -> Scenario | None:
+        """The scenario that candidates are measured and exported for; None where there is none."""
+        return None if self.scenario is None else self.scenario.facts()
 
     def other_kinds(self) -> tuple[str, ...]:
         """Names of the texts of other kinds that confirmation scores."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.evaluators.metric import metrics_of
+from olivine.evaluators.scenario.scenario import READY
 from olivine.passes.base import Axis
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
@@ -35,6 +36,8 @@ def json_schema(model: type[StudyConfig]) -> dict[str, Any]:
     properties["enqueue"]["items"] = {
         "anyOf": [_axes(False, model.catalog.axes) | {"minProperties": 1}, _EARLIER_STUDY]
     }
+    if "scenario" in properties:
+        properties["scenario"]["anyOf"].insert(0, {"enum": list(READY)})
     metrics = metrics_of(model.kind)
     names = {"enum": list(metrics)}
     properties["objectives"] |= {"items": names, "uniqueItems": True}

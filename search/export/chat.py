@@ -49,7 +49,7 @@ class Conversation:
         model: the onnxruntime_genai model.
         tokenizer: its tokenizer.
         template: the folder's chat template; None where it has none.
-        longest: tokens that the model takes, prompt and answer together.
+        longest: tokens of prompt and answer together, by the folder's ``search.max_length`` and what the model takes.
         messages: the turns so far; without a template only the last one is given to the model.
     """
 
@@ -78,7 +78,10 @@ class Conversation:
             del self.messages[:2]  # the oldest question and its answer make room
             tokens = self.tokenizer.encode(self._prompt(words))
         if len(tokens) >= self.longest:
-            raise UsageError(f"The prompt has {len(tokens)} tokens; the model takes {self.longest} with its answer.")
+            raise UsageError(
+                f"The prompt has {len(tokens)} tokens; the model takes {self.longest} with its answer "
+                "(search.max_length of its genai_config.json)."
+            )
         params = genai.GeneratorParams(self.model)
         params.set_search_options(max_length=min(len(tokens) + max_new_tokens, self.longest))
         generator = genai.Generator(self.model, params)
@@ -149,6 +152,7 @@ def load(folder: Path) -> Conversation:
     except RuntimeError as error:  # what onnxruntime_genai raises, whatever the cause
         raise OlivineError(f"The model in {folder} does not load: {error}") from error
     longest = int(config["model"].get("context_length", 2048))
+    longest = min(longest, int(config.get("search", {}).get("max_length", longest)))
     return Conversation(model, tokenizer, read_template(folder), longest)
 
 

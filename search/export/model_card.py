@@ -7,10 +7,12 @@ from html import escape
 from typing import Any
 
 from olivine.evaluators.metric import BY_TEXT, COLUMNS, METRICS, split_text
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.catalog import read_recipe
 from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
+from olivine.passes.transforms.context_length import ContextLength
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
@@ -115,6 +117,13 @@ def _protocol(about: Mapping[str, Any]) -> str:
     timed = about["measurements"].get("tpot_ms", {}).get("protocol", {})
     if "prompt_tokens" in timed:
         sentences.append(f"Times: {timed['prompt_tokens']} prompt and {timed['new_tokens']} new tokens, batch size 1.")
+    used = about["measurements"].get("context_bytes", {}).get("protocol", {})
+    if "scenario" in used:
+        scenario = Scenario(**used["scenario"])
+        sentences.append(
+            f"Scenario {_plain(scenario.name)}: {scenario.words()}, in a context of {scenario.context}; deployed "
+            "memory is the peak of a fresh process of ONNX Runtime GenAI that runs this folder so."
+        )
     scored = about["measurements"].get("perplexity", {}).get("protocol", {})
     if "tokens" in scored:
         part = f", part '{scored['split']}'" if scored.get("split") else ""
@@ -149,12 +158,13 @@ def _run(about: Mapping[str, Any]) -> str:
             "Runtime, as `olivine verify` and `olivine bench` do it."
         )
     install = "pip install " + " ".join(f"'{pin}'" if "[" in pin else pin for pin in pins)
+    longest = min(_context(about) or 200, 200)
     script = (
         "import onnxruntime_genai as genai\n\n"
         'model = genai.Model(".")  # this folder\n'
         "tokenizer = genai.Tokenizer(model)\n"
         "params = genai.GeneratorParams(model)\n"
-        "params.set_search_options(max_length=200)\n"
+        f"params.set_search_options(max_length={longest})\n"
         "generator = genai.Generator(model, params)\n"
         'generator.append_tokens(tokenizer.encode("The river"))\n'
         "while not generator.is_done():\n"
@@ -179,6 +189,8 @@ def _limits(about: Mapping[str, Any]) -> str:
             f"genai_config.json asks for {threads} threads, which is what was measured: "
             "`session_options.intra_op_num_threads` is where another machine says otherwise."
         )
+    if context := _context(about):
+        sentences.append(_room(context, about["measurements"].get("context_bytes")))
     if any(step["name"] == PruneHead.name for step in about["recipe"]):
         sentences.append(
             "It computes the logits of a prompt's last token only. Prompts of different lengths in one batch, "
@@ -196,6 +208,25 @@ def _limits(about: Mapping[str, Any]) -> str:
         sentences.append(f"Its weights learned from {texts}{own}: text of that kind may flatter it.")
     sentences += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
     return "\n".join(f"* {line}" for line in sentences)
+
+
+def _context(about: Mapping[str, Any]) -> int:
+    """Tokens of the context that the folder makes room for; 0 for all that the model takes."""
+    steps = [step["params"] for step in about["recipe"] if step["name"] == ContextLength.name]
+    return int(steps[0]["tokens"]) if steps else 0
+
+
+def _room(context: int, cache: Mapping[str, Any] | None) -> str:
+    """The sentence on the memory of a context, and on how to change it."""
+    takes, each = "", ""
+    if cache is not None and cache["protocol"]["scenario"]["context"] == context:
+        takes = f" ({value_text('context_bytes', cache['value'])})"
+        each = f", at {value_text('context_bytes', cache['value'] / context)} a token"
+    return (
+        f"genai_config.json makes room for {context} tokens of prompt and answer: a conversation ends there, and a "
+        f"cache that is shared by past and present takes all its memory{takes} at the first prompt. "
+        f"`search.max_length` is where another context is named, up to what the model takes{each}."
+    )
 
 
 def _code(text: str) -> str:

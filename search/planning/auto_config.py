@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from olivine.evaluators.data.text_source import TextSource, splits
@@ -100,16 +100,14 @@ class _Chooser:
         """The budget with as many and as long windows and prompts as a text of so many tokens and the model give."""
         context = int((self.source.config or {}).get("max_position_embeddings") or 2048)
         length = min(budget.window_tokens, context, max(16, tokens // budget.windows // 16 * 16))
-        return replace(
-            budget,
-            windows=max(2, min(budget.windows, tokens // length)),
-            window_tokens=length,
-            prompt_tokens=min(budget.prompt_tokens, max(8, context // 2)),
-            new_tokens=min(budget.new_tokens, max(2, context // 8)),
-        )
+        prompt, new = min(budget.prompt_tokens, max(8, context // 2)), min(budget.new_tokens, max(2, context // 8))
+        if (use := self.request.use()) is not None:
+            prompt, new = use.prompt_tokens, use.new_tokens
+        lengths = {"window_tokens": length, "prompt_tokens": prompt, "new_tokens": new}
+        return replace(budget, windows=max(2, min(budget.windows, tokens // length)), **lengths)
 
     def config(self, preset: Preset, budget: MeasurementBudget, trials: int, own: float) -> LanguageStudyConfig:
-        request, loss = self.request, 1 + self.request.max_loss
+        request, loss, use = self.request, 1 + self.request.max_loss, self.request.use()
         raw: dict[str, Any] = {
             "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{self.source.name}").strip("-")[-80:].lstrip("-._"),
             "model": request.model,
@@ -138,7 +136,8 @@ class _Chooser:
                 **dict.fromkeys(("max_seconds", "race"), budget.confirm_seconds),
             },
         }
-        more = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
+        more: dict[str, Any] = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
+        more |= {"scenario": use and asdict(use)}
         raw |= {name: value for name, value in more.items() if value}
         return language_config(parse_config(raw, "what 'olivine optimize' chose"))
 

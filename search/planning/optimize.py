@@ -24,6 +24,7 @@ from olivine.passes.store.cache import cache_root
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, load_config, parse_config
+from olivine.search.config.scenario.effects import check_fits
 from olivine.search.export.folder import check_target, copy_model
 from olivine.search.export.verify import verify_folder
 from olivine.search.planning.auto_config import choose, stop_with, text_of
@@ -94,6 +95,7 @@ class Optimizer:
         if request.precision and (refusal := float_refusal(provider.name, request.precision)) is not None:
             raise UsageError(f"--precision: {refusal}")
         source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
+        check_fits(request.use(), source)
         if request.precision == MIXED and source.kind == "onnx":
             raise UsageError(
                 f"--precision: '{MIXED}' learns from a checkpoint which layer needs what; {source.name} is a graph"
@@ -148,7 +150,8 @@ class Optimizer:
         exported = source.kind != "onnx"
         newer, note = newer_defaults(request.model)
         good = good_choice(provider.name, request.target, precision, SearchScope(mixes=exported, fuses=exported))
-        choice = {**good, **newer}
+        use = request.use()
+        choice = {**good, **newer, **({} if use is None else {"context": use.context})}
         why = "a budget of 0 measures nothing" if request.budget_s == 0 else f"{precision} leaves nothing to search"
         if not request.precision and is_integer(choice):
             why += f"; without --precision it is {precision}, which loses least"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import UsageError, did_you_mean
@@ -15,6 +16,7 @@ from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.search.config.quantities import parse_duration, parse_share
+from olivine.search.config.scenario.section import parse_scenario
 
 #: Target -> the metric that it makes an objective of.
 TARGETS = {"decode": "tpot_ms", "prefill": "ttft_ms", "size": "model_bytes"}
@@ -36,6 +38,7 @@ class OptimizeRequest:
         max_loss: how much perplexity may grow, as a share.
         target: what is to be best: decode, prefill or size.
         text: demo text or file to score on; empty for the usual one.
+        scenario: the use to measure and export for, as ``scenario:`` of a study takes it; empty for none.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that the checkpoint brings may run.
     """
@@ -50,11 +53,16 @@ class OptimizeRequest:
     text: str = ""
     revision: str | None = None
     trust_remote_code: bool = False
+    scenario: str = ""
 
     @property
     def metric(self) -> str:
         """The metric that decides."""
         return TARGETS[self.target]
+
+    def use(self) -> Scenario | None:
+        """The scenario; None where none is asked for."""
+        return parse_scenario("--scenario ", self.scenario) if self.scenario else None
 
     def command(self, to: Path) -> str:
         """The command line that makes the same request."""
@@ -67,6 +75,7 @@ class OptimizeRequest:
             "max-loss": f"{100 * self.max_loss:g}%",
             "target": self.target,
             "text": self.text,
+            "scenario": self.scenario,
             "revision": self.revision,
         }
         words += [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
@@ -110,6 +119,7 @@ class OptimizeWords:
     text: str = ""
     revision: str | None = None
     trust_remote_code: bool = False
+    scenario: str = ""
 
     def parse(self) -> OptimizeRequest:
         """Make the request.
@@ -135,9 +145,15 @@ class OptimizeWords:
             )
         if self.text and not self.text.startswith(DEMO) and not Path(self.text).expanduser().is_file():
             mistakes.append(f"--text: there is no file '{self.text}'. A text is demo:news or a local file.")
+        if self.scenario:
+            try:
+                parse_scenario("--scenario ", self.scenario)
+            except UsageError as error:
+                mistakes.append(str(error))
         if mistakes:
             raise UsageError("\n".join(mistakes))
-        words = {name: getattr(self, name) for name in ("device", "provider", "precision", "target", "text")}
+        named = ("device", "provider", "precision", "target", "text", "scenario")
+        words = {name: getattr(self, name) for name in named}
         return OptimizeRequest(
             self.model,
             budget_s=budget_s,

@@ -11,9 +11,11 @@ from olivine.evaluators.data.text_source import TextSource
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.metric import ModelKind
+from olivine.evaluators.metric import SCENARIO_METRICS, ModelKind
 from olivine.evaluators.process.client import Loop
 from olivine.evaluators.providers.interpreters import loop_of, process_options
+from olivine.evaluators.scenario.deployed import Deployed
+from olivine.evaluators.scenario.prompts import Prompt, digest_of_prompts, read_prompts
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
@@ -26,6 +28,7 @@ from olivine.passes.store.cache import Cache
 from olivine.search.builds.calibration_text import Calibration, CalibrationText, may_calibrate
 from olivine.search.builds.study_cache import language_bytes
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.scenario.effects import check_fits
 from olivine.search.export.folder import export_model
 from olivine.search.export.manifest import build_command
 from olivine.search.front_csv import FrontColumns
@@ -39,6 +42,8 @@ from olivine.search.workloads.scored_text import OtherText, ScoredText, Scoring
 from olivine.search.workloads.stage import Split, Stage
 from olivine.search.workloads.workload import Candidate, LearnedFrom
 
+#: Parts of the config that make a study another one when they change; ``scenario`` too, where there is one.
+_FIXED = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
 #: Axes whose fixed value the base takes, beside those that every base inherits.
 _OF_BASE = ("threads", "spinning", "rotate")
 
@@ -58,7 +63,6 @@ class LanguageWorkload:
     one_behind = True
     usual_threads = 1
     libraries = ("olivine", "onnxruntime", "onnxruntime-genai", "onnx-ir", "torch", "transformers", "optuna")
-    fixed = ("model", "revision", "space", "objectives", "constraints", "evaluation", "calibration", "seed")
     columns = FrontColumns(
         metrics=(
             "tpot_ms",
@@ -80,6 +84,9 @@ class LanguageWorkload:
         self, config: LanguageStudyConfig, folder: StudyDir, reading: Mapping[str, float] | None = None
     ) -> None:
         self.config, self._folder, self._reading = config, folder, dict(reading or {})
+        self.fixed = _FIXED if config.scenario is None else (*_FIXED, "scenario")
+        if config.scenario is not None:
+            self.columns = replace(self.columns, later=("e2e_ms", *SCENARIO_METRICS))
         self.loop: Loop = loop_of(config.asked_providers())
         self.audit, self.lm_eval = config.evaluation.audit or 0.0, config.evaluation.lm_eval
 
@@ -94,13 +101,18 @@ class LanguageWorkload:
         texts = {"evaluation.text": evaluation.text}
         texts |= {f"evaluation.other_texts.{name}": text for name, text in (evaluation.other_texts or {}).items()}
         texts |= {f"calibration.texts.{number}": text for number, text in enumerate(calibration.texts)}
-        return {key: TextSource.of(text).digest() for key, text in texts.items()}
+        digests = {key: TextSource.of(text).digest() for key, text in texts.items()}
+        if self.config.scenario is not None and self.config.scenario.prompts:
+            digests["scenario.prompts"] = digest_of_prompts(Path(self.config.scenario.prompts).expanduser())
+        return digests
 
     def source(self, revision: str | None = None) -> Source:
         """The model; at ``revision`` where it was measured, of a hub model."""
         config = self.config
         revision = revision or config.revision
-        return resolve(config.model, revision=revision, trust_remote_code=config.trust_remote_code)
+        source = resolve(config.model, revision=revision, trust_remote_code=config.trust_remote_code)
+        check_fits(config.use(), source)
+        return source
 
     def cache_limit(self, source: Source) -> int:
         """By the weights of the model."""
@@ -135,14 +147,20 @@ class LanguageWorkload:
         return CalibrationText.of_study(self.config).store(base, cache)
 
     def stages(self, base: ModelArtifact, metrics: Metrics, split: Split) -> tuple[Stage, ...]:
-        """Memory, quality window by window, then latency."""
+        """Memory, the folder as it is deployed where there is a scenario, quality window by window, then latency."""
         evaluation, confirm, seed = self.config.evaluation, self.config.confirm, self.config.seed
         confirming = split == "confirm"
         count = (confirm.windows if confirming else None) or evaluation.windows
         scoring = Scoring(self.config, base, self._folder.root / "reference", self.loop)
         quality = ScoredText(scoring.quality(evaluation.text, split, count))
         others = self._others(scoring, count) if confirming or not metrics else ()
-        timing = evaluation.latency
+        timing, use = evaluation.latency, self.config.use()
+        prompts: list[Prompt] = []
+        deployed: tuple[Stage, ...] = ()
+        if use is not None:
+            prompts = read_prompts(use, base.path) if use.prompts else []
+            longest = prompts[-1].ids if prompts else ()
+            deployed = (Stage("deployed", "latency", Deployed(use, longest), rung="deployed memory"),)
         latency = PairedDecoderLatency(
             prompt_tokens=timing.prompt_tokens,
             new_tokens=timing.new_tokens,
@@ -150,9 +168,11 @@ class LanguageWorkload:
             max_seconds=(confirm.max_seconds if confirming else None) or timing.max_seconds,
             seed=seed + confirming,
             baseline_times=self._times(confirming),
+            prompt=prompts[len(prompts) // 2].ids if prompts else (),
         )
         return (
             Stage("load", "latency", Memory(timing.prompt_tokens)),
+            *deployed,
             Stage("quality", "quality", quality, rung="memory and full text", until=quality.until),
             *(others if confirming else ()),
             Stage(

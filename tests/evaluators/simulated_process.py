@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -39,6 +40,10 @@ class SimulatedProcess:
 
     vocab_size = 100
     usable = True
+    loop = "genai"
+    python = sys.executable
+    timeout_s = 60.0
+    memory_limit_bytes = None
 
     def __init__(
         self, machine: Machine, prefill_ms: float, step_ms: float, apart: float = 1.0, worse: float = 0.0

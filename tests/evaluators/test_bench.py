@@ -12,7 +12,10 @@ import pytest
 from olivine.evaluators.bench import bench_folders
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
+from olivine.evaluators.metric import SCENARIO_METRICS
 from olivine.evaluators.model_folders import in_order
+from olivine.evaluators.scenario.prompts import read_prompts
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.errors import UsageError
 
 Results = dict[str, list[Measurement]]
@@ -106,6 +109,36 @@ def test_all_impossible_numbers_are_named_at_once(tiny_onnx: Path) -> None:
         bench_folders([tiny_onnx], None, PairedDecoderLatency(0, 1, 2.0, 0.0, max_rounds=3))
     for word in ("0 tokens", "1 new tokens", "half-width 2", "0 seconds", "3 rounds"):
         assert word in str(caught.value)
+
+
+def test_a_scenario_is_timed_and_run_as_the_folder_is(folders: tuple[Path, Path]) -> None:
+    used = Scenario(context=64, prompt_tokens=16, new_tokens=4)
+    measured = bench_folders(folders, None, PairedDecoderLatency(8, 3, 0.5, 0.5, max_rounds=8), used)
+    for found in measured.values():
+        metrics = {m.metric: m for m in found}
+        assert metrics.keys() >= set(SCENARIO_METRICS)
+        assert metrics["ttft_ms"].protocol["prompt_tokens"] == 16
+        assert metrics["deployed_rss_bytes"].protocol["provider"] == "CPUExecutionProvider"
+
+
+def test_the_prompt_of_the_middle_of_a_file_is_timed(tiny_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a\n\nthe old boat\n\nthe old boat lay there all through the winter")
+    used = Scenario(context=64, new_tokens=4, prompts=str(tmp_path / "p.txt"))
+    lengths = [len(prompt.ids) for prompt in read_prompts(used, tiny_onnx)]
+    measured = bench_folders([tiny_onnx], None, PairedDecoderLatency(8, 3, 0.5, 0.5, max_rounds=8), used)
+    metrics = {m.metric: m for m in measured[str(tiny_onnx)]}
+    assert metrics["ttft_ms"].protocol["prompt_tokens"] == lengths[1]
+    assert metrics["deployed_rss_bytes"].protocol["prompts"] == [lengths[2]]
+
+
+def test_a_scenario_that_a_folder_makes_no_room_for_is_refused(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = with_threads(tiny_onnx, tmp_path / "short", 1)
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["search"]["max_length"] = 60
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    for used, message in ((Scenario(context=64), "makes room for 60 tokens"), (Scenario(context=300), "takes 256")):
+        with pytest.raises(UsageError, match=message):
+            bench_folders([folder], None, PairedDecoderLatency(), used)
 
 
 def test_more_tokens_than_the_context_are_refused(tiny_onnx: Path) -> None:

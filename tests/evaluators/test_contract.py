@@ -27,12 +27,16 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import GraphMemory, Memory
-from olivine.evaluators.metric import METRICS
+from olivine.evaluators.metric import METRICS, SCENARIO_METRICS
+from olivine.evaluators.process.messages import DeployedRun
 from olivine.evaluators.quality.label_scores import SCORES
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.scenario.deployed import Deployed
+from olivine.evaluators.scenario.scenario import Scenario
 
+RAN = DeployedRun(90_000_000, 80_000_000, 50.0, [9.0], [30.0], [40.0], "loaded", "0.18.0")
 WINDOWS = tuple(Window((seed, *range(40)), 40, 160) for seed in range(6))
 ROWS = 9
 
@@ -47,6 +51,7 @@ CASES: Mapping[str, Callable[[Path, Machine], Any]] = {
     "GraphMemory": lambda folder, machine: GraphMemory(folder / "f.npz", 2),
     "PairedDecoderLatency": lambda folder, machine: PairedDecoderLatency(**paired(machine)),
     "PairedGraphLatency": lambda folder, machine: PairedGraphLatency(folder / "f.npz", ("a", "b"), **paired(machine)),
+    "Deployed": lambda folder, machine: Deployed(Scenario(context=200), run=lambda process, turns, new_tokens: RAN),
     "TextQuality": lambda folder, machine: TextQuality(WINDOWS, folder, "base"),
     "Fidelity": lambda folder, machine: Fidelity(folder / "f.npz", ROWS, folder, "base", logits=True),
     "TaskScore": lambda folder, machine: TaskScore(
@@ -54,7 +59,7 @@ CASES: Mapping[str, Callable[[Path, Machine], Any]] = {
     ),
 }
 #: Metrics that are read once, without samples.
-READ_ONCE = {"model_bytes", "peak_rss_bytes", "gpu_memory_bytes", "load_ms"}
+READ_ONCE = {"model_bytes", "peak_rss_bytes", "gpu_memory_bytes", "load_ms", *SCENARIO_METRICS}
 
 
 class Measured:

@@ -9,12 +9,13 @@ from olivine.evaluators.metric import COLUMNS, HEADLINES, METRICS, SPEEDUPS, dir
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.scenario.deployed import Deployed
 
 
 def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
     measured = {
         name
-        for evaluator in (Memory, TextQuality, PairedDecoderLatency, Fidelity, PairedGraphLatency, TaskScore)
+        for evaluator in (Memory, TextQuality, PairedDecoderLatency, Fidelity, PairedGraphLatency, TaskScore, Deployed)
         for name in evaluator.metrics
     }
     assert measured == set(METRICS)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import seconds, share, target_file, user_path
+from olivine.search.cli.options import add_scenario, scenario_of, seconds, share, target_file, user_path
 from olivine.search.cli.terminal import output
 
 
@@ -13,8 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine bench``."""
     parser.add_argument("folders", type=user_path, nargs="+", metavar="DIR")
     parser.add_argument("--reference", type=user_path, help="what the others are compared with; the first by default")
-    parser.add_argument("--prompt-tokens", type=int, default=128)
-    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--prompt-tokens", type=int, help="128 by default")
+    parser.add_argument("--new-tokens", type=int, help="32 by default")
+    add_scenario(parser, "time its prompt and answer, and run each folder through it as it is deployed")
     what = "stop at this half-width of the interval, without what neighbours on a host do"
     parser.add_argument("--half-width", type=share, default=0.02, help=what)
     parser.add_argument("--seconds", type=seconds, default=20.0, help="or after this long per pair")
@@ -30,10 +32,15 @@ def run(options: argparse.Namespace) -> int:
     from olivine.search.report.folder_tables import bench_table, results_json
 
     reference = options.reference or options.folders[0]
+    lengths = {name: getattr(options, name) for name in ("prompt_tokens", "new_tokens")}
+    named = {name: length for name, length in lengths.items() if length is not None}
+    scenario = scenario_of(options)
+    if scenario is not None and named:
+        raise UsageError("--scenario says how long prompt and answer are; leave --prompt-tokens and --new-tokens out")
     latency = PairedDecoderLatency(
-        options.prompt_tokens, options.new_tokens, options.half_width, options.seconds, max_rounds=options.rounds
+        half_width=options.half_width, max_seconds=options.seconds, max_rounds=options.rounds, **named
     )
-    results = bench_folders(options.folders, reference, latency)
+    results = bench_folders(options.folders, reference, latency, scenario)
     output(options.json).print(bench_table(results, reference))
     if options.json:
         write_target(options.json, results_json(results))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_hub_options, add_model, add_target, target_file
+from olivine.search.cli.options import add_hub_options, add_model, add_scenario, add_target, target_file
 from olivine.search.cli.terminal import errors, output
 
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="decode", help="what is to be best: decode, prefill or size")
     what = "text to score on; the demo's or WikiText-2 by default"
     parser.add_argument("--text", metavar="FILE", help=what)
+    add_scenario(parser, "the use to measure and export for")
     add_hub_options(parser)
     parser.add_argument("--save-config", type=target_file, metavar="FILE", help="write the YAML of what is run")
 
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         max_loss=options.max_loss,
         target=options.target,
         text=options.text or "",
+        scenario=options.scenario or "",
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
     )

@@ -10,6 +10,7 @@ from olivine.passes.graphs.source import GraphSource, resolve_graph
 from olivine.passes.sources.source import Source, resolve
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
+from olivine.search.config.scenario.effects import check_fits
 from olivine.search.planning.estimate.estimator import Estimator
 from olivine.search.planning.estimate.graph import GraphEstimator
 from olivine.search.planning.estimate.language import LanguageEstimator
@@ -35,10 +36,13 @@ def find_model(config: StudyConfig) -> Source | GraphSource:
 
     Raises:
         SourceError: when it does not exist or can't be exported, or its hub does not answer.
+        UsageError: when it takes fewer tokens than the scenario.
     """
     if isinstance(config, GraphStudyConfig):
         return resolve_graph(config.model, config.architecture)
-    return resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    check_fits(config.use(), source)
+    return source
 
 
 def make_estimator(

@@ -162,6 +162,13 @@ def test_times_of_options_are_written_as_in_a_study() -> None:
     assert parser().parse_args(["worker", "a", "--storage", "s"]).wait == 1800
 
 
+def test_a_scenario_says_how_long_prompts_are_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "a", "--scenario", "rag", "--prompt-tokens", "8"]) == 2
+    assert "leave --prompt-tokens and --new-tokens out" in capsys.readouterr().err
+    assert main(["bench", "a", "--scenario", "ragg"]) == 2
+    assert "Did you mean 'rag'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["bench", "eval"])
 def test_a_half_width_is_a_share(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert parser().parse_args([command, "a", "--half-width", "1%"]).half_width == pytest.approx(0.01)

@@ -71,6 +71,16 @@ def test_a_prompt_longer_than_the_context_is_refused(tiny_onnx: Path) -> None:
         talk(tiny_onnx, "boat " * 400)
 
 
+def test_a_conversation_ends_at_the_context_that_the_folder_names(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(tiny_onnx, folder)
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["search"]["max_length"] = 40
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="the model takes 40 with its answer"):
+        talk(folder, "boat " * 40)
+
+
 def test_without_a_template_the_words_go_in_as_they_are(tiny_onnx: Path, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     shutil.copytree(tiny_onnx, folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 import yaml
 from study_folder import entry
 
+from olivine.evaluators.scenario.scenario import READY
 from olivine.passes.catalog import LANGUAGE
 from olivine.search.environment import ABSENT
 from olivine.search.export.model_card import card, runtime_pins
@@ -110,6 +112,25 @@ def test_pieces_of_long_prompts_are_a_limit_where_there_are_some() -> None:
     pieces = LANGUAGE.compose({"precision": "int4", "chunk_size": 256})
     assert "Prompts of more than 256 tokens are run in pieces" in card(about(recipe=pieces.to_json()), "")
     assert "in pieces" not in card(about(), "")
+
+
+def test_the_context_and_its_memory_are_told_and_how_to_change_them() -> None:
+    recipe = LANGUAGE.compose({"precision": "int4", "context": 4096})
+    cache = entry("context_bytes", 188.7e6, 0.0, scenario=asdict(READY["rag"])).to_dict()
+    text = " ".join(card(about(recipe=recipe.to_json(), measurements={"context_bytes": cache}), "").split())
+    assert "Scenario rag: a prompt of 2000 and an answer of 200 tokens, in a context of 4096" in text
+    assert "makes room for 4096 tokens of prompt and answer" in text
+    assert "takes all its memory (189 MB) at the first prompt" in text
+    assert (
+        "`search.max_length` is where another context is named, up to what the model takes, at 46.1 kB a token" in text
+    )
+    assert "search.max_length" not in card(about(), "")
+
+
+def test_the_cards_own_example_fits_a_short_context() -> None:
+    recipe = LANGUAGE.compose({"precision": "int4", "context": 64})
+    assert "set_search_options(max_length=64)" in card(about(recipe=recipe.to_json()), "")
+    assert "set_search_options(max_length=200)" in card(about(), "")
 
 
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])

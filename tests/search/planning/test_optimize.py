@@ -180,6 +180,29 @@ def test_the_head_is_pruned_where_the_model_can_be_and_a_note_says_where_not(
     assert "last position only already" in dict(found.lines)["note"]
 
 
+def test_a_scenario_decides_what_is_timed_and_what_the_export_makes_room_for(tiny_llama: Path, text: Path) -> None:
+    config = chosen(tiny_llama, text, scenario="{context: 128, prompt_tokens: 60, new_tokens: 20}").config
+    timing, use = config.evaluation.latency, config.use()
+    assert use is not None
+    assert (timing.prompt_tokens, timing.new_tokens) == (60, 20)
+    assert config.space["context"] == use.context == 128
+
+
+def test_a_scenario_is_part_of_the_request(tmp_path: Path) -> None:
+    made = parsed(scenario="{name: rag, context: 8192}")
+    assert "--scenario '{name: rag, context: 8192}'" in made.command(tmp_path)
+    made.store(tmp_path)
+    with pytest.raises(UsageError, match=r"\(scenario differ\)"):
+        parsed().check_same(tmp_path)
+    with pytest.raises(UsageError, match="Did you mean 'rag'"):
+        parsed(scenario="ragg")
+
+
+def test_a_scenario_longer_than_the_model_ends_with_2(tiny_llama: Path, tmp_path: Path) -> None:
+    assert main(["optimize", str(tiny_llama), "--to", str(tmp_path / "o"), "--scenario", "rag", "--budget", "0"]) == 2
+    assert not (tmp_path / "o").exists()
+
+
 def test_what_is_said_names_the_choice_and_its_reason(tiny_llama: Path, text: Path) -> None:
     said = dict(chosen(tiny_llama, text, target="prefill").lines)
     assert set(said) == {"model", "machine", "goal", "search", "measures", "budget"}

@@ -1,0 +1,87 @@
+"""The run of a model folder through a scenario, as a program of one's own would do it: plain ONNX Runtime GenAI.
+
+A program by itself, started under the interpreter of the model's provider: it needs numpy and onnxruntime_genai alone,
+and nothing else is loaded, since its resident peak is what is measured. It reads one line of JSON, ``{"id": number,
+"folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``. The folder's own
+genai_config.json decides everything but the length of the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+
+def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
+    """Load the model and let one conversation go on; times in milliseconds."""
+    import numpy as np
+    import onnxruntime_genai as genai
+
+    if hasattr(genai, "disable_telemetry_events"):
+        genai.disable_telemetry_events()
+    started = time.perf_counter()
+    model = genai.Model(folder)
+    tokenizer, lack = _tokenizer(genai, model)
+    load_ms = (time.perf_counter() - started) * 1e3
+    loaded = _status("VmRSS")
+    params = genai.GeneratorParams(model)
+    total = sum(map(len, turns)) + new_tokens * len(turns)
+    params.set_search_options(min_length=total)  # no answer ends early
+    generator = genai.Generator(model, params)
+    stream = None if tokenizer is None else tokenizer.create_stream()
+    first_ms, turn_ms, cpu_ms = [], [], []
+    for tokens in turns:
+        begun, cpu = time.perf_counter(), time.process_time()
+        generator.append_tokens(np.array(tokens, dtype=np.int32))
+        for number in range(new_tokens):
+            generator.generate_next_token()
+            token = generator.get_next_tokens()[0]
+            if stream is not None:
+                stream.decode(token)
+            if number == 0:
+                first_ms.append((time.perf_counter() - begun) * 1e3)
+        turn_ms.append((time.perf_counter() - begun) * 1e3)
+        cpu_ms.append((time.process_time() - cpu) * 1e3)
+    return {
+        "peak_rss_bytes": _status("VmHWM"),
+        "loaded_rss_bytes": loaded,
+        "load_ms": load_ms,
+        "first_ms": first_ms,
+        "turn_ms": turn_ms,
+        "cpu_ms": cpu_ms,
+        "tokenizer": lack or "loaded",
+        "version": str(genai.__version__),
+    }
+
+
+def _tokenizer(genai: Any, model: Any) -> tuple[Any, str]:
+    """GenAI's tokenizer of the model; or None, and why it has none that GenAI can read."""
+    try:
+        return genai.Tokenizer(model), ""
+    except RuntimeError as error:
+        return None, str(error)
+
+
+def _status(field: str) -> int:
+    """Bytes of a field of proc(5)'s status of this process."""
+    with open("/proc/self/status") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    return int(fields[field].split()[0]) * 1024
+
+
+def main() -> None:
+    """Answer one request."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
+    request = json.loads(sys.stdin.readline())
+    answer = run(request["folder"], request["turns"], request["new_tokens"])
+    answers.write(json.dumps([request["id"], answer]) + "\n")
+    answers.flush()
+    os._exit(0)  # no destructors: the peak is known
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Prompts of a scenario's file: texts or chat messages, put through a model's chat template and cut into tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from olivine.evaluators.data.rows import TABLES, TEXT, Row, read_table
+from olivine.evaluators.data.text_file import file_kind, read_text
+from olivine.evaluators.data.text_source import as_text, text_column
+from olivine.evaluators.data.tokenizing import ChatRenderer, join_messages, of_share_gpt, tokenize
+from olivine.evaluators.scenario.scenario import Scenario
+from olivine.passes.errors import UsageError
+from olivine.passes.sources.chat_template import ChatTemplate, read_template
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt as a model reads it.
+
+    Attributes:
+        place: in its file.
+        ids: token ids, those around the words included.
+    """
+
+    place: str
+    ids: tuple[int, ...]
+
+
+def digest_of_prompts(file: Path) -> str:
+    """SHA-256 over a file's prompts, so that a study tells when they change.
+
+    Raises:
+        UsageError: when the file can't be read, or a row of it is no prompt.
+    """
+    content = hashlib.sha256()
+    for _, text in _texts(file, join_messages):
+        content.update(hashlib.sha256(text.encode()).digest())
+    return content.hexdigest()
+
+
+def read_prompts(scenario: Scenario, folder: Path) -> list[Prompt]:
+    """The prompts of a scenario's file, the shortest first.
+
+    Args:
+        scenario: that names the file.
+        folder: model folder, whose chat template and tokenizer they go through.
+
+    Raises:
+        UsageError: naming the row that is no prompt, or does not fit the context with its answer.
+    """
+    file, template = Path(scenario.prompts).expanduser(), read_template(folder)
+    prompts = []
+    for place, text in _texts(file, _renderer(template, folder)):
+        cut = tokenize(text, folder)
+        ids = cut.ids if template is not None else (*cut.bos, *cut.ids)
+        if len(ids) + scenario.new_tokens > scenario.context:
+            raise UsageError(
+                f"{place}: the prompt has {len(ids)} tokens; with an answer of {scenario.new_tokens} it does not fit "
+                f"the context of {scenario.context}. Shorten it, or raise scenario.context"
+            )
+        prompts.append(Prompt(place, ids))
+    return sorted(prompts, key=lambda prompt: len(prompt.ids))
+
+
+def _texts(file: Path, render: ChatRenderer) -> Iterator[tuple[str, str]]:
+    """Place and text of each prompt."""
+    if not file.is_file():
+        raise UsageError(f"there is no file '{file}' with prompts: a .txt with blank lines between them, or a .jsonl")
+    found = False
+    for row in _rows(file):
+        place = f"{file.name}: {row.place}"
+        column = text_column(TEXT, list(row.values), place)
+        value = row.values[column]
+        if not (value.strip() if isinstance(value, str) else value):
+            raise UsageError(f"{place}: '{column}' is empty, which is no prompt. Fill it, or take the row out")
+        messages = [{"role": "user", "content": value}] if isinstance(value, str) else value
+        found = True
+        yield place, as_text(messages, f"{place}: '{column}'", render)
+    if not found:
+        raise UsageError(f"{file} holds no prompt")
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    if file_kind(file) in TABLES:
+        yield from read_table(file)
+        return
+    paragraphs = [paragraph for paragraph in read_text(file).split("\n\n") if paragraph.strip()]
+    for number, paragraph in enumerate(paragraphs, start=1):
+        yield Row(f"paragraph {number}", {TEXT: paragraph})
+
+
+def _renderer(template: ChatTemplate | None, folder: Path) -> ChatRenderer:
+    def render(messages: Sequence[Mapping[str, Any]]) -> str:
+        turns = [message if "role" in message else of_share_gpt(message) for message in messages]
+        if turns[-1]["role"] == "assistant":  # an answer that was recorded with its prompt
+            turns = turns[:-1]
+        if template is not None:
+            return template.render(turns)
+        if len(turns) == 1:
+            return str(turns[0]["content"])
+        raise UsageError(f"'{folder}' has no chat template for chat messages. Write them out as text")
+
+    return render

@@ -1,0 +1,113 @@
+"""Folders that run as they are deployed; no test looks at how long anything took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.failure import ModelProcessFailed
+from olivine.evaluators.scenario.context_bytes import context_bytes
+from olivine.evaluators.scenario.deployed import Deployed, token_ids
+from olivine.evaluators.scenario.scenario import Scenario
+from olivine.passes.catalog import LANGUAGE
+from olivine.passes.learn.calibration import store_tokens
+from olivine.passes.pipeline import build
+from olivine.passes.sources.source import resolve
+from olivine.passes.store.cache import Cache
+
+OpenProcess = Callable[..., ModelProcess]
+SCENARIO = Scenario(context=64, prompt_tokens=12, new_tokens=3, turns=3, turn_tokens=5)
+#: What anyone would write, from the documentation of ONNX Runtime GenAI.
+PLAIN = """
+import sys, onnxruntime_genai as genai
+model = genai.Model(sys.argv[1])
+tokenizer = genai.Tokenizer(model)
+generator = genai.Generator(model, genai.GeneratorParams(model))
+generator.append_tokens(tokenizer.encode("the old boat lay there"))
+for _ in range(3):
+    generator.generate_next_token()
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def test_the_cache_takes_keys_and_values_of_every_layer(tiny_onnx: Path) -> None:
+    layers, heads, features, float32 = 2, 2, 16, 4
+    assert context_bytes(tiny_onnx, 100) == 2 * layers * heads * features * float32 * 100
+
+
+@pytest.mark.parametrize(("precision", "share"), [("int8", 1 / 4), ("int4", 1 / 8)])
+def test_a_cache_in_integers_takes_less(tiny_llama: Path, tmp_path: Path, precision: str, share: float) -> None:
+    cache = Cache(tmp_path)
+    text = store_tokens(cache, np.random.default_rng(0).integers(4, 300, size=(2, 40)))
+    recipe = LANGUAGE.compose({"threads": 1, "kv_cache": precision})
+    folder = build(resolve(str(tiny_llama)), recipe, cache, text).artifact.path
+    assert context_bytes(folder, 100) == share * 2 * 2 * 2 * 16 * 4 * 100
+
+
+def test_a_folder_is_run_turn_by_turn(open_process: OpenProcess, tiny_onnx: Path) -> None:
+    process = open_process(tiny_onnx)
+    measured = {m.metric: m for m in Deployed(SCENARIO).evaluate(process, process)}
+    assert set(measured) == set(Deployed.metrics)
+    protocol = measured["deployed_rss_bytes"].protocol
+    assert protocol["prompts"] == [12, 5, 5]
+    assert len(protocol["turn_ms"]) == len(protocol["first_token_ms"]) == 3
+    assert protocol["tokenizer"] == "loaded"
+    assert measured["deployed_rss_bytes"].value >= protocol["loaded_rss_bytes"] > 0
+    assert measured["cpu_ms_per_token"].value == pytest.approx(
+        sum(measured["cpu_ms_per_token"].protocol["cpu_ms"]) / 9, abs=1e-3
+    )
+
+
+def test_its_memory_is_that_of_a_plain_program(open_process: OpenProcess, tiny_onnx: Path) -> None:
+    process = open_process(tiny_onnx)
+    deployed = Deployed(SCENARIO).evaluate(process, process)[1]
+    command = [sys.executable, "-c", PLAIN, str(tiny_onnx)]
+    plain = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
+    assert deployed.metric == "deployed_rss_bytes"
+    assert deployed.value == pytest.approx(plain, rel=0.05)
+
+
+def test_prompts_of_ones_own_are_run_in_the_place_of_random_ones(open_process: OpenProcess, tiny_onnx: Path) -> None:
+    process = open_process(tiny_onnx)
+    once = replace(SCENARIO, turns=1)
+    measured = Deployed(once, prompt=tuple(range(4, 11))).evaluate(process, process)
+    assert measured[1].protocol["prompts"] == [7]
+
+
+def test_a_folder_without_room_for_the_scenario_fails_by_its_name(
+    open_process: OpenProcess, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(tiny_onnx, folder)
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["search"]["max_length"] = 8
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    process = open_process(folder)
+    with pytest.raises(ModelProcessFailed, match="short"):
+        Deployed(SCENARIO).evaluate(process, process)
+
+
+def test_a_session_without_genai_has_the_bytes_of_its_context_alone(open_process: OpenProcess, tiny_onnx: Path) -> None:
+    process = open_process(tiny_onnx, loop="session")
+    assert [m.metric for m in Deployed(SCENARIO).evaluate(process, process)] == ["context_bytes"]
+
+
+def test_an_empty_process_has_no_folder_to_run() -> None:
+    with ModelProcess.start() as process, pytest.raises(ValueError, match="load a model"):
+        Deployed(SCENARIO).evaluate(process, process)
+
+
+def test_random_tokens_are_as_unlike_as_those_of_a_text() -> None:
+    ids = token_ids(np.random.default_rng(0), 50_000, 2000)
+    assert len(ids) == 2000
+    assert min(ids) >= 0 and max(ids) < 50_000
+    assert len(set(ids)) < 1200, "uniform ones are all but 40 different from each other"
