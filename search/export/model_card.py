@@ -11,6 +11,7 @@ from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.catalog import read_recipe
 from olivine.passes.parity.proof import proof_sentence
 from olivine.passes.providers import PROVIDERS
+from olivine.passes.quantize.kv_cache import QuantizeCache
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
 from olivine.passes.transforms.context_length import ContextLength
 from olivine.passes.transforms.prune_head import PruneHead
@@ -202,10 +203,17 @@ def _limits(about: Mapping[str, Any]) -> str:
             f"Prompts of more than {sizes[0]} tokens are run in pieces of that size, and only the last piece's logits "
             "are kept: `search.chunk_size` in genai_config.json is 0 where a text is to be scored."
         )
+    if bits := [step["params"]["bits"] for step in about["recipe"] if step["name"] == QuantizeCache.name]:
+        sentences.append(
+            f"Its key-value cache holds int{bits[0]}, and it was scored so: texts longer than the scored windows "
+            "may lose more."
+        )
     if learned := about.get("calibration"):
         texts = ", ".join(map(_plain, (learned["text"], *learned.get("texts", ()))))
         own = " and from text that the base model wrote" if learned.get("own") else ""
-        sentences.append(f"Its weights learned from {texts}{own}: text of that kind may flatter it.")
+        learners = {p.name for p in read_recipe(about["recipe"]).passes() if p.needs_calibration}
+        subject = "cache" if learners == {QuantizeCache.name} else "weights"
+        sentences.append(f"Its {subject} learned from {texts}{own}: text of that kind may flatter it.")
     sentences += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
     return "\n".join(f"* {line}" for line in sentences)
 

@@ -118,6 +118,13 @@ def test_processes_score_and_write_with_the_cache(
         assert candidate.score(tmp_path / "reference.npz", 0).kl > 1e-9
 
 
+@both_widths
+def test_scores_of_a_head_at_once_are_those_in_tiles(built: Callable[..., Path], precision: str) -> None:
+    whole = built(kv_cache=precision, prompt_attention="whole")
+    np.testing.assert_allclose(logits(whole), logits(built(kv_cache=precision)), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(logits(whole, 30, *[1] * 50), logits(whole), rtol=0, atol=1e-4)
+
+
 def test_weights_and_cache_are_quantized_together(built: Callable[..., Path]) -> None:
     folder = built(kv_cache="int8", precision="int4", algorithm="gptq", block_size=16)
     operators = {node.op_type for node in onnx.load(folder / "model.onnx", load_external_data=False).graph.node}

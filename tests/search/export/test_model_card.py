@@ -133,6 +133,18 @@ def test_the_cards_own_example_fits_a_short_context() -> None:
     assert "set_search_options(max_length=200)" in card(about(), "")
 
 
+def test_a_cache_in_integers_is_a_limit_and_learns_apart_from_the_weights() -> None:
+    learned = {"text": "text.txt"}
+    cache = card(about(recipe=LANGUAGE.compose({"kv_cache": "int8"}).to_json(), calibration=learned), "")
+    assert "key-value cache holds int8" in cache
+    assert "Its cache learned from text.txt" in cache
+    gptq = LANGUAGE.compose({"precision": "int4", "algorithm": "gptq", "kv_cache": "int4"})
+    both = card(about(recipe=gptq.to_json(), calibration=learned), "")
+    assert "key-value cache holds int4" in both
+    assert "Its weights learned from text.txt" in both
+    assert "key-value cache" not in card(about(), "")
+
+
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])
 def test_a_provider_that_genai_cannot_run_has_no_pins_and_the_card_says_so(provider: str) -> None:
     assert runtime_pins(provider, VERSIONS) == ()
