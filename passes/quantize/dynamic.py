@@ -7,7 +7,8 @@ a mean of values.
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
 what down_proj reads is divided, channel by channel, before that (``smoothing.py``), so that it stands it too. Its
-outliers are the largest; and its division costs nothing, where it can be folded into up_proj (``activations/fold_division.py``).
+outliers are the largest; and its division costs nothing, where it can be folded into up_proj
+(``activations/fold_division.py``).
 """
 
 from __future__ import annotations
