@@ -28,6 +28,7 @@ from olivine.passes.transforms.prompt_attention import WholeScores
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.rotate import Rotate
 from olivine.passes.transforms.session_options import SessionOptions
+from olivine.passes.transforms.speculate import Speculate
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ LANGUAGE = Catalog(
         ContextLength,
         WholeScores,
         PruneHead,
+        Speculate,
     )
 )
 

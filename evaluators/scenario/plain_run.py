@@ -3,7 +3,8 @@
 A program by itself, started under the interpreter of the model's provider: it needs numpy and onnxruntime_genai alone,
 and nothing else is loaded, since its resident peak is what is measured. It reads one line of JSON, ``{"id": number,
 "folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``. The folder's own
-genai_config.json decides everything but the length of the answers.
+genai_config.json decides everything but the length of the answers, and that no tokens are guessed: of random prompts,
+guesses tell nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
     params = genai.GeneratorParams(model)
     total = sum(map(len, turns)) + new_tokens * len(turns)
     params.set_search_options(min_length=total)  # no answer ends early
+    if hasattr(params, "get_speculative_options") and params.get_speculative_options().get("ngram_size"):
+        params.set_speculative_options(ngram_size=0)
     generator = genai.Generator(model, params)
     stream = None if tokenizer is None else tokenizer.create_stream()
     first_ms, turn_ms, cpu_ms = [], [], []

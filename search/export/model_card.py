@@ -15,6 +15,7 @@ from olivine.passes.quantize.kv_cache import QuantizeCache
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
 from olivine.passes.transforms.context_length import ContextLength
 from olivine.passes.transforms.prune_head import PruneHead
+from olivine.passes.transforms.speculate import Speculate
 from olivine.search.environment import ABSENT
 from olivine.search.report.formatting import scalar_text, title, value_text
 
@@ -207,6 +208,11 @@ def _limits(about: Mapping[str, Any]) -> str:
         sentences.append(
             f"Its key-value cache holds int{bits[0]}, and it was scored so: texts longer than the scored windows "
             "may lose more."
+        )
+    if any(step["name"] == Speculate.name for step in about["recipe"]):
+        sentences.append(
+            "It guesses tokens from n-grams of the text before (`speculative` in genai_config.json): answers that "
+            "repeat their prompt come faster, others slower. The numbers above are without it."
         )
     if learned := about.get("calibration"):
         texts = ", ".join(map(_plain, (learned["text"], *learned.get("texts", ()))))

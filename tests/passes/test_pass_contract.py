@@ -33,7 +33,12 @@ UNIFORM: dict[str, Scalar] = {
     "threads": 1,
     "prune_head": True,
 }
-MORE: tuple[dict[str, Scalar], ...] = ({"precision": "mixed"}, {"provider": "cuda"}, {"embedding": "shared"})
+MORE: tuple[dict[str, Scalar], ...] = (
+    {"precision": "mixed"},
+    {"provider": "cuda"},
+    {"embedding": "shared"},
+    {"prune_head": False},
+)
 FUSED: dict[str, Scalar] = {"fusion_level": "full", "precision": "int8"}
 #: Choices to start from: a pass that none of them takes is taken by another value of one of its own axes.
 CHOICES: dict[Catalog, list[dict[str, Scalar]]] = {

@@ -145,6 +145,12 @@ def test_a_cache_in_integers_is_a_limit_and_learns_apart_from_the_weights() -> N
     assert "key-value cache" not in card(about(), "")
 
 
+def test_guesses_are_a_limit_where_there_are_some() -> None:
+    guessing = LANGUAGE.compose({"precision": "int4", "ngram_size": 3})
+    assert "The numbers above are without it." in card(about(recipe=guessing.to_json()), "")
+    assert "guesses tokens" not in card(about(), "")
+
+
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])
 def test_a_provider_that_genai_cannot_run_has_no_pins_and_the_card_says_so(provider: str) -> None:
     assert runtime_pins(provider, VERSIONS) == ()

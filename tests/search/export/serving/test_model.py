@@ -170,3 +170,20 @@ def test_what_does_not_load_says_so(roomy_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "model" / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}")
     with pytest.raises(Unusable, match=r"can't use this model's chat template: .*no such role"):
         Model(tmp_path / "model", 1, 1)
+
+
+def test_a_folder_that_speculates_says_the_same_and_its_chats_go_on(roomy_onnx: Path, tmp_path: Path) -> None:
+    shutil.copytree(roomy_onnx, tmp_path / "model")
+    path = tmp_path / "model" / "genai_config.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "speculative": {"ngram_size": 2, "max_draft_tokens": 4}})
+    )
+    plain, guessing = Model(roomy_onnx, 1, 60), Model(tmp_path / "model", 1, 60)
+    question = "The river is wide. The boat is old. " * 9
+    for request in (
+        asked(question),
+        asked(question, "Yes.", "And the boat?"),
+        asked(question, seed=3, temperature=0.0),
+    ):
+        (text, finished), (guessed, other) = said(plain, request), said(guessing, request)
+        assert (guessed, other) == (text, finished)
