@@ -17,8 +17,8 @@ from olivine.search.export.model_card import runtime_pins
 
 KINDS = ("zip", "docker")
 MODEL, SCRIPT, SERVING, REQUIREMENTS, DOCKERFILE = "model", "run.py", "serving", "requirements.txt", "Dockerfile"
-#: What serves HTTP, in the versions that olivine is tested with.
-SERVER_PINS = ("starlette==1.10.0", "uvicorn==0.54.0")
+#: What renders chat templates and serves HTTP, in the versions that olivine is tested with.
+SERVER_PINS = ("Jinja2==3.1.6", "starlette==1.10.0", "uvicorn==0.54.0")
 #: The earliest time that a zip file can hold: the same files give the same bytes.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE = 0o100644 << 16

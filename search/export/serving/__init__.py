@@ -1,4 +1,4 @@
 """A model folder answers OpenAI's chat completions: these files are copied beside each packaged model.
 
-They need numpy, ONNX Runtime GenAI, Starlette and uvicorn, and nothing of olivine.
+They need numpy, ONNX Runtime GenAI, Jinja, Starlette and uvicorn, and nothing of olivine.
 """

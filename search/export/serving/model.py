@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from olivine.search.export.serving.caches import TOKENS_STEP, Cache, Caches
 from olivine.search.export.serving.chat_request import ChatRequest
+from olivine.search.export.serving.chat_template import read_template
 from olivine.search.export.serving.errors import Refused, Unusable
 from olivine.search.export.serving.stop_words import StopWords
 
@@ -90,11 +92,11 @@ class Model:
         self._step = PROMPT_STEP if goes_on else context
         self.caches = Caches(genai, self._model, at_once, min(KEPT_CHATS, at_once) if goes_on else 0)
         self._ends = {int(token) for token in self._tokenizer.eos_token_ids}
-        self._templated = _has_template(folder)
         try:
+            self._template = read_template(folder)
             self._encode(({"role": "user", "content": "Hello"},))
-        except Refused as error:
-            raise Unusable(f"ONNX Runtime GenAI can't use this model's chat template: {error}") from None
+        except (TemplateError, Refused) as error:
+            raise Unusable(f"the chat template in {folder} can't be rendered: {error}") from None
 
     def answer(self, request: ChatRequest) -> Generator[Step, None, None]:
         """Answer a chat, a step at a time; closing the generator ends it and frees its memory.
@@ -140,11 +142,8 @@ class Model:
 
     def _encode(self, messages: tuple[dict[str, str], ...]) -> NDArray[np.int32]:
         """Tokens of a chat by the folder's own template; of the one message where it has none."""
-        if self._templated:
-            try:
-                prompt = self._tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
-            except RuntimeError as error:
-                raise Refused(400, f"the chat template does not take these messages: {error}", "messages") from None
+        if self._template is not None:
+            prompt = self._template.render(messages)
         elif len(messages) == 1:
             prompt = messages[0]["content"]
         else:
@@ -171,10 +170,3 @@ class Model:
         if request.seed is not None:
             options["random_seed"] = request.seed % _SEEDS
         return options
-
-
-def _has_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))

@@ -168,7 +168,10 @@ def test_what_does_not_load_says_so(roomy_onnx: Path, tmp_path: Path) -> None:
         Model(tmp_path, 1, 1)
     shutil.copytree(roomy_onnx, tmp_path / "model")
     (tmp_path / "model" / "chat_template.jinja").write_text("{{ raise_exception('no such role') }}")
-    with pytest.raises(Unusable, match=r"can't use this model's chat template: .*no such role"):
+    with pytest.raises(Unusable, match=r"chat template in .* can't be rendered: .*no such role"):
+        Model(tmp_path / "model", 1, 1)
+    (tmp_path / "model" / "chat_template.jinja").write_text("{% if %}")
+    with pytest.raises(Unusable, match=r"chat template in .* can't be rendered: "):
         Model(tmp_path / "model", 1, 1)
 
 
