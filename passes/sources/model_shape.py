@@ -53,13 +53,23 @@ def count_weights(source: Source) -> Weights:
     if source.kind == "demo":
         return Weights(_DEMO_PARAMETERS, _DEMO["vocab_size"] * _DEMO["hidden_size"], _DEMO["vocab_size"])
     total = source.weight_bytes / WIDTHS.get(source.dtype, 2)
-    config: Mapping[str, Any] = source.config or {}
-    text: Mapping[str, Any] = config.get("text_config") or config
+    text: Mapping[str, Any] = (source.config or {}).get("text_config") or source.config or {}
     if "vocab_size" not in text or "hidden_size" not in text:
         return Weights(total, _EMBEDDING_SHARE * total, 0)
     vocabulary, hidden = int(text["vocab_size"]), int(text["hidden_size"])
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
-    return Weights(total + tied * vocabulary * hidden, vocabulary * hidden, vocabulary)
+    return Weights(total + _is_tied(source) * vocabulary * hidden, vocabulary * hidden, vocabulary)
+
+
+def head_is_embedding(source: Source) -> bool:
+    """True where the head is surely the embedding, or that of the demo model, which is its embedding rotated."""
+    return source.kind == "demo" or _is_tied(source)
+
+
+def _is_tied(source: Source) -> bool:
+    """True where config.json ties head and embedding."""
+    config: Mapping[str, Any] = source.config or {}
+    text: Mapping[str, Any] = config.get("text_config") or config
+    return bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
 
 
 def context_length(source: Source) -> int | None:

@@ -12,7 +12,6 @@ a prompt of 2048 tokens of the demo model, 38 MB in pieces of 512 (``chunk_size`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,19 +51,18 @@ class WholeScores(WiringPass):
         return cls() if choice.get("prompt_attention") == "whole" else None
 
     def rewire(self, model: ir.Model) -> None:
-        """Give every GroupQueryAttention a sink that counts nothing.
+        """Give every GroupQueryAttention that is tiled a sink that counts nothing.
 
         Raises:
-            PassRefused: when the graph has no such attention, it is computed whole already, or it is not float32.
+            PassRefused: when the graph has no such attention.
         """
         attentions = [node for node in model.graph if node.op_type == "GroupQueryAttention"]
         if not attentions:
             raise PassRefused(f"{self.name}: the graph has no GroupQueryAttention, so its attention is not tiled")
-        for node in attentions:
-            if reason := "; ".join(_whole_already(node)):
-                raise PassRefused(f"{self.name}: attention is computed whole already, since it has {reason}")
         sinks: dict[int, ir.Value] = {}
         for node in attentions:
+            if not _is_tiled(node):
+                continue
             heads = node.attributes["num_heads"].as_int()
             if heads not in sinks:
                 sinks[heads] = _no_sink(model, heads)
@@ -78,16 +76,11 @@ def _no_sink(model: ir.Model, heads: int) -> ir.Value:
     return add_initializer(model, f"attention.no_sink.{heads}", ir.DataType.FLOAT, (heads,), lambda: least)
 
 
-def _whole_already(node: ir.Node) -> Iterator[str]:
-    """Reasons for which ONNX Runtime computes this attention whole anyhow."""
+def _is_tiled(node: ir.Node) -> bool:
+    """True where ONNX Runtime computes this attention in tiles: of float32, without cap, smooth softmax and sink."""
     inputs = [*node.inputs, *[None] * (_HEAD_SINK + 1 - len(node.inputs))]
-    if inputs[_HEAD_SINK] is not None:
-        yield "a sink"
     softcap, smooth = node.attributes.get("softcap"), node.attributes.get("smooth_softmax")
-    if softcap is not None and softcap.as_float() > 0:
-        yield "capped scores"
-    if smooth is not None and smooth.as_int() > 0:
-        yield "a smooth softmax"
+    capped = (softcap is not None and softcap.as_float() > 0) or (smooth is not None and smooth.as_int() > 0)
     past = inputs[_PAST_KEY]
-    if past is not None and past.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
-        yield f"values of {past.dtype.name.lower()}"
+    narrow = past is not None and past.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return inputs[_HEAD_SINK] is None and not capped and not narrow

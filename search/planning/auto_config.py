@@ -17,6 +17,7 @@ from olivine.evaluators.data.tokenizing import join_messages
 from olivine.passes.base import Scalar
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
+from olivine.passes.sources.model_shape import head_is_embedding
 from olivine.passes.sources.source import Source
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, parse_config
@@ -83,6 +84,7 @@ class _Chooser:
     note: str
 
     def preset(self, scope: SearchScope) -> Preset:
+        scope = replace(scope, shares=head_is_embedding(self.source))
         return preset(self.provider.name, self.request.target, self.request.precision, scope)
 
     def tiers(self) -> Iterator[Tier]:

@@ -18,6 +18,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.export.export import float_refusal
 from olivine.passes.precisions import MIXED, is_integer
 from olivine.passes.providers import PROVIDERS
+from olivine.passes.sources.model_shape import head_is_embedding
 from olivine.passes.sources.source import Source, resolve
 from olivine.passes.store.atomic_files import make_folder, write_target
 from olivine.passes.store.cache import cache_root
@@ -149,7 +150,8 @@ class Optimizer:
         request, text = self.request, text_of(self.request, source)
         exported = source.kind != "onnx"
         newer, note = newer_defaults(request.model)
-        good = good_choice(provider.name, request.target, precision, SearchScope(mixes=exported, fuses=exported))
+        scope = SearchScope(mixes=exported, fuses=exported, shares=exported and head_is_embedding(source))
+        good = good_choice(provider.name, request.target, precision, scope)
         use = request.use()
         choice = {**good, **newer, **({} if use is None else {"context": use.context})}
         why = "a budget of 0 measures nothing" if request.budget_s == 0 else f"{precision} leaves nothing to search"

@@ -27,12 +27,24 @@ class SearchScope:
         mixes: whether layers may differ in precision, which takes a backward pass over the checkpoint.
         wide: whether there is time for axes that bring a few percent.
         fuses: whether the graph is exported here, which is where projections are fused.
+        shares: whether head and embedding have one matrix, so that the codes of the one can serve the other.
     """
 
     learns: bool = True
     mixes: bool = True
     wide: bool = False
     fuses: bool = True
+    shares: bool = False
+
+    @property
+    def embedding(self) -> str:
+        """The precision of the embedding that costs least beside its bytes."""
+        return "shared" if self.shares else "int8"
+
+    @property
+    def prompts(self) -> dict[str, Scalar]:
+        """The fastest way to read prompts, in pieces, so that the memory of whole attention stays small."""
+        return {"prompt_attention": "whole", "chunk_size": 512} if self.fuses else {}
 
 
 @dataclass(frozen=True)
@@ -117,11 +129,15 @@ def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Pr
     algorithms = ["rtn", *(["k_quant"] if scope.wide or not scope.learns else []), *(["gptq"] if scope.learns else [])]
     blocks = [16, 32, 64, 128] if scope.wide else [32, 64, 128]
     space: dict[str, Any] = {"precision": precisions, "algorithm": algorithms, "block_size": blocks}
-    space |= {"lm_head": ["same", "int8"], "embedding": "int8", "activations": ["float", "int8"]}
+    space |= {"lm_head": ["same", "int8"], "embedding": scope.embedding, "activations": ["float", "int8"]}
+    if scope.fuses:
+        space |= {"prompt_attention": ["tiled", "whole"], "chunk_size": 512}
     if scope.fuses:
         space["fusion_level"] = ["qkv", "full"] if scope.wide else "full"
     if target == "size":
-        space |= {"block_size": [32, 64, 128, 256], "embedding": ["int8", "int4"], "activations": "float"}
+        space |= {"block_size": [32, 64, 128, 256], "activations": "float"}
+        if not scope.shares:
+            space["embedding"] = ["int8", "int4"]
     else:
         space["activation_range"] = ["token", "token_down"]
     if target == "prefill":
@@ -142,7 +158,7 @@ def good_choice(provider: str, target: str, precision: str, scope: SearchScope) 
         head: dict[str, Scalar] = {"lm_head": "int8"} if precision == "int4" else {}
         return {"provider": provider, "precision": precision, "block_size": 32, **algorithm, **head}
     fused: dict[str, Scalar] = {"fusion_level": "full"} if scope.fuses else {}
-    choice: dict[str, Scalar] = {"precision": precision, **fused, "embedding": "int8"}
+    choice: dict[str, Scalar] = {"precision": precision, **fused, "embedding": scope.embedding, **scope.prompts}
     learned: dict[str, Scalar] = {"algorithm": "gptq" if scope.learns else "k_quant"}
     if precision == "int8":
         return {**choice, "block_size": 128, **(_FAST if target == "prefill" else {})}
@@ -167,17 +183,23 @@ def _known_good(target: str, precisions: list[str], scope: SearchScope) -> list[
     """Known good choices of the CPU, the surest first: a small budget measures no more."""
     learned: dict[str, Scalar] = {"algorithm": "gptq"} if scope.learns else {"algorithm": "k_quant"}
     int8: dict[str, Scalar] = {"precision": "int8", "block_size": 128}
-    int4: dict[str, Scalar] = {"precision": "int4", "block_size": 32, **learned, "lm_head": "int8"}
-    mixed: dict[str, Scalar] = {"precision": "mixed", "block_size": 64, **learned}
+    int4: dict[str, Scalar] = {"precision": "int4", "block_size": 32, **learned, "lm_head": "int8", **scope.prompts}
+    mixed: dict[str, Scalar] = {"precision": "mixed", "block_size": 64, **learned, **scope.prompts}
     choices: list[Mapping[str, Scalar]]
     if target == "prefill":
         fast_mixed = {**mixed, "int8_share": 0.3, **_FAST, "dynamic_share": 1.0}
-        choices = [{**int8, **_FAST}, fast_mixed, int8, {**int4, **_FAST}]
+        choices = [{**int8, **_FAST, **scope.prompts}, fast_mixed, int8, {**int4, **_FAST}]
     elif target == "size":
-        small = {"precision": "int4", "block_size": 64, **learned}
+        small = {"precision": "int4", "block_size": 64, **learned, **scope.prompts}
         choices = [{**mixed, "int8_share": 0.3}, small, int8, {**mixed, "int8_share": 0.1}]
     else:
-        choices = [int8, {**mixed, "int8_share": 0.3}, int4, {**mixed, "int8_share": 0.15}, {**int8, **_FAST}]
+        choices = [
+            int8,
+            {**mixed, "int8_share": 0.3},
+            int4,
+            {**mixed, "int8_share": 0.15},
+            {**int8, **_FAST, **scope.prompts},
+        ]
     return [choice for choice in choices if choice["precision"] in precisions]
 
 

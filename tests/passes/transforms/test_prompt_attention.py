@@ -75,10 +75,11 @@ def test_the_default_names_no_attention() -> None:
     )
 
 
-def test_capped_scores_are_refused(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
+def test_capped_scores_are_whole_already(tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]) -> None:
     checkpoint = make_tiny_checkpoint(tmp_path / "gemma2", config=Gemma2Config(**tiny_sizes()))
-    with pytest.raises(PassRefused, match=r"whole_scores: attention is computed whole already, since it has capped"):
-        built(checkpoint, tmp_path / "cache", {"precision": "fp32", "prompt_attention": "whole"})
+    whole = built(checkpoint, tmp_path / "cache", {"precision": "fp32", "prompt_attention": "whole"})
+    assert attentions(whole.path)
+    assert not any(len(node.inputs) > 11 and node.inputs[11] is not None for node in attentions(whole.path))
 
 
 def test_a_graph_without_such_attention_is_refused() -> None:
@@ -87,8 +88,9 @@ def test_a_graph_without_such_attention_is_refused() -> None:
         WholeScores().rewire(model)
 
 
-def test_a_sink_of_its_own_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_sink_that_is_there_stays(tiny_llama: Path, tmp_path: Path) -> None:
     model = ir.load(built(tiny_llama, tmp_path, {"precision": "fp32"}).path / "model.onnx")
     WholeScores().rewire(model)
-    with pytest.raises(PassRefused, match=r"computed whole already, since it has a sink"):
-        WholeScores().rewire(model)
+    before = [node.inputs[11] for node in model.graph if node.op_type == "GroupQueryAttention"]
+    WholeScores().rewire(model)
+    assert [node.inputs[11] for node in model.graph if node.op_type == "GroupQueryAttention"] == before

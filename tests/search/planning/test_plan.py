@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
@@ -13,7 +15,7 @@ from rich.console import Console
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError, UsageError
-from olivine.passes.sources.model_shape import Weights, count_weights
+from olivine.passes.sources.model_shape import Weights, count_weights, head_is_embedding
 from olivine.passes.sources.source import resolve
 from olivine.search.cli.main import main
 from olivine.search.config.language import LanguageStudyConfig
@@ -22,6 +24,7 @@ from olivine.search.planning.estimate.language import artifact_bytes
 from olivine.search.planning.machine_speed import Room
 from olivine.search.planning.plan import Plan, make_plan, plan_table
 from olivine.search.planning.preflight import require_room
+from olivine.search.planning.presets import SearchScope, preset
 
 FULL_DISK = Room(ram_bytes=64_000_000_000, disk_bytes=1000)
 SPACE: dict[str, Any] = {
@@ -160,3 +163,25 @@ def test_nothing_is_built(tiny_llama: Path, olivine_cache: Path) -> None:
     before = sorted(olivine_cache.rglob("*"))
     make_plan(study(tiny_llama))
     assert sorted(olivine_cache.rglob("*")) == before
+
+
+def test_the_head_is_the_embedding_where_the_checkpoint_ties_them_and_in_the_demo_model(
+    tmp_path: Path, make_tiny_checkpoint: Callable[..., Path]
+) -> None:
+    tied, untied = (resolve(str(make_tiny_checkpoint(tmp_path / str(tied), tied=tied))) for tied in (True, False))
+    assert head_is_embedding(tied)
+    assert not head_is_embedding(untied)
+    assert head_is_embedding(resolve("demo:smollm2-135m-instruct"))
+
+
+@pytest.mark.parametrize("target", ["decode", "prefill", "size"])
+def test_a_preset_shares_the_embedding_where_the_head_is_the_same_matrix(target: str) -> None:
+    spaces = [preset("cpu", target, "", SearchScope(shares=shares)).space for shares in (True, False)]
+    assert spaces[0]["embedding"] == "shared"
+    assert "shared" not in np.atleast_1d(spaces[1]["embedding"])
+
+
+def test_a_graph_that_was_not_exported_here_keeps_its_attention() -> None:
+    chosen = preset("cpu", "decode", "", SearchScope(fuses=False))
+    assert "prompt_attention" not in chosen.space
+    assert not any("prompt_attention" in choice for choice in chosen.enqueue)
