@@ -84,7 +84,6 @@ class _Chooser:
     note: str
 
     def preset(self, scope: SearchScope) -> Preset:
-        scope = replace(scope, shares=head_is_embedding(self.source))
         return preset(self.provider.name, self.request.target, self.request.precision, scope)
 
     def tiers(self) -> Iterator[Tier]:
@@ -92,7 +91,7 @@ class _Chooser:
         exported = self.source.kind != "onnx"
         mixable = exported and self.provider.name in ("cpu", "cuda")
         for tier in TIERS.values():
-            scope = replace(tier.scope, fuses=exported)
+            scope = replace(tier.scope, fuses=exported, shares=exported and head_is_embedding(self.source))
             if mixable or not scope.mixes:
                 yield replace(tier, scope=scope)
             elif scope.wide:
