@@ -21,9 +21,11 @@ from olivine.passes.store.atomic_files import replace_folder, staging_folder
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.store.digests import sha256_file
 from olivine.passes.transforms.prune_head import is_pruned
+from olivine.search.export.compact_json import copy_compact
 from olivine.search.export.model_card import card
 
 MANIFEST, CARD, PICTURE = ABOUT
+TOKENIZER = "tokenizer.json"
 FORMAT = 1
 #: Text that a model predicts when its folder is verified: plain prose, whatever the study's text was.
 CHECK_TEXT = (
@@ -61,7 +63,7 @@ def export_model(
         for file in artifact.files():
             target = staging / file.relative_to(artifact.path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            (copy_compact if file.name == TOKENIZER else shutil.copyfile)(file, target)
         (staging / CARD).write_text(card(manifest, PICTURE if picture else ""), encoding="utf-8")
         if picture:
             (staging / PICTURE).write_text(picture, encoding="utf-8")
