@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity bench-peers chaos same-bytes fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity bench-peers bench-scenarios chaos same-bytes fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -51,6 +51,9 @@ bench-study: .venv/.development  ## candidates decided in ten minutes from a col
 
 bench-front: .venv/.development  ## what mixed formats gain over one for all layers at equal bytes, into results/front.md
 	$(BIN)/python tests/benchmarks/front.py --to results/front.md
+
+bench-scenarios: .venv/.development  ## memory, speed and loss of recipes in each ready scenario, into results/scenarios.md
+	$(BIN)/python tests/benchmarks/scenarios.py --to results/scenarios.md
 
 bench-transforms: .venv/.development  ## what smoothing, Hadamard transforms and AWQ's scales promise, into results/transforms.md
 	$(BIN)/python tests/benchmarks/transforms.py --to results/transforms.md

@@ -19,6 +19,7 @@ from olivine.evaluators.metric import metrics_of
 from olivine.passes.graph import HEAD
 from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
 from olivine.passes.quantize.blocks.block_format import BlockFormat
+from olivine.passes.quantize.kv_cache import QuantizeCache
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.quantize_pass import QuantizePass
@@ -31,8 +32,10 @@ LEAST_DIVERGENCE = 1e-5
 FLIPS = 0.63
 
 
-#: The metrics that are predicted. Those of loading, of a GPU's memory and of bytes of text are not.
-PREDICTED = frozenset(metrics_of("language")) - {"load_ms", "gpu_memory_bytes", "bits_per_byte"}
+#: The metrics that are predicted. Those of loading, of a GPU's memory, of CPU time and of bytes of text are not.
+PREDICTED = frozenset(metrics_of("language")) - {"load_ms", "gpu_memory_bytes", "cpu_ms_per_token", "bits_per_byte"}
+#: Bits of a number in the base's cache of keys and values.
+_CACHE_BITS = 32
 #: Kernel, input features and output features of a product -> how often a recipe runs it.
 _Products = Counter[tuple[Kernel, int, int]]
 
@@ -97,7 +100,7 @@ class CostModel:
     pruned_head: bool = False
 
     def predict(self, recipe: Recipe) -> dict[str, float]:
-        """Predict the metrics of a candidate: those in ``PREDICTED``."""
+        """Predict the metrics of a candidate: those in ``PREDICTED``, in a scenario where the base ran in one."""
         divergence, products = LEAST_DIVERGENCE, _Products()
         stored = layer_formats(recipe, self.losses)
         for (form, level), paths in _alike(stored).items():
@@ -124,7 +127,16 @@ class CostModel:
         speedups = {
             f"{name}_speedup": self.base[f"{name}_ms"] / metrics[f"{name}_ms"] for name in ("ttft", "tpot", "e2e")
         }
-        return {**metrics, **speedups}
+        return {**metrics, **speedups, **self._deployed(recipe, saved)}
+
+    def _deployed(self, recipe: Recipe, saved: float) -> dict[str, float]:
+        """Memory in the scenario, of a candidate whose weights take so many bytes less; empty without a scenario."""
+        if not self.base.keys() >= {"context_bytes", "deployed_rss_bytes"}:
+            return {}
+        bits = [int(step.params["bits"]) for step in recipe.steps if step.name == QuantizeCache.name]
+        cache = self.base["context_bytes"] * (bits[0] if bits else _CACHE_BITS) / _CACHE_BITS
+        saved += self.base["context_bytes"] - cache
+        return {"context_bytes": cache, "deployed_rss_bytes": max(1.0, self.base["deployed_rss_bytes"] - saved)}
 
     def _loss(self, paths: Sequence[str], form: Format) -> float:
         """Expected loss of layers that are stored alike."""

@@ -45,17 +45,30 @@ BASE = {
     "peak_rss_bytes": 2e6,
 }
 TINY = CostModel(LOSSES, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
+DEPLOYED = replace(TINY, base={**BASE, "context_bytes": 4e6, "deployed_rss_bytes": 9e6})
 
 
 def test_what_is_predicted_is_named() -> None:
-    assert set(TINY.predict(LANGUAGE.compose(INT8))) == PREDICTED
+    assert set(DEPLOYED.predict(LANGUAGE.compose(INT8))) == PREDICTED
+    assert set(TINY.predict(LANGUAGE.compose(INT8))) == PREDICTED - {"context_bytes", "deployed_rss_bytes"}
 
 
-@pytest.mark.parametrize(("constraint", "sampler"), [("load_ms <= 2s", "tpe"), ("model_bytes <= 1GB", "forecast")])
+def test_memory_in_a_scenario_falls_by_the_weights_and_by_the_cache() -> None:
+    found = DEPLOYED.predict(LANGUAGE.compose(INT8))
+    saved = BASE["model_bytes"] - found["model_bytes"]
+    assert (found["context_bytes"], found["deployed_rss_bytes"]) == (4e6, pytest.approx(9e6 - saved))
+    quarter = DEPLOYED.predict(LANGUAGE.compose({**INT8, "kv_cache": "int8"}))
+    assert (quarter["context_bytes"], quarter["deployed_rss_bytes"]) == (1e6, pytest.approx(6e6 - saved))
+
+
+@pytest.mark.parametrize(
+    ("constraint", "sampler"),
+    [("load_ms <= 2s", "tpe"), ("cpu_ms_per_token <= 9", "tpe"), ("model_bytes <= 1GB", "forecast")],
+)
 def test_a_study_that_watches_what_is_not_predicted_is_proposed_by_tpe(constraint: str, sampler: str) -> None:
     space = {"precision": ["int8", "mixed"], "int8_share": {"low": 0.0, "high": 1.0}}
-    config = parse_config({"model": "some/model", "space": space, "constraints": [constraint]}, "test.yaml")
-    assert sampler_name(config) == sampler
+    raw = {"model": "some/model", "scenario": "chat", "space": space, "constraints": [constraint]}
+    assert sampler_name(parse_config(raw, "test.yaml")) == sampler
 
 
 def test_what_is_no_linear_layer_takes_as_long_as_in_the_base() -> None:
