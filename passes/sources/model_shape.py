@@ -90,12 +90,32 @@ def config_shapes(source: Source | None) -> list[Shape]:
     Args:
         source: the model; None, or one that has no such config, stands for a usual model.
     """
-    whole: Mapping[str, Any] = (source.config if source is not None else None) or {}
-    config = _DEMO if source is not None and source.kind == "demo" else whole.get("text_config") or whole
-    if not config.keys() >= _NEEDED:
-        config = _USUAL
-    hidden, inner, heads = (int(config[n]) for n in ("hidden_size", "intermediate_size", "num_attention_heads"))
-    shared = int(config.get("num_key_value_heads") or heads)
-    width = int(config.get("head_dim") or hidden // heads)
+    config = _decoder_config(source)
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads, shared, width = _heads(config)
     layer = [(hidden, (heads + 2 * shared) * width), (heads * width, hidden), *[(hidden, inner)] * 2, (inner, hidden)]
     return layer * int(config["num_hidden_layers"]) + [(hidden, int(config["vocab_size"]))]
+
+
+def cached_numbers(source: Source | None) -> int:
+    """Numbers that a token leaves in the cache of such a decoder: keys and values of all layers.
+
+    Args:
+        source: as :func:`config_shapes` takes it.
+    """
+    config = _decoder_config(source)
+    _, shared, width = _heads(config)
+    return 2 * int(config["num_hidden_layers"]) * shared * width
+
+
+def _decoder_config(source: Source | None) -> Mapping[str, Any]:
+    whole: Mapping[str, Any] = (source.config if source is not None else None) or {}
+    config = _DEMO if source is not None and source.kind == "demo" else whole.get("text_config") or whole
+    return config if config.keys() >= _NEEDED else _USUAL
+
+
+def _heads(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Heads of queries, heads of keys and values, and features of a head."""
+    heads = int(config["num_attention_heads"])
+    shared = int(config.get("num_key_value_heads") or heads)
+    return heads, shared, int(config.get("head_dim") or int(config["hidden_size"]) // heads)

@@ -15,7 +15,7 @@ from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.passes.base import Scalar
 from olivine.passes.export.export import float_type
 from olivine.passes.learn.gradients import MOST_WINDOWS
-from olivine.passes.sources.model_shape import WIDTHS, Weights, count_weights
+from olivine.passes.sources.model_shape import WIDTHS, Weights, cached_numbers, count_weights
 from olivine.passes.sources.source import Source
 from olivine.search.builds.calibration_text import may_calibrate, own_windows
 from olivine.search.builds.study_cache import language_bytes, limit_bytes
@@ -95,8 +95,17 @@ class LanguageEstimator:
             learning = max(weights.total, 1.5e3 * weights.total**0.5 * tokens**0.5)
         loads = 1 + bool(self.base.get("prune_head"))
         models = self.float_bytes + PROCESS_BYTES + loads * (largest + PROCESS_BYTES)
+        caches = self.cache_bytes(self.base) + max(map(self.cache_bytes, self.choices))
         logits = 2 * 4 * self.config.evaluation.window_tokens * weights.vocabulary
-        return STUDY_BYTES + building + learning + models + logits
+        return STUDY_BYTES + building + learning + models + caches + logits
+
+    def cache_bytes(self, choice: Mapping[str, Scalar]) -> float:
+        """Keys and values of the longest text that a candidate of this choice runs: a window, a prompt, a scenario."""
+        evaluation, use = self.config.evaluation, self.config.use()
+        timed = evaluation.latency.prompt_tokens + evaluation.latency.new_tokens
+        longest = max(evaluation.window_tokens, timed if use is None else use.context)
+        bits = _BITS.get(str(choice.get("kv_cache")), 8 * self._float_width)
+        return longest * cached_numbers(self.source) * bits / 8
 
     def disk_bytes(self, trials: int) -> float:
         """Checkpoint, float graphs, learned codes and candidates in the cache; predictions of the base; the export."""

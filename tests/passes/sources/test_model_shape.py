@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from olivine.passes.graph import linears, load_graph
-from olivine.passes.sources.model_shape import config_shapes
+from olivine.passes.sources.model_shape import cached_numbers, config_shapes
 from olivine.passes.sources.source import resolve
 
 
@@ -19,3 +19,10 @@ def test_shapes_of_the_demo_and_of_an_unknown_model() -> None:
     assert demo[:5] == [(576, 960), (576, 576), (576, 1536), (576, 1536), (1536, 576)]
     assert (len(demo), demo[-1]) == (151, (576, 49152))
     assert len(config_shapes(None)) == 16 * 5 + 1
+
+
+def test_a_token_leaves_keys_and_values_of_every_layer(tiny_llama: Path, tiny_onnx: Path) -> None:
+    caches = [v for v in load_graph(tiny_onnx / "model.onnx").graph.inputs if str(v.name).startswith("past_key_values")]
+    heads = [value.shape[1] for value in caches if value.shape is not None]
+    assert cached_numbers(resolve(str(tiny_llama))) == 16 * sum(int(str(each)) for each in heads) == 2 * 2 * 2 * 16
+    assert cached_numbers(None) == 2 * 16 * 8 * 64
