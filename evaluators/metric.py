@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Direction = Literal["minimize", "maximize"]
@@ -89,7 +89,6 @@ def _faster(verb: str, what: str = "") -> tuple[str, str]:
 
 
 def _memory(name: str, title: str, doc: str, kinds: tuple[ModelKind, ...] = _LANGUAGE, short: str = "") -> Metric:
-    what = short or title
     return Metric(
         name=name,
         unit="bytes",
@@ -98,7 +97,7 @@ def _memory(name: str, title: str, doc: str, kinds: tuple[ModelKind, ...] = _LAN
         title=title,
         short=short,
         kinds=kinds,
-        verbs=(f"needs {{}} more {what}", f"needs {{}} less {what}"),
+        verbs=(f"needs {{}} more {short or title}", f"needs {{}} less {short or title}"),
     )
 
 
@@ -236,11 +235,11 @@ _ROWS = (
     _memory(
         "peak_rss_bytes", "peak memory", "peak resident memory of the process that runs the model", _BOTH, "memory"
     ),
-    _memory(
-        "gpu_memory_bytes", "GPU memory", "what the GPU holds for the loaded model and its cache; measured on CUDA only"
-    ),
+    _memory("gpu_memory_bytes", "GPU memory", "what the GPU holds for model and cache; measured on CUDA only"),
     _memory("context_bytes", "context memory", "keys and values of the scenario's whole context"),
-    _memory("deployed_rss_bytes", "deployed memory", "peak of a fresh process that runs the folder in the scenario"),
+    replace(
+        _memory("deployed_rss_bytes", "deployed memory", "peak of a fresh process in the scenario"), shown="column"
+    ),
     Metric(
         name="cpu_ms_per_token",
         unit="ms",

@@ -122,7 +122,8 @@ class Optimizer:
         copy_model(folder.best_path, self.to)
         self._verify()
         confirmed = folder.outcome().metrics
-        values = [f"{title(name)} {measured_text(confirmed[name])}" for name in HEADLINES if name in confirmed]
+        told = [name for name in (*HEADLINES, "deployed_rss_bytes") if name in confirmed]
+        values = [f"{title(name)} {measured_text(confirmed[name])}" for name in told]
         say(self.out, f"against the float base: {', '.join(values)}")
         for line in loss_by_text(confirmed):
             say(self.out, line)

@@ -38,7 +38,7 @@ def test_a_candidate_is_summed_up_by_speedups_quality_and_size() -> None:
     assert [m for m in HEADLINES if m in graph] == [
         *("latency_speedup", "cosine_distance", "task_score", "task_drop", "model_bytes")
     ]
-    assert set(COLUMNS) - set(HEADLINES) == {"kl_divergence", "top1_agreement"}
+    assert set(COLUMNS) - set(HEADLINES) == {"kl_divergence", "top1_agreement", "deployed_rss_bytes"}
 
 
 @pytest.mark.parametrize("name", METRICS)
