@@ -154,6 +154,23 @@ class GeneratedTokens(Message):
 
 
 @dataclass(frozen=True)
+class TimedAnswer(Message):
+    """A greedy answer, and the guesses that were made on the way.
+
+    Attributes:
+        ids: its tokens.
+        ms: from the end of the prompt to the last of them.
+        proposed: tokens that were guessed.
+        accepted: those of them that were right.
+    """
+
+    ids: list[int]
+    ms: float
+    proposed: int
+    accepted: int
+
+
+@dataclass(frozen=True)
 class Loglikelihoods(Message):
     """Log-likelihoods of continuations of a prompt; one entry per continuation.
 

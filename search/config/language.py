@@ -175,7 +175,7 @@ def _speculation_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
     choices += [(f"enqueue.{n}", choice) for n, choice in enumerate(enqueued if isinstance(enqueued, list) else ())]
     reason = (
         "is for 'olivine build' alone: a study times token by token, which tells nothing of guesses. Leave it out, and "
-        "build the selected recipe with --set ngram_size=3 --set prune_head=false where answers repeat their prompts"
+        "see what it gains on prompts of yours: olivine bench DIR --speculation PROMPTS"
     )
     axes = [axis.name for axis in Speculate.axes]
     return [

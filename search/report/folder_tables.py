@@ -15,6 +15,7 @@ from rich.text import Text
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS
 from olivine.evaluators.quality.lm_eval import difference
+from olivine.evaluators.scenario.guesses import Gain
 from olivine.search.report.fitted_table import FittedRow, FittedTable
 from olivine.search.report.folder_warnings import Results, bench_warnings, evaluation_warnings
 from olivine.search.report.formatting import measured_text, title
@@ -24,6 +25,7 @@ from olivine.search.report.verdict import verdict
 HALF_WIDTH = 0.01
 #: Metrics that get a verdict: ratios of paired samples, and counts. Not ``load_ms``: one load is no sample.
 _JUDGED = [name for name, metric in METRICS.items() if metric.relative or metric.unit == "bytes"]
+_GUESS_HEADINGS = ("n-gram", "most guessed", "decode", "guessed tokens", "right guesses", "same answers")
 
 
 def bench_table(results: Results, reference: Path | None) -> RenderableType:
@@ -58,6 +60,37 @@ def tasks_table(results: Results, reference: Path | None) -> RenderableType:
     headings = ("", "task and metric", "measured", "questions")
     table = FittedTable(headings, ("left", "left", "right", "right"), "against the reference, 95 % interval", rows)
     return Group(_names(marks, base), "", table)
+
+
+def guesses_table(gains: Sequence[Gain]) -> RenderableType:
+    """The gain of each way to guess, and in words whether it pays."""
+    rows = []
+    for gain in gains:
+        way, speedup = gain.guessing, gain.speedup
+        cells = (
+            str(way.ngram_size),
+            str(way.max_draft_tokens),
+            f"{speedup.value:.2f}x [{speedup.low:.2f}, {speedup.high:.2f}]",
+            f"{gain.accepted:.0%}",
+            f"{gain.right:.0%}",
+            f"{gain.same} of {gain.prompts}",
+        )
+        rows.append(FittedRow(cells, Text(_pays(gain))))
+    note = (
+        "Intervals are those of prompts such as these, in one process. Where an answer differs, kernels for several "
+        "tokens have rounded otherwise."
+    )
+    return Group(
+        FittedTable(_GUESS_HEADINGS, ("right",) * len(_GUESS_HEADINGS), "on these prompts", rows), "", Text(note)
+    )
+
+
+def _pays(gain: Gain) -> str:
+    if gain.speedup.low > 1:
+        return (
+            f"pays: --set ngram_size={gain.guessing.ngram_size} --set max_draft_tokens={gain.guessing.max_draft_tokens}"
+        )
+    return "costs" if gain.speedup.high < 1 else "not decided; give more prompts"
 
 
 def _comparison(results: Results, base: str | None, warnings: Sequence[str]) -> RenderableType:

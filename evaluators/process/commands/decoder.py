@@ -11,6 +11,7 @@ from olivine.evaluators.process.messages import (
     GeneratedText,
     GeneratedTokens,
     Loglikelihoods,
+    TimedAnswer,
     Timing,
     TokenIds,
     WindowScore,
@@ -63,6 +64,18 @@ class DecoderCommands:
             ids += piece.ids
             finished = piece.finished
         return ids
+
+    def answer(self, tokens: Sequence[int], most: int, ngram_size: int = 0, max_draft_tokens: int = 4) -> TimedAnswer:
+        """Answer a prompt greedily to its end, by ONNX Runtime GenAI alone.
+
+        Args:
+            tokens: token ids of the prompt.
+            most: tokens of the answer.
+            ngram_size: tokens of the n-grams that guesses are made of; 0 makes none, whatever the folder says.
+            max_draft_tokens: most tokens that are guessed at once.
+        """
+        options = {"ngram_size": ngram_size, "max_draft_tokens": max_draft_tokens}
+        return self._connection.request(TimedAnswer, "answer", tokens=_integers(tokens), most=most, **options)
 
     def loglikelihoods(self, tokens: Sequence[int], continuations: Sequence[Sequence[int]]) -> Loglikelihoods:
         """Log-likelihoods of continuations, each of which the last positions of one prompt predict.

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olivine.evaluators.process.messages import Done, GeneratedText, GeneratedTokens, Timing, TokenIds
+from olivine.evaluators.process.messages import (
+    Done,
+    GeneratedText,
+    GeneratedTokens,
+    TimedAnswer,
+    Timing,
+    TokenIds,
+)
 from olivine.evaluators.process.servers.decoder import DecoderServer
 from olivine.evaluators.process.timing import timed
 
@@ -95,6 +103,22 @@ class GenaiServer(DecoderServer):
         ids = [int(token) for token in self._generator.get_sequence(0)[before:]]
         return GeneratedTokens(ids, bool(self._generator.is_done()))
 
+    def answer(self, tokens: list[int], most: int, ngram_size: int, max_draft_tokens: int) -> TimedAnswer:
+        """Answer a prompt greedily to its end, with guesses from n-grams; 0 for none."""
+        params = self._params(len(tokens) + most, min_length=0)
+        if ngram_size or self._speculates:
+            params.set_speculative_options(ngram_size=ngram_size, max_draft_tokens=max_draft_tokens)
+        self._generator = None
+        self._generator = generator = self._genai.Generator(self._model, params)
+        generator.append_tokens(np.array(tokens, dtype=np.int32))
+        started = time.perf_counter()
+        while not generator.is_done():
+            generator.generate_next_token()
+        ms = (time.perf_counter() - started) * 1e3
+        ids = [int(token) for token in generator.get_sequence(0)[len(tokens) :]]
+        counted = generator.get_speculative_stats()
+        return TimedAnswer(ids, ms, counted["draft_tokens_proposed"], counted["draft_tokens_accepted"])
+
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""
         # No room for more: a prompt may be as long as the context. In one piece: only the last one's logits are kept.
@@ -112,10 +136,13 @@ class GenaiServer(DecoderServer):
             options: of the search, in place of those of genai_config.json.
         """
         self._generator = None  # the last cache goes before the next one comes
-        params = self._genai.GeneratorParams(self._model)
-        least = max_length if min_length is None else min_length
-        params.set_search_options(max_length=max_length, min_length=least, do_sample=False, **options)
+        params = self._params(max_length, max_length if min_length is None else min_length, **options)
         if self._speculates:
             params.set_speculative_options(ngram_size=0)
         self._generator = self._genai.Generator(self._model, params)
         return self._generator
+
+    def _params(self, max_length: int, min_length: int, **options: int) -> Any:
+        params = self._genai.GeneratorParams(self._model)
+        params.set_search_options(max_length=max_length, min_length=min_length, do_sample=False, **options)
+        return params

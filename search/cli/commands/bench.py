@@ -9,6 +9,9 @@ from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_scenario, scenario_of, seconds, share, target_file, user_path
 from olivine.search.cli.terminal import output
 
+#: Most tokens of an answer that is timed with guesses, where nothing else is said.
+ANSWER_TOKENS = 128
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine bench``."""
@@ -21,11 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--half-width", type=share, default=0.02, help=what)
     parser.add_argument("--seconds", type=seconds, default=20.0, help="or after this long per pair")
     parser.add_argument("--rounds", type=int, help="or after this many rounds that count")
+    what = "instead, time a folder's greedy answers to these prompts with and without guesses from n-grams"
+    parser.add_argument("--speculation", type=user_path, metavar="PROMPTS", help=what)
     parser.add_argument("--json", type=target_file, metavar="FILE")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Time the folders against the reference."""
+    """Time the folders against the reference, or one folder's answers with and without guesses."""
+    if options.speculation is not None:
+        return _time_guesses(options)
     from olivine.evaluators.bench import bench_folders
     from olivine.evaluators.latency.decoder import PairedDecoderLatency
     from olivine.passes.store.atomic_files import write_target
@@ -44,6 +51,18 @@ def run(options: argparse.Namespace) -> int:
     output(options.json).print(bench_table(results, reference))
     if options.json:
         write_target(options.json, results_json(results))
+    return 0
+
+
+def _time_guesses(options: argparse.Namespace) -> int:
+    from olivine.evaluators.scenario.guesses import time_guesses
+    from olivine.search.report.folder_tables import guesses_table
+
+    others = ("reference", "prompt_tokens", "scenario", "rounds", "json")
+    if len(options.folders) > 1 or any(getattr(options, name) is not None for name in others):
+        raise UsageError("--speculation times one folder, and takes --new-tokens beside it alone")
+    timed = time_guesses(options.folders[0], options.speculation, options.new_tokens or ANSWER_TOKENS)
+    output().print(guesses_table(timed))
     return 0
 
 

@@ -1,0 +1,144 @@
+"""Guesses from n-grams, timed on a model's own greedy answers to real prompts, with and without them.
+
+Answers with and without guesses come from one process in a random order, so that both meet the same machine. What a
+guess gains depends on the prompt: the interval is that of prompts such as these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.process.messages import TimedAnswer
+from olivine.evaluators.providers.interpreters import comparable_options
+from olivine.evaluators.scenario.prompts import read_prompts
+from olivine.evaluators.scenario.scenario import Scenario
+from olivine.evaluators.stats import Interval, student
+from olivine.passes.errors import UsageError
+from olivine.passes.sources.genai_folder import read_genai_config
+from olivine.passes.transforms.prune_head import is_pruned
+
+#: Answers to each prompt, of which the median counts.
+ROUNDS = 3
+#: Tokens that an answer needs, so that its time says something.
+MIN_TOKENS = 8
+
+
+class Answering(Protocol):
+    """A process that answers prompts."""
+
+    def answer(self, tokens: Sequence[int], most: int, ngram_size: int = 0, max_draft_tokens: int = 4) -> TimedAnswer:
+        """Answer a prompt greedily."""
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """Options of guesses.
+
+    Attributes:
+        ngram_size: tokens of an n-gram; 0 guesses nothing.
+        max_draft_tokens: most tokens that are guessed at once.
+    """
+
+    ngram_size: int
+    max_draft_tokens: int = 4
+
+
+NONE = Guessing(0)
+TRIED = (Guessing(2), Guessing(3), Guessing(3, 8))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain of guesses.
+
+    Attributes:
+        guessing: their options.
+        speedup: time a token without them / with them; geometric mean over prompts and its interval.
+        accepted: share of the answers' tokens that were guessed right.
+        right: share of the guesses that were.
+        same: prompts whose answer was the same without them.
+        prompts: that had answers long enough to be timed.
+    """
+
+    guessing: Guessing
+    speedup: Interval
+    accepted: float
+    right: float
+    same: int
+    prompts: int
+
+
+def time_guesses(folder: Path, file: Path, new_tokens: int) -> list[Gain]:
+    """Time the answers of a model folder to the prompts of a file.
+
+    Args:
+        folder: ONNX Runtime GenAI folder for the CPU.
+        file: of texts or chat messages, as a scenario's ``prompts``.
+        new_tokens: most tokens of an answer.
+
+    Raises:
+        UsageError: when guesses can't be checked in this model, or no prompt has an answer to be timed.
+        ModelProcessFailed: when the model does not load or run.
+    """
+    config = read_genai_config(folder)
+    if is_pruned(folder):
+        raise UsageError(
+            f"{folder} computes the logits of the last position only, so no guess can be checked. Build it with "
+            "--set prune_head=false"
+        )
+    options = comparable_options([folder])[folder]
+    if options.get("loop", "genai") != "genai":
+        raise UsageError(f"{folder} does not run by ONNX Runtime GenAI here, which makes the guesses")
+    longest = int(config["model"]["context_length"])
+    context = min(longest, int(config.get("search", {}).get("max_length", longest)))
+    prompts = read_prompts(Scenario(context=context, new_tokens=new_tokens, prompts=str(file)), folder)
+    with ModelProcess.open(folder, **options) as process:
+        return measure(process, [prompt.ids for prompt in prompts], new_tokens)
+
+
+def measure(process: Answering, prompts: Sequence[Sequence[int]], new_tokens: int, seed: int = 0) -> list[Gain]:
+    """Time the answers of a process to prompts, each several times with each of the options.
+
+    Raises:
+        UsageError: when no answer is long enough to be timed.
+    """
+    rng = np.random.default_rng(seed)
+    ways = (NONE, *TRIED)
+    process.answer(prompts[0], new_tokens)  # wakes threads and caches, and does not count
+    answers: dict[Guessing, list[list[TimedAnswer]]] = {way: [[] for _ in prompts] for way in ways}
+    for _ in range(ROUNDS):
+        for number, prompt in enumerate(prompts):
+            for index in rng.permutation(len(ways)):
+                way = ways[index]
+                made = process.answer(prompt, new_tokens, way.ngram_size, way.max_draft_tokens)
+                answers[way][number].append(made)
+    timed = [n for n in range(len(prompts)) if all(len(answers[way][n][0].ids) >= MIN_TOKENS for way in ways)]
+    if not timed:
+        raise UsageError(f"No answer has {MIN_TOKENS} tokens, so that nothing can be timed. Ask for longer ones")
+    plain = [answers[NONE][number] for number in timed]
+    return [_gain(way, plain, [answers[way][number] for number in timed]) for way in TRIED]
+
+
+def _gain(way: Guessing, plain: Sequence[Sequence[TimedAnswer]], guessed: Sequence[Sequence[TimedAnswer]]) -> Gain:
+    gains = np.array([np.log(_token_ms(a) / _token_ms(b)) for a, b in zip(plain, guessed, strict=True)])
+    once = [answers[0] for answers in guessed]  # greedy: each answer to a prompt is the same
+    accepted, proposed = sum(answer.accepted for answer in once), sum(answer.proposed for answer in once)
+    return Gain(
+        way,
+        student(gains).exp(),
+        accepted / sum(len(answer.ids) for answer in once),
+        accepted / max(1, proposed),
+        sum(a[0].ids == b.ids for a, b in zip(plain, once, strict=True)),
+        len(once),
+    )
+
+
+def _token_ms(answers: Sequence[TimedAnswer]) -> float:
+    """Median time a token, without the first one, which the prompt gave."""
+    return float(np.median([answer.ms / (len(answer.ids) - 1) for answer in answers]))
