@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,12 +27,14 @@ Run = Callable[[DeployedProcess, Sequence[Sequence[int]], int], DeployedRun]
 def run_folder(process: DeployedProcess, turns: Sequence[Sequence[int]], new_tokens: int) -> DeployedRun:
     """Run the folder of a process in a fresh one, under the same interpreter and limits, with nothing of olivine in it.
 
+    It ends with this process. All turns are one request, which may take as long as one for each of them.
+
     Raises:
         ModelProcessFailed: when it does not load or run, or outgrows its memory.
     """
     script = str(Path(plain_run.__file__))
     connection = Connection(
-        [process.python, "-P", script],
+        [process.python, "-P", script, str(os.getpid())],
         process.timeout_s,
         process.memory_limit_bytes,
         environment=plain_environment(),
@@ -42,6 +45,7 @@ def run_folder(process: DeployedProcess, turns: Sequence[Sequence[int]], new_tok
         return connection.request(
             DeployedRun,
             "run",
+            timeout_s=process.timeout_s * len(turns),
             folder=str(process.folder.resolve()),
             turns=[list(map(int, tokens)) for tokens in turns],
             new_tokens=new_tokens,

@@ -83,9 +83,13 @@ def time_guesses(folder: Path, file: Path, new_tokens: int) -> list[Gain]:
         new_tokens: most tokens of an answer.
 
     Raises:
-        UsageError: when guesses can't be checked in this model, or no prompt has an answer to be timed.
+        UsageError: when guesses can't be checked in this model, or no prompt has an answer long enough to be timed.
         ModelProcessFailed: when the model does not load or run.
     """
+    if new_tokens < MIN_TOKENS:
+        raise UsageError(
+            f"{new_tokens} new tokens; at least {MIN_TOKENS}, so that the time of an answer says something"
+        )
     config = read_genai_config(folder)
     if is_pruned(folder):
         raise UsageError(

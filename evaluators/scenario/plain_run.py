@@ -2,18 +2,24 @@
 
 A program by itself, started under the interpreter of the model's provider: it needs numpy and onnxruntime_genai alone,
 and nothing else is loaded, since its resident peak is what is measured. It reads one line of JSON, ``{"id": number,
-"folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``. The folder's own
+"folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``; its argument is the
+process that starts it, with which it ends. The folder's own
 genai_config.json decides everything but the length of the answers, and that no tokens are guessed: of random prompts,
 guesses tell nothing.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
+
+#: Option of prctl(2): the signal that the kernel sends when the thread ends that started this process.
+_PR_SET_PDEATHSIG = 1
 
 
 def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
@@ -75,8 +81,16 @@ def _status(field: str) -> int:
     return int(fields[field].split()[0]) * 1024
 
 
+def _end_with(starter: int) -> None:
+    """Let the kernel end this process when its parent ends, or end it now when ``starter`` has ended already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if not os.path.exists(f"/proc/{starter}"):  # it ended before we asked to end with it
+        os._exit(1)
+
+
 def main() -> None:
-    """Answer one request."""
+    """Answer one request, for as long as whoever asks is there."""
+    _end_with(int(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
     request = json.loads(sys.stdin.readline())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from olivine.evaluators.data.tokenizing import ChatRenderer, join_messages, of_s
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.chat_template import ChatTemplate, read_template
+
+#: Lines between two prompts of a text: blank ones, which may hold spaces.
+_BLANK = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def digest_of_prompts(file: Path) -> str:
         UsageError: when the file can't be read, or a row of it is no prompt.
     """
     content = hashlib.sha256()
-    for _, text in _texts(file, join_messages):
+    for _, text in _texts(file, _words):
         content.update(hashlib.sha256(text.encode()).digest())
     return content.hexdigest()
 
@@ -88,16 +92,33 @@ def _rows(file: Path) -> Iterator[Row]:
     if file_kind(file) in TABLES:
         yield from read_table(file)
         return
-    paragraphs = [paragraph for paragraph in read_text(file).split("\n\n") if paragraph.strip()]
+    paragraphs = [paragraph for paragraph in _BLANK.split(read_text(file)) if paragraph.strip()]
     for number, paragraph in enumerate(paragraphs, start=1):
         yield Row(f"paragraph {number}", {TEXT: paragraph})
 
 
+def _asked(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A conversation up to the answer that is asked for.
+
+    Raises:
+        UsageError: when nothing in it asks for one.
+    """
+    turns = [message if "role" in message else of_share_gpt(message) for message in messages]
+    if turns[-1]["role"] == "assistant":  # an answer that was recorded with its prompt
+        turns = turns[:-1]
+    if all(turn["role"] == "assistant" or not str(turn["content"] or "").strip() for turn in turns):
+        raise UsageError("no message asks for an answer. Add one of the role 'user', or take the row out")
+    return turns
+
+
+def _words(messages: Sequence[Mapping[str, Any]]) -> str:
+    _asked(messages)
+    return join_messages(messages)
+
+
 def _renderer(template: ChatTemplate | None, folder: Path) -> ChatRenderer:
     def render(messages: Sequence[Mapping[str, Any]]) -> str:
-        turns = [message if "role" in message else of_share_gpt(message) for message in messages]
-        if turns[-1]["role"] == "assistant":  # an answer that was recorded with its prompt
-            turns = turns[:-1]
+        turns = _asked(messages)
         if template is not None:
             return template.render(turns)
         if len(turns) == 1:

@@ -9,6 +9,8 @@ from olivine.search.cli.command import Command
 from olivine.search.cli.options import add_scenario, scenario_of, seconds, share, target_file, user_path
 from olivine.search.cli.terminal import output
 
+#: Half-width and seconds of a pair, where nothing else is said.
+HALF_WIDTH, SECONDS = 0.02, 20.0
 #: Most tokens of an answer that is timed with guesses, where nothing else is said.
 ANSWER_TOKENS = 128
 
@@ -20,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-tokens", type=int, help="128 by default")
     parser.add_argument("--new-tokens", type=int, help="32 by default")
     add_scenario(parser, "time its prompt and answer, and run each folder through it as it is deployed")
-    what = "stop at this half-width of the interval, without what neighbours on a host do"
-    parser.add_argument("--half-width", type=share, default=0.02, help=what)
-    parser.add_argument("--seconds", type=seconds, default=20.0, help="or after this long per pair")
+    what = f"stop at this half-width of the interval, without what neighbours on a host do; {HALF_WIDTH} by default"
+    parser.add_argument("--half-width", type=share, help=what)
+    parser.add_argument("--seconds", type=seconds, help=f"or after this long per pair; {SECONDS:g} by default")
     parser.add_argument("--rounds", type=int, help="or after this many rounds that count")
     what = "instead, time a folder's greedy answers to these prompts with and without guesses from n-grams"
     parser.add_argument("--speculation", type=user_path, metavar="PROMPTS", help=what)
@@ -45,7 +47,10 @@ def run(options: argparse.Namespace) -> int:
     if scenario is not None and named:
         raise UsageError("--scenario says how long prompt and answer are; leave --prompt-tokens and --new-tokens out")
     latency = PairedDecoderLatency(
-        half_width=options.half_width, max_seconds=options.seconds, max_rounds=options.rounds, **named
+        half_width=HALF_WIDTH if options.half_width is None else options.half_width,
+        max_seconds=SECONDS if options.seconds is None else options.seconds,
+        max_rounds=options.rounds,
+        **named,
     )
     results = bench_folders(options.folders, reference, latency, scenario)
     output(options.json).print(bench_table(results, reference))
@@ -58,10 +63,11 @@ def _time_guesses(options: argparse.Namespace) -> int:
     from olivine.evaluators.scenario.guesses import time_guesses
     from olivine.search.report.folder_tables import guesses_table
 
-    others = ("reference", "prompt_tokens", "scenario", "rounds", "json")
+    others = ("reference", "prompt_tokens", "scenario", "half_width", "seconds", "rounds", "json")
     if len(options.folders) > 1 or any(getattr(options, name) is not None for name in others):
         raise UsageError("--speculation times one folder, and takes --new-tokens beside it alone")
-    timed = time_guesses(options.folders[0], options.speculation, options.new_tokens or ANSWER_TOKENS)
+    most = ANSWER_TOKENS if options.new_tokens is None else options.new_tokens
+    timed = time_guesses(options.folders[0], options.speculation, most)
     output().print(guesses_table(timed))
     return 0
 

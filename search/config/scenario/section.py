@@ -65,7 +65,10 @@ def _stated(value: object) -> object:
         return dict(value)
     if name not in READY:
         raise ValueError(f"unknown scenario '{name}'. {did_you_mean(name, (*READY, OWN))}")
-    return {**asdict(READY[name]), **value}
+    ready = asdict(READY[name])
+    if value.get("prompts"):
+        ready["turns"] = 1  # each prompt of a file begins a conversation
+    return {**ready, **value}
 
 
 ScenarioChoice = Annotated[ScenarioConfig | None, BeforeValidator(_stated)]

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.process.failure import ModelProcessFailed
+from olivine.evaluators.process.messages import DeployedRun
+from olivine.evaluators.scenario import deployed, plain_run
 from olivine.evaluators.scenario.context_bytes import context_bytes
 from olivine.evaluators.scenario.deployed import Deployed, token_ids
 from olivine.evaluators.scenario.scenario import Scenario
@@ -36,6 +43,15 @@ generator.append_tokens(tokenizer.encode("the old boat lay there"))
 for _ in range(3):
     generator.generate_next_token()
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+#: Starts the program that is its first argument, on its own pipes, and waits.
+PARENT = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-P", sys.argv[1], str(os.getpid())], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(600)
 """
 
 
@@ -69,11 +85,11 @@ def test_a_folder_is_run_turn_by_turn(open_process: OpenProcess, tiny_onnx: Path
 
 def test_its_memory_is_that_of_a_plain_program(open_process: OpenProcess, tiny_onnx: Path) -> None:
     process = open_process(tiny_onnx)
-    deployed = Deployed(SCENARIO).evaluate(process, process)[1]
+    peak = Deployed(SCENARIO).evaluate(process, process)[1]
     command = [sys.executable, "-c", PLAIN, str(tiny_onnx)]
     plain = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
-    assert deployed.metric == "deployed_rss_bytes"
-    assert deployed.value == pytest.approx(plain, rel=0.05)
+    assert peak.metric == "deployed_rss_bytes"
+    assert peak.value == pytest.approx(plain, rel=0.05)
 
 
 def test_prompts_of_ones_own_are_run_in_the_place_of_random_ones(open_process: OpenProcess, tiny_onnx: Path) -> None:
@@ -111,3 +127,41 @@ def test_random_tokens_are_as_unlike_as_those_of_a_text() -> None:
     assert len(ids) == 2000
     assert min(ids) >= 0 and max(ids) < 50_000
     assert len(set(ids)) < 1200, "uniform ones are all but 40 different from each other"
+
+
+def test_it_ends_with_the_process_that_started_it() -> None:
+    command = [sys.executable, "-c", PARENT, str(plain_run.__file__)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        try:
+            ended, _, _ = select.select([parent.stdout], [], [], 60)
+            assert ended and parent.stdout.read() == b"", "the child still holds its pipe"
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def test_each_turn_has_the_time_of_a_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Recorded:
+        def __init__(self, command: list[str], timeout_s: float, limit: int | None, environment: object) -> None:
+            assert command[-1] == str(os.getpid())
+
+        def request(self, answer: type, command: str, **arguments: Any) -> DeployedRun:
+            asked.append(arguments)
+            return DeployedRun(1, 1, 1.0, [], [], [], "loaded", "1")
+
+        def close(self) -> None:
+            asked.append({})
+
+    class Loaded:
+        folder, loaded, loop, python, timeout_s, memory_limit_bytes = tmp_path, None, "genai", "python", 7.0, None
+
+    monkeypatch.setattr(deployed, "Connection", Recorded)
+    deployed.run_folder(Loaded(), [[1, 2], [3], [4]], 5)
+    assert asked[0]["timeout_s"] == 3 * 7.0
+    assert asked[1:] == [{}], "closed"

@@ -76,9 +76,23 @@ def test_bench_times_a_folder_on_prompts(tiny_onnx: Path, tmp_path: Path, capsys
     assert any(gain.accepted > 0 for gain in gains)
     assert main(["bench", str(tiny_onnx), "--speculation", str(prompts), "--new-tokens", "20"]) == 0
     assert "3 of 3" in capsys.readouterr().out
-    for words in ([str(tiny_onnx)], ["--prompt-tokens", "9"], ["--scenario", "chat"]):
-        assert main(["bench", str(tiny_onnx), *words, "--speculation", str(prompts)]) == 2
-        assert "--speculation times one folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["b"], ["--prompt-tokens", "9"], ["--scenario", "chat"], ["--seconds", "20"], ["--half-width", "2%"]],
+)
+def test_an_option_that_guesses_do_not_use_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "a", *words, "--speculation", "prompts.jsonl"]) == 2
+    assert "--speculation times one folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "7", "-1"])
+def test_answers_too_short_to_be_timed_are_refused_before_any_work(
+    count: str, tiny_onnx: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(tiny_onnx), "--new-tokens", count, "--speculation", "prompts.jsonl"]) == 2
+    assert f"{count} new tokens; at least 8" in capsys.readouterr().err
 
 
 def test_a_pruned_head_is_refused(tiny_onnx: Path, tmp_path: Path) -> None:

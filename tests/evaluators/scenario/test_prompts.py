@@ -31,6 +31,36 @@ def test_paragraphs_of_a_text_are_prompts_in_the_models_template(tiny_onnx: Path
     assert prompts[1].ids == tokenize(ASKED.format("the old boat"), tiny_onnx).ids
 
 
+@pytest.mark.parametrize("between", ["\n \n", "\n\t\n\n", "\r\n  \r\n"])
+def test_a_line_of_spaces_alone_lies_between_two_prompts(between: str, tiny_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_bytes(f"the old boat\nlay there{between}bread".encode())
+    prompts = read_prompts(scenario(tmp_path / "p.txt"), tiny_onnx)
+    asked = [tokenize(ASKED.format(text), tiny_onnx).ids for text in ("bread", "the old boat\nlay there")]
+    assert [prompt.ids for prompt in prompts] == asked
+
+
+ANSWER = {"role": "assistant", "content": "a recorded answer"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [ANSWER],
+        [ANSWER, ANSWER],
+        [{"role": "user", "content": " "}, ANSWER],
+        [{"role": "user", "content": None}],
+        [{"from": "gpt", "value": "an answer"}],
+    ],
+)
+def test_a_conversation_that_asks_nothing_is_refused_by_its_row(
+    messages: list[object], tiny_onnx: Path, tmp_path: Path
+) -> None:
+    file = lines(tmp_path / "p.jsonl", {"messages": [{"role": "user", "content": "a"}]}, {"messages": messages})
+    for read in (lambda: read_prompts(scenario(file), tiny_onnx), lambda: digest_of_prompts(file)):
+        with pytest.raises(UsageError, match=r"p.jsonl: line 2: 'messages': no message asks for an answer"):
+            read()
+
+
 def test_chat_messages_are_asked_for_their_next_answer(tiny_onnx: Path, tmp_path: Path) -> None:
     user = {"role": "user", "content": "bread"}
     answered = {"messages": [user, {"role": "assistant", "content": "a recorded answer"}]}

@@ -47,6 +47,14 @@ def test_a_mapping_changes_a_ready_one_or_stands_by_itself() -> None:
     assert (own.name, own.context) == ("own", 110)
 
 
+def test_prompts_of_a_file_begin_a_conversation_each_also_in_a_ready_one_of_several_turns() -> None:
+    use = parsed(scenario={"name": "chat", "prompts": "mine.jsonl"}).use()
+    assert use is not None
+    assert (use.turns, use.context, use.prompts) == (1, READY["chat"].context, "mine.jsonl")
+    assert parse_scenario("--scenario ", "{name: agent, prompts: mine.jsonl}").turns == 1
+    assert "leave 'turns' out" in complaint(scenario={"name": "chat", "prompts": "mine.jsonl", "turns": 2})
+
+
 def test_without_one_a_study_is_what_it_was() -> None:
     config = parsed()
     assert config.use() is None
