@@ -22,6 +22,7 @@ from olivine.passes.artifact import ModelArtifact, link_or_copy
 from olivine.passes.errors import BuildFailed, PassRefused
 from olivine.passes.export.check import ort_errors, prompt
 from olivine.passes.learn.calibration import ending_at, load_tokens, open_session
+from olivine.passes.learn.turned_channels import turned_channels
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
 
@@ -31,7 +32,7 @@ ATTENTION = "GroupQueryAttention"
 #: Bits of a cache -> the largest magnitude of its codes: -128 .. 127 and -8 .. 7.
 LIMITS = {8: 128, 4: 8}
 #: Raised whenever the same graph and tokens would give other steps.
-VERSION = 1
+VERSION = 2
 #: Tokens that are kept of all windows, evenly spread, to choose the steps of four bits by.
 SAMPLES = 1024
 #: Shares of a channel's range that are tried as the range of its codes.
@@ -49,14 +50,14 @@ class Attention:
         key: name of the output with its keys.
         value: name of the output with its values.
         dtype: of both.
-        turned: channels of a head that the rotary embedding turns; None for all.
+        turned: channels of a head that the rotary embedding turns; 0 in layers without one.
         interleaved: whether it pairs neighbouring channels; else channels half of ``turned`` apart.
     """
 
     key: str
     value: str
     dtype: ir.DataType
-    turned: int | None
+    turned: int
     interleaved: bool
 
     @classmethod
@@ -64,18 +65,14 @@ class Attention:
         """Read a GroupQueryAttention node.
 
         Raises:
-            PassRefused: when it keeps no cache, or one that is no float.
+            PassRefused: when it keeps no cache, or one that is no float, or the channels that are turned are not known.
         """
         key, value = (*node.outputs[1:3], None, None)[:2]
         if key is None or value is None or not key.name or not value.name:
             raise PassRefused(f"the cache can't be quantized: {node.name} keeps none of its own")
         if key.dtype not in _FLOATS or value.dtype != key.dtype:
             raise PassRefused(f"the cache can't be quantized: '{key.name}' is {key.dtype} already")
-        cosines = node.inputs[7] if len(node.inputs) > 7 else None
-        tensor = None if cosines is None else ir.convenience.get_const_tensor(cosines)
-        interleaved = node.attributes.get("rotary_interleaved")
-        turned = None if tensor is None else 2 * int(tensor.shape.numpy()[1])
-        return cls(key.name, value.name, key.dtype, turned, interleaved is not None and bool(interleaved.as_int()))
+        return cls(key.name, value.name, key.dtype, *turned_channels(node))
 
 
 @dataclass(frozen=True)
@@ -186,17 +183,15 @@ def pair_lengths(keys: Float32, node: Attention) -> Float32:
         node: says which channels are pairs.
     """
     lengths: Float32 = np.hypot(keys, partners(keys, node))
-    if node.turned is not None:
-        lengths[..., node.turned :] = np.abs(keys[..., node.turned :])
+    lengths[..., node.turned :] = np.abs(keys[..., node.turned :])
     return lengths
 
 
 def partners(keys: Float32, node: Attention) -> Float32:
     """Each channel's partner of ``keys`` [heads, tokens, channels]; a channel that is not turned is its own."""
-    turned = keys.shape[-1] if node.turned is None else node.turned
     order = np.arange(keys.shape[-1])
-    pairs = order[:turned].reshape((-1, 2) if node.interleaved else (2, -1))
-    order[:turned] = pairs[:, ::-1].reshape(-1) if node.interleaved else pairs[::-1].reshape(-1)
+    pairs = order[: node.turned].reshape((-1, 2) if node.interleaved else (2, -1))
+    order[: node.turned] = pairs[:, ::-1].reshape(-1) if node.interleaved else pairs[::-1].reshape(-1)
     return keys[..., order]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,6 +55,13 @@ def untie_embedding(model: ir.Model) -> None:
     )
     gather.replace_input_with(0, own)
     drop_unused(model)
+
+
+def head_refusal(embeddings: Iterable[object], heads: Iterable[object]) -> str | None:
+    """Say why a shared embedding can't be built with any of these precisions of the head; None where it can."""
+    if "shared" not in embeddings or any(head != "fp32" for head in heads):
+        return None
+    return "'shared' reads the embedding out of the head's codes, and `lm_head: fp32` has none; same, int8 and int4 do"
 
 
 @dataclass(frozen=True)

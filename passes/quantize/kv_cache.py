@@ -45,6 +45,7 @@ class QuantizeCache(CalibratedPass):
     bits: int
 
     name: ClassVar[str] = "kv_cache"
+    version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "numpy")

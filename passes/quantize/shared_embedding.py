@@ -10,6 +10,7 @@ A graph then holds the largest of its matrices once: 28 of 175 MB less of the de
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,14 +23,17 @@ from olivine.passes.graph import HEAD, MICROSOFT, add_initializer, drop_unused, 
 from olivine.passes.quantize.blocks.packing import PackedCodes, unpacked
 from olivine.passes.quantize.embedding import find_embedding
 
-#: Largest share of the embedding's power that may be lost: int4 in blocks of 256 loses .02, another matrix about 1.
+#: Largest share of the embedding's power around its mean that may be lost: int4 in blocks of 256 loses .02, another
+#: matrix about 1. The mean tells no token from another, and a matrix has as good a one of any other.
 MOST_LOST = 0.1
 #: The identity is as close as a fit where it loses no more than this times what the fit loses.
 _AS_CLOSE = 1.25
-#: Rows that B is fitted to, for each of its columns: more change it less than the rounding does.
-_ROWS_PER_COLUMN = 32
+#: Most rows that B is fitted to, for each of its columns: more change it less than the rounding does.
+_ROWS_PER_COLUMN = 8
 #: With fewer, anything fits.
 _FEWEST_ROWS_PER_COLUMN = 2
+#: Rows that are in memory as floats at a time.
+_BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class ShareEmbedding(GraphPass):
     """Look tokens up in the codes of the head, then multiply by a matrix where the checkpoint does not tie the two."""
 
     name: ClassVar[str] = "share_embedding"
+    version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "quantized"})
     libraries: ClassVar[tuple[str, ...]] = ("onnx-ir", "numpy")
 
@@ -96,24 +101,30 @@ def fitted(codes: PackedCodes, bits: int, table: np.ndarray) -> np.ndarray | Non
     Raises:
         PassRefused: when no matrix does.
     """
-    rows, columns = table.shape
-    sample = slice(None, None, max(1, rows // (_ROWS_PER_COLUMN * columns)))
-    stored = unpacked(codes, bits, sample)
-    head, wanted = stored[:, :columns], table[sample].astype(np.float32)
-    padded = stored.shape[1] - columns
+    sample, columns = _Sample(codes, bits, table), table.shape[1]
+    gram, cross = np.zeros((2, columns, columns))
+    mean, power, as_it_is = np.zeros(columns), 0.0, 0.0
+    for head, wanted in sample.blocks():
+        gram += head.T @ head
+        cross += head.T @ wanted
+        mean += wanted.sum(axis=0, dtype=np.float64) / len(sample)
+        power += _power(wanted)
+        as_it_is += _power(head - wanted)
+    power -= len(sample) * _power(mean)
     matrix: np.ndarray | None = None
-    lost = as_it_is = _power(head - wanted)
-    if len(wanted) >= _FEWEST_ROWS_PER_COLUMN * columns:
-        fit = _least_squares(head, wanted)
-        left = _power(head @ fit - wanted)
-        spent = len(wanted) / (len(wanted) - columns)  # a fit takes its share of any error away
+    lost = as_it_is
+    if len(sample) >= _FEWEST_ROWS_PER_COLUMN * columns:
+        fit = _least_squares(gram, cross)
+        left = sum(_power(head @ fit - wanted) for head, wanted in sample.blocks())
+        spent = len(sample) / (len(sample) - columns)  # a fit takes its share of any error away
         if _AS_CLOSE * left * spent < as_it_is:
             matrix, lost = fit, left
-    if lost > MOST_LOST * (power := _power(wanted)):
+    if lost > MOST_LOST * power:
         raise PassRefused(
             f"embedding: 'shared' reads the embedding out of the head, and here the two are different matrices: "
-            f"{min(1.0, lost / power):.0%} of it would be lost. Use int8 or int4."
+            f"{lost / max(power, lost):.0%} of it would be lost. Use int8 or int4."
         )
+    padded = codes.scales.shape[1] * (codes.codes.shape[2] * 8 // bits) - columns
     if matrix is None:
         if not padded:
             return None
@@ -121,11 +132,35 @@ def fitted(codes: PackedCodes, bits: int, table: np.ndarray) -> np.ndarray | Non
     return np.pad(matrix, ((0, padded), (0, 0)))
 
 
-def _least_squares(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The matrix B with the least ``|given B - wanted|^2``, float32 [K, K]; for given of any rank."""
-    gram = (given.T @ given).astype(np.float64)
+class _Sample:
+    """Rows of the head and of the embedding, evenly spread over the tokens; a block of them in memory at a time."""
+
+    def __init__(self, codes: PackedCodes, bits: int, table: np.ndarray) -> None:
+        self._codes, self._bits, self._table = codes, bits, table
+        rows, columns = table.shape
+        self._tokens = range(0, rows, max(1, -(-rows // (_ROWS_PER_COLUMN * columns))))
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Float32 [rows, K] of both, the columns that pad the codes left out."""
+        for start in range(0, len(self), _BLOCK_ROWS):
+            tokens = self._tokens[start : start + _BLOCK_ROWS]
+            rows = slice(tokens.start, tokens.stop, tokens.step)
+            stored = unpacked(self._codes, self._bits, rows)
+            yield stored[:, : self._table.shape[1]], self._table[rows].astype(np.float32)
+
+
+def _least_squares(gram: np.ndarray, cross: np.ndarray) -> np.ndarray:
+    """The matrix B with the least ``|H B - E|^2``, float32 [K, K]; for H of any rank.
+
+    Args:
+        gram: float64 [K, K], H'H; changed.
+        cross: float64 [K, K], H'E.
+    """
     gram[np.diag_indices_from(gram)] += 1e-9 * np.trace(gram) / len(gram) + np.finfo(np.float64).tiny
-    return np.linalg.solve(gram, (given.T @ wanted).astype(np.float64)).astype(np.float32)
+    return np.linalg.solve(gram, cross).astype(np.float32)
 
 
 def _power(array: np.ndarray) -> float:

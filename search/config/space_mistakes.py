@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from olivine.passes.base import Axis
 from olivine.passes.catalog import Catalog
 from olivine.passes.errors import did_you_mean
 from olivine.passes.export.export import float_refusal
+from olivine.passes.quantize.embedding import head_refusal
 from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import EXPONENT, describe
 from olivine.search.config.space import parse_space
@@ -150,7 +151,7 @@ def _fits(axis: Axis) -> str:
 
 
 def _combination_mistakes(raw: Mapping[str, Any], named: Sequence[str], place: str, catalog: Catalog) -> list[Mistake]:
-    """Precisions without kernels on the provider; ``named`` axes that no combination of ``raw`` reaches."""
+    """Precisions without kernels on the provider; ``named`` axes that no combination of ``raw`` reaches or builds."""
     refused = [
         (f"{place}.precision", reason)
         for provider in (_values(raw, "provider", catalog) if "provider" in catalog.axes else ())
@@ -160,11 +161,23 @@ def _combination_mistakes(raw: Mapping[str, Any], named: Sequence[str], place: s
     if refused:
         return refused
     reached = parse_space(raw, catalog).reached()
-    return [
+    unreached = [
         (f"{place}.{name}", f"has no effect: {_why_unreached(raw, name, catalog)}")
         for name in named
         if name not in reached
     ]
+    return unreached + _embedding_mistakes(raw, named, place, catalog, reached)
+
+
+def _embedding_mistakes(
+    raw: Mapping[str, Any], named: Sequence[str], place: str, catalog: Catalog, reached: Collection[str]
+) -> list[Mistake]:
+    """An embedding that would be read out of a head without codes, at the first of the two axes that is named."""
+    axes = ("embedding", "lm_head")
+    if any(name not in reached for name in axes):
+        return []
+    why = head_refusal(*(_values(raw, name, catalog) for name in axes))
+    return [] if why is None else [(f"{place}.{next((a for a in axes if a in named), axes[0])}", why)]
 
 
 def _why_unreached(raw: Mapping[str, Any], name: str, catalog: Catalog) -> str:

@@ -57,7 +57,9 @@ class ChatTemplate:
             Refused: when the template does not take the messages.
         """
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **self._tokens)
+            return self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._tokens
+            )
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise Refused(400, f"the chat template does not take these messages: {error}", "messages") from None
 

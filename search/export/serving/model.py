@@ -24,6 +24,7 @@ PROMPT_STEP = 256
 KEPT_CHATS = 2
 #: Providers whose generators take a prompt in pieces and can be rewound.
 _GOES_ON = ("CPU", "CUDA")
+_CUDA = ("cuda", "cudaexecutionprovider")
 #: Seeds of GenAI are of 32 bits and not negative; OpenAI's have 64.
 _SEEDS = 2**31
 
@@ -79,6 +80,7 @@ class Model:
 
         try:
             config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+            _preload(config)
             self._model = genai.Model(str(folder))
             self._tokenizer = genai.Tokenizer(self._model)
         except (OSError, ValueError, RuntimeError) as error:
@@ -170,3 +172,12 @@ class Model:
         if request.seed is not None:
             options["random_seed"] = request.seed % _SEEDS
         return options
+
+
+def _preload(config: Mapping[str, Any]) -> None:
+    """Load CUDA's libraries where the folder asks for CUDA: they may be Python packages, where no loader looks."""
+    options = config["model"].get("decoder", {}).get("session_options", {}).get("provider_options") or []
+    if any(name.lower() in _CUDA for option in options for name in option):
+        import onnxruntime  # only here: the CPU does not pay for the import
+
+        onnxruntime.preload_dlls()

@@ -34,6 +34,8 @@ MAX_BODY_BYTES = 4_000_000
 BODY_S = 30
 #: Seconds that answers get to end when the server is told to stop.
 GRACE_S = 5
+#: Seconds that those that have not are given to tell their clients.
+TELL_S = 5
 #: Requests that may wait for those under way.
 MAX_WAITING = 64
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -123,6 +125,27 @@ def make_app(turns: Turns, name: str, max_tokens: int, hosts: Sequence[str] = ("
     )
 
 
+class Server(uvicorn.Server):
+    """A server that ends the answers under way as OpenAI's API would, and does not cut them off, when it stops."""
+
+    def __init__(self, app: Starlette, turns: Turns, log_level: str) -> None:
+        wait = GRACE_S + TELL_S
+        # There is nothing to do before the first request and after the last; a second signal would leave it undone.
+        super().__init__(uvicorn.Config(app, log_level=log_level, timeout_graceful_shutdown=wait, lifespan="off"))
+        self._turns = turns
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let answers end for a while, then end them; at once where a second signal asks for it."""
+        grace = asyncio.get_running_loop().call_later(GRACE_S, self._turns.stop)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            grace.cancel()
+            self._turns.stop()
+        if tasks := list(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=TELL_S)
+
+
 def serve(model: Model, name: str, host: str, port: int, at_once: int) -> None:
     """Serve a model until SIGINT or SIGTERM, which a container's first process has to ask for.
 
@@ -135,15 +158,13 @@ def serve(model: Model, name: str, host: str, port: int, at_once: int) -> None:
         raise Unusable(f"can't serve on {host}:{port}: {error.strerror}") from None
     hosts = _LOOPBACK if host in _LOOPBACK else ("*",)
     turns = Turns(model, at_once, MAX_WAITING)
-    config = uvicorn.Config(
-        make_app(turns, name, model.max_tokens, hosts), log_level="warning", timeout_graceful_shutdown=GRACE_S
-    )
+    server = Server(make_app(turns, name, model.max_tokens, hosts), turns, "warning")
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends well and sends itself the signal again
         signal.signal(number, _interrupt)
     try:
         with listening:
             print(f"serving {name} on http://{host}:{listening.getsockname()[1]}/v1", flush=True)
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
     except KeyboardInterrupt:
         print("stopped", flush=True)
     finally:

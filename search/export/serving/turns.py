@@ -45,7 +45,7 @@ class Turns:
         self._waiting: deque[Ticket] = deque()
         self._answering: dict[Ticket, Generator[Step, None, None]] = {}
         self._changed = threading.Condition()
-        self._closing = False
+        self._stopped = self._closing = False
         self._thread = threading.Thread(target=self._work, name="model")
         self._thread.start()
 
@@ -53,10 +53,12 @@ class Turns:
         """Begin to answer, or wait for a place.
 
         Raises:
-            Refused: when too many wait already.
+            Refused: when too many wait already, or the server stops.
         """
         ticket = Ticket(request, tell)
         with self._changed:
+            if self._stopped:
+                raise _stops()
             if len(self._waiting) >= self._most_waiting:
                 raise Refused(503, f"{len(self._waiting)} requests are waiting already; come again later")
             self._waiting.append(ticket)
@@ -70,8 +72,20 @@ class Turns:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
 
+    def stop(self) -> None:
+        """End all answers, those under way and those that wait, and begin no other."""
+        with self._changed:
+            self._stopped = True
+            tickets = [*self._answering, *self._waiting]
+            self._waiting.clear()
+        for ticket in tickets:
+            if not ticket.cancelled:
+                _tell(ticket, _stops())
+                ticket.cancelled = True
+
     def close(self) -> None:
         """Stop all answers and the thread."""
+        self.stop()
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -88,7 +102,8 @@ class Turns:
             for ticket, steps in list(self._answering.items()):
                 if not self._take_turn(ticket, steps):
                     steps.close()
-                    del self._answering[ticket]
+                    with self._changed:
+                        del self._answering[ticket]
         for steps in self._answering.values():
             steps.close()
 
@@ -108,12 +123,23 @@ class Turns:
         try:
             step = next(steps)
         except Refused as refused:
-            ticket.tell(refused)
-            return False
+            return _tell(ticket, refused)
         except Exception as error:  # whatever fails, the other answers go on
             logging.getLogger(__name__).exception("an answer failed")
-            ticket.tell(Refused(500, f"the model failed: {error}"))
-            return False
-        if step is not None:
-            ticket.tell(step)
-        return not isinstance(step, Finished)
+            return _tell(ticket, Refused(500, f"the model failed: {error}"))
+        return step is None or _tell(ticket, step)
+
+
+def _stops() -> Refused:
+    return Refused(503, "the server stops")
+
+
+def _tell(ticket: Ticket, event: Event) -> bool:
+    """Tell an event to the one who waits, if somebody does still; False where no other is to follow."""
+    if ticket.cancelled:
+        return False
+    try:
+        ticket.tell(event)
+    except RuntimeError:  # the event loop in which it was waited for has closed
+        ticket.cancelled = True
+    return isinstance(event, Piece) and not ticket.cancelled

@@ -26,7 +26,8 @@ from olivine.passes.store.cache import Cache
 TOKENS = np.random.default_rng(0).integers(4, 300, size=(3, 20)).astype(np.int32)
 #: A head of six channels, four of which are turned.
 HALVES, NEIGHBOURS = (Attention("k", "v", ir.DataType.FLOAT, 4, interleaved) for interleaved in (False, True))
-WHOLE = Attention("k", "v", ir.DataType.FLOAT, None, False)
+WHOLE, STILL = (Attention("k", "v", ir.DataType.FLOAT, turned, False) for turned in (6, 0))
+WHOLE_PAIR = Attention("k", "v", ir.DataType.FLOAT, 2, False)
 
 
 @pytest.fixture
@@ -48,8 +49,13 @@ def cached(folder: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("attention", "expected"),
-    [(HALVES, [2, 3, 0, 1, 4, 5]), (NEIGHBOURS, [1, 0, 3, 2, 4, 5]), (WHOLE, [3, 4, 5, 0, 1, 2])],
-    ids=["halves", "neighbours", "all turned"],
+    [
+        (HALVES, [2, 3, 0, 1, 4, 5]),
+        (NEIGHBOURS, [1, 0, 3, 2, 4, 5]),
+        (WHOLE, [3, 4, 5, 0, 1, 2]),
+        (STILL, [0, 1, 2, 3, 4, 5]),
+    ],
+    ids=["halves", "neighbours", "all turned", "none turned"],
 )
 def test_a_channel_has_the_partner_that_it_is_turned_with(attention: Attention, expected: list[int]) -> None:
     assert partners(np.arange(6, dtype=np.float32)[None, None], attention).tolist() == [[expected]]
@@ -58,6 +64,7 @@ def test_a_channel_has_the_partner_that_it_is_turned_with(attention: Attention, 
 def test_a_pair_has_one_length_and_a_channel_that_is_not_turned_its_magnitude() -> None:
     keys = np.array([[[3.0, 5.0, -4.0, 12.0, -7.0, 2.0]]], np.float32)
     assert pair_lengths(keys, HALVES).tolist() == [[[5.0, 13.0, 5.0, 13.0, 7.0, 2.0]]]
+    assert pair_lengths(keys, STILL).tolist() == np.abs(keys).tolist()
 
 
 def test_a_length_is_the_same_at_every_position() -> None:
@@ -70,7 +77,7 @@ def test_a_length_is_the_same_at_every_position() -> None:
         ],
         axis=-1,
     ).astype(np.float32)
-    assert np.ptp(pair_lengths(turned, WHOLE), axis=1).max() < 1e-6
+    assert np.ptp(pair_lengths(turned, WHOLE_PAIR), axis=1).max() < 1e-6
 
 
 def test_eight_bits_hold_everything_that_the_text_puts_into_the_cache(artifact: ModelArtifact, cache: Cache) -> None:

@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import PassRefused
+from olivine.passes.quantize import shared_embedding
 from olivine.passes.quantize.blocks.blockwise import quantize_blocks
-from olivine.passes.quantize.blocks.packing import unpacked
+from olivine.passes.quantize.blocks.packing import PackedCodes, unpacked
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.shared_embedding import ShareEmbedding, fitted
 from olivine.passes.quantize.weight_only import WeightOnlyQuantize
@@ -94,6 +95,31 @@ def test_another_matrix_than_the_head_is_refused(rows: int) -> None:
     table, head = (random.normal(size=(rows, HIDDEN)).astype(np.float32) for _ in range(2))
     with pytest.raises(PassRefused, match=r"two are different matrices: \d+% of it would be lost. Use int8 or int4"):
         fitted(quantize_blocks(head.T, 8, 32, "rtn", True).packed(), 8, table)
+
+
+def test_a_mean_that_two_matrices_have_in_common_does_not_make_them_one() -> None:
+    random = np.random.default_rng(6)
+    table, head = (10 + random.normal(size=(4096, HIDDEN)).astype(np.float32) for _ in range(2))
+    with pytest.raises(PassRefused, match=r"two are different matrices: \d+% of it would be lost"):
+        fitted(quantize_blocks(head.T, 8, 32, "rtn", True).packed(), 8, table)
+
+
+def test_a_large_table_is_sampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5,000 rows, 500 are read: at most 8 a column, 64 at a time; and the fit holds for the others."""
+    monkeypatch.setattr(shared_embedding, "_BLOCK_ROWS", 64)
+    read: list[int] = []
+
+    def counted(codes: PackedCodes, bits: int, rows: slice) -> np.ndarray:
+        read.append(len(range(5000)[rows]))
+        return unpacked(codes, bits, rows)
+
+    monkeypatch.setattr(shared_embedding, "unpacked", counted)
+    table = np.random.default_rng(7).normal(size=(5000, HIDDEN)).astype(np.float32)
+    codes = quantize_blocks(mixed(table).T, 8, 32, "rtn", True).packed()
+    matrix = fitted(codes, 8, table)
+    assert read == [64] * 7 + [52] + [64] * 7 + [52]
+    assert matrix is not None
+    assert np.square(unpacked(codes, 8) @ matrix - table).sum() < 1e-3 * np.square(table).sum()
 
 
 @pytest.mark.parametrize("passes", [(), (WeightOnlyQuantize(lm_head_bits=0),)], ids=["float", "fp32 head"])

@@ -237,3 +237,26 @@ def test_an_axis_that_came_later_is_named_in_no_choice_that_has_its_default() ->
     only_token = parse_space({**raw, "activation_range": "token"}, LANGUAGE)
     assert [only_token.contains(choice) for choice in choices] == [False, True]
     assert not space_mistakes({**raw, "activation_range": "tensor", "smooth": True}, LANGUAGE)
+
+
+@pytest.mark.parametrize(
+    ("space", "mistaken"),
+    [
+        ({"precision": "int8", "embedding": "shared", "lm_head": "fp32"}, True),
+        ({"precision": ["int8", "mixed"], "embedding": ["int8", "shared"], "lm_head": ["fp32"]}, True),
+        ({"precision": "int8", "embedding": ["int8", "shared"], "lm_head": ["same", "fp32"]}, False),
+        ({"precision": "int8", "embedding": ["int8", "int4"], "lm_head": "fp32"}, False),
+        ({"precision": "int8", "embedding": "shared"}, False),
+    ],
+)
+def test_a_shared_embedding_needs_a_head_in_codes(space: dict[str, Any], mistaken: bool) -> None:
+    found = space_mistakes(space, LANGUAGE)
+    assert [place for place, _ in found] == ["space.embedding"] * mistaken
+    assert all("`lm_head: fp32` has none; same, int8 and int4 do" in message for _, message in found)
+
+
+def test_a_choice_is_told_at_the_axis_that_it_names() -> None:
+    shared = {"precision": "int8", "embedding": "shared"}
+    assert [p for p, _ in choice_mistakes({**shared, "lm_head": "fp32"}, "--set", {}, LANGUAGE)] == ["--set.embedding"]
+    space = {**shared, "lm_head": ["same", "fp32"]}
+    assert [p for p, _ in choice_mistakes({"lm_head": "fp32"}, "enqueue.0", space, LANGUAGE)] == ["enqueue.0.lm_head"]

@@ -28,6 +28,8 @@ TEMPLATES = [
     # blocks on lines of their own, JSON, marks of answers, and where the answer begins
     "{% for m in messages %}\n    {% generation %}{{ m | tojson }}{% endgeneration %}\n{% endfor %}\n"
     "{% if add_generation_prompt %}assistant{% endif %}{{ tools is defined and tools is not none }}",
+    # what a conversation may bring and does not
+    "{% if tools is not none %}tools{% endif %}{% if documents is not none %}documents{% endif %}!",
 ]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,3 +192,25 @@ def test_a_folder_that_speculates_says_the_same_and_its_chats_go_on(roomy_onnx: 
     ):
         (text, finished), (guessed, other) = said(plain, request), said(guessing, request)
         assert (guessed, other) == (text, finished)
+
+
+@pytest.mark.parametrize(
+    ("asked", "loads"), [([{"cuda": {}}], ["libraries", "model"]), ([{"cpu": {}}], ["model"]), (None, ["model"])]
+)
+def test_cudas_libraries_are_loaded_before_a_model_that_asks_for_cuda(
+    asked: list[Any] | None, loads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(folder: str) -> None:
+        loaded.append("model")
+        raise RuntimeError("no device")
+
+    preload = SimpleNamespace(preload_dlls=lambda: loaded.append("libraries"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", preload)
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", SimpleNamespace(Model=load))
+    config = {"model": {"decoder": {"session_options": {"provider_options": asked}}}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(Unusable, match="does not load: no device"):
+        Model(tmp_path, 1, 8)
+    assert loaded == loads

@@ -12,7 +12,6 @@ from typing import Any
 
 import openai
 import pytest
-import uvicorn
 
 from olivine.search.export.serving import server as web
 from olivine.search.export.serving.chat_request import ChatRequest
@@ -62,12 +61,15 @@ class Served:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         app = web.make_app(self.turns, "org/echo", 100, ("127.0.0.1",))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+        self._server = web.Server(app, self.turns, "critical")
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listening]})
         self._thread.start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._server.should_exit = True
+
+    def close(self) -> None:
+        self.stop()
         for _ in range(100):
             self.model.go.release()
         self._thread.join()
@@ -190,6 +192,25 @@ def test_a_client_that_leaves_while_it_waits_gives_up_its_place_and_more_than_ma
         served.model.go.release()
         waiting.join()
         first.close()
+
+
+def test_a_stop_ends_each_answer_with_an_error_and_cuts_none_off(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "GRACE_S", 0)
+    streamed, whole = (http.client.HTTPConnection("127.0.0.1", served.port, timeout=60) for _ in range(2))
+    streamed.request("POST", "/v1/chat/completions", json.dumps({"messages": messages("a wait b"), "stream": True}))
+    stream = streamed.getresponse()
+    assert stream.readline().startswith(b"data: ")
+    whole.request("POST", "/v1/chat/completions", json.dumps({"messages": messages("c")}))
+    until(lambda: served.turns.counts()["waiting"] == 1)
+    served.stop()
+    answer = whole.getresponse()
+    assert (answer.status, json.load(answer)["error"]["message"]) == (503, "the server stops")
+    last = stream.read().split(b"data: ")[-1]
+    assert json.loads(last)["error"]["message"] == "the server stops"
+    streamed.close()
+    whole.close()
 
 
 @pytest.mark.parametrize(

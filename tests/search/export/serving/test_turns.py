@@ -148,3 +148,39 @@ def test_an_answer_that_fails_or_is_refused_says_so_and_the_others_go_on() -> No
     assert ends["c d"] == Finished("stop", 1, 0, 3)
     assert "".join(str(said) for prompt, said in events if prompt == "c d" and isinstance(said, str)) == "cd"
     assert not model.caches
+
+
+def test_a_stop_ends_answers_and_those_that_wait_and_lets_no_other_begin(gated: tuple[Spelled, Turns, Told]) -> None:
+    model, turns, told = gated
+    told.start(turns, "aaa")
+    wait_for(turns, answering=1, waiting=0)  # its first step does not end, so nobody else is let in
+    told.start(turns, "bb")
+    turns.stop()
+    ends = [told.next() for _ in range(2)]
+    assert [prompt for prompt, _ in ends] == ["aaa", "bb"]
+    assert [(end.status, str(end)) for _, end in ends if isinstance(end, Refused)] == [(503, "the server stops")] * 2
+    with pytest.raises(Refused, match="the server stops"):
+        told.start(turns, "c")
+    assert model.go is not None
+    model.go.release()  # the step that was under way
+    wait_for(turns, answering=0, waiting=0, generators=0)
+    turns.stop()
+    assert told.events.empty()
+
+
+@pytest.mark.parametrize("prompt", ["ab", "!", "?"])
+def test_the_others_go_on_where_nobody_can_be_told_any_more(prompt: str) -> None:
+    """As where the event loop has closed: of a piece, a failure and a refusal."""
+    model, told = Spelled(), Told()
+    turns = Turns(model, at_once=2, most_waiting=9)  # type: ignore[arg-type]
+
+    def closed(event: Event) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    ticket = turns.start(ChatRequest(({"role": "user", "content": prompt},)), closed)
+    assert model.ended.get(timeout=60) == prompt
+    told.start(turns, "c")
+    assert [told.next(), told.next()] == [("c", "c"), ("c", Finished("stop", 1, 0, 1))]
+    turns.close()
+    assert ticket.cancelled
+    assert not model.caches
