@@ -1,11 +1,10 @@
 """The run of a model folder through a scenario, as a program of one's own would do it: plain ONNX Runtime GenAI.
 
-A program by itself, started under the interpreter of the model's provider: it needs numpy and onnxruntime_genai alone,
-and nothing else is loaded, since its resident peak is what is measured. It reads one line of JSON, ``{"id": number,
-"folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``; its argument is the
-process that starts it, with which it ends. The folder's own
-genai_config.json decides everything but the length of the answers, and that no tokens are guessed: of random prompts,
-guesses tell nothing.
+A program by itself, started under the interpreter of the model's provider: it needs numpy and onnxruntime_genai alone
+(on CUDA onnxruntime too), and nothing else is loaded, since its resident peak is what is measured. It reads one line of
+JSON, ``{"id": number, "folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``;
+its argument is the process that starts it, with which it ends. The folder's own genai_config.json decides everything
+but the length of the answers, and that no tokens are guessed: of random prompts, guesses tell nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
 
     if hasattr(genai, "disable_telemetry_events"):
         genai.disable_telemetry_events()
+    _preload(folder)
     started = time.perf_counter()
     model = genai.Model(folder)
     tokenizer, lack = _tokenizer(genai, model)
@@ -64,6 +64,17 @@ def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
         "tokenizer": lack or "loaded",
         "version": str(genai.__version__),
     }
+
+
+def _preload(folder: str) -> None:
+    """Load CUDA's libraries where the folder asks for CUDA: they may be Python packages, where no loader looks."""
+    with open(os.path.join(folder, "genai_config.json"), encoding="utf-8") as file:
+        decoder = json.load(file)["model"]["decoder"]
+    options = decoder.get("session_options", {}).get("provider_options") or []
+    if any(name.lower() in ("cuda", "cudaexecutionprovider") for option in options for name in option):
+        import onnxruntime  # only here: on the CPU it would count as memory of the folder
+
+        onnxruntime.preload_dlls()
 
 
 def _tokenizer(genai: Any, model: Any) -> tuple[Any, str]:

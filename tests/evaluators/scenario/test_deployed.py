@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,23 @@ def test_each_turn_has_the_time_of_a_request(monkeypatch: pytest.MonkeyPatch, tm
     deployed.run_folder(Loaded(), [[1, 2], [3], [4]], 5)
     assert asked[0]["timeout_s"] == 3 * 7.0
     assert asked[1:] == [{}], "closed"
+
+
+@pytest.mark.parametrize(("asked", "loads"), [("cuda", ["libraries", "model"]), ("cpu", ["model"])])
+def test_cudas_libraries_are_loaded_before_a_folder_that_asks_for_cuda(
+    asked: str, loads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(folder: str) -> None:
+        loaded.append("model")
+        raise RuntimeError("no device")
+
+    preload = SimpleNamespace(preload_dlls=lambda: loaded.append("libraries"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", preload)
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", SimpleNamespace(Model=load))
+    config = {"model": {"decoder": {"session_options": {"provider_options": [{asked: {}}]}}}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(RuntimeError, match="no device"):
+        plain_run.run(str(tmp_path), [[1]], 1)
+    assert loaded == loads
