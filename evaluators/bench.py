@@ -15,7 +15,7 @@ from olivine.evaluators.model_folders import check_context, check_room, in_order
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import comparable_options
 from olivine.evaluators.scenario.deployed import Deployed
-from olivine.evaluators.scenario.prompts import Prompt, read_prompts
+from olivine.evaluators.scenario.prompts import Prompt, read_prompts, timed_prompt
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.errors import UsageError
 from olivine.passes.transforms.prune_head import is_pruned
@@ -47,7 +47,7 @@ def bench_folders(
         for folder in (base, *others):
             check_room(folder, scenario.context)
         prompts = read_prompts(scenario, base) if scenario.prompts else []
-        timed = prompts[len(prompts) // 2].ids if prompts else ()
+        timed = timed_prompt(prompts)
         lengths = len(timed) or scenario.prompt_tokens
         latency = replace(latency, prompt_tokens=lengths, new_tokens=scenario.new_tokens, prompt=timed)
     _check_numbers(latency)

@@ -70,6 +70,11 @@ def read_prompts(scenario: Scenario, folder: Path) -> list[Prompt]:
     return sorted(prompts, key=lambda prompt: len(prompt.ids))
 
 
+def timed_prompt(prompts: Sequence[Prompt]) -> tuple[int, ...]:
+    """Token ids of the prompt that is timed, the one of median length; none where there are no prompts."""
+    return prompts[len(prompts) // 2].ids if prompts else ()
+
+
 def _texts(file: Path, render: ChatRenderer) -> Iterator[tuple[str, str]]:
     """Place and text of each prompt."""
     if not file.is_file():

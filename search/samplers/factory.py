@@ -98,7 +98,7 @@ def make_cost_model(
 
     Args:
         config: of the study.
-        base: record of the base.
+        base: record of the base, which tells the length of the prompt that was timed.
         expected_losses: learns the expected losses of the layers of a recipe's float graph.
         masks: with the kernel times that are known already.
 
@@ -113,9 +113,10 @@ def make_cost_model(
         raise PassRefused("candidates of this space run on providers or in float types whose kernels are not probed")
     losses = expected_losses(base.recipe)
     threads = base.recipe.threads or available_cores()
-    times = ProbedKernels(losses, (1, latency.prompt_tokens), threads, masks.times)
+    prompt_tokens = int(base.metrics["ttft_ms"].protocol.get("prompt_tokens", latency.prompt_tokens))
+    times = ProbedKernels(losses, (1, prompt_tokens), threads, masks.times)
     drawn = chance_choices(space, KERNEL_DRAWS, config.seed)
     times.probe(kernel for choice in drawn for kernel in recipe_kernels(space.catalog.compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
     pruned = any(step.name == PruneHead.name for step in base.recipe.steps)
-    return CostModel(losses, times, latency.prompt_tokens, latency.new_tokens, measured, pruned)
+    return CostModel(losses, times, prompt_tokens, latency.new_tokens, measured, pruned)

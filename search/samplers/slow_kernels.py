@@ -50,7 +50,11 @@ class KernelProbe(Protocol):
 
 
 def choose_masks(
-    config: LanguageStudyConfig, layers: Sequence[Shape], cache: Path, probe: KernelProbe = probe_kernels
+    config: LanguageStudyConfig,
+    layers: Sequence[Shape],
+    cache: Path,
+    probe: KernelProbe = probe_kernels,
+    prompt_tokens: int | None = None,
 ) -> KernelMasks:
     """Mask the slow kernels among those that a study's candidates may need.
 
@@ -59,6 +63,7 @@ def choose_masks(
         layers: shape of every linear layer of the model.
         cache: folder where probes are kept.
         probe: measures.
+        prompt_tokens: length of the prompt that is timed, where it is one of a file; None for that of the config.
     """
     if not config.kernel_probe:
         return KernelMasks(note="kernel_probe is off: no kernel is masked")
@@ -67,7 +72,7 @@ def choose_masks(
         return KernelMasks(note="no kernel is masked: no objective and no constraint is a time")
     if "cpu" not in (providers := config.asked_providers()):
         return KernelMasks(note=f"kernels are probed on cpu alone: none is masked on {', '.join(providers)}")
-    space, prompt = config.search_space(), config.evaluation.latency.prompt_tokens
+    space, prompt = config.search_space(), prompt_tokens or config.evaluation.latency.prompt_tokens
     recipes = [space.catalog.compose(choice) for choice in sample_choices(space)]
     needed = [recipe.kernels for recipe in recipes if recipe.provider == "cpu"]
     kernels = frozenset[Kernel]().union(*needed)

@@ -15,7 +15,7 @@ from olivine.evaluators.metric import SCENARIO_METRICS, ModelKind
 from olivine.evaluators.process.client import Loop
 from olivine.evaluators.providers.interpreters import loop_of, process_options
 from olivine.evaluators.scenario.deployed import Deployed
-from olivine.evaluators.scenario.prompts import Prompt, digest_of_prompts, read_prompts
+from olivine.evaluators.scenario.prompts import Prompt, digest_of_prompts, read_prompts, timed_prompt
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
@@ -155,23 +155,24 @@ class LanguageWorkload:
         quality = ScoredText(scoring.quality(evaluation.text, split, count))
         others = self._others(scoring, count) if confirming or not metrics else ()
         timing, use = evaluation.latency, self.config.use()
-        prompts: list[Prompt] = []
+        prompts = self._prompts(base)
         deployed: tuple[Stage, ...] = ()
         if use is not None:
-            prompts = read_prompts(use, base.path) if use.prompts else []
             longest = prompts[-1].ids if prompts else ()
             deployed = (Stage("deployed", "latency", Deployed(use, longest), rung="deployed memory"),)
+        timed = timed_prompt(prompts)
+        prompt_tokens = len(timed) or timing.prompt_tokens
         latency = PairedDecoderLatency(
-            prompt_tokens=timing.prompt_tokens,
+            prompt_tokens=prompt_tokens,
             new_tokens=timing.new_tokens,
             half_width=timing.half_width,
             max_seconds=(confirm.max_seconds if confirming else None) or timing.max_seconds,
             seed=seed + confirming,
             baseline_times=self._times(confirming),
-            prompt=prompts[len(prompts) // 2].ids if prompts else (),
+            prompt=timed,
         )
         return (
-            Stage("load", "latency", Memory(timing.prompt_tokens)),
+            Stage("load", "latency", Memory(prompt_tokens)),
             *deployed,
             Stage("quality", "quality", quality, rung="memory and full text", until=quality.until),
             *(others if confirming else ()),
@@ -183,6 +184,11 @@ class LanguageWorkload:
                 again=lambda n: replace(latency, seed=latency.seed + 1000 * n),
             ),
         )
+
+    def _prompts(self, base: ModelArtifact) -> list[Prompt]:
+        """The prompts of the scenario's file, as the base's tokenizer cuts them; none where it has none."""
+        use = self.config.use()
+        return read_prompts(use, base.path) if use is not None and use.prompts else []
 
     def _others(self, scoring: Scoring, count: int) -> tuple[Stage, ...]:
         """A stage for each text of another kind; only confirmation has them, but that they can be read shows early."""
@@ -211,7 +217,8 @@ class LanguageWorkload:
 
         def probe() -> KernelMasks:
             shapes = [layer.shape for layer in linears(load_graph(base.onnx_path()))]
-            return choose_masks(config, shapes, cache)
+            timed = len(timed_prompt(self._prompts(base)))
+            return choose_masks(config, shapes, cache, prompt_tokens=timed or None)
 
         return probe
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pytest
+from study_folder import records
 
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
 from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
 from olivine.passes.quantize.layer_loss import LayerLoss
-from olivine.search.config.load import parse_config
+from olivine.search.config.load import language_config, parse_config
 from olivine.search.config.space import parse_space
+from olivine.search.samplers import factory
 from olivine.search.samplers.cost_model import (
     LEAST_DIVERGENCE,
     PREDICTED,
@@ -19,7 +22,8 @@ from olivine.search.samplers.cost_model import (
     predictable,
     recipe_kernels,
 )
-from olivine.search.samplers.factory import sampler_name
+from olivine.search.samplers.factory import make_cost_model, sampler_name
+from olivine.search.samplers.kernel_masks import NO_MASKS
 
 #: One step over the whole range loses 255 ** 2 at any block size: 1 at 8 bits, 289 at 4.
 BLOCKS = {f"{size}/asym/{how}": 255.0**2 for size in (16, 32, 64, 128, 256) for how in ("alone", "learned")}
@@ -46,6 +50,25 @@ BASE = {
 }
 TINY = CostModel(LOSSES, FakeClock(), prompt_tokens=10, new_tokens=3, base=BASE)
 DEPLOYED = replace(TINY, base={**BASE, "context_bytes": 4e6, "deployed_rss_bytes": 9e6})
+
+
+def test_prefill_is_that_of_the_prompt_that_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    class Probed(FakeClock):
+        def __init__(self, losses: object, tokens: tuple[int, ...], threads: int, known: object) -> None:
+            asked.append(tokens)
+
+        def probe(self, kernels: Iterable[Kernel]) -> None:
+            assert set(kernels)
+
+    monkeypatch.setattr(factory, "ProbedKernels", Probed)
+    raw = {"model": "some/model", "space": {"precision": ["int8", "int4"]}}
+    base = records()[0]
+    ttft = replace(base.metrics["ttft_ms"], protocol={"prompt_tokens": 23})
+    base = replace(base, metrics={**base.metrics, "ttft_ms": ttft})
+    model = make_cost_model(language_config(parse_config(raw, "a.yaml")), base, lambda recipe: LOSSES, NO_MASKS)
+    assert (model.prompt_tokens, asked) == (23, [(1, 23)])
 
 
 def test_what_is_predicted_is_named() -> None:

@@ -117,6 +117,12 @@ def test_the_kernels_of_the_space_are_probed_at_decode_and_prompt(tmp_path: Path
     assert set(masks.slow_kernels) == {SLOW8}
 
 
+def test_kernels_are_judged_at_the_length_of_the_prompt_that_is_timed(tmp_path: Path) -> None:
+    probe = FakeProbe()
+    choose_masks(config("m", SPACE, tmp_path), LAYERS, tmp_path, probe, prompt_tokens=23)
+    assert set(probe.calls[0][2]) == {1, 23}
+
+
 @pytest.mark.parametrize(
     ("changes", "note"),
     [

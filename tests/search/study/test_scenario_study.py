@@ -10,9 +10,14 @@ import pytest
 import yaml
 from tiny_study import tiny_yaml, write_text
 
+from olivine.evaluators.scenario.prompts import read_prompts
+from olivine.passes.artifact import ModelArtifact
 from olivine.search.cli.main import main
+from olivine.search.config.load import language_config, load_config
 from olivine.search.front_csv import read_front
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads import language
+from olivine.search.workloads.language import LanguageWorkload
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 SCENARIO = {"context": 64, "prompt_tokens": 20, "new_tokens": 4, "turns": 3, "turn_tokens": 6}
@@ -101,6 +106,24 @@ def test_prompts_of_ones_own_are_timed_and_run(tiny_llama: Path, text: Path, tmp
         metrics["deployed_rss_bytes"].protocol["prompts"],
     )
     assert 20 < timed < longest < 200
+    assert metrics["peak_rss_bytes"].protocol["prompt_tokens"] == timed
+
+
+def test_the_kernel_probe_goes_by_the_prompt_that_is_timed(
+    tiny_llama: Path, tiny_onnx: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prompts.txt").write_text("the price of bread and of the old boat")
+    scenario = {"context": 200, "new_tokens": 4, "prompts": str(tmp_path / "prompts.txt")}
+    config = language_config(load_config(write_yaml(tmp_path, tiny_llama, text, scenario=scenario)))
+    workload = LanguageWorkload(config.model_copy(update={"kernel_probe": True}), StudyDir(tmp_path / "study"))
+    asked: list[Any] = []
+    monkeypatch.setattr(language, "choose_masks", lambda *_, prompt_tokens: asked.append(prompt_tokens))
+    probe = workload.kernel_probe(ModelArtifact(tiny_onnx, "tiny", frozenset({"onnx", "float"})), tmp_path)
+    assert probe is not None
+    probe()
+    use = config.use()
+    assert use is not None
+    assert asked == [len(read_prompts(use, tiny_onnx)[0].ids)]
 
 
 @pytest.mark.parametrize(
