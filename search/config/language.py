@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from olivine.evaluators.data.text_source import DEMO_TEXTS
 from olivine.evaluators.scenario.scenario import Scenario
@@ -129,6 +129,7 @@ class LanguageStudyConfig(StudyConfig):
             *_gpu_memory_mistakes(raw),
             *scenario_mistakes(raw),
             *_speculation_mistakes(raw),
+            *_context_mistakes(raw),
         ]
 
     def use(self) -> Scenario | None:
@@ -185,6 +186,28 @@ def _speculation_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
         for name in axes
         if name in choice
     ]
+
+
+def _context_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
+    """Find a context that has no room for what is timed; that of a scenario is held against its own lengths."""
+    space, evaluation = raw.get("space"), raw.get("evaluation")
+    latency = evaluation.get("latency") if isinstance(evaluation, dict) else None
+    context = space.get("context") if isinstance(space, dict) else None
+    (context,) = context if isinstance(context, list) and len(context) == 1 else (context,)
+    if raw.get("scenario") is not None or type(context) is not int or context <= 0:
+        return []
+    try:
+        timed = LatencyConfig.model_validate(latency or {})
+    except ValidationError:  # reported with its field
+        return []
+    prompt, new = timed.prompt_tokens, timed.new_tokens
+    if context >= prompt + new:
+        return []
+    reason = (
+        f"{context} tokens are too few for the {prompt + new} that are timed, a prompt of {prompt} and {new} new ones. "
+        "Raise it, or shorten evaluation.latency.prompt_tokens and new_tokens"
+    )
+    return [("space.context", reason)]
 
 
 def _text_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:

@@ -49,6 +49,10 @@ def _front_choices(folder: str, space: Space) -> list[dict[str, Scalar]]:
 
 
 def _within(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | None:
-    named = {domain.axis.name for domain in space.domains}
+    """The part of a choice that this study searches, or None where that lies outside of its space.
+
+    What the base has too, such as the context, is this study's own: a front is good for another one as well.
+    """
+    named = {domain.axis.name for domain in space.domains if not domain.axis.base_inherits}
     choice = {name: value for name, value in params.items() if name in named}
     return choice if space.contains(space.catalog.canonical({**space.usual(), **choice})) else None

@@ -12,6 +12,8 @@ from functools import cached_property
 
 from olivine.evaluators.latency.decoder_rounds import DECODE_SHARE, MIN_COUNTED, MIN_WARMUP_ROUNDS
 from olivine.evaluators.latency.rounds import MIN_ROUNDS
+from olivine.evaluators.providers.interpreters import loop_of
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
 from olivine.passes.export.export import float_type
 from olivine.passes.learn.gradients import MOST_WINDOWS
@@ -85,8 +87,16 @@ class LanguageEstimator:
     def _float_width(self) -> int:
         return WIDTHS[float_type(str(self.base["provider"]), "int4")]
 
+    @property
+    def _deployed(self) -> Scenario | None:
+        """The scenario that every folder is run through in a fresh process; None where none is."""
+        return self.config.use() if loop_of(self.config.asked_providers()) == "genai" else None
+
     def memory_bytes(self) -> float:
-        """The base, a candidate and a build beside them; a pruned base is loaded a second time, whole."""
+        """The base, a candidate and a build beside them; a pruned base is loaded a second time, whole.
+
+        In a scenario a process of its own runs the candidate, or the base before there is one, once more.
+        """
         weights, largest = self.weights, max(self.candidate_bytes)
         building = RESIDENT_BYTES + BUILD_BYTES + COPIES * 4 * weights.embedding
         learning = 0.0
@@ -94,10 +104,13 @@ class LanguageEstimator:
             tokens = self.config.calibration.window_tokens
             learning = max(weights.total, 1.5e3 * weights.total**0.5 * tokens**0.5)
         loads = 1 + bool(self.base.get("prune_head"))
-        models = self.float_bytes + PROCESS_BYTES + loads * (largest + PROCESS_BYTES)
-        caches = self.cache_bytes(self.base) + max(map(self.cache_bytes, self.choices))
+        cache = max(map(self.cache_bytes, self.choices))
+        base = self.float_bytes + PROCESS_BYTES + self.cache_bytes(self.base)
+        beside = loads * (largest + PROCESS_BYTES) + cache
+        if self._deployed is not None:
+            beside = max(base, beside + largest + PROCESS_BYTES + cache)
         logits = 2 * 4 * self.config.evaluation.window_tokens * weights.vocabulary
-        return STUDY_BYTES + building + learning + models + caches + logits
+        return STUDY_BYTES + building + learning + base + beside + logits
 
     def cache_bytes(self, choice: Mapping[str, Scalar]) -> float:
         """Keys and values of the longest text that a candidate of this choice runs: a window, a prompt, a scenario."""
@@ -132,6 +145,7 @@ class LanguageEstimator:
         visit = (MIN_COUNTED + 1) * (self.float_bytes + mean) / (2 * rates.read_bytes_per_s)
         rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
         measured = START_S + mean / rates.read_bytes_per_s + quality + max(latency.max_seconds, rounds) + TELL_S
+        deployed = self._deployed_s(mean, rate, rates)
         builds = [slower * weights.total * BUILD_S.get(str(c.get("algorithm")), BUILD_S["rtn"]) for c in self.choices]
         build = sum(builds) / len(builds) + mean / rates.written_bytes_per_s
         ahead = min(build, quality) / 2
@@ -139,11 +153,18 @@ class LanguageEstimator:
         kinds = 1 + len(config.evaluation.other_texts or {})
         confirming = START_S + kinds * quality + max(config.confirm.max_seconds or latency.max_seconds, rounds)
         return Durations(
-            base=self._float_graphs * export + measured + quality,
+            base=self._float_graphs * export + measured + quality + self._deployed_s(self.float_bytes, rate, rates),
             learning=self._learning(trials, rate, slower),
-            trial=build - ahead + measured,
-            member=confirming,
+            trial=build - ahead + measured + deployed,
+            member=confirming + deployed,
         )
+
+    def _deployed_s(self, size: float, rate: float, rates: MachineRates) -> float:
+        """Seconds of a run through the scenario, of a folder of so many bytes that reads so many tokens a second."""
+        if (use := self._deployed) is None:
+            return 0.0
+        answers = use.turns * use.new_tokens
+        return START_S + (use.tokens - answers) / rate + (1 + answers) * size / rates.read_bytes_per_s
 
     def _learning(self, trials: int, rate: float, slower: float) -> float:
         """Seconds of all that is learned from text, at so many tokens of a forward pass a second."""
@@ -161,12 +182,13 @@ class LanguageEstimator:
     def assumptions(self, rates: MachineRates) -> tuple[str, ...]:
         """Assumptions that the estimates rest on."""
         seconds = duration_text(self.config.evaluation.latency.max_seconds)
+        again = "" if self._deployed is None else ", one of them once more as it is deployed"
         limit = value_text("model_bytes", limit_bytes(self.config.cache, language_bytes(self.source)))
         return (
             "sizes: weights of the checkpoint at the width of each precision, with one float scale a block; the "
             "embedding and the head by their own axes",
-            "memory: the float base and one candidate loaded, and a build beside them; pages of mapped files, which "
-            "the system drops when it needs the room, not counted",
+            f"memory: the float base and one candidate loaded{again}, and a build beside them; pages of mapped files, "
+            "which the system drops when it needs the room, not counted",
             f"disk: checkpoint, float graphs, what was learned and every candidate in the cache, of at most {limit}, "
             "nothing of it built yet; the export on top",
             f"time: {rates.text()}, as measured just now; no candidate stopped early; at least {MIN_ROUNDS} rounds or "

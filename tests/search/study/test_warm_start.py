@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from study_folder import write_study
+from study_folder import records, write_study
 
 from olivine.passes.errors import UsageError
 from olivine.search.config.load import load_config
@@ -44,6 +45,16 @@ def test_what_lies_outside_of_the_space_is_left_out(tmp_path: Path) -> None:
     config = warm_started(load_config(write(tmp_path, space=narrow, enqueue=[{"from": str(study.root)}])))
     assert config.enqueue
     assert all(0.4 <= choice.get("int8_share", 0.5) <= 0.6 for choice in config.enqueue)
+
+
+def test_a_study_of_another_context_gives_its_front_for_this_one(tmp_path: Path) -> None:
+    earlier = [replace(trial, params={**trial.params, "context": 4096}) for trial in records()]
+    study = write_study(tmp_path / "earlier", earlier)
+    here = write(tmp_path, space={**SPACE, "context": 8192}, enqueue=[{"from": str(study.root)}])
+    config = warm_started(load_config(here))
+    without = warm_started(load_config(write(tmp_path, enqueue=[{"from": str(write_study(tmp_path / "plain").root)}])))
+    assert config.enqueue == without.enqueue
+    assert config.enqueue
 
 
 def test_an_earlier_study_with_nothing_to_take_is_a_mistake(tmp_path: Path) -> None:

@@ -63,6 +63,21 @@ def test_without_one_a_study_is_what_it_was() -> None:
     assert "scenario" not in yaml.safe_load(config.to_yaml())
 
 
+@pytest.mark.parametrize(
+    ("context", "timing", "timed"),
+    [(5, {}, 160), ([159], {}, 160), (64, {"prompt_tokens": 60, "new_tokens": 5}, 65), (100, {"new_tokens": 8}, 136)],
+)
+def test_a_context_without_a_scenario_has_room_for_what_is_timed(
+    context: object, timing: dict[str, int], timed: int
+) -> None:
+    evaluation = {"latency": timing}
+    told = complaint(space={"precision": "int8", "context": context}, evaluation=evaluation)
+    assert f"tokens are too few for the {timed} that are timed" in told
+    assert "1 mistake\n  space.context: " in told
+    parsed(space={"precision": ["int8", "int4"], "context": timed}, evaluation=evaluation)
+    parsed(space={"precision": ["int8", "int4"], "context": 0}, evaluation=evaluation)
+
+
 def test_a_resolved_config_is_read_as_it_was() -> None:
     config = parsed(scenario="agent")
     assert parse_config(yaml.safe_load(config.to_yaml()), "config.yaml") == config

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.sources.source import resolve
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
-from olivine.search.planning.estimate.language import LanguageEstimator
+from olivine.search.planning.estimate.language import PREFILL_SHARE, PROCESS_BYTES, START_S, LanguageEstimator
+from olivine.search.planning.machine_speed import MachineRates
 
 #: Numbers that a token of the demo model caches: keys and values of 30 layers with 3 heads of 64 features.
 NUMBERS = 2 * 30 * 3 * 64
@@ -35,8 +37,40 @@ def test_a_cache_takes_its_type_for_each_token_of_the_context(word: str, width: 
 def test_memory_counts_the_caches_of_base_and_candidate() -> None:
     sizes = {
         word: estimator(
-            {"precision": "int8", "kv_cache": word}, scenario={"name": "rag", "context": 8192}
+            {"precision": "int8", "kv_cache": word}, evaluation={"latency": {"prompt_tokens": 8000, "new_tokens": 192}}
         ).memory_bytes()
         for word in ("float", "int4")
     }
     assert sizes["float"] - sizes["int4"] == pytest.approx(8192 * NUMBERS * 3.5)
+
+
+#: A scenario, and a study without one that times the same lengths.
+SCENARIO = {"prompt_tokens": 7000, "new_tokens": 100, "turns": 3, "turn_tokens": 446, "context": 8192}
+LENGTHS = {"latency": {"prompt_tokens": 7000, "new_tokens": 100}}
+
+
+def test_memory_counts_the_process_that_runs_the_scenario() -> None:
+    choice: dict[str, Scalar] = {"precision": "fp32"}
+    timed = {"latency": {"prompt_tokens": 8092, "new_tokens": 100}}
+    used, without = estimator(choice, scenario=SCENARIO), estimator(choice, evaluation=timed)
+    more = used.memory_bytes() - without.memory_bytes()
+    assert more == pytest.approx(used.candidate_bytes[0] + PROCESS_BYTES + 8192 * NUMBERS * 4)
+
+
+def test_memory_counts_the_base_twice_where_candidates_are_far_smaller() -> None:
+    choice: dict[str, Scalar] = {"precision": "int4", "block_size": 128, "kv_cache": "int4"}
+    small, large = (estimator({**choice, **more}, scenario=SCENARIO) for more in ({}, {"block_size": 256}))
+    assert small.memory_bytes() == large.memory_bytes(), "the base's own run takes more than any candidate's"
+
+
+def test_time_counts_the_run_through_the_scenario_of_base_candidates_and_members() -> None:
+    rates = MachineRates(flops=1e11, read_bytes_per_s=1e10, written_bytes_per_s=1e9)
+    choice = LANGUAGE.canonical({"precision": "int8"})
+    used, without = (estimator(choice, **more) for more in ({"scenario": SCENARIO}, {"evaluation": LENGTHS}))
+    found, before = used.durations(10, rates), without.durations(10, rates)
+    prompts_s = (7000 + 2 * 446) * 2 * (used.weights.total - used.weights.embedding) / (PREFILL_SHARE * 1e11)
+    read_s = [(1 + 3 * 100) * size / 1e10 for size in (used.float_bytes, used.candidate_bytes[0])]
+    assert found.base - before.base == pytest.approx(START_S + prompts_s + read_s[0])
+    assert found.trial - before.trial == pytest.approx(START_S + prompts_s + read_s[1])
+    assert found.member - before.member == pytest.approx(START_S + prompts_s + read_s[1])
+    assert found.learning == before.learning
