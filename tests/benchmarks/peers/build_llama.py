@@ -9,6 +9,7 @@ holds the source, and below ``build/bin`` the library, which loads, runs and qua
 from __future__ import annotations
 
 import argparse
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,12 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-#: Native code for this processor; nothing that needs a network, a server or a browser.
+#: Native code for this processor, but for AMX, in which this version faults on virtual machines; nothing that needs a
+#: network, a server or a browser.
+_FLAGS = "-mno-amx-int8 -mno-amx-tile -mno-amx-bf16" if platform.machine() == "x86_64" else ""
 SETTINGS = {
+    "CMAKE_C_FLAGS": _FLAGS,
+    "CMAKE_CXX_FLAGS": _FLAGS,
     "CMAKE_BUILD_TYPE": "Release",
     "GGML_NATIVE": "ON",
     "BUILD_SHARED_LIBS": "ON",
