@@ -81,15 +81,19 @@ def likely_front(
 
     The front comes before its near-ties: spread evenly along it where it alone is too many, and filled up with the
     likeliest to belong to it where there is room. At most ``count`` records that are ``first`` have their place before
-    all others.
+    all others, then the best in each objective.
     """
     feasible = [record for record in records if record.feasible]
+    ahead = front(feasible, objectives)
 
     def place(record: TrialRecord) -> tuple[float, int]:
         return directed(objectives[0], record.value(objectives[0])), record.number
 
-    line = {record.number: record for record in [*front(feasible, objectives), *first]}
-    chosen = spread(sorted(line.values(), key=place), count, first)
+    # With two objectives the best in each are the ends of the front, where it is spread anyhow.
+    best = [_best(ahead, name) for name in objectives if ahead and len(objectives) > 2]
+    line = {record.number: record for record in [*ahead, *first]}
+    kept = list({record.number: record for record in [*first, *best]}.values())[:count]
+    chosen = spread(sorted(line.values(), key=place), count, kept)
     beaten = dominated_among([record.metrics for record in feasible], objectives)
     numbers = {record.number for record in chosen}
     near = sorted(
@@ -99,6 +103,10 @@ def likely_front(
     )
     chosen += [record for _, _, record in near[: count - len(chosen)]]
     return sorted(chosen, key=place)
+
+
+def _best(records: Sequence[TrialRecord], objective: str) -> TrialRecord:
+    return min(records, key=lambda record: (directed(objective, record.value(objective)), record.number))
 
 
 def spread(members: Sequence[TrialRecord], count: int, first: Sequence[TrialRecord] = ()) -> list[TrialRecord]:

@@ -50,6 +50,7 @@ class Completion:
             Refused: when the model refuses or fails.
             ClientDisconnect: when the client has left.
         """
+        await asyncio.sleep(0)  # pieces of a fast model are always there, and who leaves has to be noticed between them
         event = await self._events.get()
         if event is None:
             raise ClientDisconnect

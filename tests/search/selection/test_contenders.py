@@ -178,3 +178,15 @@ def test_where_other_text_may_break_the_limit_members_are_spread_from_it_to_the_
     elsewhere = asked.evaluation.model_copy(update={"other_texts": {"books": "demo:encyclopedia"}})
     assert numbers(line, asked) == [1, 2, 3, 9]
     assert numbers(line, asked.model_copy(update={"evaluation": elsewhere})) in ([1, 2, 5, 9], [1, 2, 6, 9])
+
+
+def test_the_best_in_each_of_three_objectives_is_confirmed() -> None:
+    objectives = ["tpot_ms", "ttft_ms", "perplexity_ratio"]
+    ttft = {1: 90.0, 2: 80.0, 3: 70.0, 4: 60.0, 5: 10.0, 6: 50.0, 7: 45.0}
+    found = [
+        replace(one, metrics={**one.metrics, "ttft_ms": Measurement("ttft_ms", "ms", value, value, value)})
+        for one in FRONT
+        if (value := ttft.get(one.number)) is not None
+    ]
+    for first in ([], found[:2]):
+        assert {1, 5, 7} <= {member.number for member in likely_front(found, objectives, 5, first)}
