@@ -19,8 +19,8 @@ LINE = 118
 HOW = """
 `make bench-peers` on {cpu}, {cores} cores, {threads} threads for each engine; {versions}; the others in the versions of
 `tests/benchmarks/peers/requirements.txt`, llama.cpp compiled for this processor out of that of `llama.txt`, but without
-AMX, in which that version faults on virtual machines. All engines have the same float32 checkpoint (of the demo model the
-rotated one, as olivine's base has it), the same tokens and the same prompts.
+AMX, in which that version faults on virtual machines. All engines have the same float32 checkpoint (of the demo model
+the rotated one, as olivine's base has it), the same tokens and the same prompts.
 
 KL divergence, in nats a token, and perplexity ratio are against the float checkpoint, at all positions of
 windows of {length} tokens, {windows}. Formats that learn from text learn from other news articles: olivine's
