@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity bench-peers bench-scenarios chaos same-bytes fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity bench-peers bench-peers-model bench-unseen-text bench-scenarios chaos same-bytes fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -116,9 +116,19 @@ envs/peers/.installed: tests/benchmarks/peers/requirements.txt tests/benchmarks/
 	envs/peers/python/bin/python tests/benchmarks/peers/build_llama.py "$$(cat tests/benchmarks/peers/llama.txt)" --to envs/peers/llama.cpp
 	touch $@
 
-# Of other models too: make bench-peers PEERS="--model SmolLM2-135M=demo:smollm2-135m-instruct --model Mine=path/to/checkpoint"
-bench-peers: .venv/.development envs/peers/.installed  ## beside llama.cpp and OpenVINO: size, speed and loss of the same model, into results/peers.md
+build/peers-qwen3/config.json: .venv/.development
+	PYTHONPATH=tests/benchmarks $(BIN)/python -m peers.train_qwen3 --to $(@D)
+
+bench-peers-model: build/peers-qwen3/config.json  ## train the second model of bench-peers: a Qwen3 of 31M weights, ten minutes; goes on where it was ended
+
+# PEERS has more options, such as other models: PEERS="--model Mine=path/to/checkpoint".
+PEERS ?= --model SmolLM2-135M=demo:smollm2-135m-instruct --model Qwen3-31M=build/peers-qwen3
+bench-peers: .venv/.development envs/peers/.installed bench-peers-model  ## beside llama.cpp and OpenVINO: size, speed and loss of the same models, into results/peers.md
 	PYTHONPATH=tests/benchmarks $(BIN)/python -m peers.bench --to results/peers.md $(PEERS)
+
+# Of the studies of two models, say: make bench-unseen-text STUDIES="results/smollm2 results/qwen3"
+bench-unseen-text: .venv/.development  ## whether the loss that these studies reported holds on a kind of text that nothing has seen, into results/unseen-text.md
+	$(BIN)/python tests/benchmarks/unseen_text.py $(STUDIES) --to results/unseen-text.md
 
 chaos: .venv/.development  ## 200 kills over the lives of studies, and memory limits, into results/reliability.md
 	$(BIN)/python tests/reliability/memory.py

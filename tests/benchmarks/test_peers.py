@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from peers import members, page, picture, targets, timing
+import train_tiny
+from peers import members, page, picture, targets, timing, train_qwen3
+from peers.engines import convert_gguf
 from peers.engines.worker import answer, compare
 from peers.measured import Measured, load, save, with_rates
 from peers.process import Launch, running
 from peers.rows import OLIVINE, Row
 from peers.timing import COUNTED, NEW_TOKENS, Visit, run_rounds, visits
 
+from olivine.evaluators.data.text_source import TextSource, splits
 from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.planning.build_one import BuildRequest
 
@@ -122,11 +126,59 @@ def test_the_member_whose_worst_condition_is_met_best_stands_for_a_target() -> N
 
 def test_a_page_says_which_targets_are_met_and_where_no_member_is_within_the_loss() -> None:
     member = _measured("olivine", "small", 0.08, 100, 3500, 300)
-    text = page.page({"A model": [*RIVALS, member]}, 2, "peers.svg")
+    text = page.page({"A model": [*RIVALS, member]}, 2, "peers.svg", ["A model"])
     assert "| 0.01 | none | | | | missed |" in text
-    (last,) = (line for line in text.splitlines() if line.startswith("| 0.09 |"))
+    last = next(line for line in text.splitlines() if line.startswith("| 0.09 |"))
     assert last.endswith("**met** |")
     assert "| olivine | small | 0.0800 [0.0" in text
+
+
+def test_a_page_ranks_the_best_of_each_engine_within_a_loss_and_has_targets_for_their_model_alone() -> None:
+    members = [_measured("olivine", "small", 0.08, 100, 900, 300), _measured("olivine", "fast", 0.02, 150, 3500, 150)]
+    text = page.page({"A model": [*RIVALS, *members]}, 2, "peers.svg", ["Another"])
+    assert "### Targets" not in text
+    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in text.splitlines() if line.startswith("| 0.0")}
+    size, decode, prefill = (cell.rstrip(" |").split("<br>") for cell in rows["| 0.09"])
+    assert size == ["olivine small: 100.0 MB", "llama.cpp Q4_K_M: 125.0 MB", "OpenVINO int8: 165.0 MB"]
+    assert [line.split(":")[0] for line in decode] == ["olivine small", "llama.cpp Q4_K_M", "OpenVINO int8"]
+    assert [line.split(":")[0] for line in prefill] == ["olivine fast", "OpenVINO int8", "llama.cpp Q8_0"]
+    assert rows["| 0.01"][0] == "OpenVINO int8: 165.0 MB<br>llama.cpp Q8_0: 175.0 MB"
+
+
+def test_the_second_model_learns_no_article_that_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    articles = [f"{letter * 70} number {n}\nand one more paragraph" for n, letter in enumerate("abcdefghijkl" * 2)]
+    news = [f"news of day {day}" for day in range(30)]
+
+    def documents(source: TextSource) -> list[str]:
+        return news if source.demo == "news" else [f"<{article.replace('number', 'Number')}" for article in articles]
+
+    monkeypatch.setattr(TextSource, "documents", documents)
+    monkeypatch.setattr(train_tiny, "articles", lambda: articles)
+    learned = train_qwen3.texts()
+    scored = [text for name in ("select", "confirm") for text in splits(documents(TextSource(demo="x")))[name]]
+    held_out = {text[1:60] for text in [*scored, *("<" + text for text in splits(articles)["confirm"])]}
+    assert len(learned) > 10
+    assert not {text[:59] for text in learned} & held_out
+    assert set(splits(news)["calibrate"]) == {text for text in learned if text.startswith("news")}
+
+
+@pytest.mark.parametrize(("split", "name"), [({"type": "ByteLevel", "trim_offsets": True}, "gpt-2"), ({}, None)])
+def test_a_vocabulary_that_llama_cpp_does_not_know_is_taken_by_how_it_splits_words(
+    tmp_path: Path, split: dict[str, Any], name: str | None
+) -> None:
+    settings = {**split, **({"add_prefix_space": False, "use_regex": True} if split else {"type": "Digits"})}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"pre_tokenizer": settings}))
+
+    def unknown(model: object, tokenizer: object) -> str:
+        raise NotImplementedError("not recognized")
+
+    assert convert_gguf.known_split(lambda *_: "by hash", tmp_path)(None, None) == "by hash"
+    look_up = convert_gguf.known_split(unknown, tmp_path)
+    if name is None:
+        with pytest.raises(NotImplementedError, match="not recognized"):
+            look_up(None, None)
+    else:
+        assert look_up(None, None) == name
 
 
 def test_a_picture_has_a_point_for_each_row_and_panel() -> None:

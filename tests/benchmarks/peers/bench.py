@@ -126,9 +126,9 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     options = parser.parse_args()
     subjects = []
-    for place, given in enumerate(options.model or [DEMO]):
+    for given in options.model or [DEMO]:
         name, model = given.split("=", 1)
-        work = (options.work / f"{place}-{Path(model).name.replace(':', '-')}").resolve()
+        work = (options.work / "".join(c if c.isalnum() or c in "-." else "-" for c in name)).resolve()
         build = "make" in options.steps
         subjects.append(Subject(name, model, work, options.home.absolute(), options.threads, build))
     for subject in subjects:
@@ -140,7 +140,8 @@ def main() -> None:
             print("not all rounds are there yet: the same command goes on with them", flush=True)
     if "page" in options.steps:
         results = {subject.name: subject.results() for subject in subjects}
-        write_atomic(options.to, page.page(results, options.threads, options.to.with_suffix(".svg").name))
+        demo = [subject.name for subject in subjects if subject.model == DEMO.split("=")[1]]
+        write_atomic(options.to, page.page(results, options.threads, options.to.with_suffix(".svg").name, demo))
         write_atomic(options.to.with_suffix(".svg"), picture.picture(next(iter(results.values()))))
 
 

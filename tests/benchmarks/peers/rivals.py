@@ -85,7 +85,7 @@ class Rivals:
     def _llama_rows(self) -> list[Row]:
         llama = Llama(self.home / "llama.cpp")
         whole, matrix = self.work / f"{FLOAT}.gguf", self.work / "importance.npz"
-        convert = [str(llama.source / "convert_hf_to_gguf.py"), str(self.checkpoint), "--outtype", "f32", "--outfile"]
+        convert = [str(ENGINES / "convert_gguf.py"), str(self.checkpoint), "--llama", str(llama.source), "--to"]
         self._make(whole, convert)
         learn = [str(ENGINES / "importance.py"), str(self.checkpoint), "--samples", str(self._samples)]
         self._make(matrix, [*learn, "--float", str(whole), "--gguf-py", str(llama.source / "gguf-py"), "--to"])
