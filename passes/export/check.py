@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,13 +79,16 @@ def _is_bfloat16(graph: Path) -> bool:
     return any(weight.data_type == onnx.TensorProto.BFLOAT16 for weight in weights)
 
 
-def prompt(session: ort.InferenceSession, head_size: int, tokens: np.ndarray) -> dict[str, np.ndarray]:
+def prompt(
+    session: ort.InferenceSession, head_size: int, tokens: np.ndarray, known: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Inputs of a decoder graph for a first prompt: an empty key-value cache, a mask of ones, rising positions.
 
     Args:
         session: of the graph.
         head_size: features of an attention head, from genai_config.json.
         tokens: token ids [length].
+        known: values of further inputs, by name.
     """
     length = len(tokens)
     sizes = {
@@ -95,8 +99,10 @@ def prompt(session: ort.InferenceSession, head_size: int, tokens: np.ndarray) ->
         "kv_cache_dim": head_size,
     }
     rows = {"input_ids": tokens, "position_ids": np.arange(length)}
-    feed = {}
+    feed = dict(known or {})
     for value in session.get_inputs():
+        if value.name in feed:
+            continue
         dims = [size if isinstance(size, int) else sizes.get(size, 1) for size in value.shape]
         name, dtype = value.name, DTYPES[value.type]
         if name in rows:

@@ -8,8 +8,7 @@ cuts off what they reach in a long one.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from olivine.passes.artifact import ModelArtifact, link_or_copy
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import BuildFailed, PassRefused
-from olivine.passes.export.check import ort_errors, prompt
-from olivine.passes.learn.calibration import ending_at, load_tokens, open_session
+from olivine.passes.learn.calibration import load_tokens
+from olivine.passes.learn.graph_parts import graph_run
 from olivine.passes.learn.turned_channels import turned_channels
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
@@ -122,40 +121,36 @@ def capture_cache_scales(artifact: ModelArtifact, calibration: str, cache: Cache
 
 
 def _steps(artifact: ModelArtifact, tokens: np.ndarray, to: Path) -> dict[str, Float32]:
-    import onnx
-
     graph = artifact.onnx_path()
     nodes = [Attention.of(node) for node in ir.load(graph).graph if node.op_type == ATTENTION]
     head_size = int(artifact.genai_config()["model"]["decoder"]["head_size"])
-    types = {name: int(node.dtype) for node in nodes for name in (node.key, node.value)}
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:
-        for weights in artifact.path.glob(f"{graph.name}.*"):
-            link_or_copy(weights, Path(scratch) / weights.name)
-        cut = Path(scratch) / graph.name
-        onnx.save(ending_at(graph, types), cut)
-        ranges, samples = _run(cut, nodes, tokens, head_size)
+    names = [name for node in nodes for name in (node.key, node.value)]
+    with graph_run(graph, tokens, head_size, to.parent) as run:
+        (windows,) = run.activations([names])
+        ranges, samples = _measured(nodes, windows, max(1, tokens.size // SAMPLES))
     return dict(_chosen(nodes, ranges, samples))
 
 
-def _run(
-    graph: Path, nodes: Sequence[Attention], tokens: np.ndarray, head_size: int
+def _measured(
+    nodes: Sequence[Attention], windows: Iterable[Sequence[np.ndarray]], stride: int
 ) -> tuple[dict[str, Float32], dict[str, Float32]]:
-    """Of each cache output: the range of its channels [heads, channels], and samples [heads, tokens, channels]."""
+    """Of each cache output: the range of its channels [heads, channels], and samples [heads, tokens, channels].
+
+    Args:
+        nodes: whose outputs the windows have, keys before values.
+        windows: of the outputs, [1, heads, tokens, channels] each.
+        stride: of the tokens that are samples.
+    """
     names = [name for node in nodes for name in (node.key, node.value)]
     keys = {node.key: node for node in nodes}
-    stride = max(1, tokens.size // SAMPLES)
     ranges: dict[str, Float32] = {}
     samples: dict[str, list[Float32]] = {name: [] for name in names}
-    try:
-        session = open_session(graph)
-        for window in tokens:
-            for name, cached in zip(names, session.run(names, prompt(session, head_size, window)), strict=True):
-                values = cached[0].astype(np.float32, copy=False)
-                reach = pair_lengths(values, keys[name]) if name in keys else np.abs(values)
-                ranges[name] = np.maximum(ranges.get(name, np.float32(0)), reach.max(axis=1))
-                samples[name].append(values[:, ::stride].copy())
-    except ort_errors() as error:
-        raise BuildFailed(f"calibration: the graph does not run in ONNX Runtime: {error}") from error
+    for window in windows:
+        for name, cached in zip(names, window, strict=True):
+            values = cached[0].astype(np.float32, copy=False)
+            reach = pair_lengths(values, keys[name]) if name in keys else np.abs(values)
+            ranges[name] = np.maximum(ranges.get(name, np.float32(0)), reach.max(axis=1))
+            samples[name].append(values[:, ::stride].copy())
     for name, reach in ranges.items():
         if not np.isfinite(reach).all():
             raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")

@@ -8,8 +8,7 @@ and of each of its rows; they are kept in the cache too, and serve every candida
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,17 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from olivine.passes.artifact import ModelArtifact, link_or_copy
-from olivine.passes.cpu import available_cores
+from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import BuildFailed, PassRefused
-from olivine.passes.export.check import ort_errors, prompt
 from olivine.passes.graph import linears, load_graph
+from olivine.passes.learn.graph_parts import graph_run
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
 
 if TYPE_CHECKING:
-    import onnx
-    import onnxruntime as ort
+    pass
 
 #: Raised whenever the same graph and tokens would give other Hessians.
 VERSION = 4
@@ -135,21 +132,15 @@ def capture_hessians(
 
 
 def _capture(artifact: ModelArtifact, tokens: np.ndarray, to: Path, group_bytes: int) -> None:
-    import onnx
-
     graph = artifact.onnx_path()
     layers = list(linears(load_graph(graph)))
     sizes = {layer.reads: layer.shape[0] for layer in layers}
-    types = {layer.reads: int(layer.dtype) for layer in layers}
     head_size = int(artifact.genai_config()["model"]["decoder"]["head_size"])
     files = {name: f"{index:04d}.npy" for index, name in enumerate(sizes)}
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix="graph-") as scratch:
-        for weights in artifact.path.glob(f"{graph.name}.*"):
-            link_or_copy(weights, Path(scratch) / weights.name)
-        for group in _groups(sizes, group_bytes):
-            cut = Path(scratch) / graph.name
-            onnx.save(ending_at(graph, {name: types[name] for name in group}), cut)
-            for name, (total, ranges, of_tokens) in _run(cut, group, tokens, head_size).items():
+    groups = list(_groups(sizes, group_bytes))
+    with graph_run(graph, tokens, head_size, to.parent) as run:
+        for group, windows in zip(groups, run.activations(groups), strict=True):
+            for name, (total, ranges, of_tokens) in _moments(group, windows).items():
                 if not np.isfinite(total).all():
                     raise BuildFailed(f"calibration: '{name}' is not finite on the calibration text")
                 total /= tokens.size
@@ -182,55 +173,18 @@ def _groups(sizes: Mapping[str, int], group_bytes: int) -> Iterator[list[str]]:
         yield group
 
 
-def _run(
-    graph: Path, activations: Sequence[str], tokens: np.ndarray, head_size: int
+def _moments(
+    activations: Sequence[str], windows: Iterable[Sequence[np.ndarray]]
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each output: ``X^T X`` [K, K], its ranges [2, windows, K] and its tokens [2, tokens], float32."""
+    """Of each activation: ``X^T X`` [K, K], its ranges [2, windows, K] and its tokens [2, tokens], float32."""
     sums: dict[str, np.ndarray] = {}
     ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in activations}
     of_tokens: dict[str, list[np.ndarray]] = {name: [] for name in activations}
-    try:
-        session = open_session(graph)
-        for window in tokens:
-            outputs = session.run(list(activations), prompt(session, head_size, window))
-            for name, values in zip(activations, outputs, strict=True):
-                x = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
-                product = x.T @ x  # numpy computes one triangle of it
-                sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
-                ranges[name].append((x.min(axis=0), x.max(axis=0)))
-                of_tokens[name].append(np.stack([np.abs(x).max(axis=1), np.square(x).mean(axis=1)]))
-    except ort_errors() as error:
-        raise BuildFailed(f"calibration: the graph does not run in ONNX Runtime: {error}") from error
+    for window in windows:
+        for name, values in zip(activations, window, strict=True):
+            x = values.reshape(-1, values.shape[-1]).astype(np.float32, copy=False)
+            product = x.T @ x  # numpy computes one triangle of it
+            sums[name] = product if name not in sums else np.add(sums[name], product, out=sums[name])
+            ranges[name].append((x.min(axis=0), x.max(axis=0)))
+            of_tokens[name].append(np.stack([np.abs(x).max(axis=1), np.square(x).mean(axis=1)]))
     return {name: (total, np.stack(ranges[name], axis=1), np.hstack(of_tokens[name])) for name, total in sums.items()}
-
-
-def open_session(graph: Path) -> ort.InferenceSession:
-    """A session on the CPU whose weights stay in their file."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = available_cores()
-    # Packed weights would be copies in memory of what is mapped from its file.
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-
-def ending_at(graph: Path, activations: Mapping[str, int]) -> onnx.ModelProto:
-    """The part of a graph that computes ``activations`` (name -> ONNX element type), which become its outputs."""
-    import onnx
-    from onnx import helper
-
-    model = onnx.load(graph, load_external_data=False)
-    needed = set(activations)
-    nodes = []
-    for node in reversed(model.graph.node):  # ONNX wants nodes in topological order
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    weights = [weight for weight in model.graph.initializer if weight.name in needed]
-    del model.graph.node[:], model.graph.output[:], model.graph.initializer[:]
-    model.graph.node.extend(reversed(nodes))
-    model.graph.initializer.extend(weights)
-    model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in activations.items())
-    return model

@@ -6,7 +6,8 @@ arXiv 1412.1193, section 9). One backward pass of the checkpoint over some text 
 feature n of every layer; no weight needs a gradient.
 
 Memory is that of one decoder layer and of a few tokens' logits: each layer is run again when its turn comes in the
-backward pass (Chen, Xu, Zhang and Guestrin 2016, arXiv 1604.06174), and the head is run in parts.
+backward pass (Chen, Xu, Zhang and Guestrin 2016, arXiv 1604.06174), the head is run in parts, and weights of 16 bits
+are widened a module at a time (``half_weights.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from olivine.passes.artifact import ModelArtifact
 from olivine.passes.errors import PassRefused
 from olivine.passes.graph import HEAD
 from olivine.passes.learn.calibration import load_tokens
+from olivine.passes.learn.half_weights import half_type, widen_while_running
 from olivine.passes.learn.merged_layers import pieces
 from olivine.passes.store.cache import Cache
 from olivine.passes.store.digests import digest
@@ -139,9 +141,14 @@ def _run(checkpoint: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     from olivine.passes.export.deferred import MappedFile, checkpoints_open_as
 
     own_code = any(checkpoint.glob("*.py"))  # a source writes code only where trust_remote_code was given
-    with checkpoints_open_as(MappedFile):  # weights that are float32 stay in their file
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=own_code)
+    half = None if own_code else half_type(checkpoint)
+    with checkpoints_open_as(MappedFile):  # weights of the type that the model has stay in their file
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=half or torch.float32, trust_remote_code=own_code
+        )
     model.eval().requires_grad_(False)
+    if half is not None:
+        widen_while_running(model)
     model.config.use_cache = False
     model.get_input_embeddings().register_forward_hook(lambda module, inputs, embedded: embedded.requires_grad_())
     sums = _PowerSums()
