@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo-run
 
-.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity bench-peers bench-peers-model bench-unseen-text bench-scenarios chaos same-bytes fuzz schema recipes reference clean
+.PHONY: demo install test test-cuda check typecheck bench bench-study bench-front bench-transforms bench-recover bench-search search-table bench-workers bench-olive bench-aa bench-estimators bench-detection bench-placement bench-unlike bench-twice bench-early-stop bench-coverage bench-parity peers bench-peers bench-peers-model bench-unseen-text bench-scenarios chaos same-bytes fuzz schema recipes reference clean
 
 demo: .venv/.runtime  ## install, fetch the demo model and text, run a short real study, export, say where to look
 	$(BIN)/olivine run configs/demo.yaml --out $(DEMO)
@@ -115,6 +115,8 @@ envs/peers/.installed: tests/benchmarks/peers/requirements.txt tests/benchmarks/
 	envs/peers/python/bin/python -m pip uninstall --quiet --yes torchvision
 	envs/peers/python/bin/python tests/benchmarks/peers/build_llama.py "$$(cat tests/benchmarks/peers/llama.txt)" --to envs/peers/llama.cpp
 	touch $@
+
+peers: envs/peers/.installed  ## llama.cpp and OpenVINO in envs/peers, for 'olivine optimize --peers'
 
 build/peers-qwen3/config.json: .venv/.development
 	PYTHONPATH=tests/benchmarks $(BIN)/python -m peers.train_qwen3 --to $(@D)

@@ -63,6 +63,10 @@ class StudyDir:
     selection_path = _In("selection.json")
     #: The self-contained report.
     report_path = _In("report.html")
+    #: The exported selection beside other engines' models, where they were asked for.
+    peers_path = _In("peers.json")
+    #: These models, and all that was measured of them.
+    peers_work = _In("peers")
     #: The exported selection.
     best_path = _In("best")
 

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -32,12 +33,15 @@ from olivine.search.planning.auto_config import choose, stop_with, text_of
 from olivine.search.planning.build_one import BuildRequest, build_one
 from olivine.search.planning.machine_speed import MachineRates, existing_folder, probe_machine
 from olivine.search.planning.optimize_request import OptimizeRequest
+from olivine.search.planning.peers import Peers
 from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.preflight import require_providers, require_room
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice
 from olivine.search.report.formatting import measured_text, title
+from olivine.search.report.report import write_report
 from olivine.search.report.say import say
 from olivine.search.report.sections import loss_by_text
+from olivine.search.report.tables import peers_table
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.language import LanguageWorkload
@@ -106,6 +110,7 @@ class Optimizer:
             self._build(source, provider, precision or "int8")
             return 0
         folder = StudyDir(self.to.with_name(f"{self.to.name}-study"))
+        peers = self._peers(source, provider, folder)
         config = self.study(source, provider, folder)
         if self.save_config is not None:
             self._save(self.save_config, config)
@@ -127,6 +132,9 @@ class Optimizer:
         say(self.out, f"against the float base: {', '.join(values)}")
         for line in loss_by_text(confirmed):
             say(self.out, line)
+        if peers is not None:
+            self.out.print(peers_table(peers.compare(config, self.to)))
+            write_report(folder)
         return 0
 
     def study(self, source: Source, provider: ProviderChoice, folder: StudyDir) -> LanguageStudyConfig:
@@ -145,6 +153,16 @@ class Optimizer:
         chosen = choose(self.request, source, provider, self.probe(), free_ram_bytes, self.budgets)
         self._say([*chosen.lines, ("study", f"{folder.root}; the same command resumes it")])
         return chosen.config
+
+    def _peers(self, source: Source, provider: ProviderChoice, folder: StudyDir) -> Peers | None:
+        """The other engines to compare with; None where none are asked for, or installed."""
+        if not self.request.peers:
+            return None
+        peers = Peers(source, Path(self.request.peers), folder, partial(say, self.out))
+        refusal = peers.refusal(provider.name)
+        if refusal:
+            self._say([("peers", refusal)])
+        return None if refusal else peers
 
     def _build(self, source: Source, provider: ProviderChoice, precision: str) -> None:
         """Build one good recipe, without a search."""

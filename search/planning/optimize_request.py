@@ -41,6 +41,7 @@ class OptimizeRequest:
         scenario: the use to measure and export for, as ``scenario:`` of a study takes it; empty for none.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that the checkpoint brings may run.
+        peers: folder with the environments of other engines to compare the result with; empty for none.
     """
 
     model: str
@@ -54,6 +55,7 @@ class OptimizeRequest:
     revision: str | None = None
     trust_remote_code: bool = False
     scenario: str = ""
+    peers: str = ""
 
     @property
     def metric(self) -> str:
@@ -77,6 +79,7 @@ class OptimizeRequest:
             "text": self.text,
             "scenario": self.scenario,
             "revision": self.revision,
+            "peers": self.peers,
         }
         words += [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
         return " ".join([*words, *(["--trust-remote-code"] if self.trust_remote_code else [])])
@@ -86,7 +89,7 @@ class OptimizeRequest:
         write_atomic(folder / FILE, json.dumps(asdict(self), indent=1))
 
     def check_same(self, folder: Path) -> None:
-        """Refuse the study folder of another request; the budget alone may differ.
+        """Refuse the study folder of another request; the budget and the other engines alone may differ.
 
         Raises:
             UsageError: naming what differs.
@@ -96,7 +99,7 @@ class OptimizeRequest:
                 f"{folder} holds a study that 'olivine optimize' did not start. Give --to another folder, or move it."
             )
         earlier = OptimizeRequest(**json.loads((folder / FILE).read_text(encoding="utf-8")))
-        ours, theirs = asdict(replace(self, budget_s=0.0)), asdict(replace(earlier, budget_s=0.0))
+        ours, theirs = (asdict(replace(request, budget_s=0.0, peers="")) for request in (self, earlier))
         changed = [name.replace("_", "-") for name in ours if ours[name] != theirs[name]]
         if changed:
             raise UsageError(
@@ -120,6 +123,7 @@ class OptimizeWords:
     revision: str | None = None
     trust_remote_code: bool = False
     scenario: str = ""
+    peers: str = ""
 
     def parse(self) -> OptimizeRequest:
         """Make the request.
@@ -150,9 +154,11 @@ class OptimizeWords:
                 parse_scenario("--scenario ", self.scenario)
             except UsageError as error:
                 mistakes.append(str(error))
+        if self.peers and budget_s == 0 and not wrong_budget:
+            mistakes.append("--peers compares what a search selected; with a budget of 0 nothing is searched.")
         if mistakes:
             raise UsageError("\n".join(mistakes))
-        named = ("device", "provider", "precision", "target", "text", "scenario")
+        named = ("device", "provider", "precision", "target", "text", "scenario", "peers")
         words = {name: getattr(self, name) for name in named}
         return OptimizeRequest(
             self.model,

@@ -27,7 +27,15 @@ from olivine.search.report.plots.front import draw_front, plot_pairs
 from olivine.search.report.plots.front_svg import front_picture, front_svg, legend
 from olivine.search.report.plots.history_svg import history_svg
 from olivine.search.report.plots.svg_axes import PLOT_STYLE
-from olivine.search.report.sections import ablation, confirmation, default_threads, dropped, table_by_text, tasks
+from olivine.search.report.sections import (
+    ablation,
+    confirmation,
+    default_threads,
+    dropped,
+    peers_section,
+    table_by_text,
+    tasks,
+)
 from olivine.search.report.study_view import StudyView, read_view
 from olivine.search.report.summary import flat, protocols, summary, tiles
 from olivine.search.study_dir import StudyDir
@@ -108,6 +116,7 @@ def render(study: StudyDir) -> str:
         dropped=dropped(view),
         by_text=table_by_text(view.outcome.confirmed),
         tasks=tasks(view),
+        peers=peers_section(study),
     )
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import BY_TEXT, HEADLINES, METRICS, on_text, split_text
+from olivine.evaluators.peers.summary import from_json, headings
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.report.folder_tables import difference_text
 from olivine.search.report.formatting import heading, interval_text, measured_text, scalar_text, title
 from olivine.search.report.study_view import StudyView
 from olivine.search.report.verdict import ratio
+from olivine.search.study_dir import StudyDir
 
 #: Metrics that a search can overrate, where they were measured.
 COMPARED = [name for name in HEADLINES if METRICS[name].family != "size"]
@@ -180,3 +182,11 @@ def table_by_text(confirmed: Mapping[int, Metrics]) -> dict[str, Any] | None:
 
 def _name(metric: str, suffix: str) -> str:
     return on_text(metric, suffix) if suffix else metric
+
+
+def peers_section(study: StudyDir) -> dict[str, Any] | None:
+    """The exported selection beside other engines' models: headings and rows; None where nothing was compared."""
+    if not study.peers_path.is_file():
+        return None
+    rows = from_json(study.peers_path.read_text(encoding="utf-8"))
+    return {"headings": headings(rows), "rows": [row.cells() for row in rows]}

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from olivine.evaluators.metric import COLUMNS, HEADLINES
+from olivine.evaluators.peers.summary import PeerRow, headings
 from olivine.search.front_csv import front_axes, front_entry, is_selected
 from olivine.search.records import TrialRecord
 from olivine.search.report.fitted_table import FittedRow, FittedTable
@@ -99,3 +100,13 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> FittedTable:
         fitted.append(FittedRow(cells, words, style="bold" if chosen else ""))
     justify = ("left", "right", *("right" for _ in metrics))
     return FittedTable(("", "trial", *map(heading, metrics)), justify, "recipe", fitted)
+
+
+def peers_table(rows: Sequence[PeerRow]) -> Table:
+    """The exported selection beside other engines' models."""
+    table = Table(title="beside llama.cpp and OpenVINO")
+    for place, name in enumerate(headings(rows)):
+        table.add_column(name, justify="left" if place < 2 else "right")
+    for row in rows:
+        table.add_row(*row.cells())
+    return table

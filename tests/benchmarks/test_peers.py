@@ -9,15 +9,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import train_tiny
-from peers import members, page, picture, targets, timing, train_qwen3
-from peers.engines import convert_gguf
-from peers.engines.worker import answer, compare
-from peers.measured import Measured, load, save, with_rates
-from peers.process import Launch, running
-from peers.rows import OLIVINE, Row
-from peers.timing import COUNTED, NEW_TOKENS, Visit, run_rounds, visits
+from peers import members, page, picture, targets, train_qwen3
 
 from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.peers import timing
+from olivine.evaluators.peers.engines import convert_gguf
+from olivine.evaluators.peers.engines.worker import answer, compare
+from olivine.evaluators.peers.measured import Measured, load, save, with_rates
+from olivine.evaluators.peers.process import Launch, running
+from olivine.evaluators.peers.rows import OLIVINE, Row
+from olivine.evaluators.peers.timing import COUNTED, NEW_TOKENS, Visit, run_rounds, visits
 from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.planning.build_one import BuildRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_hub_options, add_model, add_scenario, add_target, target_file
+from olivine.search.cli.options import add_hub_options, add_model, add_scenario, add_target, target_file, user_path
 from olivine.search.cli.terminal import errors, output
 
 
@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "text to score on; the demo's or WikiText-2 by default"
     parser.add_argument("--text", metavar="FILE", help=what)
     add_scenario(parser, "the use to measure and export for")
+    what = "beside llama.cpp and OpenVINO too, after the budget; DIR has their environments, envs/peers by default"
+    parser.add_argument("--peers", nargs="?", const="envs/peers", type=user_path, metavar="DIR", help=what)
     add_hub_options(parser)
     parser.add_argument("--save-config", type=target_file, metavar="FILE", help="write the YAML of what is run")
 
@@ -45,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         scenario=options.scenario or "",
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
+        peers=str(options.peers or ""),
     )
     optimizer = Optimizer(words.parse(), options.to, output(options.save_config), options.force, options.save_config)
     return optimizer.run(errors())

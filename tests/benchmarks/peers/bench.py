@@ -14,22 +14,20 @@ command goes on where it was ended, and measures only rows that are new.
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from peers import measured, members, page, picture, quality, timing
-from peers.measured import Measured
-from peers.rivals import Rivals
-from peers.rows import Row
+from peers import members, page, picture
 from peers.texts import Texts, read
 
+from olivine.evaluators.peers.comparison import Comparison, kept_results
+from olivine.evaluators.peers.rivals import Rivals
+from olivine.evaluators.peers.rows import Row
 from olivine.passes.pipeline import source_artifact
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.atomic_files import write_atomic
 from olivine.passes.store.cache import Cache, cache_root
-from olivine.passes.store.digests import digest
 
 STEPS = ("make", "score", "time", "page")
 DEMO = "SmolLM2-135M=demo:smollm2-135m-instruct"
@@ -71,45 +69,10 @@ class Subject:
         rivals = Rivals(self.checkpoint, self.work, self.home, self.texts.calibration, self.threads)
         return [*rivals.rows(), *members.rows(self.model, self.work, self.threads, self.build)]
 
-    def score(self, jobs: int) -> None:
-        """Measure the rows whose content or windows are new, so many at once; others of the last run are forgotten."""
-        windows = self.texts.windows
-        references = {
-            kind: quality.reference(self.checkpoint, kind, listed, self.work) for kind, listed in windows.items()
-        }
-        key, known, kept = digest(windows), measured.load(self._measured), dict[str, Measured]()
-
-        def score_row(row: Row) -> Measured:
-            content, old = row.content(), known.get(row.title)
-            if old is not None and (old.content, old.windows) == (content, key):
-                return old
-            sums = quality.score(row, windows, references)
-            return Measured(row.engine, row.name, row.deployed_bytes(), content, row.timed, key, sums)
-
-        with ThreadPoolExecutor(jobs) as pool:
-            for row in pool.map(score_row, self.rows):
-                kept[row.title] = row
-                divergences = {kind: f"{row.divergence(kind).value:.5f}" for kind in windows}
-                print(f"{row.title}: KL {divergences}, {row.bytes / 1e6:.1f} MB", flush=True)
-                measured.save(self._measured, {**known, **kept})
-        measured.save(self._measured, kept)
-
-    def time(self, rounds: int, seconds: float) -> bool:
-        """Add a slice of rounds; True when all of them are there."""
-        rows = [(row, row.content()) for row in self.rows if row.timed]
-        return timing.run_rounds(rows, self.texts.prompts, self._visits, rounds, seconds)
-
-    def results(self) -> list[Measured]:
-        """All rows with what was measured of them."""
-        return measured.with_rates(measured.load(self._measured), self._visits)
-
-    @property
-    def _measured(self) -> Path:
-        return self.work / "measured.json"
-
-    @property
-    def _visits(self) -> Path:
-        return self.work / "visits.jsonl"
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Its rows on its texts."""
+        return Comparison(self.checkpoint, self.rows, self.texts.windows, self.texts.prompts, self.work)
 
 
 def main() -> None:
@@ -135,11 +98,11 @@ def main() -> None:
         if "make" in options.steps:
             print(f"{subject.name}: {len(subject.rows)} rows", flush=True)
         if "score" in options.steps:
-            subject.score(options.jobs)
-        if "time" in options.steps and not subject.time(options.rounds, options.seconds):
+            subject.comparison.score(options.jobs)
+        if "time" in options.steps and not subject.comparison.time(options.rounds, options.seconds):
             print("not all rounds are there yet: the same command goes on with them", flush=True)
     if "page" in options.steps:
-        results = {subject.name: subject.results() for subject in subjects}
+        results = {subject.name: kept_results(subject.work) for subject in subjects}
         demo = [subject.name for subject in subjects if subject.model == DEMO.split("=")[1]]
         write_atomic(options.to, page.page(results, options.threads, options.to.with_suffix(".svg").name, demo))
         write_atomic(options.to.with_suffix(".svg"), picture.picture(next(iter(results.values()))))

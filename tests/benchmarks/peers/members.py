@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from peers.rivals import genai
-from peers.rows import OLIVINE, Row
 
+from olivine.evaluators.peers.rivals import genai
+from olivine.evaluators.peers.rows import OLIVINE, Row
 from olivine.search.builds.calibration_text import CalibrationText
 from olivine.search.planning.build_one import BuildRequest, build_one
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from textwrap import wrap
 
-from peers import timing
-from peers.measured import Measured
-from peers.rows import ENGINES
 from peers.targets import OPENVINO_INT8, Q8_0, TARGETS, best, factor_text
-from peers.texts import ENCYCLOPEDIA, NEWS, PROMPT_TOKENS, WINDOW_TOKENS, WINDOWS
+from peers.texts import ENCYCLOPEDIA, NEWS, WINDOW_TOKENS, WINDOWS
 
+from olivine.evaluators.peers import timing
+from olivine.evaluators.peers.measured import Measured
+from olivine.evaluators.peers.rows import ENGINES
+from olivine.evaluators.peers.timing import PROMPT_TOKENS
 from olivine.evaluators.stats import Interval
 from olivine.search.environment import describe_environment
 

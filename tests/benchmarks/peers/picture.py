@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from peers.measured import Measured
-from peers.rows import BUILDER, ENGINES, LLAMA, OLIVINE, OPENVINO
 from peers.texts import ENCYCLOPEDIA
 
+from olivine.evaluators.peers.measured import Measured
+from olivine.evaluators.peers.rows import BUILDER, ENGINES, LLAMA, OLIVINE, OPENVINO
 from olivine.search.report.plots.colors import css_variables
 from olivine.search.report.plots.svg_axes import PLOT_STYLE, Scale, padded, ticks
 

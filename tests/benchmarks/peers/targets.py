@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from peers import timing
-from peers.measured import Measured
-from peers.rows import LLAMA, OLIVINE, OPENVINO
 from peers.texts import ENCYCLOPEDIA
 
+from olivine.evaluators.peers import timing
+from olivine.evaluators.peers.measured import Measured
+from olivine.evaluators.peers.rows import LLAMA, OLIVINE, OPENVINO
 from olivine.evaluators.stats import Interval
 
 Q8_0, Q5_K_M, Q4_K_M = (f"{LLAMA} {name}" for name in ("Q8_0", "Q5_K_M", "Q4_K_M"))

@@ -14,9 +14,10 @@ import train_tiny
 from olivine.evaluators.data.text_source import TextSource, splits
 from olivine.evaluators.data.tokenizing import tokenize
 from olivine.evaluators.data.windows import TextProtocol, draw
+from olivine.evaluators.peers.timing import PROMPT_TOKENS
 
 WINDOW_TOKENS = 512
-PROMPT_TOKENS, PROMPTS = 256, 40
+PROMPTS = 40
 JOINER = "\n\n"
 NEWS, ENCYCLOPEDIA = "news", "encyclopedia"
 #: Windows of each kind of text that are scored.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers.process import running
-from peers.rows import BUILDER, OLIVINE, Row
 
+from olivine.evaluators.peers.process import running
+from olivine.evaluators.peers.rows import BUILDER, OLIVINE, Row
 from olivine.evaluators.quality import formulas
 from olivine.evaluators.stats import Interval
 from olivine.passes.store.digests import digest
@@ -25,7 +25,8 @@ def reference(checkpoint: Path, kind: str, windows: list[list[int]], work: Path)
     import torch
     import transformers
 
-    path = work / f"reference-{kind}-{digest(windows)[:16]}.npy"
+    name = "".join(c if c.isalnum() else "-" for c in kind)
+    path = work / f"reference-{name}-{digest(windows)[:16]}.npy"
     if path.exists():
         return path
     torch.set_num_threads(1)

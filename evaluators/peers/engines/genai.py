@@ -25,11 +25,13 @@ class GenAI:
         self._model = og.Model(config)
 
     def logits(self, tokens: list[int]) -> Floats:
+        """[tokens, vocabulary] logits of every position."""
         generator = self._generator(len(tokens) + 1)
         generator.append_tokens(np.array([tokens], np.int32))
         return np.asarray(generator.get_output("logits"), np.float32)[0]
 
     def generate(self, prompt: list[int], new_tokens: int) -> tuple[float, float]:
+        """Seconds from the prompt to the first new token, and from there to the last one."""
         length = len(prompt) + new_tokens
         generator = self._generator(length, min_length=length)
         ids = np.array([prompt], np.int32)

@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from peers import quality, timing
-from peers.texts import PROMPT_TOKENS
-
+from olivine.evaluators.peers import quality, timing
 from olivine.evaluators.stats import Interval
 from olivine.passes.store.atomic_files import write_atomic
+
+#: In a folder of a comparison.
+FILE = "measured.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def with_rates(rows: dict[str, Measured], path: Path) -> list[Measured]:
     """The rows with their rates from the file of the visits; visits of other contents are left out."""
     for visit in timing.visits(path):
         row = rows.get(visit.title)
-        rates = visit.rates(PROMPT_TOKENS)
+        rates = visit.rates(timing.PROMPT_TOKENS)
         if row is not None and row.content == visit.content and rates is not None:
             row.prefill[visit.round], row.decode[visit.round] = rates
     return list(rows.values())

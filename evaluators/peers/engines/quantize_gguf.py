@@ -24,7 +24,7 @@ def matrix(api: Any, file: Path) -> Any:
     for entry, (name, data) in zip(entries, values.items(), strict=False):
         entry.name, entry.size = name.encode(), data.size
         entry.data = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    entries.kept = values  # type: ignore[attr-defined]  # the memory that the entries point to
+    entries.kept = values  # the memory that the entries point to
     return entries
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers.process import real_time, running
-from peers.rows import Row
 
 from olivine.evaluators.latency.core_placement import THIS_MACHINE, Placement, least_adjacent
+from olivine.evaluators.peers.process import real_time, running
+from olivine.evaluators.peers.rows import Row
 from olivine.evaluators.process.scheduling import own_cores
 from olivine.evaluators.stats import Interval, hodges_lehmann
 from olivine.passes.store.digests import digest
 
-NEW_TOKENS = 64
+PROMPT_TOKENS, NEW_TOKENS = 256, 64
+#: In a folder of a comparison.
+FILE = "visits.jsonl"
 #: Prompts of a visit: the first ones warm the engine up and do not count.
 WARM, COUNTED = 1, 2
 #: Seconds between prompts, in which an engine's threads end their spinning, and that cores may rest in a slice. The
@@ -76,7 +78,12 @@ def visits(path: Path) -> list[Visit]:
 
 
 def run_rounds(
-    rows: Sequence[tuple[Row, str]], prompts: Sequence[list[int]], path: Path, rounds: int, seconds: float
+    rows: Sequence[tuple[Row, str]],
+    prompts: Sequence[list[int]],
+    path: Path,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = print,
 ) -> bool:
     """Add visits to a file until every row has so many rounds, or the time is up.
 
@@ -88,6 +95,7 @@ def run_rounds(
         path: of the file.
         rounds: that all rows shall have.
         seconds: begin no visit after so many.
+        say: takes a line for people after each visit.
 
     Returns:
         True when all rounds are there.
@@ -103,10 +111,13 @@ def run_rounds(
             visit = Visit(number, campaign, row.title, content, **_times(row, chosen, placement))
             with path.open("a") as file:
                 file.write(json.dumps(asdict(visit)) + "\n")
-            print(
-                number, row.title, visit.rates(len(chosen[0])), [f"{share:.3f}" for share in visit.waited], flush=True
-            )
+            waited = ", ".join(f"{share:.3f}" for share in visit.waited)
+            say(f"round {number}, {row.title}: {_rates_text(visit.rates(len(chosen[0])))}, threads waited {waited}")
     return True
+
+
+def _rates_text(rates: tuple[float, float] | None) -> str:
+    return "disturbed" if rates is None else f"prefill {rates[0]:.0f} tok/s, decode {rates[1]:.0f} tok/s"
 
 
 def _missing(

@@ -40,6 +40,7 @@ class OpenVINO:
         return genai.LLMPipeline(self._path, "CPU", **self._settings)
 
     def logits(self, tokens: list[int]) -> Floats:
+        """[tokens, vocabulary] logits of every position."""
         ids = np.array([tokens], np.int64)
         values = {
             "input_ids": ids,
@@ -53,6 +54,7 @@ class OpenVINO:
         return np.array(self._request.get_tensor("logits").data[0], np.float32)
 
     def generate(self, prompt: list[int], new_tokens: int) -> tuple[float, float]:
+        """Seconds from the prompt to the first new token, and from there to the last one."""
         ids = np.array([prompt], np.int64)
         inputs = genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
         config = genai.GenerationConfig(max_new_tokens=new_tokens, ignore_eos=True, do_sample=False)

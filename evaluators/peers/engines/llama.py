@@ -42,6 +42,7 @@ class Llama:
         self._width = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model))
 
     def logits(self, tokens: list[int]) -> Floats:
+        """[tokens, vocabulary] logits of every position."""
         api = self._api
         batch = api.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
@@ -55,6 +56,7 @@ class Llama:
         return rows
 
     def generate(self, prompt: list[int], new_tokens: int) -> tuple[float, float]:
+        """Seconds from the prompt to the first new token, and from there to the last one."""
         self._forget()
         start = time.perf_counter()
         token = self._next(prompt)

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers.process import ENGINES, Launch
-from peers.rows import BUILDER, LLAMA, OPENVINO, Row
+from olivine.evaluators.peers.process import ENGINES, Launch
+from olivine.evaluators.peers.rows import BUILDER, LLAMA, OPENVINO, Row
+from olivine.passes.errors import OlivineError
 
 #: Types of GGUF files; the narrow ones learn from an importance matrix.
 GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS")
@@ -19,6 +20,10 @@ GGUF = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS")
 OPENVINO_FORMATS = ("int8", "int4 g64", "int4 g64 data-aware")
 BUILDER_FORMATS = ("int8", "int4")
 FLOAT = "float32"
+
+
+class RivalFailed(OlivineError):
+    """Another engine could not make its model; the message ends with its last lines."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Llama:
 
     @property
     def build(self) -> Path:
-        """Where CMake builds."""
+        """The folder that CMake builds in."""
         return self.folder / "build"
 
     @property
@@ -60,9 +65,13 @@ class Rivals:
     Attributes:
         checkpoint: Hugging Face folder that all of them come from.
         work: where they are kept.
-        home: environments, as ``make envs/peers/.installed`` lays them.
+        home: environments, as ``make peers`` lays them.
         calibration: texts that formats may learn from.
         threads: of every engine.
+        gguf: types of llama.cpp's files.
+        openvino: formats of OpenVINO.
+        builder: precisions of the model builder.
+        say: takes a line for people before each model is made.
     """
 
     checkpoint: Path
@@ -70,6 +79,20 @@ class Rivals:
     home: Path
     calibration: Sequence[str]
     threads: int
+    gguf: Sequence[str] = GGUF
+    openvino: Sequence[str] = OPENVINO_FORMATS
+    builder: Sequence[str] = BUILDER_FORMATS
+    say: Callable[[str], None] = print
+
+    @property
+    def missing(self) -> list[Path]:
+        """Files of the environments that are not there; none where the engines are installed."""
+        needed = (self.python, self._llama.build / "bin", self._llama.source / "convert_hf_to_gguf.py")
+        return [path for path in needed if not path.exists()]
+
+    @property
+    def _llama(self) -> Llama:
+        return Llama(self.home / "llama.cpp")
 
     @property
     def python(self) -> Path:
@@ -83,14 +106,14 @@ class Rivals:
         return [*self._llama_rows(), *self._openvino_rows(), *self._builder_rows()]
 
     def _llama_rows(self) -> list[Row]:
-        llama = Llama(self.home / "llama.cpp")
+        llama = self._llama
         whole, matrix = self.work / f"{FLOAT}.gguf", self.work / "importance.npz"
         convert = [str(ENGINES / "convert_gguf.py"), str(self.checkpoint), "--llama", str(llama.source), "--to"]
         self._make(whole, convert)
         learn = [str(ENGINES / "importance.py"), str(self.checkpoint), "--samples", str(self._samples)]
         self._make(matrix, [*learn, "--float", str(whole), "--gguf-py", str(llama.source / "gguf-py"), "--to"])
         found = [self._llama_row(llama, FLOAT, whole)]
-        for name in GGUF:
+        for name in self.gguf:
             file = self.work / f"{name}.gguf"
             quantize = [str(ENGINES / "quantize_gguf.py"), str(whole), "--bindings", llama.bindings]
             quantize += ["--matrix", str(matrix), "--type", name, "--to"]
@@ -103,7 +126,7 @@ class Rivals:
 
     def _openvino_rows(self) -> list[Row]:
         whole, found = self.work / f"openvino-{FLOAT}", []
-        for name in (FLOAT, *OPENVINO_FORMATS):
+        for name in (FLOAT, *self.openvino):
             folder = whole if name == FLOAT else self.work / f"openvino-{name.replace(' ', '-')}"
             source = self.checkpoint if name == FLOAT else whole
             export = [str(ENGINES / "export_openvino.py"), name, str(source), "--samples", str(self._samples), "--to"]
@@ -116,7 +139,7 @@ class Rivals:
 
     def _builder_rows(self) -> list[Row]:
         found = []
-        for name in BUILDER_FORMATS:
+        for name in self.builder:
             folder = self.work / f"builder-{name}"
             build = ["-m", "onnxruntime_genai.models.builder", "-i", str(self.checkpoint), "-p", name, "-e", "cpu"]
             build += ["-c", str(self.work / "builder-cache"), "-o"]
@@ -136,13 +159,24 @@ class Rivals:
         environment: Mapping[str, str] | None = None,
         python: Path | None = None,
     ) -> None:
-        """Run the script that makes ``path``, its last argument, where it is not there; it appears when it is whole."""
+        """Run the script that makes ``path``, its last argument, where it is not there; it appears when it is whole.
+
+        Raises:
+            RivalFailed: when the script fails, with its last lines.
+        """
         if path.exists():
             return
         aside = path.with_name(f"new-{path.name}")
-        print(f"making {path.name}", flush=True)
+        self.say(f"making {path.name}")
         command = [str(python or self.python), *arguments, str(aside)]
-        subprocess.run(command, check=True, env={**os.environ, **(environment or {})})
+        log = self.work / "make.log"
+        with log.open("w") as out:
+            done = subprocess.run(
+                command, check=False, stdout=out, stderr=out, env={**os.environ, **(environment or {})}
+            )
+        if done.returncode:
+            last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
+            raise RivalFailed(f"{path.name} could not be made (exit code {done.returncode}):\n  {last}")
         os.replace(aside, path)
 
 

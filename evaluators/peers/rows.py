@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers.process import Launch
+from olivine.evaluators.peers.process import Launch
 
 OLIVINE, LLAMA, OPENVINO, BUILDER = ENGINES = ("olivine", "llama.cpp", "OpenVINO", "model builder")
 #: Files of an exported folder that change nothing of what it computes.
