@@ -17,12 +17,17 @@ from olivine.evaluators.providers.interpreters import comparable_options
 from olivine.evaluators.scenario.deployed import Deployed
 from olivine.evaluators.scenario.prompts import Prompt, read_prompts, timed_prompt
 from olivine.evaluators.scenario.scenario import Scenario
+from olivine.passes.adapters.adapter_file import named_adapter
 from olivine.passes.errors import UsageError
 from olivine.passes.transforms.prune_head import is_pruned
 
 
 def bench_folders(
-    folders: Sequence[Path], reference: Path | None, latency: PairedDecoderLatency, scenario: Scenario | None = None
+    folders: Sequence[Path],
+    reference: Path | None,
+    latency: PairedDecoderLatency,
+    scenario: Scenario | None = None,
+    adapters: Sequence[str] = (),
 ) -> dict[str, list[Measurement]]:
     """Measure every folder against the reference; two models at most are loaded at the same time.
 
@@ -32,16 +37,23 @@ def bench_folders(
         latency: how long a pair is timed, and on which prompt; the base's times are pooled over the pairs.
         scenario: the use that prompt and answer are taken from, in the place of those of ``latency``; each folder is
             then run through it as it is, too.
+        adapters: names of LoRA adapters; each of the ``folders`` is measured with each of them active, too.
 
     Returns:
-        Folder -> latency and memory, the reference first; its own speedups are exactly 1.
+        Folder -> latency and memory, the reference first; its own speedups are exactly 1. A folder with an active
+        adapter is ``FOLDER + NAME``.
 
     Raises:
-        UsageError: for a folder without a model, numbers that make no measurement, or a scenario that a folder has no
-            room for; before any model loads.
+        UsageError: for a folder without a model or such an adapter, numbers that make no measurement, or a scenario
+            that a folder has no room for; before any model loads.
         ModelProcessFailed: when a model does not load or run, naming its folder.
     """
     base, others = in_order(folders, reference)
+    adapted = [
+        (f"{folder} + {name}", folder, named_adapter(folder, name))
+        for folder in dict.fromkeys(folders)
+        for name in dict.fromkeys(adapters)
+    ]
     prompts: list[Prompt] = []
     if scenario is not None:
         for folder in (base, *others):
@@ -64,12 +76,19 @@ def bench_folders(
         measurements += pooled.evaluate(process, beside)
         return stamped(measurements, process, pruned_head=is_pruned(folder))
 
-    options = comparable_options([base, *others])
+    options = comparable_options([base, *others, *folders])
+    if adapted and any(each["loop"] != "genai" for each in options.values()):
+        raise UsageError(
+            "--adapter: adapters run in ONNX Runtime GenAI, which can not run the provider of these folders"
+        )
     with ModelProcess.open(base, **options[base]) as resident:
         results = {str(base): measure(base, resident, resident)}
         for folder in others:
             with ModelProcess.open(folder, **options[folder]) as process:
                 results[str(folder)] = measure(folder, process, resident)
+        for label, folder, file in adapted:
+            with ModelProcess.open(folder, **options[folder], adapter=file) as process:
+                results[label] = measure(folder, process, resident)
     return results
 
 

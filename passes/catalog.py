@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from olivine.passes.adapters.slots import AdapterSlots
 from olivine.passes.base import Axis, Choice, Pass, Scalar
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.export.export import Export
@@ -33,9 +34,15 @@ from olivine.passes.transforms.speculate import Speculate
 
 @dataclass(frozen=True)
 class Catalog:
-    """The passes that one kind of model takes, in pipeline order, and the search space that their axes span."""
+    """The passes that one kind of model takes, in pipeline order, and the search space that their axes span.
+
+    Attributes:
+        passes: that axes ask for.
+        exported_with: passes that an export may add to a recipe, which no axis asks for.
+    """
 
     passes: tuple[type[Pass], ...]
+    exported_with: tuple[type[Pass], ...] = ()
 
     @cached_property
     def axes(self) -> Mapping[str, Axis]:
@@ -69,7 +76,12 @@ class Catalog:
 
     def recipe(self, steps: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of a record, request or manifest of such a model, from its JSON form."""
-        return Recipe(tuple(Step.of(step["name"], step["params"]) for step in steps), self.passes)
+        return Recipe(tuple(Step.of(step["name"], step["params"]) for step in steps), self.known)
+
+    @property
+    def known(self) -> tuple[type[Pass], ...]:
+        """Every pass that a recipe may name."""
+        return (*self.passes, *self.exported_with)
 
 
 @lru_cache(maxsize=8192)  # a search asks for the same ones over and over
@@ -77,7 +89,7 @@ def _composed(catalog: Catalog, items: tuple[tuple[str, type, Scalar], ...]) -> 
     """Types are part of the key: 1, 1.0 and True are equal."""
     full = catalog.canonical({name: value for name, _, value in items})
     passes = [p for cls in catalog.passes if (p := cls.from_choice(full)) is not None]
-    return Recipe(tuple(Step.of(p.name, p.params()) for p in passes), catalog.passes)
+    return Recipe(tuple(Step.of(p.name, p.params()) for p in passes), catalog.known)
 
 
 LANGUAGE = Catalog(
@@ -97,7 +109,8 @@ LANGUAGE = Catalog(
         WholeScores,
         PruneHead,
         Speculate,
-    )
+    ),
+    exported_with=(AdapterSlots,),
 )
 
 #: Graphs that are no decoder, and encoders.

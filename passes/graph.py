@@ -75,12 +75,15 @@ def constant(value: ir.Value) -> ir.TensorProtocol:
 
 
 def linears(model: ir.Model) -> Iterator[Linear]:
-    """Every linear layer of the decoder, in graph order; where a node has no name, its weight's stands for it."""
+    """Every linear layer of the decoder, in graph order; where a node has no name, its weight's stands for it.
+
+    A weight that may be given as an input is none: it is the default of an adapter's factor.
+    """
     for node in model.graph:
         if node.op_type != "MatMul" or node.inputs[1] is None:
             continue
         weight = node.inputs[1]
-        if weight.const_value is None or len(weight.const_value.shape) != 2:
+        if weight.const_value is None or len(weight.const_value.shape) != 2 or weight.is_graph_input():
             continue
         name = node.name or weight.name or ""
         parts = [part for part in name.split("/") if part] or [name]

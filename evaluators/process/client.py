@@ -32,9 +32,14 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
     """A model process; make one with :meth:`start` (the model comes later) or :meth:`open`."""
 
     def __init__(
-        self, connect: Callable[[], Connection], loop: Loop = "genai", python: str | Path = sys.executable
+        self,
+        connect: Callable[[], Connection],
+        loop: Loop = "genai",
+        python: str | Path = sys.executable,
+        adapter: Path | None = None,
     ) -> None:
         self._connect = connect
+        self.adapter = adapter
         self.loop: Loop = loop
         self.python = str(python)
         self._connection = connect()
@@ -50,6 +55,7 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
         timeout_s: float = 300.0,
         memory_limit_bytes: int | None = None,
         loop: Loop = "genai",
+        adapter: Path | None = None,
     ) -> ModelProcess:
         """Start a process that imports its libraries at once and waits for a model.
 
@@ -61,9 +67,10 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
             memory_limit_bytes: the process is killed when its resident set outgrows this.
             loop: runtime of the model: ONNX Runtime GenAI, or the same loop in a plain session where the interpreter
                 can't hold GenAI beside its ONNX Runtime; ``graph`` for a graph that is no decoder.
+            adapter: file of a LoRA adapter that is active in all that the model does; None for the model alone.
         """
         command = child_command(python, "process.server", loop)
-        return cls(partial(Connection, command, timeout_s, memory_limit_bytes), loop, python)
+        return cls(partial(Connection, command, timeout_s, memory_limit_bytes), loop, python, adapter)
 
     @classmethod
     def open(cls, folder: Path, **options: Any) -> ModelProcess:
@@ -78,7 +85,7 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
 
     def sibling(self) -> ModelProcess:
         """Start a further process with the same options, without a model."""
-        return ModelProcess(self._connect, self.loop, self.python)
+        return ModelProcess(self._connect, self.loop, self.python, self.adapter)
 
     @property
     def pid(self) -> int:
@@ -127,7 +134,8 @@ class ModelProcess(MemoryCommands, DecoderCommands, GraphCommands):
         """
         self.folder = self._connection.model = Path(folder)
         started = time.monotonic()
-        self.loaded = self._connection.request(Loaded, "load", folder=str(self.folder.resolve()))
+        active: dict[str, Any] = {} if self.adapter is None else {"adapter": str(self.adapter.resolve())}
+        self.loaded = self._connection.request(Loaded, "load", folder=str(self.folder.resolve()), **active)
         self.load_seconds = time.monotonic() - started
         self._holds_model = True
         return self.loaded

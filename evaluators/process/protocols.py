@@ -52,6 +52,10 @@ class DeployedProcess(Protocol):
         """Runtime of the model."""
 
     @property
+    def adapter(self) -> Path | None:
+        """File of the LoRA adapter that is active; None for none."""
+
+    @property
     def python(self) -> str:
         """The interpreter that runs it."""
 

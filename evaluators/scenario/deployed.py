@@ -47,6 +47,7 @@ def run_folder(process: DeployedProcess, turns: Sequence[Sequence[int]], new_tok
             "run",
             timeout_s=process.timeout_s * len(turns),
             folder=str(process.folder.resolve()),
+            adapter=None if process.adapter is None else str(process.adapter.resolve()),
             turns=[list(map(int, tokens)) for tokens in turns],
             new_tokens=new_tokens,
         )

@@ -2,9 +2,10 @@
 
 A program by itself, started under the interpreter of the model's provider: it needs numpy and onnxruntime_genai alone
 (on CUDA onnxruntime too), and nothing else is loaded, since its resident peak is what is measured. It reads one line of
-JSON, ``{"id": number, "folder": path, "turns": [[token id]], "new_tokens": number}``, and answers ``[number, {...}]``;
-its argument is the process that starts it, with which it ends. The folder's own genai_config.json decides everything
-but the length of the answers, and that no tokens are guessed: of random prompts, guesses tell nothing.
+JSON, ``{"id": number, "folder": path, "adapter": path, "turns": [[token id]], "new_tokens": number}``, the adapter null
+where none is active, and answers ``[number, {...}]``; its argument is the process that starts it, with which it ends.
+The folder's own genai_config.json decides everything but the length of the answers, and that no tokens are guessed: of
+random prompts, guesses tell nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 
 
-def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
-    """Load the model and let one conversation go on; times in milliseconds."""
+def run(folder: str, turns: list[list[int]], new_tokens: int, adapter: str | None = None) -> dict[str, Any]:
+    """Load the model, and the file of an adapter, and let one conversation go on; times in milliseconds."""
     import numpy as np
     import onnxruntime_genai as genai
 
@@ -32,6 +33,10 @@ def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
     started = time.perf_counter()
     model = genai.Model(folder)
     tokenizer, lack = _tokenizer(genai, model)
+    adapters = None
+    if adapter is not None:
+        adapters = genai.Adapters(model)
+        adapters.load(adapter, "active")
     load_ms = (time.perf_counter() - started) * 1e3
     loaded = _status("VmRSS")
     params = genai.GeneratorParams(model)
@@ -40,6 +45,8 @@ def run(folder: str, turns: list[list[int]], new_tokens: int) -> dict[str, Any]:
     if hasattr(params, "get_speculative_options") and params.get_speculative_options().get("ngram_size"):
         params.set_speculative_options(ngram_size=0)
     generator = genai.Generator(model, params)
+    if adapters is not None:
+        generator.set_active_adapter(adapters, "active")
     stream = None if tokenizer is None else tokenizer.create_stream()
     first_ms, turn_ms, cpu_ms = [], [], []
     for tokens in turns:
@@ -105,7 +112,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what native libraries print goes to stderr and can't break the answer
     request = json.loads(sys.stdin.readline())
-    answer = run(request["folder"], request["turns"], request["new_tokens"])
+    answer = run(request["folder"], request["turns"], request["new_tokens"], request["adapter"])
     answers.write(json.dumps([request["id"], answer]) + "\n")
     answers.flush()
     os._exit(0)  # no destructors: the peak is known

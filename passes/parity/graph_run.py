@@ -24,8 +24,14 @@ class GraphRun:
         decoder: the decoder entry of genai_config.json.
     """
 
-    def __init__(self, folder: Path, graph: Path | None = None) -> None:
-        """Open the graph on the CPU; ``graph`` stands in for the one that genai_config.json names."""
+    def __init__(self, folder: Path, graph: Path | None = None, adapter: Path | None = None) -> None:
+        """Open the graph on the CPU.
+
+        Args:
+            folder: ONNX Runtime GenAI folder.
+            graph: stands in for the one that genai_config.json names.
+            adapter: file of an adapter that is active.
+        """
         import onnxruntime as ort
 
         self.decoder = self.decoder_of(folder)
@@ -36,6 +42,11 @@ class GraphRun:
             options.add_session_config_entry("session.disable_prepacking", "1")
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._run = ort.RunOptions()
+        if adapter is not None:
+            self._adapter = ort.LoraAdapter()
+            self._adapter.Load(str(adapter))
+            self._run.add_active_adapter(self._adapter)
 
     @staticmethod
     def decoder_of(folder: Path) -> dict[str, Any]:
@@ -49,14 +60,16 @@ class GraphRun:
         start = 0
         for length in pieces:
             names = ["logits", *(name for name in self._outputs if name.startswith("present"))]
-            values = self._session.run(names, self._feed(ids[start : start + length], start, cache))
+            values = self._session.run(names, self._feed(ids[start : start + length], start, cache), self._run)
             cache = {_past(name): value for name, value in zip(names[1:], values[1:], strict=True)}
             yield values[0][0].astype(np.float32)
             start += length
 
     def values(self, ids: Sequence[int], names: Sequence[str]) -> list[np.ndarray]:
         """Outputs of the graph, or of a copy that gives them, each [tokens, features], of all tokens at once."""
-        return [value[0].astype(np.float32) for value in self._session.run(list(names), self._feed(ids, 0, {}))]
+        return [
+            value[0].astype(np.float32) for value in self._session.run(list(names), self._feed(ids, 0, {}), self._run)
+        ]
 
     def _feed(self, ids: Sequence[int], start: int, cache: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         length = len(ids)

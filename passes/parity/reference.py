@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,20 @@ class Reference:
             with _answers(base, answer):
                 tokens = torch.zeros(part.shape[:2], dtype=torch.long)
                 yield self._model(input_ids=tokens, use_cache=False).logits[0].float().numpy()
+
+    @contextlib.contextmanager
+    def adapted(self, products: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Iterator[None]:
+        """Let linear layers add ``x @ down @ up`` to what they put out.
+
+        Args:
+            products: name of each module -> ``down`` [inputs, rank] and ``up`` [rank, outputs].
+        """
+        with contextlib.ExitStack() as hooks:
+            for name, factors in products.items():
+                down, up = map(torch.from_numpy, factors)
+                module = self._model.get_submodule(name)
+                hooks.callback(module.register_forward_hook(partial(_add_product, down, up)).remove)
+            yield
 
     @torch.no_grad()
     def hidden_states(self, ids: Sequence[int]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -149,6 +163,11 @@ def _answers(module: Any, answer: Any) -> Iterator[None]:
         yield
     finally:
         module.forward = before
+
+
+def _add_product(down: torch.Tensor, up: torch.Tensor, _: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+    product: torch.Tensor = args[0] @ down @ up
+    return output + product
 
 
 def _keep_input(rows: list[np.ndarray], _: Any, args: Any, kwargs: Any) -> None:

@@ -120,6 +120,24 @@ class Rotate(CheckpointPass):
         for other in sorted(p for p in checkpoint.iterdir() if p.is_file() and not (to / p.name).exists()):
             link_or_copy(other, to / other.name)
 
+    def rotated_product(
+        self, checkpoint: Path, module: str, down: np.ndarray, up: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The factors of what an adapter adds to a linear layer, for the rotated model; ``y = x W^T + x down up``.
+
+        Args:
+            checkpoint: as it was before.
+            module: name of the layer, such as ``model.layers.3.self_attn.q_proj``.
+            down: float32 [inputs, rank].
+            up: float32 [rank, outputs].
+
+        Raises:
+            PassRefused: for a layer whose place in the residual stream is not known.
+        """
+        config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text())
+        fold = _Fold(checkpoint, tensor_files(checkpoint), RandomHadamard(int(config["hidden_size"]), self.seed))
+        return fold.product(module, down, up)
+
 
 def _check(config: dict[str, Any]) -> None:
     """Refuse an architecture whose residual stream this pass does not know."""
@@ -168,6 +186,17 @@ class _Fold:
         if role in _INSIDE or role in _READS or part == "inv_freq":
             return self._read(name)
         raise PassRefused(f"pass 'rotate' does not know where tensor '{name}' stands in the residual stream")
+
+    def product(self, module: str, down: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both factors [inputs, rank] and [rank, outputs], each as the weight of its side is rotated."""
+        parts = _LAYER.fullmatch(f"{module}.weight")
+        layer, role = parts.groups()[:2] if parts else ("", "")
+        if role in _READS:
+            norm = self._read(f"model.layers.{layer}.{_READS[role]}.weight")
+            return self.q.rotate(down.T * norm).T.astype(down.dtype), up
+        if role in _WRITES:
+            return down, self.q.rotate(up).astype(up.dtype)
+        raise PassRefused(f"pass 'rotate' does not know where '{module}' stands in the residual stream")
 
     def _reading(self, name: str, norm: str) -> np.ndarray:
         return self.q.rotate(self._read(name) * self._read(norm))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from olivine.search.config.graph import GraphStudyConfig
     from olivine.search.config.language import LanguageStudyConfig
 
+#: Names of adapters: of files, and of models in requests.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: What ``model`` of a command may be.
 MODEL = "hub id, checkpoint folder, GGUF file, ONNX GenAI folder or demo:... model"
 
@@ -115,6 +118,32 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     """Declare the folder that a command makes."""
     parser.add_argument("--to", type=target_folder, required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--force", action="store_true", help="replace an existing folder")
+
+
+def add_adapters(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--adapter NAME=DIR`` of a command that exports."""
+    what = "export a LoRA adapter, as PEFT saves it, beside the graph under this name; may be given several times"
+    parser.add_argument("--adapter", action="append", default=[], metavar="NAME=DIR", dest="adapters", help=what)
+
+
+def adapter_folders(words: Iterable[str]) -> dict[str, Path]:
+    """Name -> folder of each ``NAME=DIR``.
+
+    Raises:
+        UsageError: for one that is no ``NAME=DIR``, a name that is none, or a name that is given twice.
+    """
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not equals or not folder or not _NAME.fullmatch(name):
+            raise UsageError(
+                f"--adapter {word}: give it as NAME=DIR, such as legal=./legal-lora; a name has letters, digits, '.', "
+                "'_' and '-', and 64 characters at most"
+            )
+        if name in folders:
+            raise UsageError(f"--adapter {word}: the name '{name}' is given twice; each adapter needs one of its own")
+        folders[name] = Path(folder).expanduser()
+    return folders
 
 
 def add_scenario(parser: argparse.ArgumentParser, what: str) -> None:

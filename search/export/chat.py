@@ -11,10 +11,14 @@ from typing import Any
 from rich.console import Console
 
 from olivine.evaluators.process.servers.provider import ProviderUnavailable, prove_provider
+from olivine.passes.adapters.adapter_file import named_adapter
 from olivine.passes.errors import OlivineError, UsageError
 from olivine.passes.sources.chat_template import ChatTemplate, read_template
 from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.search.report.say import say
+
+#: Name of the adapter that is active, if one is.
+_ACTIVE = "active"
 
 
 @dataclass
@@ -50,6 +54,7 @@ class Conversation:
         tokenizer: its tokenizer.
         template: the folder's chat template; None where it has none.
         longest: tokens of prompt and answer together, by the folder's ``search.max_length`` and what the model takes.
+        adapters: onnxruntime_genai's adapters, with the one that is active; None where none is.
         messages: the turns so far; without a template only the last one is given to the model.
     """
 
@@ -57,6 +62,7 @@ class Conversation:
     tokenizer: Any
     template: ChatTemplate | None
     longest: int
+    adapters: Any = None
     messages: list[dict[str, str]] = field(default_factory=list)
 
     def ask(self, words: str, max_new_tokens: int, answer: Answer) -> Iterator[str]:
@@ -85,6 +91,8 @@ class Conversation:
         params = genai.GeneratorParams(self.model)
         params.set_search_options(max_length=min(len(tokens) + max_new_tokens, self.longest))
         generator = genai.Generator(self.model, params)
+        if self.adapters is not None:
+            generator.set_active_adapter(self.adapters, _ACTIVE)
         stream = self.tokenizer.create_stream()
         answer.prompt_tokens = len(tokens)
         start = time.perf_counter()
@@ -105,7 +113,7 @@ class Conversation:
         return words if self.template is None else self.template.render(self.messages)
 
 
-def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console) -> None:
+def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console, adapter: str | None = None) -> None:
     """Answer one prompt, or, without one, every line a person types until the input ends.
 
     Args:
@@ -113,16 +121,17 @@ def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console
         prompt: to answer; None for a conversation.
         max_new_tokens: most tokens of an answer.
         console: for questions and answers.
+        adapter: name of the folder's adapter that answers; None for the model alone.
 
     Raises:
-        UsageError: when the folder holds no model, or the prompt is empty or too long.
+        UsageError: when the folder holds no model or no such adapter, or the prompt is empty or too long.
         OlivineError: when the model does not load, or its execution provider does not run here.
     """
     if max_new_tokens < 1:
         raise UsageError(f"An answer of {max_new_tokens} tokens is none; ask for at least 1.")
     if prompt is not None and not prompt.strip():
         raise UsageError("The prompt is empty; leave --prompt out for a conversation.")
-    conversation = load(folder)
+    conversation = load(folder, adapter)
     if prompt is not None:
         _answer(conversation, prompt, max_new_tokens, console)
         return
@@ -133,27 +142,32 @@ def chat(folder: Path, prompt: str | None, max_new_tokens: int, console: Console
         _answer(conversation, words, max_new_tokens, console)
 
 
-def load(folder: Path) -> Conversation:
-    """Load the model in ``folder`` on the provider that it asks for.
+def load(folder: Path, adapter: str | None = None) -> Conversation:
+    """Load the model in ``folder`` on the provider that it asks for, and one of its adapters where one is named.
 
     Raises:
-        UsageError: when the folder holds no model.
+        UsageError: when the folder holds no model, or no such adapter.
         OlivineError: when it does not load, or the provider does not run here.
     """
     config = read_genai_config(folder)
+    file = None if adapter is None else named_adapter(folder, adapter)
     import onnxruntime_genai as genai
 
     try:
         prove_provider(folder, config)
         model = genai.Model(str(folder))
         tokenizer = genai.Tokenizer(model)
+        adapters = None
+        if file is not None:
+            adapters = genai.Adapters(model)
+            adapters.load(str(file), _ACTIVE)
     except ProviderUnavailable as error:
         raise OlivineError(str(error)) from error
     except RuntimeError as error:  # what onnxruntime_genai raises, whatever the cause
         raise OlivineError(f"The model in {folder} does not load: {error}") from error
     longest = int(config["model"].get("context_length", 2048))
     longest = min(longest, int(config.get("search", {}).get("max_length", longest)))
-    return Conversation(model, tokenizer, read_template(folder), longest)
+    return Conversation(model, tokenizer, read_template(folder), longest, adapters)
 
 
 def _question(console: Console) -> str:

@@ -9,19 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from olivine.evaluators.data.tokenizing import tokenize
-from olivine.evaluators.process.client import ModelProcess
-from olivine.evaluators.providers.interpreters import folder_options
-from olivine.evaluators.quality.unpruned import open_scored
+from olivine.passes.adapters.adapter_set import AdapterSet
 from olivine.passes.artifact import ABOUT, GENAI_CONFIG, ModelArtifact
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import replace_folder, staging_folder
-from olivine.passes.store.cache import scratch_folder
 from olivine.passes.store.digests import sha256_file
-from olivine.passes.transforms.prune_head import is_pruned
+from olivine.search.export.adapters import export_adapters
 from olivine.search.export.compact_json import copy_compact
+from olivine.search.export.likelihood import negative_log_likelihood
 from olivine.search.export.model_card import card
 
 MANIFEST, CARD, PICTURE = ABOUT
@@ -44,6 +40,7 @@ def export_model(
     manifest: Mapping[str, Any],
     process: Mapping[str, Any] | None = None,
     picture: str = "",
+    adapters: AdapterSet | None = None,
 ) -> Path:
     """Copy an artifact, load it in a fresh process, write its manifest and its card, and rename it into place.
 
@@ -54,9 +51,11 @@ def export_model(
         process: options of the process that runs the model, as :meth:`ModelProcess.start` takes them; by default those
             of its provider.
         picture: the front that it was chosen from, as SVG.
+        adapters: to export with it; its graph has places for them.
 
     Raises:
         ModelProcessFailed: when the copy does not run.
+        WrongGraph: when an adapter does not do in it what it does in the checkpoint.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
     with staging_folder(to.parent, to.name) as staging:
@@ -64,13 +63,17 @@ def export_model(
             target = staging / file.relative_to(artifact.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             (copy_compact if file.name == TOKENIZER else shutil.copyfile)(file, target)
-        (staging / CARD).write_text(card(manifest, PICTURE if picture else ""), encoding="utf-8")
+        tokens = check_tokens(staging)
+        about = dict(manifest)
+        if adapters is not None:
+            graph = artifact.onnx_path()
+            about["adapters"] = export_adapters(adapters, staging, graph, manifest, tokens, process)
+        (staging / CARD).write_text(card(about, PICTURE if picture else ""), encoding="utf-8")
         if picture:
             (staging / PICTURE).write_text(picture, encoding="utf-8")
-        tokens = check_tokens(staging)
         whole = {
             "format": FORMAT,
-            **manifest,
+            **about,
             "check": {"tokens": tokens, "nll": negative_log_likelihood(staging, tokens, process)},
             "files": file_table(staging),
             "card": card_table(staging),
@@ -127,19 +130,3 @@ def check_tokens(folder: Path) -> list[int]:
     """Token ids of the check text, as the folder's tokenizer sees it."""
     text = tokenize(CHECK_TEXT, folder)
     return [*text.bos, *text.ids][:CHECK_TOKENS]
-
-
-def negative_log_likelihood(folder: Path, tokens: list[int], process: Mapping[str, Any] | None = None) -> float:
-    """Mean negative log-likelihood in nats per token, by the folder's model in a fresh process.
-
-    A model with a pruned head runs the prompt itself, and is scored by its unpruned twin.
-    """
-    options = folder_options(folder) if process is None else process
-    if is_pruned(folder):
-        with ModelProcess.open(folder, **options) as own:
-            own.prefill(tokens, 1)
-    with scratch_folder("check") as store, open_scored(folder, **options) as scored:
-        stored = store / "check.npz"
-        scored.reference([(tokens, len(tokens) - 1)], stored, 1)
-        with np.load(stored) as windows:
-            return float(windows["nll_0"].mean(dtype=np.float64))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from olivine.passes.errors import OlivineError, UsageError
-from olivine.search.export.folder import FORMAT, MANIFEST, card_table, file_table, negative_log_likelihood
+from olivine.search.export.folder import FORMAT, MANIFEST, card_table, file_table
 from olivine.search.export.graph_folder import KIND, TOLERANCE, VerifiedGraph, distance_now
+from olivine.search.export.likelihood import negative_log_likelihood
 
 #: Kernels differ between processors; int8 arithmetic moves the likelihood by less than this.
 TOLERANCE_NATS = 0.02
@@ -26,11 +28,13 @@ class Verified:
         files: number of files whose SHA-256 agrees.
         nll: mean negative log-likelihood now, in nats per token.
         expected_nll: the same at export.
+        adapters: name of each adapter -> the first number with it active.
     """
 
     files: int
     nll: float
     expected_nll: float
+    adapters: Mapping[str, float] = field(default_factory=dict)
 
 
 def verify_folder(folder: Path) -> Verified | VerifiedGraph:
@@ -66,11 +70,23 @@ def verify_folder(folder: Path) -> Verified | VerifiedGraph:
                 "are intact, so this machine or its ONNX Runtime computes differently"
             )
         return VerifiedGraph(len(expected), distance)
-    check = manifest["check"]
-    nll = negative_log_likelihood(folder, check["tokens"])
-    if not abs(nll - check["nll"]) <= TOLERANCE_NATS:
+    check, adapters = manifest["check"], manifest.get("adapters", {})
+    found = {name: _predicts(folder, check["tokens"], about["nll"], name) for name, about in adapters.items()}
+    nll = _predicts(folder, check["tokens"], check["nll"])
+    return Verified(len(expected), nll, check["nll"], found)
+
+
+def _predicts(folder: Path, tokens: list[int], expected: float, adapter: str | None = None) -> float:
+    """Nats a token at which the model predicts the check text, maybe with an adapter.
+
+    Raises:
+        VerifyFailed: when it is not what it was.
+    """
+    nll = negative_log_likelihood(folder, tokens, adapter=adapter)
+    if not abs(nll - expected) <= TOLERANCE_NATS:
+        active = f" with adapter '{adapter}'" if adapter else ""
         raise VerifyFailed(
-            f"{folder} predicts the check text at {nll:.4f} nats a token; at export it was {check['nll']:.4f}. "
+            f"{folder} predicts the check text{active} at {nll:.4f} nats a token; at export it was {expected:.4f}. "
             "The files are intact, so this machine or its ONNX Runtime computes differently"
         )
-    return Verified(len(expected), nll, check["nll"])
+    return nll

@@ -45,6 +45,7 @@ class BuildRequest:
         trust_remote_code: run code that the checkpoint brings.
         calibration: text that the recipe of a language model learns from, where it has such a pass.
         inputs: of a graph that is no language model; None for a language model.
+        adapters: name -> PEFT folder of each LoRA adapter that is exported with it.
     """
 
     model: str
@@ -53,6 +54,7 @@ class BuildRequest:
     trust_remote_code: bool = False
     calibration: CalibrationText = field(default_factory=CalibrationText)
     inputs: GraphInputs | None = None
+    adapters: Mapping[str, Path] = field(default_factory=dict)
 
     def config(self) -> AnyConfig:
         """A study of this one recipe.
@@ -101,5 +103,6 @@ def build_one(request: BuildRequest, to: Path, force: bool) -> Path:
         workload = workload_of(config, StudyDir(scratch))
         check_target(to, force, workload.exported)
         source, recipe = workload.source(), workload.catalog.compose(choice)
-        candidate = build_alone(workload, source, recipe, open_cache(config.cache, DEFAULT_MAX_BYTES), scratch)
+        cache = open_cache(config.cache, DEFAULT_MAX_BYTES)
+        candidate = build_alone(workload, source, recipe, cache, scratch, request.adapters)
         return workload.export(candidate, to, candidate_manifest(workload, source, candidate, choice, {}, {}))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from olivine.passes.adapters.adapter_set import AdapterSet
 from olivine.passes.base import Scalar
+from olivine.passes.errors import UsageError
 from olivine.passes.parity.proof import notes_among, proof_among
+from olivine.passes.pipeline import source_artifact
 from olivine.passes.recipe import Recipe
+from olivine.passes.sources.source import Source as Checkpoint
 from olivine.passes.store.cache import Cache
 from olivine.search.builds.builder import Builder, BuildOutcome
 from olivine.search.export.manifest import make_manifest
@@ -20,7 +25,14 @@ from olivine.search.workloads.workload import AnyWorkload, Candidate, LearnedFro
 TIMEOUT_S = 24 * 3600.0
 
 
-def build_alone(workload: AnyWorkload, source: Source, recipe: Recipe, cache: Cache, requests: Path) -> Candidate:
+def build_alone(
+    workload: AnyWorkload,
+    source: Source,
+    recipe: Recipe,
+    cache: Cache,
+    requests: Path,
+    folders: Mapping[str, Path] | None = None,
+) -> Candidate:
     """Build one recipe outside of a search.
 
     Args:
@@ -29,17 +41,35 @@ def build_alone(workload: AnyWorkload, source: Source, recipe: Recipe, cache: Ca
         recipe: its steps.
         cache: where builds are kept.
         requests: folder for the files of the build.
+        folders: name -> PEFT folder of each LoRA adapter that the model is to have places for.
 
     Raises:
-        UsageError: when text or samples that it learns from can't be read, or do not fit the model.
+        UsageError: when text or samples that it learns from can't be read, or do not fit the model; for an adapter that
+            is no LoRA or of another model.
         BuildFailed: when it does not build.
     """
+    adapters = _adapters(source, folders, cache) if folders else None
+    if adapters is not None:
+        recipe = adapters.in_recipe(recipe)
     with Builder(partial(workload.request, source), cache, requests, TIMEOUT_S, None) as builder:
         learned = None
         if (float_recipe := workload.float_recipe(recipe)) is not None:
             learned = workload.learn_from(builder.build(float_recipe, "float").artifact, cache)
         key = None if learned is None else learned.key
-        return candidate_of(recipe, builder.build(recipe, "build", key), learned)
+        return replace(candidate_of(recipe, builder.build(recipe, "build", key), learned), adapters=adapters)
+
+
+def _adapters(source: Source, folders: Mapping[str, Path], cache: Cache) -> AdapterSet:
+    """The adapters in PEFT folders, for the model of a source.
+
+    Raises:
+        UsageError: for a model that is no checkpoint, or an adapter that does not fit it.
+    """
+    if not isinstance(source, Checkpoint) or source.kind == "onnx":
+        raise UsageError(
+            f"--adapter: {source.model} is a graph; adapters are fitted to the checkpoint that a graph is exported from"
+        )
+    return AdapterSet.read(source_artifact(source, cache).path, folders)
 
 
 def candidate_of(recipe: Recipe, outcome: BuildOutcome, learned: LearnedFrom | None) -> Candidate:
@@ -85,4 +115,6 @@ def rebuild_command(
     """The command that builds a candidate again, with the threads it ran with, not "all cores" of another machine."""
     threads = candidate.recipe.threads
     pinned = {**choice, **({} if threads is None else {"threads": threads})}
-    return workload.rebuild(commit, pinned, candidate.learned if candidate.recipe.needs_calibration else None)
+    command = workload.rebuild(commit, pinned, candidate.learned if candidate.recipe.needs_calibration else None)
+    named = candidate.adapters.adapters if candidate.adapters is not None else ()
+    return " ".join([command, *(f"--adapter {adapter.name}=DIR" for adapter in named)])

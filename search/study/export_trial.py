@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from olivine.passes.errors import UsageError
@@ -20,11 +21,21 @@ from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.registry import workload_of
 
 
-def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> Path:
+def export_trial(
+    study: StudyDir, number: int | None, to: Path, force: bool, adapters: Mapping[str, Path] | None = None
+) -> Path:
     """Export a trial of a study; the selected one where no number is given.
 
+    Args:
+        study: of the trial.
+        number: of the trial; the selected one where none is given.
+        to: the folder to make.
+        force: replace an earlier export.
+        adapters: name -> PEFT folder of each LoRA adapter that is exported with it.
+
     Raises:
-        UsageError: when the study has no such trial, or selected none, its model has changed since, or ``to`` exists.
+        UsageError: when the study has no such trial, or selected none, its model has changed since, or ``to`` exists;
+            for adapters that do not fit.
     """
     config = load_config(study.config_path)
     outcome, record, environment = study.outcome(), chosen_record(study, number), study.environment()
@@ -42,12 +53,14 @@ def export_trial(study: StudyDir, number: int | None, to: Path, force: bool) -> 
         check_target(to, force, workload.exported)
         source = measured_source(workload, study)
         cache = open_cache(config.cache, workload.cache_limit(source))
-        candidate = build_alone(workload, source, record.recipe, cache, scratch)
+        candidate = build_alone(workload, source, record.recipe, cache, scratch, adapters)
         manifest = candidate_manifest(workload, source, candidate, record.params, metrics, sections)
         return workload.export(candidate, to, manifest, front_picture(study))
 
 
-def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, force: bool) -> Path:
+def package_trial(
+    study: StudyDir, number: int | None, to: Path, kind: str, force: bool, adapters: Mapping[str, Path] | None = None
+) -> Path:
     """Export a trial, with a script that runs it, as a zip file or a folder for a container image; whole or absent.
 
     Args:
@@ -56,6 +69,7 @@ def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, forc
         to: the zip file, or the folder with the Dockerfile.
         kind: ``zip`` or ``docker``.
         force: replace an earlier package.
+        adapters: name -> PEFT folder of each LoRA adapter that is packaged with it.
 
     Raises:
         UsageError: for an existing file or folder, a trial that there is not, or one that GenAI can't run.
@@ -70,7 +84,7 @@ def package_trial(study: StudyDir, number: int | None, to: Path, kind: str, forc
             f"trial {record.number} is for the provider '{provider}', which ONNX Runtime GenAI can't run, so a package "
             "of it would not answer; without --package it is exported as a folder"
         )
-    return package_model(lambda folder: export_trial(study, record.number, folder, False), provider, to, kind)
+    return package_model(lambda folder: export_trial(study, record.number, folder, False, adapters), provider, to, kind)
 
 
 def chosen_record(study: StudyDir, number: int | None) -> TrialRecord:

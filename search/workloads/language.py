@@ -248,7 +248,7 @@ class LanguageWorkload:
     def export(self, candidate: Candidate, to: Path, manifest: Mapping[str, Any], picture: str = "") -> Path:
         """An ONNX Runtime GenAI folder, with a card; it is checked by the likelihood of a text."""
         options = process_options(candidate.recipe.provider, self.config.pythons())
-        return export_model(candidate.artifact, to, manifest, options, picture)
+        return export_model(candidate.artifact, to, manifest, options, picture, candidate.adapters)
 
     def rebuild(self, commit: str | None, choice: Mapping[str, Scalar], learned: LearnedFrom | None) -> str:
         """``olivine build`` with the commit of a hub model and the calibration text."""

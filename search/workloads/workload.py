@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from olivine.evaluators.metric import ModelKind
 from olivine.evaluators.process.client import Loop
+from olivine.passes.adapters.adapter_set import AdapterSet
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import Catalog
@@ -86,6 +87,7 @@ class Candidate:
         learned: text or samples of its study, where there are some.
         base_agreement: proof that the float base agrees with its checkpoint, where there is one.
         notes: sentences on what passes left undone.
+        adapters: that are exported with it, where there are some.
     """
 
     recipe: Recipe
@@ -93,6 +95,7 @@ class Candidate:
     learned: LearnedFrom | None = None
     base_agreement: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    adapters: AdapterSet | None = None
 
 
 class Workload(Protocol[SourceT]):

@@ -42,6 +42,7 @@ class SimulatedProcess:
     usable = True
     loop = "genai"
     python = sys.executable
+    adapter = None
     timeout_s = 60.0
     memory_limit_bytes = None
 

@@ -25,6 +25,14 @@ class DecoderServer(MemoryServer, ABC):
     def open(self, folder: Path, config: dict[str, Any]) -> None:
         """Load the model of a folder, whose parsed genai_config.json is ``config``."""
 
+    def activate(self, adapter: str) -> None:
+        """Let the adapter of a file be active in all that follows; ONNX Runtime GenAI alone can do so.
+
+        Raises:
+            NotImplementedError: for any other runtime.
+        """
+        raise NotImplementedError(f"{adapter}: adapters run in ONNX Runtime GenAI, not in a plain session")
+
     @abstractmethod
     def prefill(self, tokens: list[int], room: int) -> Timing:
         """Time a prompt on a fresh cache with ``room`` for further tokens, to its first token."""
@@ -45,8 +53,8 @@ class DecoderServer(MemoryServer, ABC):
     def prompt_logits(self, ids: Any) -> Any:
         """[tokens, vocabulary] logits of a prompt on a fresh cache."""
 
-    def load(self, folder: str) -> Loaded:
-        """Load the model, once its provider has shown itself."""
+    def load(self, folder: str, adapter: str | None = None) -> Loaded:
+        """Load the model, once its provider has shown itself, and the file of an adapter."""
         config = json.loads((Path(folder) / "genai_config.json").read_text())
         provider = prove_provider(Path(folder), config)
         self.on_gpu = provider == CUDA
@@ -55,6 +63,8 @@ class DecoderServer(MemoryServer, ABC):
             self.reset_peak()  # the proof held the model as well
         started = time.perf_counter()
         self.open(Path(folder), config)
+        if adapter is not None:
+            self.activate(adapter)
         load_ms = (time.perf_counter() - started) * 1e3
         options = config["model"]["decoder"].get("session_options", {})
         self.vocab_size = config["model"]["vocab_size"]

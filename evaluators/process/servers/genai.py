@@ -19,6 +19,8 @@ from olivine.evaluators.process.messages import (
 from olivine.evaluators.process.servers.decoder import DecoderServer
 from olivine.evaluators.process.timing import timed
 
+#: Name of the adapter that is active, if one is.
+_ACTIVE = "active"
 #: Tokens of the run that shows that a folder's speculation works: the same ones again and again, which are guessed.
 _PROOF_TOKENS = 32
 
@@ -35,6 +37,7 @@ class GenaiServer(DecoderServer):
         self._genai: Any = genai
         self._model: Any = None
         self._generator: Any = None
+        self._adapters: Any = None
         self._speculates = False
 
     def open(self, folder: Path, config: dict[str, Any]) -> None:
@@ -51,6 +54,11 @@ class GenaiServer(DecoderServer):
             generator = self._genai.Generator(self._model, params)
             generator.append_tokens(np.zeros(_PROOF_TOKENS // 2, dtype=np.int32))
             generator.generate_next_token()
+
+    def activate(self, adapter: str) -> None:
+        """Let the adapter of a file be active in every generator from now on."""
+        self._adapters = self._genai.Adapters(self._model)
+        self._adapters.load(adapter, _ACTIVE)
 
     def prefill(self, tokens: list[int], room: int) -> Timing:
         """Time a prompt on a fresh cache with ``room`` for further tokens, to its first token."""
@@ -109,7 +117,7 @@ class GenaiServer(DecoderServer):
         if ngram_size or self._speculates:
             params.set_speculative_options(ngram_size=ngram_size, max_draft_tokens=max_draft_tokens)
         self._generator = None
-        self._generator = generator = self._genai.Generator(self._model, params)
+        self._generator = generator = self._make_generator(params)
         generator.append_tokens(np.array(tokens, dtype=np.int32))
         started = time.perf_counter()
         while not generator.is_done():
@@ -139,8 +147,14 @@ class GenaiServer(DecoderServer):
         params = self._params(max_length, max_length if min_length is None else min_length, **options)
         if self._speculates:
             params.set_speculative_options(ngram_size=0)
-        self._generator = self._genai.Generator(self._model, params)
+        self._generator = self._make_generator(params)
         return self._generator
+
+    def _make_generator(self, params: Any) -> Any:
+        generator = self._genai.Generator(self._model, params)
+        if self._adapters is not None:
+            generator.set_active_adapter(self._adapters, _ACTIVE)
+        return generator
 
     def _params(self, max_length: int, min_length: int, **options: int) -> Any:
         params = self._genai.GeneratorParams(self._model)

@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help="or after this many rounds that count")
     what = "instead, time a folder's greedy answers to these prompts with and without guesses from n-grams"
     parser.add_argument("--speculation", type=user_path, metavar="PROMPTS", help=what)
+    what = "also time each DIR with this LoRA adapter of it active; may be given several times"
+    parser.add_argument("--adapter", action="append", default=[], metavar="NAME", dest="adapters", help=what)
     parser.add_argument("--json", type=target_file, metavar="FILE")
 
 
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         max_rounds=options.rounds,
         **named,
     )
-    results = bench_folders(options.folders, reference, latency, scenario)
+    results = bench_folders(options.folders, reference, latency, scenario, options.adapters)
     output(options.json).print(bench_table(results, reference))
     if options.json:
         write_target(options.json, results_json(results))
@@ -64,7 +66,8 @@ def _time_guesses(options: argparse.Namespace) -> int:
     from olivine.search.report.folder_tables import guesses_table
 
     others = ("reference", "prompt_tokens", "scenario", "half_width", "seconds", "rounds", "json")
-    if len(options.folders) > 1 or any(getattr(options, name) is not None for name in others):
+    named = options.adapters or any(getattr(options, name) is not None for name in others)
+    if len(options.folders) > 1 or named:
         raise UsageError("--speculation times one folder, and takes --new-tokens beside it alone")
     most = ANSWER_TOKENS if options.new_tokens is None else options.new_tokens
     timed = time_guesses(options.folders[0], options.speculation, most)

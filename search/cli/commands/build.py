@@ -7,7 +7,15 @@ import json
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_hub_options, add_model, add_overrides, add_target, overrides
+from olivine.search.cli.options import (
+    adapter_folders,
+    add_adapters,
+    add_hub_options,
+    add_model,
+    add_overrides,
+    add_target,
+    overrides,
+)
 from olivine.search.cli.terminal import output
 from olivine.search.report.say import say
 
@@ -34,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--inputs", metavar="YAML", help=what)
     parser.add_argument("--architecture", help="of such an .onnx file, for fusion: bert, vit, ...")
+    add_adapters(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         trust_remote_code=options.trust_remote_code,
         calibration=calibration,
         inputs=None if options.inputs is None else GraphInputs(options.inputs, options.architecture),
+        adapters=adapter_folders(options.adapters),
     )
     folder = build_one(request, options.to, options.force)
     say(output(), f"built {folder}")

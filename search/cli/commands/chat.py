@@ -15,13 +15,14 @@ def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=user_path)
     parser.add_argument("--prompt", help="one prompt instead of a conversation")
     parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--adapter", metavar="NAME", help="the folder's LoRA adapter that answers")
 
 
 def chat(options: argparse.Namespace) -> int:
     """Answer one prompt, or hold a conversation."""
     from olivine.search.export.chat import chat
 
-    chat(options.folder, options.prompt, options.max_new_tokens, output())
+    chat(options.folder, options.prompt, options.max_new_tokens, output(), options.adapter)
     return 0
 
 

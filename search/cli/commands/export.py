@@ -6,7 +6,7 @@ import argparse
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import MODEL, add_hub_options, add_target, user_path
+from olivine.search.cli.options import MODEL, adapter_folders, add_adapters, add_hub_options, add_target, user_path
 from olivine.search.cli.terminal import output
 from olivine.search.report.say import say
 
@@ -18,6 +18,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     what = "with a script that runs it: a zip file, or a folder to build a container image from"
     parser.add_argument("--package", choices=("zip", "docker"), help=what)
     add_target(parser)
+    add_adapters(parser)
 
 
 def export(options: argparse.Namespace) -> int:
@@ -25,12 +26,12 @@ def export(options: argparse.Namespace) -> int:
     from olivine.search.study.export_trial import export_trial, package_trial
     from olivine.search.study_dir import StudyDir
 
-    study, out = StudyDir.open(options.study), output()
+    study, out, adapters = StudyDir.open(options.study), output(), adapter_folders(options.adapters)
     if options.package:
-        to = package_trial(study, options.trial, options.to, options.package, options.force)
+        to = package_trial(study, options.trial, options.to, options.package, options.force, adapters)
         say(out, f"packaged as {to}; the README.md in it says how to run it")
     else:
-        say(out, f"exported to {export_trial(study, options.trial, options.to, options.force)}")
+        say(out, f"exported to {export_trial(study, options.trial, options.to, options.force, adapters)}")
     return 0
 
 
@@ -60,6 +61,7 @@ def verify(options: argparse.Namespace) -> int:
             f"the model loads, and predicts the check text at {verified.nll:.4f} nats a token "
             f"(at export: {verified.expected_nll:.4f})"
         )
+        state += "".join(f", with adapter {name} at {nll:.4f}" for name, nll in verified.adapters.items())
     say(output(), f"{whole}; {state}")
     if options.against is not None or options.python is not None:
         _verify_further(options, isinstance(verified, VerifiedGraph))

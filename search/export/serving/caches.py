@@ -22,12 +22,14 @@ class Cache:
         generator: ONNX Runtime GenAI's.
         options: search options that it was made with.
         max_tokens: that it has room for.
+        adapter: name of the LoRA adapter that is active in it; None for none.
         computed: tokens of the new prompt that it need not compute again.
     """
 
     generator: Any
     options: Mapping[str, Any]
     max_tokens: int
+    adapter: str | None = None
     computed: int = 0
 
     def common(self, tokens: NDArray[np.int32]) -> int:
@@ -45,9 +47,10 @@ class Cache:
 class Caches:
     """Generators in use, and finished ones that are kept; together at most as many as may be in use."""
 
-    def __init__(self, genai: Any, model: Any, at_once: int, most_kept: int) -> None:
+    def __init__(self, genai: Any, model: Any, adapters: Any, at_once: int, most_kept: int) -> None:
         self._genai = genai
         self._model = model
+        self._adapters = adapters
         self._at_once = at_once
         self._most_kept = most_kept
         self._kept: list[Cache] = []
@@ -56,7 +59,14 @@ class Caches:
     def __len__(self) -> int:
         return len(self._kept) + len(self._used)
 
-    def take(self, tokens: NDArray[np.int32], options: Mapping[str, Any], needed: int, fresh: bool) -> Cache:
+    def take(
+        self,
+        tokens: NDArray[np.int32],
+        options: Mapping[str, Any],
+        needed: int,
+        fresh: bool,
+        adapter: str | None = None,
+    ) -> Cache:
         """Take a generator for a prompt: the kept one that has most of it, rewound to where they part, or a new one.
 
         Args:
@@ -64,13 +74,15 @@ class Caches:
             options: search options, ``max_length`` left out; a generator keeps those that it was made with.
             needed: tokens of the prompt and its answer.
             fresh: take a new one. Tokens that were computed one by one differ in rounding from those of a prompt.
+            adapter: name of the LoRA adapter that answers; None for the model alone.
         """
-        fitting = [] if fresh else [c for c in self._kept if c.options == options and c.max_tokens >= needed]
+        alike = [c for c in self._kept if c.options == options and c.adapter == adapter]
+        fitting = [] if fresh else [c for c in alike if c.max_tokens >= needed]
         cache = self._rewound(fitting, tokens)
         if cache is None:
             while self._kept and len(self) >= self._at_once:
                 del self._kept[0]
-            cache = self._make(options, needed)
+            cache = self._make(options, needed, adapter)
         self._used.append(cache)
         return cache
 
@@ -97,7 +109,10 @@ class Caches:
             return None
         return best
 
-    def _make(self, options: Mapping[str, Any], max_tokens: int) -> Cache:
+    def _make(self, options: Mapping[str, Any], max_tokens: int, adapter: str | None) -> Cache:
         params = self._genai.GeneratorParams(self._model)
         params.set_search_options(max_length=max_tokens, **options)
-        return Cache(self._genai.Generator(self._model, params), options, max_tokens)
+        generator = self._genai.Generator(self._model, params)
+        if adapter is not None:
+            generator.set_active_adapter(self._adapters, adapter)
+        return Cache(generator, options, max_tokens, adapter)

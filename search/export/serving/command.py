@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from olivine.search.export.serving.adapters import check_adapter
 from olivine.search.export.serving.chat_request import parse_request
 from olivine.search.export.serving.errors import Refused, Unusable
 
@@ -29,13 +30,14 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     parser.add_argument("prompt", nargs="?", help="what to answer")
     parser.add_argument("--serve", type=int, metavar="PORT", help="serve HTTP on this port")
     parser.add_argument("--model", type=Path, default=folder, metavar="DIR")
+    parser.add_argument("--adapter", metavar="NAME", help="the LoRA adapter that answers the prompt")
     add_arguments(parser)
     options = parser.parse_args(arguments)
     if (options.serve is None) == (options.prompt is None):
         parser.error("give a prompt, or --serve PORT")
     try:
         if options.serve is None:
-            answer_prompt(options.model, options.prompt, options.max_new_tokens)
+            answer_prompt(options.model, options.prompt, options.max_new_tokens, options.adapter)
         else:
             serve_folder(options.model, options.serve, options)
     except Refused as error:
@@ -56,17 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at-once", type=_positive, default=AT_ONCE, metavar="N", help=what)
 
 
-def answer_prompt(folder: Path, prompt: str, max_new_tokens: int) -> None:
+def answer_prompt(folder: Path, prompt: str, max_new_tokens: int, adapter: str | None = None) -> None:
     """Print the answer to a prompt as it comes.
 
     Raises:
         Refused: when the prompt is too long.
-        Unusable: when the folder does not load.
+        Unusable: when the folder does not load, or has no such adapter.
     """
     from olivine.search.export.serving.model import Model, Piece
 
-    request = parse_request(json.dumps({"messages": [{"role": "user", "content": prompt}]}).encode())
-    for step in Model(folder, 1, max_new_tokens).answer(request):
+    model = Model(folder, 1, max_new_tokens)
+    if adapter is not None:
+        check_adapter(adapter, model.adapters)
+    said = {"messages": [{"role": "user", "content": prompt}], "model": adapter}
+    for step in model.answer(parse_request(json.dumps(said).encode())):
         if isinstance(step, Piece):
             print(step.text, end="", flush=True)
     print()
@@ -81,13 +86,16 @@ def serve_folder(folder: Path, port: int, options: argparse.Namespace) -> None:
         options: what :func:`add_arguments` declares.
 
     Raises:
-        Unusable: when the folder does not load, or the address can't be served on.
+        Unusable: when the folder does not load, the address can't be served on, or an adapter has the model's name.
     """
     from olivine.search.export.serving.model import Model
     from olivine.search.export.serving.server import serve
 
     model = Model(folder, options.at_once, options.max_new_tokens)
-    serve(model, options.name or model_name(folder), options.host, port, options.at_once)
+    name = options.name or model_name(folder)
+    if name in model.adapters:
+        raise Unusable(f"the model and one of its adapters would both be {name!r} to clients; give another --name")
+    serve(model, name, options.host, port, options.at_once)
 
 
 def model_name(folder: Path) -> str:

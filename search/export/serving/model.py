@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
+from olivine.search.export.serving.adapters import load_adapters
 from olivine.search.export.serving.caches import TOKENS_STEP, Cache, Caches
 from olivine.search.export.serving.chat_request import ChatRequest
 from olivine.search.export.serving.chat_template import read_template
@@ -63,6 +64,7 @@ class Model:
     Attributes:
         max_tokens: of a prompt and its answer.
         caches: generators that hold memory now.
+        adapters: names of the folder's LoRA adapters, which requests may name as their model.
     """
 
     def __init__(self, folder: Path, at_once: int, max_new_tokens: int) -> None:
@@ -83,6 +85,7 @@ class Model:
             _preload(config)
             self._model = genai.Model(str(folder))
             self._tokenizer = genai.Tokenizer(self._model)
+            loaded, self.adapters = load_adapters(genai, self._model, folder)
         except (OSError, ValueError, RuntimeError) as error:
             raise Unusable(f"the model in {folder} does not load: {error}") from None
         context = int(config["model"].get("context_length", 2048))
@@ -92,7 +95,7 @@ class Model:
         self._max_new_tokens = max_new_tokens
         goes_on = str(self._model.device_type) in _GOES_ON
         self._step = PROMPT_STEP if goes_on else context
-        self.caches = Caches(genai, self._model, at_once, min(KEPT_CHATS, at_once) if goes_on else 0)
+        self.caches = Caches(genai, self._model, loaded, at_once, min(KEPT_CHATS, at_once) if goes_on else 0)
         self._ends = {int(token) for token in self._tokenizer.eos_token_ids}
         try:
             self._template = read_template(folder)
@@ -113,7 +116,8 @@ class Model:
             raise Refused(400, why, "messages", "context_length_exceeded")
         most = min(request.max_new_tokens or self._max_new_tokens, room)
         needed = min(-(-(len(tokens) + most) // TOKENS_STEP) * TOKENS_STEP, self.max_tokens)
-        cache = self.caches.take(tokens, self._options(request), needed, fresh=request.seed is not None)
+        adapter = request.model if request.model in self.adapters else None
+        cache = self.caches.take(tokens, self._options(request), needed, request.seed is not None, adapter)
         keep = False
         try:
             finished = yield from self._generate(cache, tokens, most, StopWords(request.stop))

@@ -46,29 +46,29 @@ _GONE = 499
 class Routes:
     """The answers to each path."""
 
-    def __init__(self, turns: Turns, name: str, max_tokens: int) -> None:
+    def __init__(self, turns: Turns, names: Sequence[str], max_tokens: int) -> None:
         self._turns = turns
         self._max_tokens = max_tokens
-        self._model = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "olivine"}
+        about = {"object": "model", "created": int(time.time()), "owned_by": "olivine"}
+        self._models = {name: {"id": name, **about} for name in names}
+        self._usual = names[0]
 
     async def health(self, request: Request) -> Response:
         """Tell that the model is loaded, and what goes on."""
         return JSONResponse({"status": "ok", "context_tokens": self._max_tokens, **self._turns.counts()})
 
     async def models(self, request: Request) -> Response:
-        """List the one model."""
-        return JSONResponse({"object": "list", "data": [self._model]})
+        """List the model, and each of its adapters as one of its own."""
+        return JSONResponse({"object": "list", "data": list(self._models.values())})
 
     async def model(self, request: Request) -> Response:
-        """Describe the one model."""
-        self._check_name(request.path_params["name"])
-        return JSONResponse(self._model)
+        """Describe a model."""
+        return JSONResponse(self._models[self._known(request.path_params["name"])])
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat, whole or as a stream; errors before the first token have a status of their own."""
         wanted = parse_request(await _body(request))
-        self._check_name(wanted.model or self._model["id"])
-        completion = Completion(self._turns, wanted, str(self._model["id"]))
+        completion = Completion(self._turns, wanted, self._known(wanted.model or self._usual))
         watch = asyncio.create_task(completion.watch(request))
         try:
             first = await completion.next()
@@ -81,10 +81,11 @@ class Routes:
         finally:
             watch.cancel()
 
-    def _check_name(self, name: object) -> None:
-        if name != self._model["id"]:
-            why = f"there is no model {name!r} here; this server has {self._model['id']!r}"
+    def _known(self, name: str) -> str:
+        if name not in self._models:
+            why = f"there is no model {name!r} here; this server has {', '.join(map(repr, self._models))}"
             raise Refused(404, why, "model", "model_not_found")
+        return name
 
 
 class Stream(StreamingResponse):
@@ -102,16 +103,16 @@ class Stream(StreamingResponse):
             self._completion.cancel()
 
 
-def make_app(turns: Turns, name: str, max_tokens: int, hosts: Sequence[str] = ("*",)) -> Starlette:
+def make_app(turns: Turns, names: Sequence[str], max_tokens: int, hosts: Sequence[str] = ("*",)) -> Starlette:
     """Make the ASGI application.
 
     Args:
         turns: that answer.
-        name: of the model.
+        names: of the model, then of its adapters.
         max_tokens: of a prompt and its answer.
         hosts: that requests may be addressed to.
     """
-    routes = Routes(turns, name, max_tokens)
+    routes = Routes(turns, names, max_tokens)
     return Starlette(
         routes=[
             Route("/health", routes.health),
@@ -158,7 +159,7 @@ def serve(model: Model, name: str, host: str, port: int, at_once: int) -> None:
         raise Unusable(f"can't serve on {host}:{port}: {error.strerror}") from None
     hosts = _LOOPBACK if host in _LOOPBACK else ("*",)
     turns = Turns(model, at_once, MAX_WAITING)
-    server = Server(make_app(turns, name, model.max_tokens, hosts), turns, "warning")
+    server = Server(make_app(turns, (name, *model.adapters), model.max_tokens, hosts), turns, "warning")
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends well and sends itself the signal again
         signal.signal(number, _interrupt)
     try:

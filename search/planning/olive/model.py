@@ -69,7 +69,7 @@ def model_of(workflow: Workflow, notes: Notes) -> dict[str, Any]:
             raw[key] = value if key == "revision" else bool(value)
             notes.keep(f"input_model.{key}", f"{key}: {str(raw[key]).lower()}")
     if (adapter := settings.pop("adapter_path", None)) is not None:
-        notes.lose("input_model.adapter_path", f"merge the adapter {adapter} into the checkpoint first")
+        notes.lose("input_model.adapter_path", f"export with --adapter NAME={adapter}, or merge it first")
     for key in ("torch_dtype", "dtype"):
         if arguments.pop(key, None) is not None:
             notes.lose(f"input_model.{key}", "weights are read as they are stored, and exported as the provider needs")

@@ -140,8 +140,8 @@ _REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         ("lora", "qlora", "loftq", "dora", "loha", "lokr"), "fine-tuning: 'olivine finetune' comes before a study"
     ),
-    "mergeadapterweights": "an adapter has to be merged into its checkpoint before a study",
-    "extractadapters": "adapters can't be inputs of the graph: merge them into the checkpoint",
+    "mergeadapterweights": "merge an adapter before a study, or 'olivine export STUDY --adapter NAME=DIR'",
+    "extractadapters": "'olivine export STUDY --adapter NAME=DIR' makes them inputs of a trial's graph",
     "onnxpeepholeoptimizer": "the model builder's graphs come without what it removes",
     "onnxiofloat16tofloat32": "the model builder chooses the types of inputs and outputs",
     "graphsurgeries": "single edits of the graph; a tied embedding is quantized by the axis embedding",

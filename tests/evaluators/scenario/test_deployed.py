@@ -161,6 +161,7 @@ def test_each_turn_has_the_time_of_a_request(monkeypatch: pytest.MonkeyPatch, tm
 
     class Loaded:
         folder, loaded, loop, python, timeout_s, memory_limit_bytes = tmp_path, None, "genai", "python", 7.0, None
+        adapter = None
 
     monkeypatch.setattr(deployed, "Connection", Recorded)
     deployed.run_folder(Loaded(), [[1, 2], [3], [4]], 5)

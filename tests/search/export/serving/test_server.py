@@ -60,7 +60,7 @@ class Served:
         self.turns = Turns(model, at_once=1, most_waiting=most_waiting)  # type: ignore[arg-type]
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
-        app = web.make_app(self.turns, "org/echo", 100, ("127.0.0.1",))
+        app = web.make_app(self.turns, ("org/echo",), 100, ("127.0.0.1",))
         self._server = web.Server(app, self.turns, "critical")
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listening]})
         self._thread.start()
