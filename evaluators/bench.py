@@ -14,6 +14,7 @@ from olivine.evaluators.memory import Memory
 from olivine.evaluators.model_folders import check_context, check_room, in_order, stamped
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import comparable_options
+from olivine.evaluators.scenario.answers import AnswerLatency
 from olivine.evaluators.scenario.deployed import Deployed
 from olivine.evaluators.scenario.prompts import Prompt, read_prompts, timed_prompt
 from olivine.evaluators.scenario.scenario import Scenario
@@ -67,13 +68,14 @@ def bench_folders(
     for folder in (base, *others):
         check_context(folder, prompt + new, f"a prompt of {prompt} and {new} new tokens")
     pooled = replace(latency, baseline_times=BaselineTimes())
+    timing = AnswerLatency(pooled, tuple(prompt.ids for prompt in prompts)) if prompts else pooled
     used = [] if scenario is None else [Deployed(scenario, prompts[-1].ids if prompts else ())]
 
     def measure(folder: Path, process: ModelProcess, beside: ModelProcess) -> list[Measurement]:
         measurements = Memory(prompt).evaluate(process, beside)
         for evaluator in used:
             measurements += evaluator.evaluate(process, beside)
-        measurements += pooled.evaluate(process, beside)
+        measurements += timing.evaluate(process, beside)
         return stamped(measurements, process, pruned_head=is_pruned(folder))
 
     options = comparable_options([base, *others, *folders])

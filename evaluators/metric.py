@@ -128,6 +128,11 @@ _ROWS = (
     _speedup("tpot_ms", "decode speedup", "decode", _faster("decodes")),
     _speedup("ttft_ms", "prefill speedup", "prefill", _faster("prefills")),
     _speedup("e2e_ms", "end-to-end speedup", "end to end", _faster("is", " end to end")),
+    replace(
+        _rate("tokens_per_step", "tokens a step", "tokens of an answer / runs of the model; 1 without guesses", "goes"),
+        unit="tokens",
+        low=1.0,
+    ),
     _time("latency_ms", "latency", "time of a run of a plain graph, geometric mean over the named shapes", "", _GRAPH),
     _speedup("latency_ms", "speedup", "", _faster("is"), "graph"),
     Metric(
@@ -248,13 +253,9 @@ _ROWS = (
         title="CPU time per token",
         verbs=("takes {} more CPU time", "takes {} less CPU time"),
     ),
-    Metric(
-        name="load_ms",
-        unit="ms",
+    replace(
+        _time("load_ms", "load time", "time to load the model", "", _BOTH),
         family="process",
-        doc="time to load the model",
-        title="load time",
-        kinds=_BOTH,
         verbs=("loads {} slower", "loads {} faster"),
     ),
 )
@@ -268,8 +269,9 @@ HEADLINES = tuple(name for name, metric in METRICS.items() if metric.shown == "h
 COLUMNS = tuple(name for name, metric in METRICS.items() if metric.shown != "detail")
 #: Metrics of a user's own labelled rows, where a study names some.
 TASK_METRICS = tuple(name for name, metric in METRICS.items() if metric.family == "task")
-#: Metrics of a model in a scenario, where a study or a command names one.
+#: Metrics of a model in a scenario, where a study or a command names one; of whole answers, where its prompts are real.
 SCENARIO_METRICS = ("context_bytes", "deployed_rss_bytes", "cpu_ms_per_token")
+ANSWER_METRICS = ("tokens_per_step",)
 #: Time -> its speedup, the form in which people compare times.
 SPEEDUPS = {metric.ratio_of: name for name, metric in METRICS.items() if metric.format == "factor"}
 

@@ -44,7 +44,9 @@ class Axis:
             one.
         calibrated: values of a ``choice`` whose pass learns from calibration text.
         ablated_value: the value that leaves the axis's ingredient out; None where the default does.
-        base_inherits: the float base takes the value too, so that a study has one value of it.
+        base_inherits: the float base takes the value too, so that a study has one value of it, unless the base has one
+            whatever is searched.
+        base_value: the base's value in a study that searches several; None where a study may have one only.
         newer_default: the value of new studies that do not name the axis; None where it is ``default``.
             Recipes and study folders that do not name it mean ``default`` still.
         later: it came after version 0.1.0, so that a choice does not name it where it has its default: studies of that
@@ -62,6 +64,7 @@ class Axis:
     calibrated: tuple[Scalar, ...] = ()
     ablated_value: Scalar | None = None
     base_inherits: bool = False
+    base_value: Scalar | None = None
     newer_default: Scalar | None = None
     later: bool = False
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from olivine.evaluators.process.messages import Loaded, Loglikelihoods, OutputScore, ProcessStats, Timing, WindowScore
+from olivine.evaluators.process.messages import (
+    Loaded,
+    Loglikelihoods,
+    OutputScore,
+    ProcessStats,
+    TimedAnswer,
+    Timing,
+    WindowScore,
+)
 
 
 class LoadedProcess(Protocol):
@@ -137,6 +145,17 @@ class TimedProcess(InterleavedProcess, Protocol):
 
     def decode(self, steps: int) -> Timing:
         """Generate further tokens."""
+
+
+class AnsweringProcess(TimedProcess, Protocol):
+    """A process whose language model is timed, also on whole answers."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the model; None before one is loaded."""
+
+    def answer(self, tokens: Sequence[int], most: int, ngram_size: int = 0, max_draft_tokens: int = 4) -> TimedAnswer:
+        """Answer a prompt greedily, with guesses from n-grams of so many tokens or without."""
 
 
 class GraphProcess(InterleavedProcess, Protocol):

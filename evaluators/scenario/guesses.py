@@ -6,10 +6,10 @@ guess gains depends on the prompt: the interval is that of prompts such as these
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,11 +22,14 @@ from olivine.evaluators.stats import Interval, student
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.passes.transforms.prune_head import is_pruned
+from olivine.passes.transforms.speculate import DRAFT_TOKENS, SECTION, USUAL_DRAFT_TOKENS
 
 #: Answers to each prompt, of which the median counts.
 ROUNDS = 3
 #: Tokens that an answer needs, so that its time says something.
 MIN_TOKENS = 8
+#: Most tokens that a run of the model gives: the guessed ones and its own.
+MAX_STEP = DRAFT_TOKENS[1] + 1.0
 
 
 class Answering(Protocol):
@@ -46,7 +49,14 @@ class Guessing:
     """
 
     ngram_size: int
-    max_draft_tokens: int = 4
+    max_draft_tokens: int = USUAL_DRAFT_TOKENS
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Guessing:
+        """The options of a parsed genai_config.json."""
+        stated = config.get(SECTION, {})
+        size = int(stated.get("ngram_size", 0))
+        return cls(size, int(stated.get("max_draft_tokens", USUAL_DRAFT_TOKENS))) if size else NONE
 
 
 NONE = Guessing(0)
@@ -64,6 +74,8 @@ class Gain:
         right: share of the guesses that were.
         same: prompts whose answer was the same without them.
         prompts: that had answers long enough to be timed.
+        tokens_per_step: tokens of an answer / runs of the model for it; mean over prompts and its interval.
+        by_prompt: the speedup on each of them.
     """
 
     guessing: Guessing
@@ -72,6 +84,8 @@ class Gain:
     right: float
     same: int
     prompts: int
+    tokens_per_step: Interval
+    by_prompt: tuple[float, ...]
 
 
 def time_guesses(folder: Path, file: Path, new_tokens: int) -> list[Gain]:
@@ -79,7 +93,7 @@ def time_guesses(folder: Path, file: Path, new_tokens: int) -> list[Gain]:
 
     Args:
         folder: ONNX Runtime GenAI folder for the CPU.
-        file: of texts or chat messages, as a scenario's ``prompts``.
+        file: of texts or chat messages, or the name of ready ones, as a scenario's ``prompts``.
         new_tokens: most tokens of an answer.
 
     Raises:
@@ -103,36 +117,63 @@ def time_guesses(folder: Path, file: Path, new_tokens: int) -> list[Gain]:
     context = min(longest, int(config.get("search", {}).get("max_length", longest)))
     prompts = read_prompts(Scenario(context=context, new_tokens=new_tokens, prompts=str(file)), folder)
     with ModelProcess.open(folder, **options) as process:
-        return measure(process, [prompt.ids for prompt in prompts], new_tokens)
+        return measure(process, [prompt.ids for prompt in prompts], new_tokens, own=Guessing.of(config))
 
 
-def measure(process: Answering, prompts: Sequence[Sequence[int]], new_tokens: int, seed: int = 0) -> list[Gain]:
-    """Time the answers of a process to prompts, each several times with each of the options.
+def measure(
+    process: Answering, prompts: Sequence[Sequence[int]], new_tokens: int, seed: int = 0, own: Guessing = NONE
+) -> list[Gain]:
+    """Time the answers of a process to prompts, each several times with each of the options, its own among them.
 
     Raises:
         UsageError: when no answer is long enough to be timed.
     """
-    rng = np.random.default_rng(seed)
-    ways = (NONE, *TRIED)
     process.answer(prompts[0], new_tokens)  # wakes threads and caches, and does not count
-    answers: dict[Guessing, list[list[TimedAnswer]]] = {way: [[] for _ in prompts] for way in ways}
-    for _ in range(ROUNDS):
+
+    def answer(prompt: Sequence[int], way: Guessing) -> TimedAnswer:
+        return process.answer(prompt, new_tokens, way.ngram_size, way.max_draft_tokens)
+
+    ways = TRIED if own in (NONE, *TRIED) else (*TRIED, own)
+    return time_ways(answer, prompts, ways, ROUNDS, seed)
+
+
+def time_ways(
+    answer: Callable[[Sequence[int], Guessing], TimedAnswer],
+    prompts: Sequence[Sequence[int]],
+    ways: Sequence[Guessing],
+    rounds: int,
+    seed: int = 0,
+) -> list[Gain]:
+    """Time answers to prompts in each of the ways to guess, and without guesses, in a random order.
+
+    Args:
+        answer: answers a prompt in one of them.
+        prompts: token ids of each.
+        ways: options of guesses.
+        rounds: answers to each prompt in each way, of which the median counts.
+        seed: of the order.
+
+    Raises:
+        UsageError: when no answer is long enough to be timed.
+    """
+    rng, every = np.random.default_rng(seed), (NONE, *ways)
+    answers: dict[Guessing, list[list[TimedAnswer]]] = {way: [[] for _ in prompts] for way in every}
+    for _ in range(rounds):
         for number, prompt in enumerate(prompts):
-            for index in rng.permutation(len(ways)):
-                way = ways[index]
-                made = process.answer(prompt, new_tokens, way.ngram_size, way.max_draft_tokens)
-                answers[way][number].append(made)
-    timed = [n for n in range(len(prompts)) if all(len(answers[way][n][0].ids) >= MIN_TOKENS for way in ways)]
+            for index in rng.permutation(len(every)):
+                answers[every[index]][number].append(answer(prompt, every[index]))
+    timed = [n for n in range(len(prompts)) if all(len(answers[way][n][0].ids) >= MIN_TOKENS for way in every)]
     if not timed:
         raise UsageError(f"No answer has {MIN_TOKENS} tokens, so that nothing can be timed. Ask for longer ones")
     plain = [answers[NONE][number] for number in timed]
-    return [_gain(way, plain, [answers[way][number] for number in timed]) for way in TRIED]
+    return [_gain(way, plain, [answers[way][number] for number in timed]) for way in ways]
 
 
 def _gain(way: Guessing, plain: Sequence[Sequence[TimedAnswer]], guessed: Sequence[Sequence[TimedAnswer]]) -> Gain:
     gains = np.array([np.log(_token_ms(a) / _token_ms(b)) for a, b in zip(plain, guessed, strict=True)])
     once = [answers[0] for answers in guessed]  # greedy: each answer to a prompt is the same
     accepted, proposed = sum(answer.accepted for answer in once), sum(answer.proposed for answer in once)
+    steps = [len(answer.ids) / max(1, len(answer.ids) - answer.accepted) for answer in once]
     return Gain(
         way,
         student(gains).exp(),
@@ -140,6 +181,8 @@ def _gain(way: Guessing, plain: Sequence[Sequence[TimedAnswer]], guessed: Sequen
         accepted / max(1, proposed),
         sum(a[0].ids == b.ids for a, b in zip(plain, once, strict=True)),
         len(once),
+        student(np.array(steps)).clip(1.0, MAX_STEP),
+        tuple(float(gain) for gain in np.exp(gains)),
     )
 
 

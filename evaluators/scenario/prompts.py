@@ -13,10 +13,14 @@ from olivine.evaluators.data.rows import TABLES, TEXT, Row, read_table
 from olivine.evaluators.data.text_file import file_kind, read_text
 from olivine.evaluators.data.text_source import as_text, text_column
 from olivine.evaluators.data.tokenizing import ChatRenderer, join_messages, of_share_gpt, tokenize
-from olivine.evaluators.scenario.scenario import Scenario
+from olivine.evaluators.scenario.scenario import Scenario, prompts_file
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.chat_template import ChatTemplate, read_template
 
+#: Answers below this tell too little of prompts such as theirs.
+LEAST_ANSWERS = 4
+#: And above this they take more time than they are worth.
+MOST_ANSWERS = 12
 #: Lines between two prompts of a text: blank ones, which may hold spaces.
 _BLANK = re.compile(r"\n(?:[^\S\n]*\n)+")
 
@@ -46,6 +50,15 @@ def digest_of_prompts(file: Path) -> str:
     return content.hexdigest()
 
 
+def count_prompts(scenario: Scenario) -> int:
+    """The number of a scenario's prompts; 0 where they are random tokens.
+
+    Raises:
+        UsageError: when their file can't be read, or a row of it is no prompt.
+    """
+    return sum(1 for _ in _texts(prompts_file(scenario.prompts), _words)) if scenario.prompts else 0
+
+
 def read_prompts(scenario: Scenario, folder: Path) -> list[Prompt]:
     """The prompts of a scenario's file, the shortest first.
 
@@ -56,7 +69,7 @@ def read_prompts(scenario: Scenario, folder: Path) -> list[Prompt]:
     Raises:
         UsageError: naming the row that is no prompt, or does not fit the context with its answer.
     """
-    file, template = Path(scenario.prompts).expanduser(), read_template(folder)
+    file, template = prompts_file(scenario.prompts), read_template(folder)
     prompts = []
     for place, text in _texts(file, _renderer(template, folder)):
         cut = tokenize(text, folder)
@@ -68,6 +81,16 @@ def read_prompts(scenario: Scenario, folder: Path) -> list[Prompt]:
             )
         prompts.append(Prompt(place, ids))
     return sorted(prompts, key=lambda prompt: len(prompt.ids))
+
+
+def split_prompts(prompts: Sequence[Prompt], confirming: bool) -> list[Prompt]:
+    """The prompts whose answers the search times, or those of confirmation: every other one by length.
+
+    Few prompts are not split, and both time all of them; of many ``MOST_ANSWERS`` are timed, evenly by length.
+    """
+    half = list(prompts) if len(prompts) < 2 * LEAST_ANSWERS else list(prompts[int(confirming) :: 2])
+    chosen = sorted({round(n * (len(half) - 1) / (MOST_ANSWERS - 1)) for n in range(MOST_ANSWERS)})
+    return [half[n] for n in chosen] if len(half) > MOST_ANSWERS else half
 
 
 def timed_prompt(prompts: Sequence[Prompt]) -> tuple[int, ...]:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from olivine.passes.errors import UsageError
+from olivine.passes.errors import UsageError, did_you_mean
 
 #: Name of a scenario that no ready one is the start of.
 OWN = "own"
+_DEMO = "demo:"
+#: Prompts that olivine brings, by the name that ``prompts`` takes. No ready scenario has those that are held back.
+DEMO_PROMPTS = tuple(f"{_DEMO}{name}" for name in ("chat", "chat-held-back", "code-edit", "code-edit-held-back"))
+
+
+def prompts_file(prompts: str) -> Path:
+    """The file that ``prompts`` names: a path, or one of ``DEMO_PROMPTS``.
+
+    Raises:
+        UsageError: for ready prompts that there are not.
+    """
+    if not prompts.startswith(_DEMO):
+        return Path(prompts).expanduser()
+    if prompts not in DEMO_PROMPTS:
+        raise UsageError(f"unknown prompts '{prompts}'. {did_you_mean(prompts, DEMO_PROMPTS)}")
+    return Path(__file__).parent / "ready_prompts" / f"{prompts.removeprefix(_DEMO)}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -21,7 +38,7 @@ class Scenario:
         new_tokens: of each answer.
         turns: prompts of one conversation, whose earlier turns stay in the cache.
         turn_tokens: of each prompt after the first.
-        prompts: file with prompts of one's own; empty for random tokens.
+        prompts: file with prompts of one's own, or the name of ready ones, ``demo:code-edit``; empty for random tokens.
     """
 
     name: str = OWN
@@ -41,8 +58,10 @@ class Scenario:
         """The same with a context.
 
         Raises:
-            UsageError: when the context is too short, or what is asked of a file's prompts needs more than they tell.
+            UsageError: when the context is too short, ready prompts are unknown, or what is asked of a file's prompts
+                needs more than they tell.
         """
+        prompts_file(self.prompts)
         if self.prompts and self.turns > 1:
             raise UsageError(
                 "a file of prompts gives each conversation its first prompt alone; leave 'turns' out, or name lengths "
@@ -74,7 +93,7 @@ READY: dict[str, Scenario] = {
         Scenario("chat", context=4096, prompt_tokens=128, new_tokens=128, turns=6, turn_tokens=64),
         Scenario("rag", context=4096, prompt_tokens=2000, new_tokens=200),
         Scenario("summarize", context=4096, prompt_tokens=3000, new_tokens=256),
-        Scenario("code-edit", context=4096, prompt_tokens=1500, new_tokens=500),
+        Scenario("code-edit", context=4096, prompt_tokens=900, new_tokens=300, prompts="demo:code-edit"),
         Scenario("classify", context=2048, prompt_tokens=1500, new_tokens=2),
         Scenario("agent", context=8192, prompt_tokens=1500, new_tokens=64, turns=12, turn_tokens=64),
     )

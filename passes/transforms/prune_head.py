@@ -47,6 +47,7 @@ class PruneHead(WiringPass):
             False,
             "compute only the last position's logits in prefill; quality is scored without it",
             base_inherits=True,
+            base_value=True,
             newer_default=True,
         ),
     )

@@ -50,7 +50,7 @@ class Speculate(ConfigPass):
             "ngram_size",
             "choice",
             0,
-            "guess tokens from n-grams of the text before, of so many tokens; 0 does not. For 'olivine build' alone",
+            "guess tokens from n-grams of the text before, of so many tokens; 0 does not. A study needs real prompts",
             (0, *range(NGRAM_SIZES[0], NGRAM_SIZES[1] + 1)),
             applies=_possible,
             later=True,

@@ -13,12 +13,12 @@ from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import did_you_mean
 from olivine.passes.sources.source import DEMO, DEMOS
-from olivine.passes.transforms.speculate import Speculate
 from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Part, Share, Switch, Text, Whole
 from olivine.search.config.scenario.effects import scenario_mistakes, with_scenario
 from olivine.search.config.scenario.section import ScenarioChoice
+from olivine.search.config.scenario.speculation import speculation_mistakes
 from olivine.search.config.sections import HalfWidth, MaxSeconds, Section, StudyConfig, TextChoice
 
 _OTHERS = "evaluation.other_texts."
@@ -128,7 +128,7 @@ class LanguageStudyConfig(StudyConfig):
             *_text_mistakes(raw),
             *_gpu_memory_mistakes(raw),
             *scenario_mistakes(raw),
-            *_speculation_mistakes(raw),
+            *speculation_mistakes(raw),
             *_context_mistakes(raw),
         ]
 
@@ -166,25 +166,6 @@ def _gpu_memory_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
         (place, f"'gpu_memory_bytes' {reason}")
         for place, metric in goal_metrics(raw)
         if elsewhere and metric == "gpu_memory_bytes"
-    ]
-
-
-def _speculation_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
-    """Speculation in a study, which could not tell what it gains."""
-    space, enqueued = raw.get("space"), raw.get("enqueue")
-    choices = [("space", space)]
-    choices += [(f"enqueue.{n}", choice) for n, choice in enumerate(enqueued if isinstance(enqueued, list) else ())]
-    reason = (
-        "is for 'olivine build' alone: a study times token by token, which tells nothing of guesses. Leave it out, and "
-        "see what it gains on prompts of yours: olivine bench DIR --speculation PROMPTS"
-    )
-    axes = [axis.name for axis in Speculate.axes]
-    return [
-        (f"{place}.{name}", reason)
-        for place, choice in choices
-        if isinstance(choice, dict)
-        for name in axes
-        if name in choice
     ]
 
 

@@ -92,10 +92,14 @@ class Space:
         return map(self.catalog.canonical, _choices({}, list(self.catalog.axes.values()), options, {}))
 
     def usual(self) -> dict[str, Scalar]:
-        """The value that ``enqueue:`` takes of an axis it does not name: the default, or else the first."""
-        return {
-            d.axis.name: d.axis.default if d.axis.default in d.values else d.values[0] for d in self.domains if d.values
-        }
+        """The value that ``enqueue:`` takes of an axis it does not name: a new study's default, or else the first."""
+        usual: dict[str, Scalar] = {}
+        for domain in self.domains:
+            axis = domain.axis
+            default = axis.default if axis.newer_default is None else axis.newer_default
+            if domain.values:
+                usual[axis.name] = default if default in domain.values else domain.values[0]
+        return usual
 
     def reached(self) -> frozenset[str]:
         """Names of the axes that at least one choice of this space has."""

@@ -47,8 +47,14 @@ def differing_from_base(
         for name, value in raw.items()
         if (axis := catalog.axes.get(str(name))) is not None
         and axis.base_inherits
+        and not _searched(space.get(axis.name), axis)
         and value != usual.get(axis.name, axis.default if axis.newer_default is None else axis.newer_default)
     ]
+
+
+def _searched(values: Any, axis: Axis) -> bool:
+    """True where a study searches several values of what the base has too."""
+    return axis.base_value is not None and isinstance(values, list) and len(values) > 1
 
 
 def no_axis(catalog: Catalog) -> str:
@@ -81,7 +87,7 @@ def _axis_mistakes(axis: Axis, values: Any, fixed: bool) -> list[str]:
         return [f"is an empty list. {_fits(axis)}"]
     twice = [value for index, value in enumerate(values) if value in values[:index]]
     mistakes = [message for value in values for message in _value_mistakes(axis, value)]
-    if axis.base_inherits and len(values) > 1 and not mistakes and not twice:
+    if axis.base_inherits and axis.base_value is None and len(values) > 1 and not mistakes and not twice:
         word = _spelled(values[0])
         return [f"takes one value in a study, since the float base has it too. Write {axis.name}: {word}."]
     return mistakes + [f"names {_spelled(value)} twice" for value in twice]

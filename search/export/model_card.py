@@ -18,7 +18,7 @@ from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.speculate import Speculate
 from olivine.search.environment import ABSENT
 from olivine.search.export.adapters import adapters_text
-from olivine.search.report.formatting import scalar_text, title, value_text
+from olivine.search.report.formatting import guesses_text, scalar_text, title, value_text
 
 #: Metrics in the order of the card: those that compare with the base come first.
 SHOWN = (*COLUMNS, *(name for name in METRICS if name not in COLUMNS))
@@ -212,9 +212,10 @@ def _limits(about: Mapping[str, Any]) -> str:
             "may lose more."
         )
     if any(step["name"] == Speculate.name for step in about["recipe"]):
+        guesses = about["measurements"].get("tpot_ms", {}).get("protocol", {}).get("guesses")
         sentences.append(
             "It guesses tokens from n-grams of the text before (`speculative` in genai_config.json): answers that "
-            "repeat their prompt come faster, others slower. The numbers above are without it."
+            f"repeat their prompt come faster, others slower. {_of_guesses(guesses)}"
         )
     if learned := about.get("calibration"):
         texts = ", ".join(map(_plain, (learned["text"], *learned.get("texts", ()))))
@@ -224,6 +225,16 @@ def _limits(about: Mapping[str, Any]) -> str:
         sentences.append(f"Its {subject} learned from {texts}{own}: text of that kind may flatter it.")
     sentences += [_plain(warning) for warning in about.get("selection", {}).get("warnings", ())]
     return "\n".join(f"* {line}" for line in sentences)
+
+
+def _of_guesses(guesses: Mapping[str, Any] | None) -> str:
+    """The sentence on what guesses gained where they were timed."""
+    if guesses is None:
+        return "The numbers above are without it."
+    return (
+        f"{guesses_text(guesses)}, which the times above hold a token and end to end. Memory, CPU time and quality are "
+        "without guesses."
+    )
 
 
 def _context(about: Mapping[str, Any]) -> int:

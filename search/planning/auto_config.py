@@ -37,6 +37,8 @@ from olivine.search.planning.presets import (
     SearchScope,
     Tier,
     preset,
+    speculation,
+    with_guesses,
 )
 from olivine.search.report.formatting import duration_text, title, value_text
 from olivine.search.samplers.random_choices import sample_choices
@@ -109,10 +111,11 @@ class _Chooser:
 
     def config(self, preset: Preset, budget: MeasurementBudget, trials: int, own: float) -> LanguageStudyConfig:
         request, loss, use = self.request, 1 + self.request.max_loss, self.request.use()
+        guesses = speculation(use, self.provider.name, request.target, self.newer)
         raw: dict[str, Any] = {
             "name": re.sub(r"[^A-Za-z0-9._-]+", "-", f"optimize-{self.source.name}").strip("-")[-80:].lstrip("-._"),
             "model": request.model,
-            "space": {**preset.space, **self.newer},
+            "space": {**preset.space, **self.newer, **guesses},
             "objectives": [request.metric, "perplexity_ratio"],
             "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}"],
             "evaluation": {
@@ -128,7 +131,7 @@ class _Chooser:
             },
             "calibration": {"windows": min(16, max(8, budget.windows)), "window_tokens": 512, "own": own},
             "sampler": {"aim": "goal"},
-            "enqueue": [dict(choice) for choice in preset.enqueue],
+            "enqueue": [dict(choice) for choice in with_guesses(preset.enqueue, guesses)],
             "stop": {"trials": trials, "total": request.budget_s, "patience": _patience(trials)},
             "select": {"by": "objective", "metric": request.metric, "where": [f"perplexity_ratio <= {loss:.6g}"]},
             "confirm": {
@@ -145,8 +148,7 @@ class _Chooser:
     def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
         """Durations of the parts of a study, and whether it fits the memory."""
         estimator = LanguageEstimator(config, self.source, sample_choices(config.search_space(), SAMPLE))
-        fits = estimator.memory_bytes() <= self.free_ram_bytes
-        return estimator.durations(config.stop.trials, self.rates), fits
+        return estimator.durations(config.stop.trials, self.rates), estimator.memory_bytes() <= self.free_ram_bytes
 
     def lines(self, config: LanguageStudyConfig, why: str, parts: Durations, count: int) -> tuple[tuple[str, str], ...]:
         """The choice in words, with time for so many candidates."""
@@ -233,11 +235,9 @@ def _smallest(chooser: _Chooser, config: LanguageStudyConfig, parts: Durations) 
             "for one build without measuring."
         )
     why = chooser.preset(SearchScope(False, False, fuses=chooser.source.kind != "onnx")).why
-    count = max(1, _candidates(budget_s, MEASUREMENT_BUDGETS[-1].members, parts))
-    lines = chooser.lines(config, why, parts, count)
+    lines = chooser.lines(config, why, parts, max(1, _candidates(budget_s, MEASUREMENT_BUDGETS[-1].members, parts)))
     if least > budget_s:
-        warning = f"that may take longer than the budget: about {duration_text(least)} with one candidate"
-        lines += (("warning", warning),)
+        lines += (("warning", f"it may take longer than the budget: about {duration_text(least)} with one candidate"),)
     return Chosen(config, lines)
 
 

@@ -6,13 +6,16 @@ CUDA's kernels take; none of them has run on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from olivine.evaluators.scenario.guesses import MIN_TOKENS
+from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
 from olivine.passes.precisions import MIXED
 from olivine.passes.providers import PROVIDERS
+from olivine.passes.transforms.prune_head import PruneHead
 
 #: The text that a study of a model of unknown origin is scored on.
 WIKITEXT = {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}
@@ -147,6 +150,32 @@ def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Pr
         if target != "size":
             space["dynamic_share"] = {"low": 0.1, "high": 1.0}
     return Preset(_unwrapped(space), tuple(_known_good(target, precisions, scope)), _WHY[target])
+
+
+#: Axes of n-gram speculation, which excludes the pruned head.
+GUESSES: Mapping[str, Any] = {"prune_head": [True, False], "ngram_size": [0, 3], "max_draft_tokens": [4, 8]}
+
+
+def speculation(use: Scenario | None, provider: str, target: str, newer: Mapping[str, Scalar]) -> Mapping[str, Any]:
+    """The axes of speculation, where decode is the goal and answers to real prompts are timed; else none.
+
+    Args:
+        use: the scenario.
+        provider: that runs the candidates.
+        target: decode, prefill or size.
+        newer: defaults of a new study, which prune the head where it is known.
+    """
+    timed = use is not None and bool(use.prompts) and use.new_tokens >= MIN_TOKENS
+    known = provider == "cpu" and bool(newer.get(PruneHead.name))
+    return GUESSES if timed and known and target == "decode" else {}
+
+
+def with_guesses(choices: Sequence[Mapping[str, Scalar]], guesses: Mapping[str, Any]) -> list[Mapping[str, Scalar]]:
+    """The choices, the surest one also with guesses where the search may make some: both sides are seen early."""
+    if not choices or not guesses:
+        return list(choices)
+    first, *others = choices
+    return [first, {**first, **{axis: values[-1] for axis, values in guesses.items()}}, *others]
 
 
 def good_choice(provider: str, target: str, precision: str, scope: SearchScope) -> dict[str, Scalar]:

@@ -25,7 +25,15 @@ from olivine.search.report.verdict import verdict
 HALF_WIDTH = 0.01
 #: Metrics that get a verdict: ratios of paired samples, and counts. Not ``load_ms``: one load is no sample.
 _JUDGED = [name for name, metric in METRICS.items() if metric.relative or metric.unit == "bytes"]
-_GUESS_HEADINGS = ("n-gram", "most guessed", "decode", "guessed tokens", "right guesses", "same answers")
+_GUESS_HEADINGS = (
+    "n-gram",
+    "most guessed",
+    "decode",
+    "tokens a step",
+    "guessed tokens",
+    "right guesses",
+    "same answers",
+)
 
 
 def bench_table(results: Results, reference: Path | None) -> RenderableType:
@@ -71,6 +79,7 @@ def guesses_table(gains: Sequence[Gain]) -> RenderableType:
             str(way.ngram_size),
             str(way.max_draft_tokens),
             f"{speedup.value:.2f}x [{speedup.low:.2f}, {speedup.high:.2f}]",
+            f"{gain.tokens_per_step.value:.2f}",
             f"{gain.accepted:.0%}",
             f"{gain.right:.0%}",
             f"{gain.same} of {gain.prompts}",

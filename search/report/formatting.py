@@ -152,3 +152,13 @@ def params_text(params: Mapping[str, Any], axes: Sequence[str] | None = None) ->
     """``precision int4, block_size 32``: all parameters, or those of ``axes`` that exist here."""
     names = [axis for axis in (params if axes is None else axes) if axis in params]
     return ", ".join(f"{name} {scalar_text(params[name])}" for name in names)
+
+
+def guesses_text(guesses: Mapping[str, Any]) -> str:
+    """Tokens a step and the gain of guesses, from the protocol of a time that holds them."""
+    least, most = min(guesses["gain_by_prompt"]), max(guesses["gain_by_prompt"])
+    return (
+        f"On answers to {guesses['prompts']} prompts they give {guesses['tokens_per_step']:.2f} tokens a step and "
+        f"{guesses['gain']:.2f}x in decode ({guesses['gain_low']:.2f} to {guesses['gain_high']:.2f}; by prompt "
+        f"{least:.2f}x to {most:.2f}x)"
+    )

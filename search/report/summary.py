@@ -12,6 +12,7 @@ from olivine.passes.parity.proof import proof_among, proof_sentence
 from olivine.search.records import TrialRecord
 from olivine.search.report.formatting import (
     duration_text,
+    guesses_text,
     interval_text,
     params_text,
     title,
@@ -46,8 +47,19 @@ def summary(view: StudyView) -> dict[str, Any]:
         "candidates": len(candidates),
         "counts": {state: count for state, count in counts.items() if count},
         "time": duration_text(seconds),
+        "guesses": _guesses(chosen),
         "base": proof_sentence(proof_among(view.base.passes)) if view.base is not None else "",
     }
+
+
+def _guesses(chosen: TrialRecord | None) -> str:
+    """The sentence on what the selected candidate's guesses gain; empty where it makes none."""
+    timed = None if chosen is None else chosen.metrics.get("tpot_ms")
+    guesses = None if timed is None else timed.protocol.get("guesses")
+    if guesses is None:
+        return ""
+    size, most = guesses["ngram_size"], guesses["max_draft_tokens"]
+    return f"It guesses up to {most} tokens at once from n-grams of {size}. {guesses_text(guesses)}."
 
 
 def tiles(view: StudyView) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
-from olivine.evaluators.metric import metrics_of
+from olivine.evaluators.metric import ANSWER_METRICS, metrics_of
 from olivine.passes.graph import HEAD
 from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
 from olivine.passes.quantize.blocks.block_format import BlockFormat
@@ -24,6 +24,7 @@ from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.quantize_pass import QuantizePass
 from olivine.passes.recipe import Recipe
+from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.config.space import Space
 
 #: Divergence that rounding leaves at least: two float runs of one model differ by about as much.
@@ -32,8 +33,10 @@ LEAST_DIVERGENCE = 1e-5
 FLIPS = 0.63
 
 
-#: The metrics that are predicted. Those of loading, of a GPU's memory, of CPU time and of bytes of text are not.
-PREDICTED = frozenset(metrics_of("language")) - {"load_ms", "gpu_memory_bytes", "cpu_ms_per_token", "bits_per_byte"}
+_UNPREDICTED = {"load_ms", "gpu_memory_bytes", "cpu_ms_per_token", "bits_per_byte", *ANSWER_METRICS}
+#: The metrics that are predicted. Those of loading, of a GPU's memory, of CPU time, of bytes of text and of guesses are
+#: not; what guesses gain in decode is learned from the trials.
+PREDICTED = frozenset(metrics_of("language")) - _UNPREDICTED
 #: Bits of a number in the base's cache of keys and values.
 _CACHE_BITS = 32
 #: Kernel, input features and output features of a product -> how often a recipe runs it.
@@ -89,7 +92,7 @@ class CostModel:
         prompt_tokens: length of the prompt.
         new_tokens: tokens generated after it.
         base: metric -> value of the float base, as it was measured.
-        pruned_head: base and candidates run the head on the prompt's last token only.
+        pruned_head: the base runs the head on the prompt's last token only; of candidates their recipes tell.
     """
 
     losses: Mapping[str, LayerLoss]
@@ -108,7 +111,8 @@ class CostModel:
             products += self._products(paths, _kernel(form, level))
         head = _kernel(*stored[HEAD]) if HEAD in stored else FLOAT
         tpot = max(0.0, self.base["tpot_ms"] - self._float_ms[0]) + self._ms(products, 1)
-        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + self._prefill_ms(products, head)
+        prefill = self._prefill_ms(products, head, _prunes_head(recipe))
+        ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + prefill
         saved = _bytes(self._floats) - _bytes(products)
         e2e = ttft + (self.new_tokens - 1) * tpot
         metrics = {
@@ -155,10 +159,10 @@ class CostModel:
     def _ms(self, products: _Products, tokens: int) -> float:
         return sum(count * self.times.ms(*product, tokens) for product, count in products.items())
 
-    def _prefill_ms(self, products: _Products, head: Kernel) -> float:
+    def _prefill_ms(self, products: _Products, head: Kernel, pruned: bool) -> float:
         """Milliseconds of the products on the prompt; of the head, by this kernel, on one token where it is pruned."""
         all_rows = self._ms(products, self.prompt_tokens)
-        if not self.pruned_head or HEAD not in self.losses:
+        if not pruned or HEAD not in self.losses:
             return all_rows
         product = (head, self.losses[HEAD].k, self.losses[HEAD].n)
         return all_rows - self.times.ms(*product, self.prompt_tokens) + self.times.ms(*product, 1)
@@ -171,7 +175,11 @@ class CostModel:
     @cached_property
     def _float_ms(self) -> tuple[float, float]:
         """Milliseconds of these in decode and in prefill."""
-        return self._ms(self._floats, 1), self._prefill_ms(self._floats, FLOAT)
+        return self._ms(self._floats, 1), self._prefill_ms(self._floats, FLOAT, self.pruned_head)
+
+
+def _prunes_head(recipe: Recipe) -> bool:
+    return any(step.name == PruneHead.name for step in recipe.steps)
 
 
 def _bytes(products: _Products) -> int:

@@ -53,6 +53,6 @@ def _within(params: Mapping[str, Scalar], space: Space) -> dict[str, Scalar] | N
 
     What the base has too, such as the context, is this study's own: a front is good for another one as well.
     """
-    named = {domain.axis.name for domain in space.domains if not domain.axis.base_inherits}
+    named = {domain.axis.name for domain in space.domains if domain.searched or not domain.axis.base_inherits}
     choice = {name: value for name, value in params.items() if name in named}
     return choice if space.contains(space.catalog.canonical({**space.usual(), **choice})) else None

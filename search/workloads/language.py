@@ -11,11 +11,18 @@ from olivine.evaluators.data.text_source import TextSource
 from olivine.evaluators.latency.baseline_times import BaselineTimes
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.memory import Memory
-from olivine.evaluators.metric import SCENARIO_METRICS, ModelKind
+from olivine.evaluators.metric import ANSWER_METRICS, SCENARIO_METRICS, ModelKind
 from olivine.evaluators.process.client import Loop
 from olivine.evaluators.providers.interpreters import loop_of, process_options
 from olivine.evaluators.scenario.deployed import Deployed
-from olivine.evaluators.scenario.prompts import Prompt, digest_of_prompts, read_prompts, timed_prompt
+from olivine.evaluators.scenario.prompts import (
+    Prompt,
+    digest_of_prompts,
+    read_prompts,
+    split_prompts,
+    timed_prompt,
+)
+from olivine.evaluators.scenario.scenario import prompts_file
 from olivine.passes.artifact import GENAI_CONFIG, ModelArtifact
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
@@ -40,6 +47,7 @@ from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.scored_text import OtherText, ScoredText, Scoring
 from olivine.search.workloads.stage import Split, Stage
+from olivine.search.workloads.timed_answers import check_count, searches_guesses, timed_stage
 from olivine.search.workloads.workload import Candidate, LearnedFrom
 
 #: Parts of the config that make a study another one when they change; ``scenario`` too, where there is one.
@@ -86,7 +94,8 @@ class LanguageWorkload:
         self.config, self._folder, self._reading = config, folder, dict(reading or {})
         self.fixed = _FIXED if config.scenario is None else (*_FIXED, "scenario")
         if config.scenario is not None:
-            self.columns = replace(self.columns, later=("e2e_ms", *SCENARIO_METRICS))
+            guesses = ANSWER_METRICS if searches_guesses(config) else ()
+            self.columns = replace(self.columns, later=("e2e_ms", *SCENARIO_METRICS, *guesses))
         self.loop: Loop = loop_of(config.asked_providers())
         self.audit, self.lm_eval = config.evaluation.audit or 0.0, config.evaluation.lm_eval
 
@@ -103,7 +112,8 @@ class LanguageWorkload:
         texts |= {f"calibration.texts.{number}": text for number, text in enumerate(calibration.texts)}
         digests = {key: TextSource.of(text).digest() for key, text in texts.items()}
         if self.config.scenario is not None and self.config.scenario.prompts:
-            digests["scenario.prompts"] = digest_of_prompts(Path(self.config.scenario.prompts).expanduser())
+            check_count(self.config)
+            digests["scenario.prompts"] = digest_of_prompts(prompts_file(self.config.scenario.prompts))
         return digests
 
     def source(self, revision: str | None = None) -> Source:
@@ -176,13 +186,7 @@ class LanguageWorkload:
             *deployed,
             Stage("quality", "quality", quality, rung="memory and full text", until=quality.until),
             *(others if confirming else ()),
-            Stage(
-                "latency",
-                "latency",
-                latency,
-                timed=True,
-                again=lambda n: replace(latency, seed=latency.seed + 1000 * n),
-            ),
+            timed_stage(latency, split_prompts(prompts, confirming)),
         )
 
     def _prompts(self, base: ModelArtifact) -> list[Prompt]:
@@ -261,10 +265,13 @@ class LanguageWorkload:
 def base_choice(config: LanguageStudyConfig) -> dict[str, Scalar]:
     """The float base: the provider's float type and the builder's own fusions, with the threads candidates get.
 
-    Its head is pruned where theirs is: speedups compare like with like.
+    Its head is pruned where theirs is, or may be: speedups compare like with like, and what a candidate without it
+    loses in prefill counts.
     """
     fixed = {d.axis.name: d.values[0] for d in config.search_space().domains if len(d.values) == 1}
     provider = str(fixed.get("provider", "cpu"))
     inherited = [*_OF_BASE, *(axis.name for axis in LANGUAGE.axes.values() if axis.base_inherits)]
     shared: dict[str, Scalar] = {name: fixed[name] for name in inherited if name in fixed}
+    searched = [LANGUAGE.axes[name] for name in inherited if name in config.space and name not in fixed]
+    shared |= {axis.name: axis.base_value for axis in searched if axis.base_value is not None}
     return LANGUAGE.canonical({"provider": provider, "precision": float_type(provider, "int4"), **shared})

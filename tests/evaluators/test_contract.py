@@ -27,12 +27,13 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.memory import GraphMemory, Memory
-from olivine.evaluators.metric import METRICS, SCENARIO_METRICS
+from olivine.evaluators.metric import ANSWER_METRICS, METRICS, SCENARIO_METRICS
 from olivine.evaluators.process.messages import DeployedRun
 from olivine.evaluators.quality.label_scores import SCORES
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.scenario.answers import AnswerLatency
 from olivine.evaluators.scenario.deployed import Deployed
 from olivine.evaluators.scenario.scenario import Scenario
 
@@ -50,6 +51,7 @@ CASES: Mapping[str, Callable[[Path, Machine], Any]] = {
     "Memory": lambda folder, machine: Memory(4, 2),
     "GraphMemory": lambda folder, machine: GraphMemory(folder / "f.npz", 2),
     "PairedDecoderLatency": lambda folder, machine: PairedDecoderLatency(**paired(machine)),
+    "AnswerLatency": lambda folder, machine: AnswerLatency(PairedDecoderLatency(**paired(machine)), ((1, 2),)),
     "PairedGraphLatency": lambda folder, machine: PairedGraphLatency(folder / "f.npz", ("a", "b"), **paired(machine)),
     "Deployed": lambda folder, machine: Deployed(Scenario(context=200), run=lambda process, turns, new_tokens: RAN),
     "TextQuality": lambda folder, machine: TextQuality(WINDOWS, folder, "base"),
@@ -59,7 +61,7 @@ CASES: Mapping[str, Callable[[Path, Machine], Any]] = {
     ),
 }
 #: Metrics that are read once, without samples.
-READ_ONCE = {"model_bytes", "peak_rss_bytes", "gpu_memory_bytes", "load_ms", *SCENARIO_METRICS}
+READ_ONCE = {"model_bytes", "peak_rss_bytes", "gpu_memory_bytes", "load_ms", *SCENARIO_METRICS, *ANSWER_METRICS}
 
 
 class Measured:

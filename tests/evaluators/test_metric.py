@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.latency.graph import PairedGraphLatency
 from olivine.evaluators.memory import Memory
 from olivine.evaluators.metric import COLUMNS, HEADLINES, METRICS, SPEEDUPS, directed, metrics_of
 from olivine.evaluators.quality.output_fidelity import Fidelity
 from olivine.evaluators.quality.task_score import TaskScore
 from olivine.evaluators.quality.text_quality import TextQuality
+from olivine.evaluators.scenario.answers import AnswerLatency
 from olivine.evaluators.scenario.deployed import Deployed
 
 
 def test_every_metric_is_measured_and_every_measured_metric_is_known() -> None:
     measured = {
         name
-        for evaluator in (Memory, TextQuality, PairedDecoderLatency, Fidelity, PairedGraphLatency, TaskScore, Deployed)
+        for evaluator in (Memory, TextQuality, AnswerLatency, Fidelity, PairedGraphLatency, TaskScore, Deployed)
         for name in evaluator.metrics
     }
     assert measured == set(METRICS)

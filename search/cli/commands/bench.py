@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--half-width", type=share, help=what)
     parser.add_argument("--seconds", type=seconds, help=f"or after this long per pair; {SECONDS:g} by default")
     parser.add_argument("--rounds", type=int, help="or after this many rounds that count")
-    what = "instead, time a folder's greedy answers to these prompts with and without guesses from n-grams"
+    what = "instead, time a folder's greedy answers to these prompts (a file, or demo:code-edit-held-back) with and "
+    what += "without guesses from n-grams"
     parser.add_argument("--speculation", type=user_path, metavar="PROMPTS", help=what)
     what = "also time each DIR with this LoRA adapter of it active; may be given several times"
     parser.add_argument("--adapter", action="append", default=[], metavar="NAME", dest="adapters", help=what)

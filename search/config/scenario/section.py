@@ -31,7 +31,8 @@ class ScenarioConfig(Section):
     prompts: Text = Field(
         default="",
         description="file with prompts of one's own, in the place of lengths: .txt with blank lines between them, or "
-        ".jsonl with a text or chat messages; they go through the model's chat template",
+        ".jsonl with a text or chat messages, or ready ones such as demo:code-edit; they go through the model's chat "
+        "template",
     )
 
     @model_validator(mode="after")
@@ -68,6 +69,8 @@ def _stated(value: object) -> object:
     ready = asdict(READY[name])
     if value.get("prompts"):
         ready["turns"] = 1  # each prompt of a file begins a conversation
+    elif not value.keys().isdisjoint(("prompt_tokens", "turns", "turn_tokens")):
+        ready["prompts"] = ""  # lengths of one's own are those of random tokens
     return {**ready, **value}
 
 

@@ -6,6 +6,7 @@ elsewhere; no whole study was held against it yet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from functools import cached_property
 from olivine.evaluators.latency.decoder_rounds import DECODE_SHARE, MIN_COUNTED, MIN_WARMUP_ROUNDS
 from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.evaluators.providers.interpreters import loop_of
+from olivine.evaluators.scenario.prompts import LEAST_ANSWERS, MOST_ANSWERS, count_prompts
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
 from olivine.passes.export.export import float_type
@@ -145,7 +147,7 @@ class LanguageEstimator:
         visit = (MIN_COUNTED + 1) * (self.float_bytes + mean) / (2 * rates.read_bytes_per_s)
         rounds = (MIN_ROUNDS + MIN_WARMUP_ROUNDS) * (prefills + max(visit, DECODE_SHARE * prefills))
         measured = START_S + mean / rates.read_bytes_per_s + quality + max(latency.max_seconds, rounds) + TELL_S
-        deployed = self._deployed_s(mean, rate, rates)
+        deployed, answers = self._deployed_s(mean, rate, rates), self._answers_s(mean, rate, rates)
         builds = [slower * weights.total * BUILD_S.get(str(c.get("algorithm")), BUILD_S["rtn"]) for c in self.choices]
         build = sum(builds) / len(builds) + mean / rates.written_bytes_per_s
         ahead = min(build, quality) / 2
@@ -155,8 +157,8 @@ class LanguageEstimator:
         return Durations(
             base=self._float_graphs * export + measured + quality + self._deployed_s(self.float_bytes, rate, rates),
             learning=self._learning(trials, rate, slower),
-            trial=build - ahead + measured + deployed,
-            member=confirming + deployed,
+            trial=build - ahead + measured + deployed + answers,
+            member=confirming + deployed + answers,
         )
 
     def _deployed_s(self, size: float, rate: float, rates: MachineRates) -> float:
@@ -165,6 +167,17 @@ class LanguageEstimator:
             return 0.0
         answers = use.turns * use.new_tokens
         return START_S + (use.tokens - answers) / rate + (1 + answers) * size / rates.read_bytes_per_s
+
+    def _answers_s(self, size: float, rate: float, rates: MachineRates) -> float:
+        """Seconds of whole answers with guesses and without, of a candidate as they are on average; as _deployed_s."""
+        use = self.config.use()
+        guessing = sum(bool(choice.get("ngram_size")) for choice in self.choices) / len(self.choices)
+        if use is None or not guessing:
+            return 0.0
+        prompts = count_prompts(use)
+        timed = min(MOST_ANSWERS, prompts if prompts < 2 * LEAST_ANSWERS else math.ceil(prompts / 2))
+        answer = use.prompt_tokens / rate + use.new_tokens * size / rates.read_bytes_per_s
+        return guessing * 2 * timed * answer
 
     def _learning(self, trials: int, rate: float, slower: float) -> float:
         """Seconds of all that is learned from text, at so many tokens of a forward pass a second."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from olivine.evaluators.process.messages import TimedAnswer
-from olivine.evaluators.scenario.guesses import NONE, ROUNDS, TRIED, measure, time_guesses
+from olivine.evaluators.scenario.guesses import NONE, ROUNDS, TRIED, Guessing, measure, time_guesses
 from olivine.passes.errors import UsageError
 from olivine.search.cli.main import main
 
@@ -57,6 +57,16 @@ def test_answers_with_and_without_come_in_a_random_order() -> None:
     measure(process, [[20, n] for n in range(1, 12)], 100)
     first = {process.asked[1 + n * (1 + len(TRIED))][1] for n in range(ROUNDS * 11)}
     assert first >= {NONE.ngram_size, 2, 3}
+
+
+def test_a_folder_is_timed_with_its_own_options_too_and_tokens_a_step_are_told() -> None:
+    own = Guessing(5, 2)
+    gains = measure(Clocked(1.5), [[20, 1], [40, 1]], 100, own=own)
+    assert [gain.guessing for gain in gains] == [*TRIED, own]
+    assert gains[0].tokens_per_step.value == pytest.approx((20 / 15 + 40 / 30) / 2)
+    assert gains[0].by_prompt == pytest.approx((1.5, 1.5))
+    assert Guessing.of({"speculative": {"ngram_size": 5, "max_draft_tokens": 2}}) == own
+    assert Guessing.of({"speculative": {"ngram_size": 0}}) == Guessing.of({}) == NONE
 
 
 def test_short_answers_do_not_count_and_nothing_else_is_a_mistake() -> None:

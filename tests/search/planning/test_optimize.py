@@ -188,6 +188,15 @@ def test_a_scenario_decides_what_is_timed_and_what_the_export_makes_room_for(tin
     assert config.space["context"] == use.context == 128
 
 
+def test_guesses_are_searched_where_answers_to_real_prompts_are_timed(tiny_llama: Path, text: Path) -> None:
+    prompts = "{context: 200, new_tokens: 20, prompts: demo:chat}"
+    config = chosen(tiny_llama, text, scenario=prompts).config
+    assert (config.space["prune_head"], config.space["ngram_size"]) == ([True, False], [0, 3])
+    assert [choice.get("ngram_size", 0) for choice in config.enqueue][:3] == [0, 3, 0]
+    for words in ({"scenario": prompts, "target": "size"}, {"scenario": "{context: 128, prompt_tokens: 60}"}, {}):
+        assert "ngram_size" not in chosen(tiny_llama, text, **words).config.space
+
+
 def test_a_scenario_is_part_of_the_request(tmp_path: Path) -> None:
     made = parsed(scenario="{name: rag, context: 8192}")
     assert "--scenario '{name: rag, context: 8192}'" in made.command(tmp_path)

@@ -108,6 +108,16 @@ def test_a_pruned_head_takes_the_time_of_one_token_in_prefill_and_the_same_in_de
     assert found["tpot_ms"] == TINY.predict(LANGUAGE.compose(INT8))["tpot_ms"]
 
 
+def test_a_whole_head_beside_a_pruned_base_costs_its_prefill_and_guesses_change_no_forecast() -> None:
+    model = replace(TINY, pruned_head=True)
+    pruned, whole, guessing = (
+        model.predict(LANGUAGE.compose({**INT8, "prune_head": head, **more}))
+        for head, more in ((True, {}), (False, {}), (False, {"ngram_size": 3, "max_draft_tokens": 8}))
+    )
+    assert whole["ttft_ms"] == pytest.approx(pruned["ttft_ms"] + 9)  # ten rows of the head instead of one
+    assert guessing == whole
+
+
 def test_losses_of_layers_add_up() -> None:
     assert TINY.predict(LANGUAGE.compose(INT8))["kl_divergence"] == pytest.approx(3 + LEAST_DIVERGENCE)
     head_in_float = LANGUAGE.compose({**INT8, "lm_head": "fp32"})

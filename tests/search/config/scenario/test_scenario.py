@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from olivine.evaluators.scenario.scenario import READY
+from olivine.evaluators.scenario.scenario import DEMO_PROMPTS, READY, prompts_file
 from olivine.passes.errors import UsageError
 from olivine.passes.sources.source import resolve
 from olivine.search.config.language import LanguageStudyConfig
@@ -163,3 +163,50 @@ def test_a_word_that_is_no_scenario_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_scenario("--scenario ", text)
     assert message in str(caught.value)
+
+
+def test_code_edit_has_prompts_of_its_own_unless_lengths_are_named() -> None:
+    assert parse_scenario("--scenario ", "code-edit").prompts == "demo:code-edit"
+    assert parse_scenario("--scenario ", "{name: code-edit, prompt_tokens: 700}").prompts == ""
+    assert parse_scenario("--scenario ", "{name: code-edit, prompts: mine.txt}").prompts == "mine.txt"
+    assert parse_scenario("--scenario ", "{name: chat, prompts: demo:chat}").turns == 1
+
+
+@pytest.mark.parametrize("name", DEMO_PROMPTS)
+def test_ready_prompts_are_twelve_and_none_is_held_back_twice(name: str) -> None:
+    texts = prompts_file(name).read_text(encoding="utf-8").splitlines()
+    others = [line for other in DEMO_PROMPTS if other != name for line in prompts_file(other).read_text().splitlines()]
+    assert len(texts) == 12
+    assert not set(texts) & set(others)
+
+
+def test_ready_prompts_that_there_are_not_are_named() -> None:
+    told = complaint(scenario={"name": "code-edit", "prompts": "demo:code-edti"})
+    assert "unknown prompts 'demo:code-edti'. Did you mean 'demo:code-edit'?" in told
+
+
+def test_speculation_needs_real_prompts_and_a_head_that_may_be_whole() -> None:
+    space = {"precision": ["int8", "int4"], "ngram_size": [0, 3], "prune_head": [True, False]}
+    assert parsed(space=space, scenario="code-edit").space["ngram_size"] == [0, 3]
+    chat = {"name": "chat", "prompts": "demo:chat"}
+    assert parsed(space={**space, "prune_head": False}, scenario=chat).space["prune_head"] is False
+    told = complaint(space=space, scenario="chat")
+    assert "space.ngram_size: guesses are timed on the model's own answers to real prompts" in told
+    assert "Name a scenario with prompts: 'scenario: code-edit'" in told
+    assert "has no effect: no combination uses it while" in complaint(
+        space={**space, "prune_head": True}, scenario="code-edit"
+    )
+
+
+def test_a_goal_about_guesses_needs_real_prompts() -> None:
+    goal = {"constraints": ["tokens_per_step >= 1.2"]}
+    assert parsed(scenario="code-edit", **goal).parsed_constraints()[0].bound == 1.2
+    assert "constraints.0: 'tokens_per_step' is measured on answers to real prompts" in complaint(
+        scenario="chat", **goal
+    )
+
+
+def test_guesses_are_not_timed_by_a_loop_without_genai() -> None:
+    space = {"provider": ["cpu", "openvino"], "precision": "int8", "ngram_size": [0, 3], "prune_head": [True, False]}
+    told = complaint(space=space, scenario="code-edit")
+    assert "ONNX Runtime GenAI makes the guesses, and has no build for openvino" in told

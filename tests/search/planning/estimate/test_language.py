@@ -74,3 +74,19 @@ def test_time_counts_the_run_through_the_scenario_of_base_candidates_and_members
     assert found.trial - before.trial == pytest.approx(START_S + prompts_s + read_s[1])
     assert found.member - before.member == pytest.approx(START_S + prompts_s + read_s[1])
     assert found.learning == before.learning
+
+
+def test_time_counts_the_answers_of_candidates_that_guess() -> None:
+    rates = MachineRates(flops=1e11, read_bytes_per_s=1e10, written_bytes_per_s=1e9)
+    use = {"context": 4096, "new_tokens": 100, "prompt_tokens": 700, "prompts": "demo:code-edit"}
+    guessing = LANGUAGE.canonical({"precision": "int8", "ngram_size": 3})
+    found, plain = (
+        estimator(choice, scenario=use).durations(10, rates)
+        for choice in (guessing, LANGUAGE.canonical({"precision": "int8"}))
+    )
+    used = estimator(guessing, scenario=use)
+    prompt_s = 700 * 2 * (used.weights.total - used.weights.embedding) / (PREFILL_SHARE * 1e11)
+    answers_s = 2 * 6 * (prompt_s + 100 * used.candidate_bytes[0] / 1e10)
+    assert found.trial - plain.trial == pytest.approx(answers_s)
+    assert found.member - plain.member == pytest.approx(answers_s)
+    assert found.base == plain.base
