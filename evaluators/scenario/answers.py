@@ -30,7 +30,6 @@ from olivine.passes.sources.genai_folder import read_genai_config
 #: Answers to each prompt, with guesses and without: what prompts differ by is far more than noise.
 ROUNDS = 1
 _NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
-_MULTIPLIED, _DIVIDED = ("tpot_speedup", "decode_tok_s"), ("tpot_ms",)
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,21 @@ class AnswerLatency:
             UsageError: when too few answers are long enough to be timed.
         """
         measured = self.steps.evaluate(candidate, reference)
-        way = NONE if candidate.folder is None else Guessing.of(read_genai_config(candidate.folder))
-        if way == NONE:
-            about = {"guesses": "none"}
-            return [*measured, Measurement.exact("tokens_per_step", "tokens", 1.0, **about)]
-        return with_gain(measured, self._gain(candidate, reference, way), self.steps.new_tokens)
+        own = self._gain(candidate, reference)
+        beside = own if candidate is reference else self._gain(reference, candidate)
+        timed = with_gains(measured, own, beside, self.steps.new_tokens)
+        if own is None:
+            return [*timed, Measurement.exact("tokens_per_step", "tokens", 1.0, guesses="none")]
+        steps = own.tokens_per_step
+        about = {"guesses": _about(own), "neighbours": round(math.log(steps.high / steps.value) / _NORMAL, 6)}
+        return [*timed, Measurement.of("tokens_per_step", steps, (), about)]
 
-    def _gain(self, candidate: AnsweringProcess, reference: AnsweringProcess, way: Guessing) -> Gain:
-        """Time the candidate's answers while the reference stands still."""
-        processes = [candidate] if candidate is reference else [reference, candidate]
+    def _gain(self, guessing: AnsweringProcess, other: AnsweringProcess) -> Gain | None:
+        """Time a model's answers while the other one stands still; None where it makes no guesses."""
+        way = NONE if guessing.folder is None else Guessing.of(read_genai_config(guessing.folder))
+        if way == NONE:
+            return None
+        processes = [guessing] if guessing is other else [other, guessing]
         interleaver = Interleaver(processes, self.steps.core_watch)
 
         def answer(prompt: Sequence[int], by: Guessing) -> TimedAnswer:
@@ -83,33 +88,46 @@ class AnswerLatency:
         return gain
 
 
-def with_gain(measured: Sequence[Measurement], gain: Gain, new_tokens: int) -> list[Measurement]:
-    """The times of a model as they are with guesses.
+def with_gains(
+    measured: Sequence[Measurement], own: Gain | None, beside: Gain | None, new_tokens: int
+) -> list[Measurement]:
+    """The times of a model as they are with guesses, and its speedups over a reference that may guess too.
 
     Args:
-        measured: its times without them.
-        gain: of the guesses in decode, whose interval is that of prompts such as these.
+        measured: its times and speedups without them.
+        own: of its guesses in decode, whose interval is that of prompts such as these; None where it makes none.
+        beside: of the reference's guesses; ``own`` where it is the reference itself, whose speedups stay 1.
         new_tokens: of an answer, for the times end to end.
     """
-    by_name = {m.metric: m for m in measured}
-    decoded = (new_tokens - 1) * by_name["tpot_ms"].value / gain.speedup.value
-    share = decoded / (by_name["ttft_ms"].value + decoded)
-    deviation = math.log(gain.speedup.high / gain.speedup.value) / _NORMAL
-    about = {"guesses": _about(gain)}
-    whole = by_name["e2e_ms"].value / (by_name["ttft_ms"].value + decoded)
-    factors = {**dict.fromkeys(_MULTIPLIED, gain.speedup.value), **dict.fromkeys(_DIVIDED, 1 / gain.speedup.value)}
-    factors |= {"e2e_ms": 1 / whole, "e2e_speedup": whole}
-    changed = []
-    for m in measured:
-        if m.metric in factors:
-            spread = deviation * (share if m.metric.startswith("e2e") else 1.0)
-            changed.append(_scaled(m, factors[m.metric], spread, about))
-        else:
-            changed.append(m)
-    steps = gain.tokens_per_step
-    of_steps = math.log(steps.high / steps.value) / _NORMAL
-    told = Measurement.of("tokens_per_step", steps, (), about | {"neighbours": round(of_steps, 6)})
-    return [*changed, told]
+    value = {m.metric: m.value for m in measured}
+    gain, error = _factor(own)
+    base_gain, base_error = _factor(beside)
+    decoded = (new_tokens - 1) * value["tpot_ms"] / gain
+    e2e = value["ttft_ms"] + decoded
+    base_ttft = value["ttft_ms"] * value["ttft_speedup"]
+    base_decoded = (new_tokens - 1) * value["tpot_ms"] * value["tpot_speedup"] / base_gain
+    base_e2e = base_ttft + base_decoded
+    share, base_share = decoded / e2e, base_decoded / base_e2e
+    factors: dict[str, tuple[float, float]] = {}
+    if own is not None:
+        factors |= {"tpot_ms": (1 / gain, error), "decode_tok_s": (gain, error)}
+        factors["e2e_ms"] = (e2e / value["e2e_ms"], share * error)
+    if own is not beside:
+        factors["tpot_speedup"] = (gain / base_gain, math.hypot(error, base_error))
+        both = math.hypot(share * error, base_share * base_error)
+        factors["e2e_speedup"] = (base_e2e / e2e / value["e2e_speedup"], both)
+    about = {} if own is None else {"guesses": _about(own)}
+    of_base = {} if beside is None or beside is own else {"reference_guesses": _about(beside)}
+    if not about and not of_base:
+        return list(measured)
+    return [_scaled(m, *factors[m.metric], about | of_base) if m.metric in factors else m for m in measured]
+
+
+def _factor(gain: Gain | None) -> tuple[float, float]:
+    """A gain and the standard error of its logarithm; exactly 1 where there are no guesses."""
+    if gain is None:
+        return 1.0, 0.0
+    return gain.speedup.value, math.log(gain.speedup.high / gain.speedup.value) / _NORMAL
 
 
 def _scaled(m: Measurement, factor: float, deviation: float, about: dict[str, Any]) -> Measurement:

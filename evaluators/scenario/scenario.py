@@ -77,7 +77,10 @@ class Scenario:
         return self if self.context else Scenario(**{**self.__dict__, "context": self.tokens})
 
     def words(self) -> str:
-        """The lengths in words, such as ``a prompt of 2000 and an answer of 200 tokens``."""
+        """Prompts and lengths in words, such as ``a prompt of 2000 and an answer of 200 tokens``."""
+        if self.prompts:
+            name = self.prompts if self.prompts in DEMO_PROMPTS else prompts_file(self.prompts).name
+            return f"prompts of {name}, each with an answer of at most {self.new_tokens} tokens"
         if self.turns == 1:
             return f"a prompt of {self.prompt_tokens} and an answer of {self.new_tokens} tokens"
         return (

@@ -51,7 +51,7 @@ def measure(folder: Path, gains: Sequence[float] = (2.0,), length: int = 40) -> 
     steps = PairedDecoderLatency(clock=lambda: machine.now, core_watch=simulated_cores(), new_tokens=64)
     candidate = Guesser(machine, folder, gains, length)
     base = Guesser(machine, folder, (1.0,))
-    base.step_ms, base.prefill_ms = 10.0, 100.0
+    base.step_ms, base.prefill_ms, base.folder = 10.0, 100.0, None
     measured = {m.metric: m for m in AnswerLatency(steps, PROMPTS).evaluate(candidate, base)}
     assert base.asked == []
     measured["asked"] = candidate.asked  # type: ignore[assignment]
@@ -81,6 +81,25 @@ def test_guesses_multiply_the_speedup_of_a_step_and_end_to_end_follows(tmp_path:
     assert (about["ngram_size"], about["max_draft_tokens"]) == (3, 6)
     own = [(3, 6), (0, 4)]
     assert sorted(asked[1:]) == sorted((n, *way) for n in range(20, 26) for way in own)  # type: ignore[index]
+
+
+def test_a_reference_that_guesses_is_as_fast_as_it_guesses(tmp_path: Path) -> None:
+    machine = Machine(0, 0.0)
+    steps = PairedDecoderLatency(clock=lambda: machine.now, core_watch=simulated_cores(), new_tokens=64)
+    guessing = Guesser(machine, folder_with(tmp_path / "guessing", ngram_size=3), (2.0,))
+    plain = Guesser(machine, folder_with(tmp_path / "plain"), (1.0,))
+    latency = AnswerLatency(steps, PROMPTS)
+    beside = {m.metric: m for m in latency.evaluate(plain, guessing)}
+    assert beside["tpot_speedup"].value == pytest.approx(0.5)
+    assert beside["tpot_ms"].value == pytest.approx(5.0)
+    assert beside["e2e_speedup"].value == pytest.approx((50 + 63 * 2.5) / (50 + 63 * 5))
+    assert beside["tpot_speedup"].protocol["reference_guesses"]["gain"] == 2.0
+    alone = {m.metric: m for m in latency.evaluate(guessing, guessing)}
+    assert (alone["tpot_speedup"].value, alone["e2e_speedup"].value) == (1.0, 1.0)
+    assert alone["tpot_ms"].value == pytest.approx(2.5)
+    assert alone["e2e_ms"].value == pytest.approx(50 + 63 * 2.5)
+    both = {m.metric: m for m in latency.evaluate(Guesser(machine, guessing.folder, (2.0,)), guessing)}  # type: ignore[arg-type]
+    assert both["tpot_speedup"].value == pytest.approx(1.0)
 
 
 def test_the_interval_holds_what_prompts_differ_by_and_timing_again_does_not_narrow_it(tmp_path: Path) -> None:

@@ -33,3 +33,9 @@ def test_without_a_context_it_is_what_the_scenario_takes() -> None:
 def test_lengths_that_do_not_fit_are_refused(scenario: Scenario, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         scenario.complete()
+
+
+def test_prompts_of_a_file_are_named_in_the_place_of_lengths() -> None:
+    assert READY["code-edit"].words() == "prompts of demo:code-edit, each with an answer of at most 300 tokens"
+    own = Scenario(prompts="somewhere/mine.jsonl", context=100)
+    assert own.words() == "prompts of mine.jsonl, each with an answer of at most 32 tokens"
