@@ -121,7 +121,7 @@ peers: envs/peers/.installed  ## llama.cpp and OpenVINO in envs/peers, for 'oliv
 build/peers-qwen3/config.json: .venv/.development
 	PYTHONPATH=tests/benchmarks $(BIN)/python -m peers.train_qwen3 --to $(@D)
 
-bench-peers-model: build/peers-qwen3/config.json  ## train the second model of bench-peers: a Qwen3 of 31M weights, ten minutes; goes on where it was ended
+bench-peers-model: build/peers-qwen3/config.json  ## train the second model of bench-peers: a Qwen3 of 31M weights, half an hour; goes on where it was ended
 
 # PEERS has more options, such as other models: PEERS="--model Mine=path/to/checkpoint".
 PEERS ?= --model SmolLM2-135M=demo:smollm2-135m-instruct --model Qwen3-31M=build/peers-qwen3

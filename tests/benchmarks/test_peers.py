@@ -86,12 +86,14 @@ def test_a_page_ranks_the_best_of_each_engine_within_a_loss_and_has_targets_for_
     members = [_measured("olivine", "small", 0.08, 100, 900, 300), _measured("olivine", "fast", 0.02, 150, 3500, 150)]
     text = page.page({"A model": [*RIVALS, *members]}, 2, "peers.svg", ["Another"])
     assert "### Targets" not in text
-    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in text.splitlines() if line.startswith("| 0.0")}
-    size, decode, prefill = (cell.rstrip(" |").split("<br>") for cell in rows["| 0.09"])
+    order = text[text.index("### Order") : text.index("### All rows")]
+    rows = {line.split(" | ")[0]: line.split(" | ")[2:] for line in order.splitlines() if line.startswith("| Q")}
+    size, decode, prefill = (cell.rstrip(" |").split("<br>") for cell in rows["| Q4_K_M"])
     assert size == ["olivine small: 100.0 MB", "llama.cpp Q4_K_M: 125.0 MB", "OpenVINO int8: 165.0 MB"]
     assert [line.split(":")[0] for line in decode] == ["olivine small", "llama.cpp Q4_K_M", "OpenVINO int8"]
     assert [line.split(":")[0] for line in prefill] == ["olivine fast", "OpenVINO int8", "llama.cpp Q8_0"]
-    assert rows["| 0.01"][0] == "OpenVINO int8: 165.0 MB<br>llama.cpp Q8_0: 175.0 MB"
+    assert list(rows) == ["| Q8_0", "| Q5_K_M", "| Q4_K_M"]
+    assert rows["| Q8_0"][0] == "llama.cpp Q8_0: 175.0 MB", "OpenVINO's int8 loses more than it"
 
 
 def test_the_second_model_learns_no_article_that_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from textwrap import wrap
 
-from peers.targets import OPENVINO_INT8, Q8_0, TARGETS, best, factor_text
+from peers.targets import OPENVINO_INT8, Q4_K_M, Q5_K_M, Q6_K, Q8_0, TARGETS, best, factor_text
 from peers.texts import ENCYCLOPEDIA, NEWS, WINDOW_TOKENS, WINDOWS
 
 from olivine.evaluators.peers import timing
@@ -88,17 +88,22 @@ def _targets(rows: Sequence[Measured]) -> Iterator[str]:
 
 
 def _order(rows: Sequence[Measured]) -> Iterator[str]:
-    yield "The best of each engine within each loss on encyclopedia text, the engines in order, each with its format:"
+    yield (
+        "The best of each engine that loses no more on encyclopedia text than a format of llama.cpp (the upper end of "
+        "its interval), the engines in order, each with its format:"
+    )
     yield ""
-    yield "| KL at most | smallest | fastest decode | fastest prefill |"
-    yield "|---|---|---|---|"
-    for target in TARGETS:
-        within = [row for row in rows if row.timed and row.divergence(ENCYCLOPEDIA).value <= target.kl]
+    yield "| no more than | KL at most | smallest | fastest decode | fastest prefill |"
+    yield "|---|---|---|---|---|"
+    by_title = {row.title: row for row in rows}
+    for limit in (by_title[title] for title in (Q8_0, Q6_K, Q5_K_M, Q4_K_M) if title in by_title):
+        most = limit.divergence(ENCYCLOPEDIA).high
+        within = [row for row in rows if row.timed and row.divergence(ENCYCLOPEDIA).value <= most]
         cells = [_ranked(within, lambda row: -row.bytes, lambda row: f"{row.bytes / 1e6:.1f} MB")]
         for what in ("decode", "prefill"):
             timed = [row for row in within if getattr(row, what)]
             cells.append(_ranked(timed, partial(Measured.rate, what=what), partial(_rate, what=what)))
-        yield f"| {target.kl:g} | {' | '.join(cells)} |"
+        yield f"| {limit.name} | {most:.2g} | {' | '.join(cells)} |"
 
 
 def _ranked(rows: Sequence[Measured], worth: Callable[[Measured], float], text: Callable[[Measured], str]) -> str:

@@ -12,7 +12,7 @@ from olivine.evaluators.peers.measured import Measured
 from olivine.evaluators.peers.rows import LLAMA, OLIVINE, OPENVINO
 from olivine.evaluators.stats import Interval
 
-Q8_0, Q5_K_M, Q4_K_M = (f"{LLAMA} {name}" for name in ("Q8_0", "Q5_K_M", "Q4_K_M"))
+Q8_0, Q6_K, Q5_K_M, Q4_K_M = (f"{LLAMA} {name}" for name in ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"))
 OPENVINO_INT8 = f"{OPENVINO} int8"
 
 
