@@ -30,8 +30,8 @@ HOME = environment("peers")
 INSTALL = "'make peers' in a checkout of olivine installs them into envs/peers; elsewhere name that folder: --peers DIR"
 #: The formats that people take by default.
 GGUF, OPENVINO = ("Q8_0", "Q4_K_M"), ("int8", "int4 g64")
-#: Windows of each kind of text that loss is measured on, their tokens, prompts that are timed, and rounds; fewer than six
-#: give no interval.
+#: Windows of each kind of text that loss is measured on, their tokens, prompts that are timed, and rounds; fewer
+#: than six give no interval.
 WINDOWS, WINDOW_TOKENS, PROMPTS, ROUNDS = 8, 512, 20, 8
 
 
