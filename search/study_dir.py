@@ -173,12 +173,13 @@ class StudyDir:
         write_atomic(self.selection_path, json.dumps(outcome.to_json(), indent=1))
 
     def masked_kernels(self) -> tuple[str, ...]:
-        """A sentence for each kernel that is not proposed, or the one that says why none is masked."""
+        """A sentence for each kernel that is not proposed, or why none is masked; and for what can't fit the memory."""
         if not self.kernels_path.is_file():
             return ()
         masks = _parsed(self.kernels_path)
         reasons = tuple(str(cliff["reason"]) for cliff in masks["cliffs"])
-        return reasons or ((masks["note"],) if masks["note"] else ())
+        memory = (str(masks["memory"]["reason"]),) if masks.get("memory") else ()
+        return (*(reasons or ((masks["note"],) if masks["note"] else ())), *memory)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from olivine.search.samplers.factory import (
     sampler_name,
     unpredicted,
 )
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 from olivine.search.samplers.proposer import Proposal
 
 #: Metric -> its value for the base.
@@ -113,9 +113,7 @@ def portable_key(recipe: Any) -> str:
     return str(type(recipe).from_json(unsaturated, recipe.known).key)
 
 
-def make_made_up_proposer(
-    config: StudyConfig, records: Sequence[TrialRecord], masks: KernelMasks = NO_MASKS
-) -> AnyProposer:
+def make_made_up_proposer(config: StudyConfig, records: Sequence[TrialRecord], masks: Masks = NO_MASKS) -> AnyProposer:
     """The proposer of a study, by the times and losses above where it is a cost model's."""
     name, language = sampler_name(config, masks), isinstance(config, LanguageStudyConfig)
     proposer = make_proposer(config, name, masks, one_behind=language)

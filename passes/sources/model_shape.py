@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from olivine.passes.artifact import GENAI_CONFIG
+from olivine.passes.graph import HEAD
 from olivine.passes.sources.json_file import read_json
 from olivine.passes.sources.source import Source
 
@@ -90,11 +91,42 @@ def config_shapes(source: Source | None) -> list[Shape]:
     Args:
         source: the model; None, or one that has no such config, stands for a usual model.
     """
+    return list(config_layers(source).values())
+
+
+def config_layers(source: Source | None) -> dict[str, Shape]:
+    """Path -> shape of the linear layers of such a decoder.
+
+    Args:
+        source: as :func:`config_shapes` takes it.
+    """
     config = _decoder_config(source)
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
     heads, shared, width = _heads(config)
-    layer = [(hidden, (heads + 2 * shared) * width), (heads * width, hidden), *[(hidden, inner)] * 2, (inner, hidden)]
-    return layer * int(config["num_hidden_layers"]) + [(hidden, int(config["vocab_size"]))]
+    layer = {
+        "qkv_proj": (hidden, (heads + 2 * shared) * width),
+        "o_proj": (heads * width, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+    numbers = range(int(config["num_hidden_layers"]))
+    stack = {f"layers.{number}/{role}": shape for number in numbers for role, shape in layer.items()}
+    return {**stack, HEAD: (hidden, int(config["vocab_size"]))}
+
+
+def query_heads(source: Source | None) -> int:
+    """Heads of queries of such a decoder.
+
+    Args:
+        source: as :func:`config_shapes` takes it.
+    """
+    return _heads(_decoder_config(source))[0]
+
+
+def knows_shapes(source: Source) -> bool:
+    """True where a config.json tells the shapes of a model, so that none are made up."""
+    return _decoder_config(source) is not _USUAL
 
 
 def cached_numbers(source: Source | None) -> int:

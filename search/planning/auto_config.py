@@ -23,6 +23,7 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, parse_config
 from olivine.search.config.sections import StopConfig
 from olivine.search.planning.estimate.estimator import Durations
+from olivine.search.planning.estimate.fit import large_cache
 from olivine.search.planning.estimate.language import LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize_request import OptimizeRequest
@@ -40,7 +41,7 @@ from olivine.search.planning.presets import (
     speculation,
     with_guesses,
 )
-from olivine.search.report.formatting import duration_text, title, value_text
+from olivine.search.report.formatting import duration_text, value_text
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.study.stopping import EXPORT_S
 from olivine.search.workloads.newer_defaults import newer_defaults
@@ -84,6 +85,7 @@ class _Chooser:
     others: dict[str, str]
     newer: Mapping[str, Scalar]
     note: str
+    packs_cache: bool
 
     def preset(self, scope: SearchScope) -> Preset:
         return preset(self.provider.name, self.request.target, self.request.precision, scope)
@@ -93,7 +95,8 @@ class _Chooser:
         exported = self.source.kind != "onnx"
         mixable = exported and self.provider.name in ("cpu", "cuda")
         for tier in TIERS.values():
-            scope = replace(tier.scope, fuses=exported, shares=exported and head_is_embedding(self.source))
+            shares, packs = exported and head_is_embedding(self.source), tier.scope.learns and self.packs_cache
+            scope = replace(tier.scope, fuses=exported, shares=shares, packs_cache=packs)
             if mixable or not scope.mixes:
                 yield replace(tier, scope=scope)
             elif scope.wide:
@@ -117,7 +120,7 @@ class _Chooser:
             "model": request.model,
             "space": {**preset.space, **self.newer, **guesses},
             "objectives": [request.metric, "perplexity_ratio"],
-            "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}"],
+            "constraints": [f"perplexity_ratio <= {loss + MARGIN:.6g}", *request.memory_constraint],
             "evaluation": {
                 "text": self.text,
                 "other_texts": self.others,
@@ -140,9 +143,8 @@ class _Chooser:
                 **dict.fromkeys(("max_seconds", "race"), budget.confirm_seconds),
             },
         }
-        more: dict[str, Any] = {"revision": request.revision, "trust_remote_code": request.trust_remote_code}
-        more |= {"scenario": use and asdict(use)}
-        raw |= {name: value for name, value in more.items() if value}
+        raw |= {"revision": request.revision, "scenario": use and asdict(use)}
+        raw |= {"trust_remote_code": request.trust_remote_code}
         return language_config(parse_config(raw, "what 'olivine optimize' chose"))
 
     def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
@@ -152,22 +154,19 @@ class _Chooser:
 
     def lines(self, config: LanguageStudyConfig, why: str, parts: Durations, count: int) -> tuple[tuple[str, str], ...]:
         """The choice in words, with time for so many candidates."""
-        request, source, provider = self.request, self.source, self.provider
-        evaluation, latency = config.evaluation, config.evaluation.latency
-        loss = f"{1 + request.max_loss:g} times the float base's"
-        goal = f"best {title(request.metric)} at a perplexity of at most {loss}"
-        ending = (config.confirm.members + 1) * parts.member + EXPORT_S
+        request, source, provider, evaluation = self.request, self.source, self.provider, config.evaluation
+        timed, ending = evaluation.latency, (config.confirm.members + 1) * parts.member + EXPORT_S
         searched = [f"{axis} {_values(v)}" for axis, v in config.space.items() if isinstance(v, (list, dict))]
-        size = value_text("model_bytes", source.weight_bytes)
+        size = f"weights in {source.dtype}, {value_text('model_bytes', source.weight_bytes)}"
         return (
-            ("model", f"{source.name}: {source.architecture}, weights in {source.dtype}, {size}"),
+            ("model", f"{source.name}: {source.architecture}, {size}"),
             ("machine", f"{cpu_name()}, {available_cores()} cores; provider {provider.name}: {provider.why}"),
-            ("goal", goal),
+            ("goal", request.goal),
             ("search", f"{'; '.join(searched)}. Why: {why}. {len(config.enqueue)} known good recipes come first"),
             (
                 "measures",
-                f"paired timing of {latency.prompt_tokens} prompt and {latency.new_tokens} new tokens, "
-                f"{latency.max_seconds:g} s a candidate; perplexity on {evaluation.windows} windows of "
+                f"paired timing of {timed.prompt_tokens} prompt and {timed.new_tokens} new tokens, "
+                f"{timed.max_seconds:g} s a candidate; perplexity on {evaluation.windows} windows of "
                 f"{evaluation.window_tokens} tokens of {TextSource.parse(self.text).name}; the best again on text that "
                 "the search did not see",
             ),
@@ -205,7 +204,8 @@ def choose(
     text = text_of(request, source)
     tokens = _text_tokens(text)
     newer, note = newer_defaults(request.model)
-    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, reachable_others(text), newer, note)
+    others, packs = reachable_others(text), large_cache(source, request.use(), request.fit_bytes)
+    chooser = _Chooser(request, source, provider, rates, free_ram_bytes, text, others, newer, note, packs)
     smallest: tuple[LanguageStudyConfig, Durations] | None = None
     for tier in chooser.tiers():
         space = chooser.preset(tier.scope)

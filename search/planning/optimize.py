@@ -31,6 +31,7 @@ from olivine.search.export.folder import check_target, copy_model
 from olivine.search.export.verify import verify_folder
 from olivine.search.planning.auto_config import choose, stop_with, text_of
 from olivine.search.planning.build_one import BuildRequest, build_one
+from olivine.search.planning.estimate.fit import fitting_choice, require_fit
 from olivine.search.planning.machine_speed import MachineRates, existing_folder, probe_machine
 from olivine.search.planning.optimize_request import OptimizeRequest
 from olivine.search.planning.peers import Peers
@@ -117,6 +118,7 @@ class Optimizer:
         left = max(1.0, request.budget_s - (time.monotonic() - began) - DELIVERY_S)
         config = config.model_copy(update={"stop": config.stop.model_copy(update={"total": left})})
         require_providers(config)
+        require_fit(config)
         require_room(config)
         make_folder(folder.root)
         request.store(folder.root)
@@ -170,8 +172,10 @@ class Optimizer:
         exported = source.kind != "onnx"
         newer, note = newer_defaults(request.model)
         scope = SearchScope(mixes=exported, fuses=exported, shares=exported and head_is_embedding(source))
-        good = good_choice(provider.name, request.target, precision, scope)
-        use = request.use()
+        good, use = good_choice(provider.name, request.target, precision, scope), request.use()
+        if use is not None and request.fit_bytes is not None and provider.name == "cpu":
+            wanted = request.target, request.precision
+            good = fitting_choice(source, wanted, scope, newer, use, request.fit_bytes)
         choice = {**good, **newer, **({} if use is None else {"context": use.context})}
         why = "a budget of 0 measures nothing" if request.budget_s == 0 else f"{precision} leaves nothing to search"
         if not request.precision and is_integer(choice):

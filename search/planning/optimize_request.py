@@ -15,14 +15,17 @@ from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.sources.source import DEMO
 from olivine.passes.store.atomic_files import write_atomic
-from olivine.search.config.quantities import parse_duration, parse_share
+from olivine.search.config.quantities import parse_duration, parse_share, parse_size
 from olivine.search.config.scenario.section import parse_scenario
+from olivine.search.report.formatting import title, value_text
 
 #: Target -> the metric that it makes an objective of.
 TARGETS = {"decode": "tpot_ms", "prefill": "ttft_ms", "size": "model_bytes"}
 #: Device -> the providers that run there, those first that are tried first.
 DEVICES = {"cpu": ("cpu", "openvino"), "gpu": ("cuda", "trt-rtx", "dml", "webgpu")}
 FILE = "optimize.json"
+#: The scenario that memory is measured in where only a limit is named.
+FIT_SCENARIO = "chat"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class OptimizeRequest:
         target: what is to be best: decode, prefill or size.
         text: demo text or file to score on; empty for the usual one.
         scenario: the use to measure and export for, as ``scenario:`` of a study takes it; empty for none.
+        fit_bytes: most resident memory of the exported folder in its scenario; None for no limit.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that the checkpoint brings may run.
         peers: folder with the environments of other engines to compare the result with; empty for none.
@@ -56,11 +60,26 @@ class OptimizeRequest:
     trust_remote_code: bool = False
     scenario: str = ""
     peers: str = ""
+    fit_bytes: int | None = None
 
     @property
     def metric(self) -> str:
         """The metric that decides."""
         return TARGETS[self.target]
+
+    @property
+    def goal(self) -> str:
+        """The aim in words."""
+        loss = f"{1 + self.max_loss:g} times the float base's"
+        words = f"best {title(self.metric)} at a perplexity of at most {loss}"
+        if self.fit_bytes is None:
+            return words
+        return f"{words}, in at most {value_text('deployed_rss_bytes', self.fit_bytes)} as it is deployed"
+
+    @property
+    def memory_constraint(self) -> tuple[str, ...]:
+        """The constraint on the memory that the folder is deployed in; none without a limit."""
+        return () if self.fit_bytes is None else (f"deployed_rss_bytes <= {self.fit_bytes}",)
 
     def use(self) -> Scenario | None:
         """The scenario; None where none is asked for."""
@@ -78,6 +97,7 @@ class OptimizeRequest:
             "target": self.target,
             "text": self.text,
             "scenario": self.scenario,
+            "fit": f"{self.fit_bytes}B" if self.fit_bytes else "",
             "revision": self.revision,
             "peers": self.peers,
         }
@@ -124,6 +144,7 @@ class OptimizeWords:
     trust_remote_code: bool = False
     scenario: str = ""
     peers: str = ""
+    fit: str = ""
 
     def parse(self) -> OptimizeRequest:
         """Make the request.
@@ -133,6 +154,7 @@ class OptimizeWords:
         """
         budget_s, wrong_budget = _quantity("budget", _parse_budget, self.budget)
         max_loss, wrong_loss = _quantity("max-loss", parse_share, self.max_loss)
+        fit, wrong_fit = _quantity("fit", parse_size, self.fit) if self.fit else (None, [])
         mistakes = [
             *_unknown("device", self.device, DEVICES),
             *_unknown("provider", self.provider, PROVIDERS),
@@ -140,6 +162,7 @@ class OptimizeWords:
             *_unknown("target", self.target, TARGETS),
             *wrong_budget,
             *wrong_loss,
+            *wrong_fit,
         ]
         runs_there = (*DEVICES.get(self.device, ()), "qnn")
         if self.device in DEVICES and self.provider in PROVIDERS and self.provider not in runs_there:
@@ -160,12 +183,14 @@ class OptimizeWords:
             raise UsageError("\n".join(mistakes))
         named = ("device", "provider", "precision", "target", "text", "scenario", "peers")
         words = {name: getattr(self, name) for name in named}
+        words["scenario"] = words["scenario"] or (FIT_SCENARIO if fit is not None else "")
         return OptimizeRequest(
             self.model,
             budget_s=budget_s,
             max_loss=max_loss,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
+            fit_bytes=None if fit is None else int(fit),
             **words,
         )
 

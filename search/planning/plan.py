@@ -12,6 +12,7 @@ from rich.text import Text
 
 from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.passes.base import Scalar
+from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError
 from olivine.passes.graphs.source import GraphSource
 from olivine.passes.sources.model_shape import config_shapes
@@ -21,15 +22,20 @@ from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Domain
 from olivine.search.planning.estimate.estimate import Estimate, StudyConfig, estimate, find_model, make_estimator
+from olivine.search.planning.estimate.fit import memory_mask
 from olivine.search.planning.machine_speed import Room, existing_folder, probe_machine
 from olivine.search.planning.preflight import absent_providers
 from olivine.search.report.formatting import duration_text, value_text
 from olivine.search.samplers.exhaustive import ENUMERABLE, count_candidates
 from olivine.search.samplers.factory import sampler_name
+from olivine.search.samplers.memory_mask import MARGIN, METRIC, MemoryMask
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.samplers.slow_kernels import KernelProbe, choose_masks
 from olivine.search.workloads.graph import base_choice
 from olivine.search.workloads.graph_task import load_task
+
+#: Word of the fact that tells the memory of candidates in the scenario.
+DEPLOYED = "as deployed"
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,8 @@ def make_plan(config: StudyConfig, room: Room | None = None, probe: KernelProbe 
         proposals, facts = _graph_proposals(config), _graph_facts(config)
     else:
         assert not isinstance(source, GraphSource)
-        proposals, facts = _language_proposals(config, source, probe), ()
+        mask = None if source is None else memory_mask(config, source)
+        proposals, facts = _language_proposals(config, source, probe, mask), _memory_facts(mask, choices)
     trials = config.stop.trials if proposals.proposed is None else min(proposals.proposed, config.stop.trials)
     needs: Estimate | None = None
     assumptions: tuple[str, ...] = ()
@@ -161,11 +168,24 @@ def _description(source: Source | GraphSource) -> str:
     return f"{source.kind}, {source.architecture}, weights in {source.dtype}"
 
 
-def _language_proposals(config: LanguageStudyConfig, source: Source | None, probe: KernelProbe) -> _Proposals:
+def _language_proposals(
+    config: LanguageStudyConfig, source: Source | None, probe: KernelProbe, memory: MemoryMask | None
+) -> _Proposals:
     space = config.search_space()
     masks = choose_masks(config, config_shapes(source), cache_folder(config.cache), probe)
+    masks = replace(masks, memory=memory)
     candidates, proposed = count_candidates(space), count_candidates(space, masks=masks)
-    return _Proposals(candidates, tuple(masks.lines), proposed, sampler_name(config, masks))
+    return _Proposals(candidates, masks.kernel_lines, proposed, sampler_name(config, masks))
+
+
+def _memory_facts(mask: MemoryMask | None, choices: Sequence[Mapping[str, Scalar]]) -> tuple[tuple[str, str], ...]:
+    """The memory that candidates should take as they are deployed, where a constraint limits it."""
+    if mask is None:
+        return ()
+    predicted = [mask.memory.predict(LANGUAGE.compose(choice)) for choice in choices]
+    least, most, limit = (value_text(METRIC, count) for count in (min(predicted), max(predicted), mask.limit_bytes))
+    words = f"{METRIC} predicted at {least} to {most} of at most {limit}; right within {MARGIN:.0%}"
+    return ((DEPLOYED, words),)
 
 
 def _graph_proposals(config: GraphStudyConfig) -> _Proposals:
@@ -235,7 +255,8 @@ def plan_table(plan: Plan) -> RenderableType:
     for line in plan.masked:
         facts.add_row("kernels", Text(line, style="yellow"))
     if plan.proposed is not None and plan.proposed != plan.candidates:
-        facts.add_row("proposed", f"{plan.proposed}: those that need none of these kernels")
+        fit = " and may fit" if any(word == DEPLOYED for word, _ in plan.facts) else ""
+        facts.add_row("proposed", f"{plan.proposed}: those that need none of these kernels{fit}")
     timeout = "" if plan.timeout_s is None else f", or {duration_text(plan.timeout_s)} of search"
     facts.add_row("budget", f"{plan.trials} candidates{timeout}")
     facts.add_row("sampler", plan.sampler)

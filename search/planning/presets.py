@@ -31,6 +31,7 @@ class SearchScope:
         wide: whether there is time for axes that bring a few percent.
         fuses: whether the graph is exported here, which is where projections are fused.
         shares: whether head and embedding have one matrix, so that the codes of the one can serve the other.
+        packs_cache: whether the cache of the context may be int8, since it would take much of the allowed memory.
     """
 
     learns: bool = True
@@ -38,6 +39,7 @@ class SearchScope:
     wide: bool = False
     fuses: bool = True
     shares: bool = False
+    packs_cache: bool = False
 
     @property
     def embedding(self) -> str:
@@ -145,6 +147,8 @@ def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Pr
         space["activation_range"] = ["token", "token_down"]
     if target == "prefill":
         space["dynamic_layers"] = ["all", "not_down"]
+    if scope.packs_cache:
+        space["kv_cache"] = ["float", "int8"]
     if MIXED in precisions:
         space |= {"int8_share": {"low": 0.0, "high": 0.8}, "int8_block_size": 128}
         if target != "size":
@@ -229,7 +233,8 @@ def _known_good(target: str, precisions: list[str], scope: SearchScope) -> list[
             {**mixed, "int8_share": 0.15},
             {**int8, **_FAST, **scope.prompts},
         ]
-    return [choice for choice in choices if choice["precision"] in precisions]
+    fitting = [choice for choice in choices if choice["precision"] in precisions]
+    return [*fitting, *({**choice, "kv_cache": "int8"} for choice in fitting[:2] if scope.packs_cache)]
 
 
 def _for_another_provider(provider: str, precisions: list[str], scope: SearchScope) -> Preset:

@@ -17,15 +17,16 @@ from olivine.evaluators.kernels.probe import probe_kernels
 from olivine.evaluators.kernels.times import KernelTimes
 from olivine.evaluators.metric import ANSWER_METRICS, metrics_of
 from olivine.passes.graph import HEAD
-from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
+from olivine.passes.kernel import FLOAT, Kernel
 from olivine.passes.quantize.blocks.block_format import BlockFormat
 from olivine.passes.quantize.kv_cache import QuantizeCache
 from olivine.passes.quantize.layer_format import Format
 from olivine.passes.quantize.layer_loss import LayerLoss
-from olivine.passes.quantize.quantize_pass import QuantizePass
 from olivine.passes.recipe import Recipe
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.config.space import Space
+from olivine.search.samplers.deployed_memory import DeployedMemory
+from olivine.search.samplers.layer_kernels import kernel_of, layer_formats
 
 #: Divergence that rounding leaves at least: two float runs of one model differ by about as much.
 LEAST_DIVERGENCE = 1e-5
@@ -93,6 +94,7 @@ class CostModel:
         new_tokens: tokens generated after it.
         base: metric -> value of the float base, as it was measured.
         pruned_head: the base runs the head on the prompt's last token only; of candidates their recipes tell.
+        memory: predicts the resident peak in the scenario; by weights and cache alone where there is none.
     """
 
     losses: Mapping[str, LayerLoss]
@@ -101,6 +103,7 @@ class CostModel:
     new_tokens: int
     base: Mapping[str, float]
     pruned_head: bool = False
+    memory: DeployedMemory | None = None
 
     def predict(self, recipe: Recipe) -> dict[str, float]:
         """Predict the metrics of a candidate: those in ``PREDICTED``, in a scenario where the base ran in one."""
@@ -108,8 +111,8 @@ class CostModel:
         stored = layer_formats(recipe, self.losses)
         for (form, level), paths in _alike(stored).items():
             divergence += self._loss(paths, form)
-            products += self._products(paths, _kernel(form, level))
-        head = _kernel(*stored[HEAD]) if HEAD in stored else FLOAT
+            products += self._products(paths, kernel_of(form, level))
+        head = kernel_of(*stored[HEAD]) if HEAD in stored else FLOAT
         tpot = max(0.0, self.base["tpot_ms"] - self._float_ms[0]) + self._ms(products, 1)
         prefill = self._prefill_ms(products, head, _prunes_head(recipe))
         ttft = max(0.0, self.base["ttft_ms"] - self._float_ms[1]) + prefill
@@ -140,7 +143,8 @@ class CostModel:
         bits = [int(step.params["bits"]) for step in recipe.steps if step.name == QuantizeCache.name]
         cache = self.base["context_bytes"] * (bits[0] if bits else _CACHE_BITS) / _CACHE_BITS
         saved += self.base["context_bytes"] - cache
-        return {"context_bytes": cache, "deployed_rss_bytes": max(1.0, self.base["deployed_rss_bytes"] - saved)}
+        resident = self.base["deployed_rss_bytes"] - saved if self.memory is None else self.memory.predict(recipe)
+        return {"context_bytes": cache, "deployed_rss_bytes": max(1.0, resident)}
 
     def _loss(self, paths: Sequence[str], form: Format) -> float:
         """Expected loss of layers that are stored alike."""
@@ -194,34 +198,8 @@ def _alike(stored: Mapping[str, tuple[Format, int]]) -> dict[tuple[Format, int],
     return groups
 
 
-def layer_formats(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> dict[str, tuple[Format, int]]:
-    """Path of every linear layer -> the format that a recipe stores it in, and the accuracy level of its kernel."""
-    left = dict(losses)
-    stored: dict[str, tuple[Format, int]] = {}
-    for step in recipe.passes():
-        if not isinstance(step, QuantizePass):
-            continue
-        for path, form in step.formats(left).items():
-            stored[path] = (form, int(getattr(step, "accuracy_level", 0)))
-        left = {path: loss for path, loss in losses.items() if path not in stored}
-    return {path: stored.get(path, (None, 0)) for path in losses}
-
-
 def predictable(space: Space) -> bool:
     """True where all candidates of a space run on the CPU, whose kernels can be probed, in formats that are known."""
     named = {domain.axis.name: domain.values for domain in space.domains}
     floats = {"fp16", "bf16"}.intersection(map(str, named.get("precision", ())))
     return set(named.get("provider", ("cpu",))) == {"cpu"} and not floats
-
-
-def recipe_kernels(recipe: Recipe, losses: Mapping[str, LayerLoss]) -> frozenset[Kernel]:
-    """The kernels that a candidate runs its linear layers with."""
-    return frozenset(_kernel(form, level) for form, level in layer_formats(recipe, losses).values())
-
-
-def _kernel(form: Format, accuracy_level: int) -> Kernel:
-    if form is None:
-        return FLOAT
-    if isinstance(form, BlockFormat):
-        return Kernel(form.bits, form.block_size, accuracy_level, "float")
-    return DYNAMIC_INT8_BY_TOKEN if form.by_token else DYNAMIC_INT8

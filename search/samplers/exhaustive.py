@@ -8,7 +8,7 @@ from itertools import islice
 
 from olivine.passes.base import Scalar
 from olivine.search.config.space import Space
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 from olivine.search.samplers.random_choices import chance_choices
 
 #: Spaces up to this size are enumerated where that helps.
@@ -23,7 +23,7 @@ def hash_seed(*parts: int) -> int:
 
 
 def count_candidates(
-    space: Space, limit: int = ENUMERABLE, masks: KernelMasks = NO_MASKS, uncounted: Collection[str] = ()
+    space: Space, limit: int = ENUMERABLE, masks: Masks = NO_MASKS, uncounted: Collection[str] = ()
 ) -> int | None:
     """Count the distinct recipes that are not masked; None for an endless space, or more than ``limit`` choices.
 

@@ -13,11 +13,12 @@ from olivine.search.builds.calibration_text import may_calibrate
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.sections import StudyConfig
 from olivine.search.records import TrialRecord
-from olivine.search.samplers.cost_model import PREDICTED, CostModel, ProbedKernels, predictable, recipe_kernels
+from olivine.search.samplers.cost_model import PREDICTED, CostModel, ProbedKernels, predictable
 from olivine.search.samplers.exhaustive import count_candidates
 from olivine.search.samplers.goal import goal_of
 from olivine.search.samplers.goal_selector import GoalSelector
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.layer_kernels import recipe_kernels
+from olivine.search.samplers.masks import NO_MASKS, Masks
 from olivine.search.samplers.proposer import Key, Proposer
 from olivine.search.samplers.random_choices import chance_choices
 from olivine.search.samplers.surrogate import SurrogateSelector
@@ -28,7 +29,7 @@ AnyProposer = Proposer | SurrogateProposer
 KERNEL_DRAWS = 200
 
 
-def sampler_name(config: StudyConfig, masks: KernelMasks = NO_MASKS, uncounted: Collection[str] = ()) -> str:
+def sampler_name(config: StudyConfig, masks: Masks = NO_MASKS, uncounted: Collection[str] = ()) -> str:
     """The sampler that a config names, or the one that ``auto`` stands for in its space.
 
     ``exhaustive`` where the space fits the budget; ``forecast`` where candidates of a language model learn from text
@@ -59,7 +60,7 @@ def unpredicted(config: StudyConfig) -> list[str]:
 def make_proposer(
     config: StudyConfig,
     name: str,
-    masks: KernelMasks = NO_MASKS,
+    masks: Masks = NO_MASKS,
     *,
     key: Key | None = None,
     one_behind: bool = False,
@@ -92,7 +93,7 @@ def make_cost_model(
     config: LanguageStudyConfig,
     base: TrialRecord,
     expected_losses: Callable[[Recipe], Mapping[str, LayerLoss]],
-    masks: KernelMasks,
+    masks: Masks,
 ) -> CostModel:
     """Learn the losses of the model's layers, and time the kernels that candidates may run them with.
 
@@ -119,4 +120,5 @@ def make_cost_model(
     times.probe(kernel for choice in drawn for kernel in recipe_kernels(space.catalog.compose(choice), losses))
     measured = {name: base.value(name) for name in base.metrics}
     pruned = any(step.name == PruneHead.name for step in base.recipe.steps)
-    return CostModel(losses, times, prompt_tokens, latency.new_tokens, measured, pruned)
+    memory = None if masks.memory is None else masks.memory.memory
+    return CostModel(losses, times, prompt_tokens, latency.new_tokens, measured, pruned, memory)

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from olivine.passes.base import Scalar
 from olivine.search.config.space import Space
 from olivine.search.samplers.exhaustive import find_choice, hash_seed
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 
 #: Draws before a candidate is taken at random from those not measured. Each fit of GP takes seconds.
 ATTEMPTS = {"gp": 2}
@@ -95,7 +95,7 @@ class Proposer:
     startup_trials: int
     key: Key | None = None
     one_behind: bool = False
-    masks: KernelMasks = NO_MASKS
+    masks: Masks = NO_MASKS
 
     def propose(self, study: optuna.Study, number: int, measured: Collection[str]) -> Proposal | None:
         """The next candidate that is not among ``measured`` (recipe keys), or None when none is left.

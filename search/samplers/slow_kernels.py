@@ -23,7 +23,7 @@ from olivine.passes.errors import BuildFailed
 from olivine.passes.kernel import FLOAT, Kernel
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.space import Space
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 from olivine.search.samplers.random_choices import sample_choices
 
 Shape = tuple[int, int]
@@ -55,7 +55,7 @@ def choose_masks(
     cache: Path,
     probe: KernelProbe = probe_kernels,
     prompt_tokens: int | None = None,
-) -> KernelMasks:
+) -> Masks:
     """Mask the slow kernels among those that a study's candidates may need.
 
     Args:
@@ -66,12 +66,12 @@ def choose_masks(
         prompt_tokens: length of the prompt that is timed, where it is one of a file; None for that of the config.
     """
     if not config.kernel_probe:
-        return KernelMasks(note="kernel_probe is off: no kernel is masked")
+        return Masks(note="kernel_probe is off: no kernel is masked")
     watched = (*config.objectives, *(constraint.metric for constraint in config.parsed_constraints()))
     if not any(name.startswith(TIMES) for name in watched):
-        return KernelMasks(note="no kernel is masked: no objective and no constraint is a time")
+        return Masks(note="no kernel is masked: no objective and no constraint is a time")
     if "cpu" not in (providers := config.asked_providers()):
-        return KernelMasks(note=f"kernels are probed on cpu alone: none is masked on {', '.join(providers)}")
+        return Masks(note=f"kernels are probed on cpu alone: none is masked on {', '.join(providers)}")
     space, prompt = config.search_space(), prompt_tokens or config.evaluation.latency.prompt_tokens
     recipes = [space.catalog.compose(choice) for choice in sample_choices(space)]
     needed = [recipe.kernels for recipe in recipes if recipe.provider == "cpu"]
@@ -81,12 +81,12 @@ def choose_masks(
     try:
         times = probe(layers, [FLOAT, *kernels], (1, prompt), threads=_threads(space), cache=cache)
     except BuildFailed as error:
-        return KernelMasks(note=f"no kernel is masked: {error}")
+        return Masks(note=f"no kernel is masked: {error}")
     slow_kernels = find_slow_kernels(times, layers, kernels, prompt)
     if all(some & slow_kernels.keys() for some in needed):
         reasons = "; ".join(slow_kernels[kernel] for kernel in sorted(slow_kernels))
-        return KernelMasks(note=f"no kernel is masked, since no candidate would be left: {reasons}", times=times)
-    return KernelMasks(slow_kernels, times=times)
+        return Masks(note=f"no kernel is masked, since no candidate would be left: {reasons}", times=times)
+    return Masks(slow_kernels, times=times)
 
 
 def _threads(space: Space) -> int:

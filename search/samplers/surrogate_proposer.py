@@ -21,7 +21,7 @@ from olivine.passes.base import Scalar
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.samplers.exhaustive import hash_seed
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.samplers.proposer import Proposal, Proposer
 from olivine.search.samplers.random_choices import RandomSuggester
 
@@ -73,7 +73,7 @@ class SurrogateProposer:
         return self.propose(study, number, measured) if self.proposer.one_behind else None
 
     @property
-    def masks(self) -> KernelMasks:
+    def masks(self) -> Masks:
         """Kernels whose candidates are not proposed."""
         return self.proposer.masks
 

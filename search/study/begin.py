@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from olivine.passes.errors import BuildFailed
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 from olivine.search.study.candidates import recorded
 from olivine.search.study.open import OpenStudy
 from olivine.search.study.trials.objective import Objective, measure_base
@@ -17,11 +17,11 @@ class Start:
 
     Attributes:
         objective: measures candidates.
-        masks: kernels that are not proposed.
+        masks: recipes that are not proposed.
     """
 
     objective: Objective
-    masks: KernelMasks = NO_MASKS
+    masks: Masks = NO_MASKS
 
 
 def begin(opened: OpenStudy) -> Start:
@@ -50,16 +50,24 @@ def begin(opened: OpenStudy) -> Start:
     return Start(Objective(opened.tools, opened.baseline, opened.records[0].metrics, learned), find_masks(opened))
 
 
-def find_masks(opened: OpenStudy) -> KernelMasks:
-    """The kernels that are not proposed on this machine; a resumed study goes by what it found first."""
-    path = opened.folder.kernels_path
-    probe = opened.tools.workload.kernel_probe(opened.baseline.artifact, opened.cache.root)
-    if probe is None:
-        return NO_MASKS
+def find_masks(opened: OpenStudy) -> Masks:
+    """The recipes that are not proposed on this machine; a resumed study goes by what it found first.
+
+    Raises:
+        UsageError: when no recipe of the space can keep a limit on the memory that it is deployed in.
+    """
+    path, workload, base = opened.folder.kernels_path, opened.tools.workload, opened.baseline.artifact
     if not path.is_file():
-        opened.progress.phase_started("kernel probe")
-        probe().write(path)
-    masks = KernelMasks.read(path)
-    for line in masks.lines:
+        memory = workload.memory_mask(base, opened.records[0])
+        if (probe := workload.kernel_probe(base, opened.cache.root)) is not None:
+            opened.progress.phase_started("kernel probe")
+        found = NO_MASKS if probe is None else probe()
+        if probe is None and memory is None:
+            return NO_MASKS
+        replace(found, memory=memory).write(path)
+    masks = Masks.read(path)
+    for line in masks.kernel_lines:
         opened.progress.note(f"not proposed: {line}" if masks.slow_kernels else line)
+    for line in masks.memory_lines:
+        opened.progress.note(f"not built: {line}")
     return masks

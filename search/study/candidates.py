@@ -15,7 +15,7 @@ from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import Progress
 from olivine.search.samplers.factory import AnyProposer, guide, make_proposer
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.samplers.proposer import Proposal
 from olivine.search.study.machine_defaults import resolve
 from olivine.search.workloads.workload import AnyWorkload
@@ -78,7 +78,9 @@ class Candidates:
     @property
     def exhausted(self) -> str:
         """Why the search ends where no candidate is left."""
-        kind = "candidate that is not masked" if self.proposer.masks.slow_kernels else "candidate of the space"
+        masks = self.proposer.masks
+        masked = masks.slow_kernels or masks.memory is not None
+        kind = "candidate that is not masked" if masked else "candidate of the space"
         return f"every {kind} is measured"
 
 
@@ -99,7 +101,7 @@ def recipe_key(space: Space, pins: Mapping[str, Scalar]) -> Callable[[Mapping[st
 
 def make_candidates(
     workload: AnyWorkload,
-    masks: KernelMasks,
+    masks: Masks,
     records: Sequence[TrialRecord],
     expected_losses: Callable[[Recipe], Mapping[str, LayerLoss]],
     progress: Progress,
@@ -108,14 +110,17 @@ def make_candidates(
 
     Args:
         workload: of the study.
-        masks: kernels that are not proposed.
+        masks: recipes that are not proposed.
         records: of the base and of all candidates, to which the study appends.
         expected_losses: tells the expected loss of each layer of a recipe's float graph.
         progress: told why there is no cost model.
     """
     config, space, name = workload.config, workload.config.search_space(), workload.sampler(masks)
     proposer = make_proposer(config, name, masks, one_behind=workload.one_behind)
-    candidates = Candidates(space, proposer, config.enqueue)
+    enqueue, left_out = fitting(config.enqueue, space, masks)
+    for line in left_out:
+        progress.note(line)
+    candidates = Candidates(space, proposer, enqueue)
     if name != "forecast":
         return candidates
     progress.phase_started("cost model")
@@ -124,10 +129,25 @@ def make_candidates(
     except PassRefused as refusal:
         progress.note(f"no cost model, so TPE alone proposes candidates: {refusal}")
         return candidates
-    return Candidates(space, guide(proposer, cost_model, config, records), config.enqueue)
+    return Candidates(space, guide(proposer, cost_model, config, records), enqueue)
 
 
-def shared_candidates(workload: AnyWorkload, masks: KernelMasks, machine: Mapping[str, Scalar]) -> Candidates:
+def fitting(
+    enqueue: Sequence[Mapping[str, Scalar]], space: Space, masks: Masks
+) -> tuple[tuple[Mapping[str, Scalar], ...], tuple[str, ...]]:
+    """The choices to measure first that may fit the memory, and a sentence on each other one."""
+    fits, left_out = [], []
+    for number, choice in enumerate(enqueue):
+        recipe = space.catalog.compose(space.catalog.canonical({**space.usual(), **choice}))
+        reason = None if masks.memory is None or recipe.provider != "cpu" else masks.memory.reason(recipe)
+        if reason is None:
+            fits.append(choice)
+        else:
+            left_out.append(f"not built: enqueue.{number}, whose {reason}")
+    return tuple(fits), tuple(left_out)
+
+
+def shared_candidates(workload: AnyWorkload, masks: Masks, machine: Mapping[str, Scalar]) -> Candidates:
     """The candidates of a study that several workers share: without a cost model, which not all of them can make.
 
     Args:
@@ -138,4 +158,5 @@ def shared_candidates(workload: AnyWorkload, masks: KernelMasks, machine: Mappin
     config, space = workload.config, workload.config.search_space()
     key = recipe_key(space, machine)
     proposer = make_proposer(config, workload.sampler(masks), masks, key=key)
-    return Candidates(space, proposer, config.enqueue, machine)
+    enqueue, _ = fitting(config.enqueue, space, masks)
+    return Candidates(space, proposer, enqueue, machine)

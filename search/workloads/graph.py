@@ -34,7 +34,7 @@ from olivine.search.front_csv import FrontColumns
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.samplers.cost_model import CostModel
 from olivine.search.samplers.factory import sampler_name
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.graph_samples import Samples, make_samples
 from olivine.search.workloads.graph_task import Task, load_task
@@ -189,15 +189,18 @@ class GraphWorkload:
         """Bytes of the graph and its external weights."""
         return graph_bytes(artifact.path)
 
-    def sampler(self, masks: KernelMasks) -> str:
+    def sampler(self, masks: Masks) -> str:
         """The sampler of the config; see :func:`sampler_name`."""
         return sampler_name(self.config, masks, {GRAPH.compose(self.base_choice()).key})
 
     def kernel_probe(self, base: ModelArtifact, cache: Path) -> None:
         """The kernels of a plain graph are not probed."""
 
+    def memory_mask(self, base: ModelArtifact, record: TrialRecord) -> None:
+        """No plain graph runs in a scenario."""
+
     def cost_model(
-        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: KernelMasks
+        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: Masks
     ) -> CostModel:
         """Refuse: sensitivity needs the checkpoint of a language model."""
         raise PassRefused("cost models are made of language models alone")

@@ -41,8 +41,10 @@ from olivine.search.export.manifest import build_command
 from olivine.search.front_csv import FrontColumns
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.samplers.cost_model import CostModel
+from olivine.search.samplers.deployed_memory import DecoderSizes, DeployedMemory
 from olivine.search.samplers.factory import make_cost_model, sampler_name
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
+from olivine.search.samplers.memory_mask import MemoryMask, memory_limit
 from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads.scored_text import OtherText, ScoredText, Scoring
@@ -213,20 +215,32 @@ class LanguageWorkload:
             return BaselineTimes(self._folder.base_times_path).snapshot()
         return BaselineTimes(self._folder.base_times_path, first=1)
 
-    def kernel_probe(self, base: ModelArtifact, cache: Path) -> Callable[[], KernelMasks] | None:
+    def kernel_probe(self, base: ModelArtifact, cache: Path) -> Callable[[], Masks] | None:
         """Probe the kernels that the space uses, unless the config says not to."""
         config = self.config
         if not config.kernel_probe:
             return None
 
-        def probe() -> KernelMasks:
+        def probe() -> Masks:
             shapes = [layer.shape for layer in linears(load_graph(base.onnx_path()))]
             timed = len(timed_prompt(self._prompts(base)))
             return choose_masks(config, shapes, cache, prompt_tokens=timed or None)
 
         return probe
 
-    def sampler(self, masks: KernelMasks) -> str:
+    def memory_mask(self, base: ModelArtifact, record: TrialRecord) -> MemoryMask | None:
+        """Predict the resident peak of recipes in the scenario, by what the base took, where a constraint limits it."""
+        limit, use = memory_limit(self.config.parsed_constraints()), self.config.use()
+        if limit is None or use is None or self.loop != "genai":
+            return None
+        prompts = self._prompts(base)
+        longest = len(prompts[-1].ids) if prompts else 0
+        memory = DeployedMemory.of(DecoderSizes.of_folder(base.path), use, longest).corrected(record)
+        mask = MemoryMask(limit, memory)
+        mask.check(self.config.search_space())
+        return mask
+
+    def sampler(self, masks: Masks) -> str:
         """The sampler of the config; see :func:`sampler_name`."""
         return sampler_name(self.config, masks)
 
@@ -235,7 +249,7 @@ class LanguageWorkload:
         return artifact.model_bytes()
 
     def cost_model(
-        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: KernelMasks
+        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: Masks
     ) -> CostModel:
         """Expected losses of the model's layers, and times of the kernels that candidates may run them with.
 

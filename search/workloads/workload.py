@@ -25,7 +25,8 @@ from olivine.search.config.load import AnyConfig
 from olivine.search.front_csv import FrontColumns
 from olivine.search.records import Metrics, TrialRecord
 from olivine.search.samplers.cost_model import CostModel
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
+from olivine.search.samplers.memory_mask import MemoryMask
 from olivine.search.workloads.stage import Split, Stage
 
 
@@ -229,16 +230,28 @@ class Workload(Protocol[SourceT]):
         """A proposal does not know the last result, so that the next build can begin before it is there."""
         ...
 
-    def sampler(self, masks: KernelMasks) -> str:
+    def sampler(self, masks: Masks) -> str:
         """The sampler that the config names, or the one that ``auto`` stands for."""
         ...
 
-    def kernel_probe(self, base: ModelArtifact, cache: Path) -> Callable[[], KernelMasks] | None:
+    def kernel_probe(self, base: ModelArtifact, cache: Path) -> Callable[[], Masks] | None:
         """Finds the kernels that are not proposed on this machine; None where none is probed."""
         ...
 
+    def memory_mask(self, base: ModelArtifact, record: TrialRecord) -> MemoryMask | None:
+        """Tells which recipes can't keep a limit on the memory that they are deployed in; None without one.
+
+        Args:
+            base: the base.
+            record: of the base.
+
+        Raises:
+            UsageError: when no recipe of the space can keep it.
+        """
+        ...
+
     def cost_model(
-        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: KernelMasks
+        self, base: TrialRecord, losses: Callable[[Recipe], Mapping[str, LayerLoss]], masks: Masks
     ) -> CostModel:
         """Predicts candidates before they are built.
 

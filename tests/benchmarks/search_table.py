@@ -29,7 +29,7 @@ from olivine.search.config.load import language_config, load_config
 from olivine.search.config.space import Space
 from olivine.search.records import TrialRecord
 from olivine.search.report.progress import LineOutput
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.samplers.surrogate import MetricPredictor
 from olivine.search.study.open import open_study
 from olivine.search.study.runner import run_search
@@ -132,7 +132,7 @@ def record(folder: Path) -> str:
     with open_study(workload, study, LineOutput(Console())) as opened:
         objective = run_search(opened)
         base, *candidates = opened.records
-        cost_model = workload.cost_model(base, objective.expected_losses, KernelMasks.read(study.kernels_path))
+        cost_model = workload.cost_model(base, objective.expected_losses, Masks.read(study.kernels_path))
     missing = [r for r in candidates if r.state != "complete"]
     if missing:
         raise SystemExit(f"{len(missing)} candidates are not measured, among them trial {missing[0].number}: "

@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scenario(parser, "the use to measure and export for")
     what = "beside llama.cpp and OpenVINO too, after the budget; DIR has their environments, envs/peers by default"
     parser.add_argument("--peers", nargs="?", const="envs/peers", type=user_path, metavar="DIR", help=what)
+    what = "most resident memory in the scenario, such as 600MB; in 'chat' where none is named"
+    parser.add_argument("--fit", metavar="SIZE", help=what)
     add_hub_options(parser)
     parser.add_argument("--save-config", type=target_file, metavar="FILE", help="write the YAML of what is run")
 
@@ -45,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
         target=options.target,
         text=options.text or "",
         scenario=options.scenario or "",
+        fit=options.fit or "",
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
         peers=str(options.peers or ""),

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Refuse what surely does not work, then run the study."""
+    from olivine.search.planning.estimate.fit import require_fit
     from olivine.search.planning.preflight import has_room, require_providers, require_room, require_tasks
     from olivine.search.study.run import run_study
     from olivine.search.study.storage import shown
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     workload = workload_of(config, folder)
     require_providers(config)
     require_tasks(workload.lm_eval)
+    require_fit(config)
     require_room(config)
     storage = options.storage
     resume = f"olivine run {shlex.quote(str(options.config))} --out {shlex.quote(str(folder.root))}"

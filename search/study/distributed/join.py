@@ -14,7 +14,7 @@ from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import make_folder
 from olivine.search.config.load import AnyConfig
 from olivine.search.report.progress import Progress
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.study.candidates import shared_candidates
 from olivine.search.study.distributed.hardware import HardwareFingerprint
 from olivine.search.study.distributed.open_shared import digest_of, wait_for_facts
@@ -92,7 +92,7 @@ def run_worker(
         learned = workload.learn_from(baseline.artifact, cache)
         refuse_other_text(learned, facts.get("learned"))
         objective = Objective(tools, baseline, {}, learned)
-        candidates = shared_candidates(workload, KernelMasks.from_json(facts["masks"]), facts["machine"])
+        candidates = shared_candidates(workload, Masks.from_json(facts["masks"]), facts["machine"])
         job = Job(config.objectives, lambda record: progress.trial_ended(record, ()), interrupted, own_roles)
         reason = Worker(shared, candidates, objective, sync, progress, job).work()
         stopped = interrupted()

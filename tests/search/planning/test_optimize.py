@@ -15,6 +15,8 @@ from rich.console import Console
 from tiny_study import write_text
 
 from olivine.evaluators.providers.state import ProviderState
+from olivine.evaluators.scenario.scenario import READY
+from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.errors import SourceError, UsageError
 from olivine.passes.providers import PROVIDERS
@@ -25,6 +27,7 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes
 from olivine.search.planning.auto_config import CHARACTERS_PER_TOKEN, Chosen, choose
+from olivine.search.planning.estimate.fit import fitting_choice
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize import Optimizer
 from olivine.search.planning.optimize_request import DEVICES, TARGETS, OptimizeRequest, OptimizeWords
@@ -78,6 +81,31 @@ def test_all_mistakes_are_named_at_once_each_with_the_nearest_word() -> None:
     ]
 
 
+def test_a_limit_of_memory_is_a_constraint_in_a_scenario() -> None:
+    request = parsed(fit="600MB")
+    assert (request.fit_bytes, request.scenario) == (600_000_000, "chat")
+    assert request.memory_constraint == ("deployed_rss_bytes <= 600000000",)
+    assert parsed(fit="600MB", scenario="rag").scenario == "rag"
+    assert request.command(Path("DIR")).endswith("--scenario chat --fit 600000000B")
+    assert "in at most 600 MB as it is deployed" in request.goal
+    with pytest.raises(UsageError, match=r"--fit: takes a size such as 8GB"):
+        parsed(fit="much")
+
+
+def test_a_build_without_a_search_takes_what_fits_and_loses_least() -> None:
+    demo, scope, use = resolve("demo:smollm2-135m-instruct"), SearchScope(mixes=True), READY["rag"]
+
+    def fitting(megabytes: int, precision: str = "") -> dict[str, Scalar]:
+        return fitting_choice(demo, ("decode", precision), scope, {"prune_head": True}, use, megabytes * 1_000_000)
+
+    assert fitting(900)["precision"] == "int8"
+    assert (fitting(400)["precision"], fitting(400)["kv_cache"]) == ("int8", "int8")
+    assert fitting(370)["precision"] in ("mixed", "int4")
+    assert fitting(900)["context"] == use.context
+    with pytest.raises(UsageError, match=r"--fit 100 MB: no build fits. The smallest, \w+ with kv_cache int8"):
+        fitting(100)
+
+
 def test_a_provider_of_another_device_is_a_mistake() -> None:
     with pytest.raises(UsageError, match="'cuda' does not run on device 'cpu'"):
         parsed(device="cpu", provider="cuda")
@@ -121,6 +149,7 @@ SCOPES = [
     SearchScope(fuses=False),
     SearchScope(mixes=False),
     SearchScope(learns=False, mixes=False),
+    SearchScope(packs_cache=True),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from olivine.search.planning.plan import Plan, make_plan, plan_table
 from olivine.search.planning.preflight import require_room
 from olivine.search.planning.presets import SearchScope, preset
 
+USE = {"context": 200, "prompt_tokens": 100, "new_tokens": 8}
 FULL_DISK = Room(ram_bytes=64_000_000_000, disk_bytes=1000)
 SPACE: dict[str, Any] = {
     "precision": ["fp32", "int8", "int4"],
@@ -52,6 +54,16 @@ def test_candidates_are_counted_and_conditions_named(tiny_llama: Path) -> None:
     assert axes["precision"].when == ""
     assert axes["block_size"].when == "precision is int8 or int4"
     assert axes["precision"].values == "fp32, int8, int4"
+
+
+def test_a_limit_of_memory_shows_what_is_predicted_and_how_many_may_fit(tiny_llama: Path) -> None:
+    text = shown(make_plan(study(tiny_llama, scenario=USE, constraints=["deployed_rss_bytes <= 600MB"])))
+    assert re.search(
+        r"as deployed +deployed_rss_bytes predicted at [\d.]+ MB to [\d.]+ MB of at most 600 MB; right", text
+    )
+    assert "and may fit" not in text
+    text = shown(make_plan(study(tiny_llama, scenario=USE, constraints=["deployed_rss_bytes <= 1MB"])))
+    assert "0: those that need none of these kernels and may fit" in text
 
 
 def test_a_condition_on_two_axes_names_both(tiny_llama: Path) -> None:

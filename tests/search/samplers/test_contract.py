@@ -16,7 +16,7 @@ from olivine.passes.kernel import Kernel
 from olivine.search.config.load import parse_config
 from olivine.search.config.sections import SamplerConfig, StudyConfig
 from olivine.search.samplers.exhaustive import count_candidates
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 
 SAMPLERS = get_args(SamplerConfig.model_fields["name"].annotation)
 #: 2 x 4 x 2 x 3 = 48 distinct candidates.
@@ -29,7 +29,7 @@ SPACE = {
 }
 #: 2 x 4 = 8 candidates, for GP: each of its fits takes seconds.
 FEW = {"precision": ["int8", "int4"], "threads": {"low": 1, "high": 4}}
-MASKS = KernelMasks({Kernel(8, block, 4, "float"): "slow" for block in (16, 32, 64)})
+MASKS = Masks({Kernel(8, block, 4, "float"): "slow" for block in (16, 32, 64)})
 
 
 def config_of(sampler: str, seed: int = 3, startup_trials: int = 6) -> StudyConfig:
@@ -48,7 +48,7 @@ def begin(config: StudyConfig, storage: Path | None = None) -> MadeUpStudy:
     return MadeUpStudy(config.search_space(), LANGUAGE.compose, config.objectives, url)
 
 
-def run(config: StudyConfig, study: MadeUpStudy, trials: int, masks: KernelMasks = NO_MASKS) -> list[str]:
+def run(config: StudyConfig, study: MadeUpStudy, trials: int, masks: Masks = NO_MASKS) -> list[str]:
     return study.run(make_made_up_proposer(config, study.records, masks), trials)
 
 

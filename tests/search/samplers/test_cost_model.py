@@ -18,12 +18,11 @@ from olivine.search.samplers.cost_model import (
     LEAST_DIVERGENCE,
     PREDICTED,
     CostModel,
-    layer_formats,
     predictable,
-    recipe_kernels,
 )
 from olivine.search.samplers.factory import make_cost_model, sampler_name
-from olivine.search.samplers.kernel_masks import NO_MASKS
+from olivine.search.samplers.layer_kernels import layer_formats, recipe_kernels
+from olivine.search.samplers.masks import NO_MASKS
 
 #: One step over the whole range loses 255 ** 2 at any block size: 1 at 8 bits, 289 at 4.
 BLOCKS = {f"{size}/asym/{how}": 255.0**2 for size in (16, 32, 64, 128, 256) for how in ("alone", "learned")}

@@ -4,7 +4,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import Kernel
 from olivine.search.config.space import parse_space
 from olivine.search.samplers.exhaustive import count_candidates, find_choice, hash_seed
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 
 SPACE = parse_space(
     {
@@ -15,7 +15,7 @@ SPACE = parse_space(
     },
     LANGUAGE,
 )
-MASKS = KernelMasks({Kernel(8, 32, 0, "float"): "slow"})
+MASKS = Masks({Kernel(8, 32, 0, "float"): "slow"})
 
 
 def test_seeds_are_32_bits_and_stable() -> None:

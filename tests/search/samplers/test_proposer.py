@@ -14,7 +14,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import Kernel
 from olivine.search.config.space import Space, parse_space
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.samplers.proposer import Proposal, Proposer
 
 SAMPLERS = ("tpe", "random", "nsga2", "nsga3", "gp", "exhaustive")
@@ -107,7 +107,7 @@ def test_ranges_are_exhausted_without_duplicates(sampler: str) -> None:
 
 
 def test_an_endless_space_that_is_mostly_masked_still_gives_candidates() -> None:
-    masks = KernelMasks({Kernel(4, block, 4, "float"): "slow" for block in (16, 32, 64, 128)})
+    masks = Masks({Kernel(4, block, 4, "float"): "slow" for block in (16, 32, 64, 128)})
     space = parse_space(
         {"precision": "mixed", "block_size": [16, 32, 64, 128, 256], "int8_share": {"low": 0.1, "high": 0.9}}, LANGUAGE
     )

@@ -16,7 +16,7 @@ from made_up_study import KERNEL_TIMES, MadeUpStudy, make_made_up_proposer
 from olivine.passes.kernel import Kernel
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
-from olivine.search.samplers.kernel_masks import NO_MASKS, KernelMasks
+from olivine.search.samplers.masks import NO_MASKS, Masks
 
 SEQUENCES = Path(__file__).with_name("sequences-0.1.0.json")
 #: configs/demo.yaml as version 0.1.0 had it.
@@ -83,7 +83,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "configs/minilm.yaml": of_file(Path(__file__).parents[3] / "configs" / "minilm.yaml", threads=2),
 }
 
-MASKS = KernelMasks({Kernel(4, 16, 0, "float"): "slow", Kernel(8, 16, 4, "float"): "slow"}, times=KERNEL_TIMES)
+MASKS = Masks({Kernel(4, 16, 0, "float"): "slow", Kernel(8, 16, 4, "float"): "slow"}, times=KERNEL_TIMES)
 
 
 @pytest.fixture(autouse=True)

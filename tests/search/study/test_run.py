@@ -18,7 +18,7 @@ from tiny_study import tiny_yaml, write_text
 from olivine.passes.kernel import Kernel
 from olivine.search.cli.main import main
 from olivine.search.export.folder import card_table, file_table
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.masks import Masks
 from olivine.search.study_dir import StudyDir
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
@@ -315,7 +315,7 @@ def test_a_slow_kernel_is_not_proposed_but_measured_where_a_person_asked(
     """The masks are those that the study's first process wrote."""
     folder = StudyDir(tmp_path / "study")
     folder.root.mkdir()
-    masks = KernelMasks({Kernel(bits, 16, 4, "float"): f"int{bits} blocks of 16 are slow here" for bits in (4, 8)})
+    masks = Masks({Kernel(bits, 16, 4, "float"): f"int{bits} blocks of 16 are slow here" for bits in (4, 8)})
     masks.write(folder.kernels_path)
     space = {"precision": ["int8", "int4"], "block_size": [16, 32]}
     enqueue = [{"precision": "int8", "block_size": 16}]
@@ -331,7 +331,7 @@ def test_kernels_are_probed_once_and_their_times_kept_in_the_study(tmp_path: Pat
     config = write_config(tmp_path, tiny_llama, kernel_probe=True, stop={"trials": 1})
     assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 0
     folder = StudyDir.open(tmp_path / "study")
-    times = KernelMasks.read(folder.kernels_path).times
+    times = Masks.read(folder.kernels_path).times
     assert times is not None
     assert {kernel.bits for kernel in times.kernels} == {0, 4, 8}
     before = folder.kernels_path.stat().st_mtime_ns

@@ -15,6 +15,7 @@ from olivine.passes.artifact import ModelArtifact
 from olivine.search.cli.main import main
 from olivine.search.config.load import language_config, load_config
 from olivine.search.front_csv import read_front
+from olivine.search.samplers.masks import Masks
 from olivine.search.study_dir import StudyDir
 from olivine.search.workloads import language
 from olivine.search.workloads.language import LanguageWorkload
@@ -56,6 +57,25 @@ def test_base_and_candidates_are_measured_in_it(study: StudyDir) -> None:
     assert study.trials()[0].value("context_bytes") == 2 * 2 * 2 * 16 * 4 * 64
 
 
+def test_what_can_not_fit_is_written_down(study: StudyDir) -> None:
+    memory = Masks.read(study.kernels_path).memory
+    assert memory is not None
+    (reason,) = study.masked_kernels()
+    assert reason.startswith("recipes whose deployed_rss_bytes is predicted above 2 GB by more than 10%")
+    for record in study.trials():
+        assert memory.memory.predict(record.recipe) == pytest.approx(record.value("deployed_rss_bytes"), rel=0.1)
+
+
+def test_a_limit_that_no_recipe_can_keep_is_refused_before_anything_is_built(
+    tmp_path: Path, tiny_llama: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_yaml(tmp_path, tiny_llama, text, scenario=SCENARIO, constraints=["deployed_rss_bytes <= 20MB"])
+    assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "deployed_rss_bytes <= 20 MB: no recipe of the space can fit. The smallest, block_size 32" in said
+    assert not (tmp_path / "study").exists()
+
+
 def test_its_columns_come_behind_all_others(study: StudyDir) -> None:
     (row, *_) = read_front(study)
     assert list(row)[-4:] == ["e2e_ms", "context_bytes", "deployed_rss_bytes", "cpu_ms_per_token"]
@@ -84,9 +104,10 @@ def test_another_scenario_is_another_study(
 
 
 def test_memory_that_nothing_keeps_drops_candidates_before_they_are_scored(
-    tiny_llama: Path, text: Path, tmp_path: Path
+    study: StudyDir, tiny_llama: Path, text: Path, tmp_path: Path
 ) -> None:
-    goals = {"constraints": ["deployed_rss_bytes <= 1MB"], "stop": {"trials": 1}}
+    least = min(record.value("deployed_rss_bytes") for record in study.trials())
+    goals = {"constraints": [f"deployed_rss_bytes <= {round(0.95 * least)}"], "stop": {"trials": 1}}
     config = write_yaml(tmp_path, tiny_llama, text, scenario=SCENARIO, **goals)
     assert main(["run", str(config), "--out", str(tmp_path / "study")]) == 3
     record = StudyDir.open(tmp_path / "study").trials()[1]

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from olivine.evaluators.kernels.times import KernelTimes, Product
+from olivine.evaluators.scenario.scenario import READY
 from olivine.passes.catalog import LANGUAGE
 from olivine.passes.kernel import DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN, FLOAT, Kernel
-from olivine.search.samplers.kernel_masks import KernelMasks
+from olivine.search.samplers.deployed_memory import DecoderSizes, DeployedMemory
+from olivine.search.samplers.masks import Masks
+from olivine.search.samplers.memory_mask import MemoryMask
 
 GOOD4, SLOW8 = Kernel(4, 32, 4, "float"), Kernel(8, 32, 0, "float")
-MASKS = KernelMasks({SLOW8: "slow"})
+MASKS = Masks({SLOW8: "slow"})
 
 
 @pytest.mark.parametrize(
@@ -53,8 +56,10 @@ def test_ranges_by_token_need_a_kernel_of_their_own() -> None:
 
 
 def test_masks_survive_a_file(tmp_path: Path) -> None:
-    assert KernelMasks.read(tmp_path / "none") == KernelMasks()
+    assert Masks.read(tmp_path / "none") == Masks()
     times = KernelTimes({Product(FLOAT, 64, 64, 1): 1.0}, 1, "1.31.1")
-    for masks in (KernelMasks({SLOW8: "slow"}, times=times), KernelMasks(note="off")):
+    sizes = DecoderSizes({"layers.0/qkv_proj": (64, 96), "lm_head": (64, 512)}, 512, 64, 4, 256.0)
+    memory = MemoryMask(6e8, DeployedMemory.of(sizes, READY["rag"]))
+    for masks in (Masks({SLOW8: "slow"}, times=times), Masks(note="off"), Masks(memory=memory)):
         masks.write(tmp_path / "kernels.json")
-        assert KernelMasks.read(tmp_path / "kernels.json") == masks
+        assert Masks.read(tmp_path / "kernels.json") == masks
