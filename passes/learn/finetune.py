@@ -1,4 +1,4 @@
-"""Fine-tuning: LoRA on a checkpoint by transformers' Trainer and peft, merged into a checkpoint of the same form.
+"""Fine-tuning: LoRA on a checkpoint by transformers' Trainer and peft, merged into one of the same form or kept beside.
 
 Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (arXiv 2106.09685). Training runs in float32;
 the merged weights are saved in the type that the checkpoint had, and the loss after is that of the saved weights.
@@ -58,7 +58,7 @@ class Tuned:
 
     Attributes:
         before: [pieces] negative log-likelihood of each held-out piece under the checkpoint as it was, in nats.
-        after: [pieces] the same under the merged checkpoint as it was saved.
+        after: [pieces] the same under the merged checkpoint, or with the adapter, as it was saved.
         losses: (step, mean training loss since the last report in nats a token).
         resumed: the step that it went on from; 0 for a training from the start.
         trained_weights: number of LoRA's weights.
@@ -80,22 +80,25 @@ class Finetune:
         trust_remote_code: code that the checkpoint brings may run.
         report: called with the step and the training loss, every twentieth of the steps.
         say: called with a sentence where something is about to take long.
+        adapter_of: name of the model, where LoRA's matrices are kept as an adapter of it; None to merge them.
     """
 
     training: Training = Training()
     trust_remote_code: bool = False
     report: Callable[[int, float], None] = field(default=lambda step, loss: None)
     say: Callable[[str], None] = field(default=lambda sentence: None)
+    adapter_of: str | None = None
 
     def apply(self, source: Path, train: Sequence[Piece], held_out: Sequence[Piece], work: Path, to: Path) -> Tuned:
-        """Train on ``train`` and write the merged checkpoint to the empty folder ``to``.
+        """Train on ``train`` and write the merged checkpoint, or the adapter, to the empty folder ``to``.
 
         Args:
             source: the checkpoint; not written to.
             train: pieces of at least two tokens.
             held_out: pieces that are not trained on.
             work: folder of checkpoints, from whose last one an interrupted training goes on.
-            to: folder of the merged checkpoint: weights, and config and tokenizer as ``source`` has them.
+            to: folder of the merged checkpoint, which has weights, and config and tokenizer as ``source`` has them; or
+                of the adapter.
 
         Raises:
             BuildFailed: when the loss is not finite.
@@ -120,6 +123,20 @@ class Finetune:
         before = json.loads((work / _BEFORE).read_text(encoding="utf-8"))
         resumed, reported = self._train(adapted, train, work)
         trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+        if self.adapter_of is None:
+            tuned = self._merge(adapted, source, to)
+        else:
+            tuned = _keep_adapter(adapted, self.adapter_of, to)
+        self.say("loss of the held-out pieces after")
+        after = losses(tuned, held_out)
+        if not all(map(math.isfinite, after)):
+            raise BuildFailed("the fine-tuned model's loss is not finite: give a lower --learning-rate")
+        return Tuned(tuple(before), tuple(after), tuple(reported), resumed, trained)
+
+    def _merge(self, adapted: Any, source: Path, to: Path) -> Any:
+        """Write the merged checkpoint, and give its model as it was saved, in float32."""
+        import torch
+
         merged = adapted.merge_and_unload().to("cpu")
         merged.config.use_cache = True
         config = checkpoint.read_config(source / "config.json", str(source))
@@ -127,11 +144,7 @@ class Finetune:
         for name in checkpoint.taken((p.name for p in source.iterdir()), self.trust_remote_code):
             if not name.endswith(".safetensors") and name != INDEX:
                 shutil.copyfile(source / name, to / name)
-        self.say("loss of the held-out pieces after")
-        after = losses(merged.float(), held_out)
-        if not all(map(math.isfinite, after)):
-            raise BuildFailed("the fine-tuned model's loss is not finite: give a lower --learning-rate")
-        return Tuned(tuple(before), tuple(after), tuple(reported), resumed, trained)
+        return merged.float()
 
     def _adapted(self, model: Any) -> Any:
         from peft import LoraConfig, get_peft_model
@@ -188,6 +201,15 @@ class Finetune:
         if not all(math.isfinite(loss) for _, loss in reported):
             raise BuildFailed("the training loss is not finite: give a lower --learning-rate")
         return 0 if last is None else step_of(last), reported
+
+
+def _keep_adapter(adapted: Any, model: str, to: Path) -> Any:
+    """Write LoRA's matrices in float32 as PEFT saves them, and give the model that has them."""
+    (config,) = adapted.peft_config.values()
+    config.base_model_name_or_path = model  # not its place in the cache
+    adapted.to("cpu").save_pretrained(to)
+    (to / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+    return adapted
 
 
 def losses(model: Any, pieces: Sequence[Piece]) -> list[float]:

@@ -49,6 +49,7 @@ class FinetuneRequest:
         data_split: its split.
         revision: of a hub model.
         trust_remote_code: run code that the checkpoint brings.
+        adapter: write an adapter for exports of the model, instead of a checkpoint with it merged.
     """
 
     model: str
@@ -61,10 +62,13 @@ class FinetuneRequest:
     data_split: str = "train"
     revision: str | None = None
     trust_remote_code: bool = False
+    adapter: bool = False
 
 
 def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> None:
-    """Train, and write the merged checkpoint to ``to`` with ``finetune.json``. The same command resumes after a stop.
+    """Train, and write the merged checkpoint, or the adapter, to ``to`` with ``finetune.json``.
+
+    The same command resumes after a stop.
 
     Raises:
         UsageError: when peft is not installed; for an existing folder, data that lacks a column of the template or is
@@ -84,7 +88,10 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
     texts = rows.texts(request.template, lambda messages: chat_template().render(messages))
     train, held_out = hold_out(texts, request.held_out, request.training.seed)
     work = to.with_name(f"{to.name}-finetune")
-    _claim(work, {**asdict(request), "model_key": source.key, "texts": digest(texts)})
+    about = asdict(request)
+    if not request.adapter:
+        del about["adapter"]  # a fine-tuning that an earlier version began has no such field
+    _claim(work, {**about, "model_key": source.key, "texts": digest(texts)})
     folder = chat_template().folder
     from transformers import AutoTokenizer
 
@@ -107,7 +114,11 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
         say(out, f"step {step}/{steps}: loss {loss:.3f} nats a token, {step_s:.2g} s a step")
 
     job = Finetune(
-        request.training, request.trust_remote_code, report_step, lambda sentence: say(out, f"{sentence} ...")
+        request.training,
+        request.trust_remote_code,
+        report_step,
+        lambda sentence: say(out, f"{sentence} ..."),
+        request.model if request.adapter else None,
     )
     to.parent.mkdir(parents=True, exist_ok=True)
     with staging_folder(to.parent, to.name) as new:
@@ -133,7 +144,11 @@ def finetune(request: FinetuneRequest, to: Path, force: bool, out: Console) -> N
         (new / FILE).write_text(json.dumps(report, indent=1), encoding="utf-8")
         replace_folder(new, to)
     shutil.rmtree(work)
-    _say_losses(losses, to, out)
+    _say_losses(losses, out)
+    if request.adapter:
+        say(out, f"{to} is an adapter: olivine export STUDY --to DIR --adapter NAME={to}; see {to / FILE}")
+    else:
+        say(out, f"{to} is a checkpoint: 'model: {to}' in a study, or olivine optimize {to} --to DIR; see {to / FILE}")
 
 
 def _check_target(to: Path, force: bool) -> None:
@@ -187,7 +202,7 @@ def _by_text(values: Any, texts: Any) -> Any:
     return sums[np.unique(texts)]
 
 
-def _say_losses(losses: dict[str, dict[str, float]], to: Path, out: Console) -> None:
+def _say_losses(losses: dict[str, dict[str, float]], out: Console) -> None:
     before, after, change = losses["before"], losses["after"], losses["difference"]
     span = f" ({change['low']:+.3f} to {change['high']:+.3f})" if "low" in change else ""
     verdict = "lower" if change.get("high", 0) < 0 else "higher" if change.get("low", 0) > 0 else "no difference found"
@@ -198,4 +213,3 @@ def _say_losses(losses: dict[str, dict[str, float]], to: Path, out: Console) -> 
     )
     if verdict != "lower":
         say(out, "It learned nothing that holds on other texts: try fewer steps, a lower --learning-rate or more text")
-    say(out, f"{to} is a checkpoint: 'model: {to}' in a study, or olivine optimize {to} --to DIR; see {to / FILE}")

@@ -1,4 +1,4 @@
-"""``olivine finetune``: fine-tune a checkpoint with LoRA, merged into a checkpoint that studies take."""
+"""``olivine finetune``: fine-tune a checkpoint with LoRA, merged into one that studies take, or kept as an adapter."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=positive, default=16, metavar="N", help="rank of LoRA's matrices")
     parser.add_argument("--held-out", type=share, default=0.1, help="share of the texts that is not trained on")
     parser.add_argument("--seed", type=int, default=0, help="of LoRA's start, the order and the held-out texts")
+    what = "write an adapter for 'olivine export --adapter NAME=DIR' instead of a merged checkpoint"
+    parser.add_argument("--adapter", action="store_true", help=what)
     add_hub_options(parser)
 
 
@@ -42,7 +44,7 @@ def _rate(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, merge and score."""
+    """Train, merge or keep the adapter, and score."""
     from olivine.passes.learn.finetune import Training
     from olivine.search.planning.finetune import FinetuneRequest, finetune
 
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
         data_split=options.data_split,
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
+        adapter=options.adapter,
     )
     finetune(request, options.to, options.force, output())
     return 0

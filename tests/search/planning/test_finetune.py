@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from olivine.passes.adapters.adapter_set import AdapterSet
 from olivine.passes.errors import UsageError
 from olivine.passes.learn.finetune import Finetune, Training, last_checkpoint
 from olivine.passes.sources.source import resolve
@@ -148,3 +149,24 @@ def test_mistakes_are_told_before_anything_is_trained(
         finetune(request(tiny_llama, data), tmp_path / "mine", True, QUIET)
     assert not to.exists()
     assert not (tmp_path / "to-finetune").exists()
+
+
+def test_an_adapter_is_trained_for_exports_and_does_what_the_merged_checkpoint_does(
+    tiny_llama: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("peft")
+    finetune(request(tiny_llama, data, adapter=True), tmp_path / "lora", False, QUIET)
+    finetune(request(tiny_llama, data), tmp_path / "merged", False, QUIET)
+    names = sorted(path.name for path in (tmp_path / "lora").iterdir())
+    assert names == ["adapter_config.json", "adapter_model.safetensors", FILE]
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tiny_llama)
+    found = [json.loads((tmp_path / name / FILE).read_text())["held_out_loss"]["after"] for name in ("lora", "merged")]
+    assert found[0]["value"] == pytest.approx(found[1]["value"], abs=1e-4)
+    assert found[0]["value"] < json.loads((tmp_path / "lora" / FILE).read_text())["held_out_loss"]["before"]["value"]
+
+    (adapter,) = AdapterSet.read(tiny_llama, {"tuned": tmp_path / "lora"}).adapters
+    before, after = weights(tiny_llama), weights(tmp_path / "merged")
+    for module, factors in adapter.factors.items():
+        added = (after[f"{module}.weight"] - before[f"{module}.weight"]).numpy()
+        assert abs((factors.down @ factors.up).T - added).max() < 1e-5
