@@ -3,8 +3,8 @@
 It has learned news articles (their ``calibrate`` split) and encyclopedia articles, but none that any split holds out
 that a study or the benchmark scores. Its vocabulary is small, so that four fifths of the weights lie in its layers,
 whose sizes suit groups of 64 and 128 and the blocks of 256 of llama.cpp's formats. It sees its text eight
-times, since a model that has hardly learned loses next to nothing in any format. Two cores that compute in bfloat16
-take about half an hour; it can be ended at any time, and the same command goes on with it.
+times, since a model that has hardly learned loses next to nothing in any format. One core that computes in bfloat16
+takes about half an hour; it can be ended at any time, and the same command goes on with it.
 
     PYTHONPATH=tests/benchmarks .venv/bin/python -m peers.train_qwen3 [--to DIR] [--seconds S]
 """
@@ -31,7 +31,6 @@ PLAN = train_tiny.Plan(
     steps=4000,
     batch=1,
     rate=1e-3,
-    threads=2,
     bfloat16=True,
 )
 #: Letters and digits at the start of a paragraph that tell it from others.
