@@ -17,7 +17,7 @@ from olivine.evaluators.data.tokenizing import join_messages
 from olivine.passes.base import Scalar
 from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
-from olivine.passes.sources.model_shape import head_is_embedding
+from olivine.passes.sources.model_shape import context_length, head_is_embedding
 from olivine.passes.sources.source import Source
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, parse_config
@@ -28,7 +28,7 @@ from olivine.search.planning.estimate.language import LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize_request import OptimizeRequest
 from olivine.search.planning.pick_provider import ProviderChoice
-from olivine.search.planning.preflight import ESTIMATE_ERROR
+from olivine.search.planning.preflight import CHARACTERS_PER_TOKEN, ESTIMATE_ERROR
 from olivine.search.planning.presets import (
     MEASUREMENT_BUDGETS,
     TIERS,
@@ -51,8 +51,6 @@ from olivine.search.workloads.text_defaults import OWN, reachable_others
 MARGIN = 0.25
 #: Choices drawn to see what candidates are like.
 SAMPLE = 200
-#: Characters of a token; a text of fewer tokens than that is rare.
-CHARACTERS_PER_TOKEN = 5
 #: Candidates that a study is taken to have before it is known how many there is time for.
 ASSUMED_TRIALS = 40
 #: Share of the budget that learning from text may take.
@@ -104,10 +102,12 @@ class _Chooser:
 
     def clamp(self, budget: MeasurementBudget, tokens: int) -> MeasurementBudget:
         """The budget with as many and as long windows and prompts as a text of so many tokens and the model give."""
-        context = int((self.source.config or {}).get("max_position_embeddings") or 2048)
+        context = context_length(self.source) or 2048
+        if (use := self.request.use()) is not None:
+            budget = budget.at_context(use.context)
         length = min(budget.window_tokens, context, max(16, tokens // budget.windows // 16 * 16))
         prompt, new = min(budget.prompt_tokens, max(8, context // 2)), min(budget.new_tokens, max(2, context // 8))
-        if (use := self.request.use()) is not None:
+        if use is not None:
             prompt, new = use.prompt_tokens, use.new_tokens
         lengths = {"window_tokens": length, "prompt_tokens": prompt, "new_tokens": new}
         return replace(budget, windows=max(2, min(budget.windows, tokens // length)), **lengths)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from olivine.evaluators.data.text_source import TextSource, splits
+from olivine.evaluators.data.tokenizing import join_messages
 from olivine.evaluators.providers import absent
 from olivine.passes.errors import UsageError
 from olivine.passes.store.cache import check_writable
 from olivine.search.builds.study_cache import cache_folder
+from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LmEvalConfig
 from olivine.search.planning.estimate.estimate import StudyConfig, find_model, make_estimator
 from olivine.search.planning.machine_speed import Room
@@ -13,6 +16,8 @@ from olivine.search.report.formatting import value_text
 from olivine.search.samplers.random_choices import sample_choices
 from olivine.search.selection.lm_eval_tasks import asked_tasks
 
+#: Characters of a token; a text of fewer tokens than that is rare.
+CHARACTERS_PER_TOKEN = 5
 #: Estimates are right within this factor; a study is refused when it is missed by more.
 ESTIMATE_ERROR = 1.5
 
@@ -39,6 +44,20 @@ def require_tasks(section: LmEvalConfig | None) -> None:
     """
     if section is not None:
         asked_tasks(section).load()
+
+
+def has_text(config: StudyConfig) -> bool:
+    """True where the parts of the text that candidates are scored on surely hold the windows of a study.
+
+    Raises:
+        UsageError: when the text can't be read.
+    """
+    if isinstance(config, GraphStudyConfig):
+        return True
+    evaluation = config.evaluation
+    parts = splits(TextSource.of(evaluation.text).documents(join_messages), config.seed)
+    tokens = min(sum(map(len, parts[name])) for name in ("select", "confirm")) // CHARACTERS_PER_TOKEN
+    return tokens >= evaluation.windows * evaluation.window_tokens
 
 
 def has_room(config: StudyConfig, room: Room | None = None) -> bool:

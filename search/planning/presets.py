@@ -7,7 +7,7 @@ CUDA's kernels take; none of them has run on a GPU.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from olivine.evaluators.scenario.guesses import MIN_TOKENS
@@ -16,6 +16,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.precisions import MIXED
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.transforms.prune_head import PruneHead
+from olivine.search.workloads.text_defaults import LEAST_WINDOWS, LONGEST_WINDOW
 
 #: The text that a study of a model of unknown origin is scored on.
 WIKITEXT = {"dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}
@@ -73,6 +74,12 @@ class MeasurementBudget:
     seconds: float
     confirm_seconds: float
     members: int
+
+    def at_context(self, context: int) -> MeasurementBudget:
+        """The same with windows as long as a context, of at most twice as many tokens."""
+        tokens = 2 * self.windows * self.window_tokens
+        length = max(self.window_tokens, min(context, LONGEST_WINDOW, tokens // LEAST_WINDOWS))
+        return replace(self, windows=min(self.windows, tokens // length), window_tokens=length)
 
 
 #: From the most thorough to the least.

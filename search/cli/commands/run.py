@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Refuse what surely does not work, then run the study."""
     from olivine.search.planning.estimate.fit import require_fit
-    from olivine.search.planning.preflight import has_room, require_providers, require_room, require_tasks
+    from olivine.search.planning.preflight import has_room, has_text, require_providers, require_room, require_tasks
     from olivine.search.study.run import run_study
     from olivine.search.study.storage import shown
     from olivine.search.study_dir import StudyDir
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     config, note = study_config(config, folder, has_room)
     if note:
         say(output(), note)
-    config = study_texts(config, folder)
+    config = study_texts(config, folder, lambda asked: has_text(asked) and has_room(asked))
     workload = workload_of(config, folder)
     require_providers(config)
     require_tasks(workload.lm_eval)

@@ -26,12 +26,13 @@ from olivine.search.cli.main import main
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import load_config, parse_config
 from olivine.search.config.space_mistakes import choice_mistakes
-from olivine.search.planning.auto_config import CHARACTERS_PER_TOKEN, Chosen, choose
+from olivine.search.planning.auto_config import Chosen, choose
 from olivine.search.planning.estimate.fit import fitting_choice
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.planning.optimize import Optimizer
 from olivine.search.planning.optimize_request import DEVICES, TARGETS, OptimizeRequest, OptimizeWords
 from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
+from olivine.search.planning.preflight import CHARACTERS_PER_TOKEN
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice, preset
 from olivine.search.study_dir import StudyDir
 
@@ -90,6 +91,15 @@ def test_a_limit_of_memory_is_a_constraint_in_a_scenario() -> None:
     assert "in at most 600 MB as it is deployed" in request.goal
     with pytest.raises(UsageError, match=r"--fit: takes a size such as 8GB"):
         parsed(fit="much")
+
+
+def test_a_budget_scores_windows_of_the_context_and_at_most_twice_as_many_tokens() -> None:
+    for budget in MEASUREMENT_BUDGETS:
+        longer, tokens = budget.at_context(4096), budget.windows * budget.window_tokens
+        assert budget.window_tokens < longer.window_tokens <= 4096
+        assert longer.windows >= 4
+        assert tokens <= longer.windows * longer.window_tokens <= 2 * tokens
+        assert budget.at_context(100) == budget
 
 
 def test_a_build_without_a_search_takes_what_fits_and_loses_least() -> None:

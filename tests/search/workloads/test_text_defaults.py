@@ -48,6 +48,37 @@ def test_a_new_study_learns_from_its_models_own_text_too_and_is_confirmed_on_ano
     assert "encyclopedia: demo:encyclopedia" in begun.to_yaml()
 
 
+def windows_of(found: AnyConfig) -> tuple[int, int]:
+    evaluation = language(found).evaluation
+    return evaluation.windows, evaluation.window_tokens
+
+
+def test_windows_in_a_scenario_are_as_long_as_its_context_and_not_many_more_tokens() -> None:
+    assert windows_of(begin_texts(config())) == (16, 512)
+    assert windows_of(begin_texts(config(scenario="rag"))) == (4, 4096)
+    assert windows_of(begin_texts(config(scenario="agent"))) == (4, 4096)
+    assert windows_of(begin_texts(config(scenario={"context": 1024}))) == (16, 1024)
+    assert windows_of(begin_texts(config(scenario={"context": 300}))) == (16, 512)
+
+
+def test_windows_that_the_study_names_stay() -> None:
+    assert windows_of(begin_texts(config(scenario="rag", evaluation={"window_tokens": 256}))) == (16, 256)
+    assert windows_of(begin_texts(config(scenario="rag", evaluation={"windows": 6}))) == (6, 4096)
+
+
+def test_windows_are_shorter_where_there_is_no_room_or_too_little_text() -> None:
+    def fits(most: int) -> AnyConfig:
+        return begin_texts(config(scenario="rag"), lambda asked: windows_of(asked)[1] <= most)
+
+    assert (windows_of(fits(2048)), windows_of(fits(1)), windows_of(fits(4096))) == ((8, 2048), (16, 512), (4, 4096))
+
+
+def test_a_study_goes_on_with_the_windows_that_it_was_begun_with() -> None:
+    asked = config(scenario="rag")
+    begun = begin_texts(asked, lambda found: windows_of(found)[1] <= 2048)
+    assert resume_texts(asked, json.loads(json.dumps(begun_texts(begun)))) == begun
+
+
 def test_a_text_of_ones_own_has_no_other_kind_by_default(tmp_path: Path) -> None:
     begun = language(begin_texts(config(evaluation={"text": {"file": "a.txt"}})))
     assert begun.evaluation.other_texts == {}
