@@ -25,6 +25,7 @@ from olivine.passes.recipe import Recipe, Step
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
 from olivine.passes.transforms.context_length import ContextLength
 from olivine.passes.transforms.cuda_options import CudaOptions
+from olivine.passes.transforms.growing_cache import GrowingCache
 from olivine.passes.transforms.prompt_attention import WholeScores
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.rotate import Rotate
@@ -106,6 +107,7 @@ LANGUAGE = Catalog(
         CudaOptions,
         ChunkedPrefill,
         ContextLength,
+        GrowingCache,
         WholeScores,
         PruneHead,
         Speculate,

@@ -30,6 +30,7 @@ from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.passes.sources.model_shape import Shape, cached_numbers, config_layers, knows_shapes, query_heads
 from olivine.passes.sources.source import Source
 from olivine.passes.transforms.chunked_prefill import ChunkedPrefill
+from olivine.passes.transforms.growing_cache import GrowingCache
 from olivine.passes.transforms.prompt_attention import WholeScores
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.records import TrialRecord
@@ -46,6 +47,8 @@ ALIVE = 2.4
 SCORES = 2
 #: Codes of a shared embedding that are kept beside the head's packed ones: the file's, and in part reshaped.
 SHARED_COPIES = 1.4
+#: Caches that are alive at a time where each step gets a longer one.
+GROWING_COPIES = 2
 #: A float embedding is mapped, and a look-up brings the pages around it too (Linux: fault_around_bytes).
 FAULT_AROUND = 65536
 #: Bounds on the base's activations, measured over predicted. Half of it counts, on a logarithmic scale: kernels of
@@ -172,9 +175,10 @@ class DeployedMemory:
         return max(self._running(recipe), self.process_bytes + held.sum + held.largest)
 
     def context_bytes(self, recipe: Recipe) -> float:
-        """Keys and values of the whole context, which ONNX Runtime GenAI allocates at the first prompt."""
+        """Keys and values of the whole context, allocated at the first prompt; of the tokens so far if it grows."""
         integers = _params(recipe, QuantizeCache.name)
-        return self.context * self.sizes.cache_bytes * (1.0 if integers is None else int(integers["bits"]) / 32)
+        room = self.context if _params(recipe, GrowingCache.name) is None else GROWING_COPIES * self.tokens
+        return room * self.sizes.cache_bytes * (1.0 if integers is None else int(integers["bits"]) / 32)
 
     def _running(self, recipe: Recipe) -> float:
         """Bytes at the peak of the prompts."""

@@ -86,6 +86,14 @@ def test_the_cache_counts_by_its_type_and_for_the_whole_context() -> None:
     assert saved == pytest.approx(3 * numbers * 8192)
 
 
+def test_a_cache_that_grows_counts_twice_for_the_tokens_of_the_scenario_alone() -> None:
+    growing = {**INT8, "share_buffer": False}
+    of_text = memory(Scenario(context=8192, prompt_tokens=1000, new_tokens=24))
+    numbers = 2 * 30 * 3 * 64
+    saved = of_text.predict(recipe(INT8)) - of_text.predict(recipe(growing))
+    assert saved == pytest.approx(4 * numbers * (8192 - 2 * 1024))
+
+
 def test_weights_count_by_their_format() -> None:
     eight, mixed, four = (
         memory().predict(recipe({**INT8, "precision": precision, "int8_share": 0.5, "algorithm": "rtn"}))
