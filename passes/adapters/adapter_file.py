@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from olivine.passes.adapters.peft_folder import Factors, layer_path
+from olivine.passes.adapters.decoder_layers import decoder_modules, layer_path
+from olivine.passes.adapters.peft_folder import Factors
 from olivine.passes.adapters.slots import DOWN, UP, Place
 from olivine.passes.errors import UsageError, did_you_mean
 from olivine.passes.learn.merged_layers import Piece, pieces
@@ -59,7 +60,7 @@ def graph_factors(
     Raises:
         UsageError: for a module of which the graph has no layer.
     """
-    own = {path: shape[0] for module, shape in shapes.items() if (path := layer_path(module)) is not None}
+    own = {path: shapes[modules[0]][0] for path, modules in decoder_modules(shapes).items()}
     other = {path: place.outputs for path, place in found.items()}
     parts: dict[str, list[tuple[Factors, Piece]]] = {}
     for module, added in factors.items():

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olivine.passes.adapters.adapter_file import adapter_path, graph_factors, write_adapter
-from olivine.passes.adapters.peft_folder import Factors, LoraAdapter, layer_path, read_adapter
+from olivine.passes.adapters.decoder_layers import layer_path
+from olivine.passes.adapters.peft_folder import Factors, LoraAdapter, read_adapter
 from olivine.passes.adapters.slots import AdapterSlots, places
 from olivine.passes.base import ExportPass
 from olivine.passes.errors import UsageError

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from olivine.passes.adapters.adapter_file import FOLDER, SUFFIX, adapter_path
 from olivine.passes.adapters.adapter_set import AdapterSet
+from olivine.passes.adapters.base_name import names_another
+from olivine.passes.adapters.peft_config import CONFIG
+from olivine.passes.adapters.peft_folder import LoraAdapter
 from olivine.passes.catalog import read_recipe
 from olivine.search.export.likelihood import negative_log_likelihood
 
 #: Digits of numbers on a card.
 _DIGITS = ".3g"
+_NOT_COMPARED = "not compared with its checkpoint: ONNX Runtime has no kernels on the CPU for a graph of this type"
 
 
 def export_adapters(
@@ -24,7 +28,7 @@ def export_adapters(
         adapters: of the model.
         folder: that is exported; its model is there already.
         graph: of the candidate.
-        manifest: with the recipe.
+        manifest: with the model and the recipe.
         tokens: of the check text.
         process: options of the process that runs the model; None for those of its provider.
 
@@ -41,18 +45,42 @@ def export_adapters(
     sections = {}
     for adapter in adapters.adapters:
         effect = effects.get(adapter.name)
+        notes = [*_base_notes(adapter, manifest["model"]), *([_NOT_COMPARED] if effect is None else [])]
         sections[adapter.name] = {
             "file": adapter_path(folder, adapter.name).relative_to(folder).as_posix(),
             "ranks": list(adapter.ranks),
             "projections": list(adapter.roles),
             "nll": negative_log_likelihood(folder, tokens, process, adapter.name),
             "agreement": None if effect is None else effect.to_json(),
+            **({"notes": notes} if notes else {}),
         }
     return sections
 
 
-def adapters_text(about: Mapping[str, Any]) -> str:
-    """The section of a card on adapters; empty where the folder has none."""
+def adapter_notes(about: Mapping[str, Any]) -> list[str]:
+    """The sentences of a manifest on its adapters: what a person should know before one is used."""
+    sections: Mapping[str, Mapping[str, Any]] = about.get("adapters", {})
+    return [f"adapter '{name}': {note}" for name, section in sections.items() for note in section.get("notes", ())]
+
+
+def _base_notes(adapter: LoraAdapter, model: Mapping[str, Any]) -> list[str]:
+    """A caution where an adapter says that it was trained on another model than the manifest's."""
+    names = (model["source"], model["name"])
+    if not names_another(adapter.base, names):
+        return []
+    return [
+        f"its {CONFIG} names the base model {adapter.base}, and this is {model['source']}. Its modules and shapes fit, "
+        "which tells nothing of the weights: on another model than its own an adapter answers wrongly"
+    ]
+
+
+def adapters_text(about: Mapping[str, Any], notes: Sequence[str]) -> str:
+    """The section of a card on adapters; empty where the folder has none.
+
+    Args:
+        about: the manifest.
+        notes: its notes on adapters, as Markdown.
+    """
     sections: Mapping[str, Mapping[str, Any]] = about.get("adapters", {})
     if not sections:
         return ""
@@ -60,9 +88,11 @@ def adapters_text(about: Mapping[str, Any]) -> str:
     rows = ["| adapter | projections | rank | KL to its checkpoint | without adapter |", "|---|---|---|---|---|"]
     for name, section in sections.items():
         found = section["agreement"]
-        kl = [format(found[key], _DIGITS) for key in ("kl_divergence", "base_kl_divergence")] if found else ["", ""]
+        divergences = ("kl_divergence", "base_kl_divergence")
+        kl, base_kl = (format(found[key], _DIGITS) if found else "not compared" for key in divergences)
         ranks = ", ".join(map(str, section["ranks"]))
-        rows.append(f"| {name} | {', '.join(section['projections'])} | {ranks} | {kl[0]} | {kl[1]} |")
+        rows.append(f"| {name} | {', '.join(section['projections'])} | {ranks} | {kl} | {base_kl} |")
+    paragraphs = ["\n".join(rows), *(f"{note[:1].upper()}{note[1:]}." for note in notes)]
     script = (
         "adapters = genai.Adapters(model)\n"
         f'adapters.load("{FOLDER}/{first}{SUFFIX}", "{first}")\n'
@@ -72,7 +102,7 @@ def adapters_text(about: Mapping[str, Any]) -> str:
     return (
         "## Adapters\n\n"
         "LoRA adapters stand beside the graph, in the files of ONNX Runtime; each generator takes one or none, and all "
-        "share the weights.\n\n" + "\n".join(rows) + f"\n\n```python\n{script}\n```\n\n"
+        "share the weights.\n\n" + "\n\n".join(paragraphs) + f"\n\n```python\n{script}\n```\n\n"
         f"`olivine chat DIR --adapter {first}` talks to it, `olivine serve DIR` answers requests that name it as their "
         f"`model`, `olivine bench DIR --adapter {first}` times it beside the base. The numbers under Measured are of "
         "the model without places for adapters, which cost a little time in each projection."

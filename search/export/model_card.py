@@ -17,7 +17,7 @@ from olivine.passes.transforms.context_length import ContextLength
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.passes.transforms.speculate import Speculate
 from olivine.search.environment import ABSENT
-from olivine.search.export.adapters import adapters_text
+from olivine.search.export.adapters import adapter_notes, adapters_text
 from olivine.search.report.formatting import guesses_text, scalar_text, title, value_text
 
 #: Metrics in the order of the card: those that compare with the base come first.
@@ -54,7 +54,7 @@ def card(about: Mapping[str, Any], picture: str) -> str:
         f"## Measured\n\n{_measured(about)}",
         f"## Recipe\n\n{_recipe(about)}",
         f"## Run\n\n{_run(about)}",
-        adapters_text(about),
+        adapters_text(about, [_plain(note) for note in adapter_notes(about)]),
         f"## Limits\n\n{_limits(about)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from olivine.passes.errors import UsageError
 from olivine.passes.store.atomic_files import replace_folder, staged, staging_folder
@@ -112,6 +113,17 @@ def package_model(export: Callable[[Path], object], provider: str, to: Path, kin
         else:
             replace_folder(folder, to)
     return to
+
+
+def packaged_manifest(to: Path) -> dict[str, Any]:
+    """The manifest of the model in a package, a zip file or a folder."""
+    if to.is_dir():
+        content = (to / MODEL / MANIFEST).read_bytes()
+    else:
+        with zipfile.ZipFile(to) as archive:
+            content = archive.read(f"{to.stem}/{MODEL}/{MANIFEST}")
+    manifest: dict[str, Any] = json.loads(content)
+    return manifest
 
 
 def check_place(to: Path, kind: str, force: bool) -> None:

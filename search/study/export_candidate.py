@@ -13,6 +13,7 @@ from olivine.passes.base import Scalar
 from olivine.passes.errors import UsageError
 from olivine.passes.parity.proof import notes_among, proof_among
 from olivine.passes.pipeline import source_artifact
+from olivine.passes.providers import PROVIDERS
 from olivine.passes.recipe import Recipe
 from olivine.passes.sources.source import Source as Checkpoint
 from olivine.passes.store.cache import Cache
@@ -45,10 +46,10 @@ def build_alone(
 
     Raises:
         UsageError: when text or samples that it learns from can't be read, or do not fit the model; for an adapter that
-            is no LoRA or of another model.
+            is no LoRA or does not fit the model, or a provider that runs none.
         BuildFailed: when it does not build.
     """
-    adapters = _adapters(source, folders, cache) if folders else None
+    adapters = _adapters(source, folders, cache, recipe.provider) if folders else None
     if adapters is not None:
         recipe = adapters.in_recipe(recipe)
     with Builder(partial(workload.request, source), cache, requests, TIMEOUT_S, None) as builder:
@@ -59,12 +60,18 @@ def build_alone(
         return replace(candidate_of(recipe, builder.build(recipe, "build", key), learned), adapters=adapters)
 
 
-def _adapters(source: Source, folders: Mapping[str, Path], cache: Cache) -> AdapterSet:
+def _adapters(source: Source, folders: Mapping[str, Path], cache: Cache, provider: str) -> AdapterSet:
     """The adapters in PEFT folders, for the model of a source.
 
     Raises:
-        UsageError: for a model that is no checkpoint, or an adapter that does not fit it.
+        UsageError: for a model that is no checkpoint, a provider that runs none, or an adapter that does not fit.
     """
+    if not PROVIDERS[provider].genai:
+        fitting = ", ".join(name for name, known in PROVIDERS.items() if known.genai)
+        raise UsageError(
+            f"--adapter: adapters run in ONNX Runtime GenAI, which can not run the provider '{provider}'. "
+            f"Providers that fit: {fitting}"
+        )
     if not isinstance(source, Checkpoint) or source.kind == "onnx":
         raise UsageError(
             f"--adapter: {source.model} is a graph; adapters are fitted to the checkpoint that a graph is exported from"

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build the recipe and export it."""
     from olivine.search.builds.calibration_text import CalibrationText, parse_text
+    from olivine.search.export.adapters import adapter_notes
     from olivine.search.export.folder import MANIFEST
     from olivine.search.export.model_card import base_notes
     from olivine.search.planning.build_one import BuildRequest, GraphInputs, build_one
@@ -76,8 +77,11 @@ def run(options: argparse.Namespace) -> int:
     )
     folder = build_one(request, options.to, options.force)
     say(output(), f"built {folder}")
-    for note in base_notes(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))):
+    about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for note in base_notes(about):
         say(output(), note)
+    for note in adapter_notes(about):
+        say(output(), note, style="yellow")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
@@ -23,6 +24,9 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(options: argparse.Namespace) -> int:
     """Export a trial, as a folder or as a package."""
+    from olivine.search.export.adapters import adapter_notes
+    from olivine.search.export.folder import MANIFEST
+    from olivine.search.export.package import packaged_manifest
     from olivine.search.study.export_trial import export_trial, package_trial
     from olivine.search.study_dir import StudyDir
 
@@ -31,7 +35,12 @@ def export(options: argparse.Namespace) -> int:
         to = package_trial(study, options.trial, options.to, options.package, options.force, adapters)
         say(out, f"packaged as {to}; the README.md in it says how to run it")
     else:
-        say(out, f"exported to {export_trial(study, options.trial, options.to, options.force, adapters)}")
+        to = export_trial(study, options.trial, options.to, options.force, adapters)
+        say(out, f"exported to {to}")
+    if adapters:
+        about = packaged_manifest(to) if options.package else json.loads((to / MANIFEST).read_text(encoding="utf-8"))
+        for note in adapter_notes(about):
+            say(out, note, style="yellow")
     return 0
 
 

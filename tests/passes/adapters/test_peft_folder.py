@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_lora import tiny_lora
 
+from olivine.passes.adapters.adapter_file import graph_factors
 from olivine.passes.adapters.adapter_set import AdapterSet
+from olivine.passes.adapters.slots import Place
 from olivine.passes.errors import UsageError
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -36,7 +40,19 @@ def read(checkpoint: Path, folder: Path) -> AdapterSet:
         ({"lora_bias": True}, "lora_bias: its products have biases"),
         ({"trainable_token_indices": [3]}, "trainable_token_indices: single rows of the embedding"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights pissa_niter_4: it belongs to a base whose weights"),
-        ({"lora_alpha": "much"}, "lora_alpha 'much', which is no number"),
+        ({"lora_alpha": "much"}, "adapter_config.json has the lora_alpha 'much'; a finite number is what fits"),
+        ({"lora_alpha": True}, "has the lora_alpha True; a finite number is what fits"),
+        ({"lora_alpha": float("nan")}, "has the lora_alpha nan; a finite number is what fits"),
+        ({"lora_alpha": 10**400}, "a finite number is what fits"),
+        ({"alpha_pattern": {"*q_proj": 8}}, "has the key '*q_proj' in alpha_pattern, which is no regular expression"),
+        ({"alpha_pattern": {"q_proj": "8"}}, "{'q_proj': '8'}; an object of names and finite numbers is what fits"),
+        ({"alpha_pattern": [["q_proj", 8]]}, "an object of names and finite numbers is what fits"),
+        ({"use_rslora": "false"}, "has the use_rslora 'false'; true or false is what fits"),
+        ({"use_dora": "false"}, "has the use_dora 'false'; true or false is what fits"),
+        ({"bias": ["none"]}, "has the bias ['none']; a word, \"none\" is what fits"),
+        ({"init_lora_weights": 3}, "has the init_lora_weights 3; true, false or a word is what fits"),
+        ({"base_model_name_or_path": 7}, "has the base_model_name_or_path 7; a word is what fits"),
+        ({"peft_type": ["LORA"]}, "has the peft_type ['LORA']"),
     ],
 )
 def test_what_is_no_plain_lora_is_refused(config: dict[str, Any], said: str, tiny_llama: Path, tmp_path: Path) -> None:
@@ -61,7 +77,11 @@ def rename(old: str, new: str) -> Change:
             "another model: this one has no 'model.layers.0.self_attn.query_key_value'",
         ),
         (rename(f"{Q}.lora_A", f"{Q}.lora_E"), f"tensor 'base_model.model.{Q}.lora_E.weight' is no matrix of LoRA"),
-        (rename("model.layers.0.self_attn.q_proj", "model.embed_tokens"), "'model.embed_tokens'"),
+        (
+            rename("model.layers.0.self_attn.q_proj", "model.embed_tokens"),
+            "adds to 'model.embed_tokens', which lies outside of the decoder's layers",
+        ),
+        (rename(Q, "lm_head"), "adds to 'lm_head', which lies outside of the decoder's layers. Merge it"),  # not stored
         (lambda tensors: tensors.pop(f"base_model.model.{Q}.lora_B.weight"), f"'{Q}' has lora_A alone"),
         (
             lambda tensors: tensors.update({f"base_model.model.{Q}.lora_B.weight": np.zeros((64, 3), np.float32)}),
@@ -83,6 +103,41 @@ def test_tensors_that_do_not_fit_are_named(change: Change, said: str, tiny_llama
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(UsageError, match=re.escape(said)):
         read(tiny_llama, folder)
+
+
+def with_weights(checkpoint: Path, to: Path, more: dict[str, tuple[int, int]]) -> Path:
+    """A copy of a checkpoint with further weights of some shapes."""
+    shutil.copytree(checkpoint, to)
+    weights = load_file(to / "model.safetensors")
+    extra = {f"{name}.weight": np.zeros(shape, np.float32) for name, shape in more.items()}
+    save_file({**weights, **extra}, to / "model.safetensors", {"format": "pt"})
+    return to
+
+
+def test_modules_that_a_path_does_not_tell_apart_are_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    shared, expert = (f"model.layers.1.mlp.{part}.gate_proj" for part in ("shared_expert", "experts.0"))
+    checkpoint = with_weights(tiny_llama, tmp_path / "moe", {shared: (64, 64), expert: (64, 64)})
+    folder = tiny_lora(tmp_path / "lora", checkpoint, ("gate_proj",), layers=(1,))
+    said = "the exported graph can't tell from 2 more of its layer that end alike, such as 'model.layers.1.mlp."
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read(checkpoint, folder)
+    elsewhere = tiny_lora(tmp_path / "other", checkpoint, ("gate_proj", "q_proj"), layers=(0,))
+    assert len(read(checkpoint, elsewhere).adapters[0].factors) == 2
+
+
+def test_layers_of_a_vision_tower_are_none_of_the_decoder(tiny_llama: Path, tmp_path: Path) -> None:
+    vision = "vision_tower.encoder.layers.0.self_attn.q_proj"
+    checkpoint = with_weights(tiny_llama, tmp_path / "vision", {vision: (48, 48)})
+    folder = tiny_lora(tmp_path / "lora", tiny_llama, ("q_proj", "v_proj"))
+    adapters = read(checkpoint, folder)
+    found = {path: Place(64, 128, ir.DataType.FLOAT) for path in ("layers.0/qkv_proj", "layers.1/qkv_proj")}
+    assert set(graph_factors(adapters.adapters[0].factors, adapters.shapes, found, "legal")) == set(found)
+    tensors = load_file(folder / WEIGHTS)
+    for side, shape in (("A", (4, 48)), ("B", (48, 4))):
+        tensors[f"base_model.model.{vision}.lora_{side}.weight"] = np.ones(shape, np.float32)
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(UsageError, match=f"adds to '{vision}', which lies outside of the decoder's layers"):
+        read(checkpoint, folder)
 
 
 def test_an_adapter_of_a_wider_model_is_refused_with_both_shapes(

@@ -165,6 +165,42 @@ def test_adapters_that_are_none_are_told_before_anything_is_built(
     assert not (tmp_path / "out").exists()
 
 
+def test_adapters_for_a_provider_that_runs_none_are_refused_before_anything_is_built(
+    tiny_llama: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from olivine.search.study import export_candidate
+
+    monkeypatch.setattr(export_candidate, "source_artifact", None)  # called, it would fail
+    words = ["--set", "provider=openvino", "--adapter", f"a={home / 'legal'}"]
+    assert main(["build", str(tiny_llama), "--to", str(tmp_path / "out"), *words]) == 2
+    assert "which can not run the provider 'openvino'. Providers that fit: cpu, cuda" in capsys.readouterr().err
+
+
+def test_an_adapter_that_names_another_base_and_one_that_was_not_compared_are_told_as_such(
+    tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from olivine.passes.adapters.adapter_set import AdapterSet
+
+    monkeypatch.setattr(AdapterSet, "check", lambda *_: {})  # as on a CPU without kernels for the graph
+    base = "base_model_name_or_path"
+    other = tiny_lora(tmp_path / "other", tiny_llama, ("q_proj",), **{base: "Other/Llama[1]"})
+    own = tiny_lora(tmp_path / "own", tiny_llama, ("q_proj",), **{base: str(tiny_llama)})
+    words = ["--adapter", f"other={other}", "--adapter", f"own={own}"]
+    assert main(["build", str(tiny_llama), "--to", str(tmp_path / "out"), *words]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    sections = json.loads((tmp_path / "out" / "olivine.json").read_text())["adapters"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    caution = "its adapter_config.json names the base model Other/Llama[1], and this is"
+    assert f"adapter 'other': {caution}" in said
+    assert said.count("names the base model") == 1
+    assert said.count("not compared with its checkpoint") == 2
+    assert [len(sections[name]["notes"]) for name in ("other", "own")] == [2, 1]
+    assert sections["other"]["notes"][0].startswith(caution)
+    assert "Adapter 'other': its adapter_config.json names the base model Other/Llama\\[1\\], and this is" in card
+    assert "Adapter 'own': not compared with its checkpoint" in card
+    assert "| own | q_proj | 4 | not compared | not compared |" in card
+
+
 def test_a_graph_takes_no_adapters(
     tiny_onnx: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

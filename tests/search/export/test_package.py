@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from olivine.passes.errors import UsageError
-from olivine.search.export.package import SERVER_PINS, check_place, fill, zip_folder
+from olivine.search.export.package import SERVER_PINS, check_place, fill, packaged_manifest, zip_folder
 
 VERSIONS = {"onnxruntime": "1.31.1", "onnxruntime-genai": "0.18.0", "numpy": "2.4.6"}
 
@@ -99,3 +99,8 @@ def test_nothing_is_overwritten_unasked_and_nothing_else_than_a_package_at_all(f
         check_place(folder, "docker", force=True)
     fill(folder, "docker", "cpu")
     check_place(folder, "docker", force=True)
+
+
+def test_the_manifest_of_a_package_is_its_models(folder: Path, tmp_path: Path) -> None:
+    zip_folder(folder, tmp_path / "mine.zip")
+    assert packaged_manifest(tmp_path / "mine.zip") == packaged_manifest(folder) == {"versions": VERSIONS}
