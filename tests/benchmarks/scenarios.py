@@ -3,7 +3,7 @@
 For every scenario and every recipe: the peak of a fresh process of plain ONNX Runtime GenAI that runs the exported
 folder, beside the float base with its context and beside the float base as it is exported without a scenario; times to
 the first token and per token beside the float base, in turns; CPU time per token; and the divergence from the float
-base on windows that are as long as the scenario.
+base on windows that are as long as the context.
 
 What is measured is kept in the work folder at once, so that the same command goes on where it was ended.
 """
@@ -39,20 +39,22 @@ from olivine.search.environment import describe_environment
 Choice = dict[str, Scalar]
 #: What every recipe has in common with the float base.
 BASE: Choice = {"prune_head": True}
-INT8: Choice = {**BASE, "precision": "int8", "block_size": 64, "embedding": "int8", "fusion_level": "full"}
-MIXED: Choice = {**INT8, "precision": "mixed", "algorithm": "gptq", "block_size": 128, "int8_share": 0.5}
-BY_TOKEN: Choice = {**INT8, "activations": "int8", "activation_range": "token_down"}
+SHARED: Choice = {**BASE, "block_size": 64, "embedding": "shared", "fusion_level": "full", "chunk_size": 256}
+INT8: Choice = {**SHARED, "precision": "int8", "algorithm": "k_quant"}
+BY_TOKEN: Choice = {**INT8, "activations": "int8", "activation_range": "token", "dynamic_layers": "all"}
+MIXED: Choice = {**BY_TOKEN, "precision": "mixed", "algorithm": "gptq", "damping": 0.1, "int8_share": 0.0}
+MIXED |= {"dynamic_share": 0.8, "lm_head": "int8"}
 RECIPES: dict[str, Choice] = {
     "int8": INT8,
     "int8, activations by token": BY_TOKEN,
-    "the same, prompts in pieces of 256": {**BY_TOKEN, "chunk_size": 256},
-    "the same, attention over whole prompts": {**BY_TOKEN, "chunk_size": 256, "prompt_attention": "whole"},
-    "by token, in pieces, cache int8": {**BY_TOKEN, "chunk_size": 256, "kv_cache": "int8"},
-    "half int8, half int4, prompts in pieces of 256": {**MIXED, "int8_block_size": 128, "chunk_size": 256},
+    "the same, cache int8": {**BY_TOKEN, "kv_cache": "int8"},
+    "80 % by token, the rest int4, cache int8": {**MIXED, "kv_cache": "int8"},
+    "the same, cache grows": {**MIXED, "kv_cache": "int8", "share_buffer": False},
 }
 #: Scored tokens, and the fewest windows that they are cut into.
-SCORED_TOKENS, LEAST_WINDOWS = 12_000, 4
-KEPT = ("deployed_rss_bytes", "context_bytes", "ttft_ms", "tpot_ms", "e2e_ms", "ttft_speedup", "tpot_speedup")
+SCORED_TOKENS, LEAST_WINDOWS = 12_000, 2
+BASE_ROW, DIVERGENCE = "float base", "kl_divergence"
+KEPT = ("deployed_rss_bytes", "context_bytes", "cpu_ms_per_token", "ttft_ms", "tpot_ms", "ttft_speedup", "tpot_speedup")
 Numbers = Mapping[str, Sequence[float]]
 
 
@@ -92,36 +94,44 @@ class Subject:
     def as_today(self, scenario: Scenario) -> float:
         """Peak of the float base that makes room for all that the model takes."""
 
-        def measure() -> Numbers:
+        def measure() -> Mapping[str, Numbers]:
             with ModelProcess.open(self.built(BASE).path) as process:
                 found = {m.metric: m.value for m in Deployed(scenario).evaluate(process, process)}
-            return {"deployed_rss_bytes": [found["deployed_rss_bytes"]]}
+            return {BASE_ROW: {"deployed_rss_bytes": [found["deployed_rss_bytes"]]}}
 
-        return self.kept(f"{scenario.name}: float base without a scenario", measure)["deployed_rss_bytes"][0]
+        return self.kept(f"{scenario.name}: without a scenario", measure)[BASE_ROW]["deployed_rss_bytes"][0]
 
-    def measured(self, scenario: Scenario, recipe: str) -> Numbers:
-        """Value, low and high of a recipe's metrics, and those of the base as ``base ...``."""
+    def measured(self, scenario: Scenario) -> dict[str, Numbers]:
+        """Recipe -> value, low and high of its metrics; the float base with the same context as ``BASE_ROW``."""
+        room: Choice = {"context": scenario.context}
+        names = {name: self.built({**choice, **room}).path for name, choice in RECIPES.items()}
+        base, folders = self.built({**BASE, **room}).path, list(names.values())
 
-        def measure() -> Numbers:
-            room: Choice = {"context": scenario.context}
-            base, own = (self.built({**choice, **room}).path for choice in (BASE, RECIPES[recipe]))
+        def times() -> Mapping[str, Numbers]:
             latency = PairedDecoderLatency(half_width=0.01, max_seconds=self.seconds)
-            found = bench_folders([own], base, latency, scenario)
-            windows = max(LEAST_WINDOWS, SCORED_TOKENS // scenario.tokens)
-            scored = ScoredText(self.text, windows=windows, window_tokens=scenario.tokens)
-            (kl,) = (m for m in evaluate_folders([own], base, scored)[str(own)] if m.metric == "kl_divergence")
-            numbers = {"kl_divergence": [kl.value, kl.low, kl.high]}
-            for start, folder in (("", own), ("base ", base)):
-                kept = [m for m in found[str(folder)] if m.metric in (*KEPT, "cpu_ms_per_token")]
-                numbers |= {f"{start}{m.metric}": [m.value, m.low, m.high] for m in kept}
-            return numbers
+            found = bench_folders(folders, base, latency, scenario)
+            return {
+                name: {m.metric: [m.value, m.low, m.high] for m in found[str(folder)] if m.metric in KEPT}
+                for name, folder in {BASE_ROW: base, **names}.items()
+            }
 
-        return self.kept(f"{scenario.name}: {recipe}", measure)
+        def losses() -> Mapping[str, Numbers]:
+            windows = max(LEAST_WINDOWS, SCORED_TOKENS // scenario.context)
+            found = evaluate_folders(
+                folders, base, ScoredText(self.text, windows=windows, window_tokens=scenario.context)
+            )
+            return {
+                name: {m.metric: [m.value, m.low, m.high] for m in found[str(folder)] if m.metric == DIVERGENCE}
+                for name, folder in names.items()
+            }
 
-    def kept(self, what: str, measure: Callable[[], Numbers]) -> Numbers:
+        timed, lost = self.kept(f"{scenario.name}: times", times), self.kept(f"{scenario.name}: losses", losses)
+        return {name: {DIVERGENCE: [0.0] * 3, **numbers, **lost.get(name, {})} for name, numbers in timed.items()}
+
+    def kept(self, what: str, measure: Callable[[], Mapping[str, Numbers]]) -> Mapping[str, Numbers]:
         """A measurement that is taken once and written down."""
         path = self.work / "scenarios.json"
-        known: dict[str, Numbers] = json.loads(path.read_text()) if path.exists() else {}
+        known: dict[str, Mapping[str, Numbers]] = json.loads(path.read_text()) if path.exists() else {}
         if what not in known:
             known[what] = measure()
             write_atomic(path, json.dumps(known, indent=1))
@@ -141,10 +151,7 @@ def section(subject: Subject, scenario: Scenario) -> list[str]:
         "| | memory MB | of today's base | cache MB | first token | per token | CPU ms a token | KL |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    rows = {name: subject.measured(scenario, name) for name in RECIPES}
-    base = {name.removeprefix("base "): v for name, v in next(iter(rows.values())).items() if name.startswith("base ")}
-    lines.append(row("float base", {**base, "kl_divergence": [0.0, 0.0, 0.0]}, today))
-    return [*lines, *(row(name, numbers, today) for name, numbers in rows.items()), ""]
+    return [*lines, *(row(name, numbers, today) for name, numbers in subject.measured(scenario).items()), ""]
 
 
 def row(name: str, numbers: Numbers, today: float) -> str:
@@ -187,8 +194,8 @@ def page(subject: Subject, used: Sequence[Scenario]) -> str:
         "Memory is the resident peak of a fresh process of plain ONNX Runtime GenAI that runs the folder as it is",
         "through the whole scenario; the base has the same context. Times are beside the float base in turns, with all",
         f"cores and the head on the last position, {subject.seconds:g} s a pair; brackets are 95 % intervals. KL is",
-        f"the divergence from the float base in nats a token on {subject.text}, in windows as long as the scenario.",
-        "CPU time is of one run.",
+        f"the divergence from the float base in nats a token on {subject.text}, in windows as long as the",
+        "context. Prompts are read in pieces of 256. CPU time is of one run.",
         "",
     ]
     for scenario in used:
