@@ -22,9 +22,7 @@ HOW = """
 `make bench-peers` on {cpu}, {cores} cores, {threads} threads for each engine; {versions}; the others in the versions of
 `tests/benchmarks/peers/requirements.txt`, llama.cpp compiled for this processor out of that of `llama.txt`, but without
 AMX, in which that version faults on virtual machines. All engines have the same float32 checkpoint (of the demo model
-the rotated one, as olivine's base has it), the same tokens and the same prompts. Qwen3-31M is what
-`make bench-peers-model` trains, deterministically, on news and on encyclopedia articles other than those that are
-scored: four layers of width 768, 12 attention heads over 4 of keys and values, a vocabulary of 8192.
+the rotated one, as olivine's base has it), the same tokens and the same prompts.{second}
 
 KL divergence, in nats a token, and perplexity ratio are against the float checkpoint, at all positions of
 windows of {length} tokens, {windows}. Formats that learn from text learn from other news articles: olivine's
@@ -37,6 +35,11 @@ process that runs in real time, so that no other program takes a core. Of the pr
 {counted} count; one during which a thread waited for a core does not. Ratios are of the rounds that have both rows,
 with 95 % intervals; rates are those of this machine on that day, and only ratios can be compared with other pages.
 """
+#: The second model, where it is on the page.
+SECOND = "Qwen3-31M"
+ABOUT_SECOND = f""" {SECOND} is what `make bench-peers-model` trains, deterministically, on news and on encyclopedia
+articles other than those that are scored: four layers of width 768, 12 attention heads over 4 of keys and values, a
+vocabulary of 8192."""
 
 
 def page(results: Mapping[str, Sequence[Measured]], threads: int, picture: str, targeted: Collection[str] = ()) -> str:
@@ -53,6 +56,7 @@ def page(results: Mapping[str, Sequence[Measured]], threads: int, picture: str, 
     windows = " and ".join(f"{count} of {kind}" for kind, count in WINDOWS.items())
     measured = {"windows": windows, "length": WINDOW_TOKENS, "prompt": PROMPT_TOKENS, "new": timing.NEW_TOKENS}
     measured |= {"warm": timing.WARM, "counted": timing.COUNTED, "threads": threads, "versions": versions}
+    measured |= {"second": ABOUT_SECOND if SECOND in results else ""}
     how = HOW.format(cpu=about["cpu"], cores=about["cores"], **measured)
     lines = ["# Beside llama.cpp and OpenVINO", ""]
     for paragraph in how.strip().split("\n\n"):
