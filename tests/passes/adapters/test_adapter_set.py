@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
 from tiny_lora import EVERY_PROJECTION, merged, tiny_lora
 
 from olivine.passes.adapters.adapter_file import adapter_names, adapter_path, named_adapter
@@ -114,6 +116,49 @@ def test_an_adapter_that_is_not_turned_with_its_checkpoint_is_noticed(tiny_llama
     adapters.write(folder / "model.onnx", LANGUAGE.compose({}), folder)  # as if nothing were rotated
     with pytest.raises(WrongGraph, match=r"adapter 'one' does not do to the exported graph what it does to the check"):
         adapters.check(folder, TOKENS)
+
+
+@pytest.mark.parametrize("choice", [{"precision": "int4"}, INT8], ids=["int4", "dynamic int8"])
+def test_an_adapter_of_another_strength_is_noticed(choice: dict[str, Scalar], tiny_llama: Path, tmp_path: Path) -> None:
+    adapters = AdapterSet.read(tiny_llama, {"one": tiny_lora(tmp_path / "a", tiny_llama, alpha=1.6)})
+    folder, recipe = exported(adapters, choice, tmp_path)
+    effect = adapters.check(folder, TOKENS)["one"]
+    assert (effect.size, effect.slope) == (pytest.approx(1, abs=0.2), pytest.approx(1, abs=0.25))
+    for alpha in (3.2, 0.8):
+        other = tiny_lora(tmp_path / f"{alpha}", tiny_llama, alpha=alpha)  # the same matrices
+        AdapterSet.read(tiny_llama, {"one": other}).write(folder / "model.onnx", recipe, folder)
+        with pytest.raises(WrongGraph, match=r"its effect is [\d.]+ times as large"):
+            adapters.check(folder, TOKENS)
+
+
+@pytest.mark.finetune
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of libraries about each other
+def test_a_float_graph_with_an_adapter_is_the_checkpoint_that_peft_has_merged_it_into(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    patterns: dict[str, dict[str, Any]] = {
+        "root": {"use_rslora": True, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"k_proj": 5, "mlp.up_proj": 3}},
+        "plain": {
+            "rank_pattern": {r"layers\.1\..*": 6},
+            "alpha_pattern": {r"layers\.0\.mlp\.\w+": 2, r".*\.[qk]_proj": 4},
+        },
+    }
+    for name, more in patterns.items():
+        torch.manual_seed(0)
+        config = peft.LoraConfig(target_modules="all-linear", r=4, lora_alpha=6, init_lora_weights=False, **more)
+        adapted = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_llama), config)
+        adapted.save_pretrained(tmp_path / name)
+        adapted.merge_and_unload().save_pretrained(tmp_path / f"merged-{name}")
+    adapters = AdapterSet.read(tiny_llama, {name: tmp_path / name for name in patterns})
+    folder, _ = exported(adapters, {}, tmp_path)
+    base = checkpoint_logits(tiny_llama)
+    for name in patterns:
+        expected = checkpoint_logits(tmp_path / f"merged-{name}")
+        assert np.abs(expected - base).max() > 0.1, "it does something"
+        assert np.abs(graph_logits(folder, name) - expected).max() < 1e-4
 
 
 def test_the_recipe_says_which_layers_have_places(tiny_llama: Path, tmp_path: Path) -> None:

@@ -201,6 +201,29 @@ def test_an_adapter_that_names_another_base_and_one_that_was_not_compared_are_to
     assert "| own | q_proj | 4 | not compared | not compared |" in card
 
 
+@pytest.mark.parametrize("kind", [None, "zip", "docker"])
+def test_an_export_says_what_its_manifest_notes_of_adapters(
+    kind: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from olivine.search.export.package import zip_folder
+    from olivine.search.study import export_trial
+    from olivine.search.study_dir import StudyDir
+
+    to = tmp_path / ("out.zip" if kind == "zip" else "out")
+    model = tmp_path / "made" if kind is None else tmp_path / "made" / "model"
+    model.mkdir(parents=True)
+    (model / "olivine.json").write_text(json.dumps({"adapters": {"a": {"notes": ["not compared"]}, "b": {}}}))
+
+    def exported(*_: object) -> Path:
+        return zip_folder(tmp_path / "made", to) or to if kind == "zip" else (tmp_path / "made").rename(to)
+
+    monkeypatch.setattr(StudyDir, "open", lambda root: None)
+    monkeypatch.setattr(export_trial, "package_trial" if kind else "export_trial", exported)
+    package = ["--package", kind] if kind else []
+    assert main(["export", "study", "--to", str(to), "--adapter", "a=A", *package]) == 0
+    assert "adapter 'a': not compared" in capsys.readouterr().out
+
+
 def test_a_graph_takes_no_adapters(
     tiny_onnx: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
