@@ -16,10 +16,12 @@ from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.providers.interpreters import comparable_options
 from olivine.evaluators.scenario.answers import AnswerLatency
 from olivine.evaluators.scenario.deployed import Deployed
-from olivine.evaluators.scenario.prompts import Prompt, read_prompts, timed_prompt
+from olivine.evaluators.scenario.guesses import MIN_TOKENS, NONE, Guessing
+from olivine.evaluators.scenario.prompts import LEAST_ANSWERS, Prompt, read_prompts, thin_prompts, timed_prompt
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.adapters.adapter_file import named_adapter
 from olivine.passes.errors import UsageError
+from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.passes.transforms.prune_head import is_pruned
 
 
@@ -45,8 +47,8 @@ def bench_folders(
         adapter is ``FOLDER + NAME``.
 
     Raises:
-        UsageError: for a folder without a model or such an adapter, numbers that make no measurement, or a scenario
-            that a folder has no room for; before any model loads.
+        UsageError: for a folder without a model or such an adapter, numbers that make no measurement, a scenario
+            that a folder has no room for, or too few prompts for the guesses of one; before any model loads.
         ModelProcessFailed: when a model does not load or run, naming its folder.
     """
     base, others = in_order(folders, reference)
@@ -67,8 +69,10 @@ def bench_folders(
     prompt, new = latency.prompt_tokens, latency.new_tokens
     for folder in (base, *others):
         check_context(folder, prompt + new, f"a prompt of {prompt} and {new} new tokens")
+    if prompts:
+        _check_guesses([base, *others], len(prompts), new)
     pooled = replace(latency, baseline_times=BaselineTimes())
-    timing = AnswerLatency(pooled, tuple(prompt.ids for prompt in prompts)) if prompts else pooled
+    timing = AnswerLatency(pooled, tuple(prompt.ids for prompt in thin_prompts(prompts))) if prompts else pooled
     used = [] if scenario is None else [Deployed(scenario, prompts[-1].ids if prompts else ())]
 
     def measure(folder: Path, process: ModelProcess, beside: ModelProcess) -> list[Measurement]:
@@ -76,7 +80,8 @@ def bench_folders(
         for evaluator in used:
             measurements += evaluator.evaluate(process, beside)
         measurements += timing.evaluate(process, beside)
-        return stamped(measurements, process, pruned_head=is_pruned(folder))
+        given = {"prompts_given": len(prompts)} if prompts else {}
+        return stamped(measurements, process, pruned_head=is_pruned(folder), **given)
 
     options = comparable_options([base, *others, *folders])
     if adapted and any(each["loop"] != "genai" for each in options.values()):
@@ -92,6 +97,20 @@ def bench_folders(
             with ModelProcess.open(folder, **options[folder], adapter=file) as process:
                 results[label] = measure(folder, process, resident)
     return results
+
+
+def _check_guesses(folders: Sequence[Path], prompts: int, new_tokens: int) -> None:
+    """Refuse prompts and answers that can't tell the gain of a folder that guesses."""
+    guessing = next((each for each in folders if Guessing.of(read_genai_config(each)) != NONE), None)
+    wrong = [
+        *([f"{prompts} prompts; at least {LEAST_ANSWERS}"] if prompts < LEAST_ANSWERS else []),
+        *([f"answers of {new_tokens} tokens; at least {MIN_TOKENS}"] if new_tokens < MIN_TOKENS else []),
+    ]
+    if guessing is not None and wrong:
+        raise UsageError(
+            f"{guessing} guesses tokens, which is timed on whole answers: {', and '.join(wrong)}. Give more in the "
+            "scenario's prompts and new_tokens, or name a scenario without prompts to time steps without guesses."
+        )
 
 
 def _check_numbers(latency: PairedDecoderLatency) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any, ClassVar
 
@@ -21,15 +22,30 @@ from olivine.evaluators.latency.speedup import widened
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.process.messages import TimedAnswer
 from olivine.evaluators.process.protocols import AnsweringProcess
-from olivine.evaluators.scenario.guesses import NONE, Gain, Guessing, time_ways
-from olivine.evaluators.scenario.prompts import LEAST_ANSWERS
+from olivine.evaluators.scenario.guesses import MIN_TOKENS, NONE, Gain, Guessing, time_ways
 from olivine.evaluators.stats import LEVEL, Interval
-from olivine.passes.errors import UsageError
 from olivine.passes.sources.genai_folder import read_genai_config
 
-#: Answers to each prompt, with guesses and without: what prompts differ by is far more than noise.
-ROUNDS = 1
+#: Answers to each prompt, with guesses and without, of which the faster counts: a hiccup has to hit both to decide.
+ROUNDS = 2
+#: Answers of which Student's interval tells what prompts differ by.
+LEAST_TIMED = 2
 _NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
+
+
+@dataclass(frozen=True)
+class Untimed:
+    """Guesses whose gain can't be told, since too few answers are long enough.
+
+    Attributes:
+        guessing: their options.
+        long: prompts with an answer that is long enough to be timed.
+        prompts: that were answered.
+    """
+
+    guessing: Guessing
+    long: int
+    prompts: int
 
 
 @dataclass(frozen=True)
@@ -39,10 +55,12 @@ class AnswerLatency:
     Attributes:
         steps: the paired times of a prompt and of a token without guesses.
         prompts: token ids of the prompts that are answered.
+        reference_gains: by folder, of references that were measured: each answers once for all that stand beside it.
     """
 
     steps: PairedDecoderLatency
     prompts: tuple[tuple[int, ...], ...]
+    reference_gains: dict[Path, Gain | Untimed | None] = field(default_factory=dict, compare=False)
 
     name: ClassVar[str] = "latency"
     metrics: ClassVar[tuple[str, ...]] = (*PairedDecoderLatency.metrics, "tokens_per_step")
@@ -52,19 +70,27 @@ class AnswerLatency:
 
         Raises:
             ModelProcessFailed: when a process died, hung or gave an answer that can't be read.
-            UsageError: when too few answers are long enough to be timed.
         """
         measured = self.steps.evaluate(candidate, reference)
-        own = self._gain(candidate, reference)
-        beside = own if candidate is reference else self._gain(reference, candidate)
+        beside = self._of_reference(reference, candidate)
+        own = beside if candidate is reference else self._gain(candidate, reference)
         timed = with_gains(measured, own, beside, self.steps.new_tokens)
         if own is None:
             return [*timed, Measurement.exact("tokens_per_step", "tokens", 1.0, guesses="none")]
+        if isinstance(own, Untimed):
+            return [*timed, Measurement.exact("tokens_per_step", "tokens", 1.0, **_stated("guesses", own))]
         steps = own.tokens_per_step
         about = {"guesses": _about(own), "neighbours": round(math.log(steps.high / steps.value) / _NORMAL, 6)}
         return [*timed, Measurement.of("tokens_per_step", steps, (), about)]
 
-    def _gain(self, guessing: AnsweringProcess, other: AnsweringProcess) -> Gain | None:
+    def _of_reference(self, reference: AnsweringProcess, candidate: AnsweringProcess) -> Gain | Untimed | None:
+        if reference.folder is None:
+            return None
+        if reference.folder not in self.reference_gains:
+            self.reference_gains[reference.folder] = self._gain(reference, candidate)
+        return self.reference_gains[reference.folder]
+
+    def _gain(self, guessing: AnsweringProcess, other: AnsweringProcess) -> Gain | Untimed | None:
         """Time a model's answers while the other one stands still; None where it makes no guesses."""
         way = NONE if guessing.folder is None else Guessing.of(read_genai_config(guessing.folder))
         if way == NONE:
@@ -79,23 +105,20 @@ class AnswerLatency:
 
         with interleaver.ahead_of_others(self.steps.max_seconds):
             answer(self.prompts[0], way)  # wakes threads and caches, and does not count
-            (gain,) = time_ways(answer, self.prompts, [way], ROUNDS, self.steps.seed)
-        if gain.prompts < LEAST_ANSWERS:
-            raise UsageError(
-                f"guesses are timed on whole answers, and only {gain.prompts} of {len(self.prompts)} prompts have one "
-                f"that is long enough; {LEAST_ANSWERS} are needed. Give more prompts, or such as ask for longer answers"
-            )
-        return gain
+            gains = time_ways(answer, self.prompts, [way], ROUNDS, self.steps.seed)
+        long = gains[0].prompts if gains else 0
+        return gains[0] if long >= LEAST_TIMED else Untimed(way, long, len(self.prompts))
 
 
 def with_gains(
-    measured: Sequence[Measurement], own: Gain | None, beside: Gain | None, new_tokens: int
+    measured: Sequence[Measurement], own: Gain | Untimed | None, beside: Gain | Untimed | None, new_tokens: int
 ) -> list[Measurement]:
     """The times of a model as they are with guesses, and its speedups over a reference that may guess too.
 
     Args:
         measured: its times and speedups without them.
-        own: of its guesses in decode, whose interval is that of prompts such as these; None where it makes none.
+        own: of its guesses in decode, whose interval is that of prompts such as these; None where it makes none. One
+            that can't be told counts as 1, and is named.
         beside: of the reference's guesses; ``own`` where it is the reference itself, whose speedups stay 1.
         new_tokens: of an answer, for the times end to end.
     """
@@ -116,16 +139,19 @@ def with_gains(
         factors["tpot_speedup"] = (gain / base_gain, math.hypot(error, base_error))
         both = math.hypot(share * error, base_share * base_error)
         factors["e2e_speedup"] = (base_e2e / e2e / value["e2e_speedup"], both)
-    about = {} if own is None else {"guesses": _about(own)}
-    of_base = {} if beside is None or beside is own else {"reference_guesses": _about(beside)}
+    about = _stated("guesses", own)
+    of_base = {} if beside is own else _stated("reference_guesses", beside)
     if not about and not of_base:
         return list(measured)
-    return [_scaled(m, *factors[m.metric], about | of_base) if m.metric in factors else m for m in measured]
+    told = [_scaled(m, *factors[m.metric], about | of_base) if m.metric in factors else m for m in measured]
+    cautions = _cautions("its guesses", own)
+    cautions += [] if own is beside else _cautions("guesses of the reference", beside)
+    return [replace(m, protocol={**m.protocol, "cautions": [*m.protocol["cautions"], *cautions]}) for m in told]
 
 
-def _factor(gain: Gain | None) -> tuple[float, float]:
-    """A gain and the standard error of its logarithm; exactly 1 where there are no guesses."""
-    if gain is None:
+def _factor(gain: Gain | Untimed | None) -> tuple[float, float]:
+    """A gain and the standard error of its logarithm; exactly 1 where there are no guesses, or none could be timed."""
+    if not isinstance(gain, Gain):
         return 1.0, 0.0
     return gain.speedup.value, math.log(gain.speedup.high / gain.speedup.value) / _NORMAL
 
@@ -138,6 +164,27 @@ def _scaled(m: Measurement, factor: float, deviation: float, about: dict[str, An
     shared = math.hypot(float(m.protocol.get("neighbours", 0.0)), deviation)
     protocol = {**m.protocol, **about, "neighbours": round(shared, 6)}
     return replace(m, value=value, low=low, high=high, protocol=protocol)
+
+
+def _stated(what: str, gain: Gain | Untimed | None) -> dict[str, Any]:
+    """A gain in a protocol, or why it is missing."""
+    if gain is None:
+        return {}
+    if isinstance(gain, Gain):
+        return {what: _about(gain)}
+    size, most = gain.guessing.ngram_size, gain.guessing.max_draft_tokens
+    counts = {"timed_answers": gain.long, "prompts": gain.prompts}
+    return {f"untimed_{what}": {"ngram_size": size, "max_draft_tokens": most, **counts}}
+
+
+def _cautions(whose: str, gain: Gain | Untimed | None) -> list[str]:
+    """A sentence on a gain that is left out of the times."""
+    if not isinstance(gain, Untimed):
+        return []
+    return [
+        f"What {whose} gain is left out of the times: {gain.long} of {gain.prompts} prompts have an answer of at least "
+        f"{MIN_TOKENS} tokens, and {LEAST_TIMED} are needed. Give more prompts, or such as ask for longer answers."
+    ]
 
 
 def _about(gain: Gain) -> dict[str, Any]:
@@ -153,6 +200,7 @@ def _about(gain: Gain) -> dict[str, Any]:
         "right_guesses": round(gain.right, 4),
         "same_answers": gain.same,
         "prompts": gain.prompts,
-        "timed": "whole greedy answers of the candidate, with and without guesses in turns",
+        "answered": gain.answered,
+        "timed": "whole greedy answers of the candidate, with and without guesses in turns, the faster of each two",
         "interval": "Student's over the logarithms by prompt: that of prompts such as these",
     }

@@ -24,7 +24,7 @@ from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.passes.transforms.prune_head import is_pruned
 from olivine.passes.transforms.speculate import DRAFT_TOKENS, SECTION, USUAL_DRAFT_TOKENS
 
-#: Answers to each prompt, of which the median counts.
+#: Answers to each prompt, of which the fastest counts.
 ROUNDS = 3
 #: Tokens that an answer needs, so that its time says something.
 MIN_TOKENS = 8
@@ -74,6 +74,7 @@ class Gain:
         right: share of the guesses that were.
         same: prompts whose answer was the same without them.
         prompts: that had answers long enough to be timed.
+        answered: prompts in all.
         tokens_per_step: tokens of an answer / runs of the model for it; mean over prompts and its interval.
         by_prompt: the speedup on each of them.
     """
@@ -86,6 +87,7 @@ class Gain:
     prompts: int
     tokens_per_step: Interval
     by_prompt: tuple[float, ...]
+    answered: int
 
 
 def time_guesses(folder: Path, file: Path, new_tokens: int) -> list[Gain]:
@@ -134,7 +136,9 @@ def measure(
         return process.answer(prompt, new_tokens, way.ngram_size, way.max_draft_tokens)
 
     ways = TRIED if own in (NONE, *TRIED) else (*TRIED, own)
-    return time_ways(answer, prompts, ways, ROUNDS, seed)
+    if gains := time_ways(answer, prompts, ways, ROUNDS, seed):
+        return gains
+    raise UsageError(f"No answer has {MIN_TOKENS} tokens, so that nothing can be timed. Ask for longer ones")
 
 
 def time_ways(
@@ -150,11 +154,11 @@ def time_ways(
         answer: answers a prompt in one of them.
         prompts: token ids of each.
         ways: options of guesses.
-        rounds: answers to each prompt in each way, of which the median counts.
+        rounds: answers to each prompt in each way, of which the fastest counts.
         seed: of the order.
 
-    Raises:
-        UsageError: when no answer is long enough to be timed.
+    Returns:
+        The gain of each of the ways; none where no answer is long enough to be timed.
     """
     rng, every = np.random.default_rng(seed), (NONE, *ways)
     answers: dict[Guessing, list[list[TimedAnswer]]] = {way: [[] for _ in prompts] for way in every}
@@ -164,12 +168,14 @@ def time_ways(
                 answers[every[index]][number].append(answer(prompt, every[index]))
     timed = [n for n in range(len(prompts)) if all(len(answers[way][n][0].ids) >= MIN_TOKENS for way in every)]
     if not timed:
-        raise UsageError(f"No answer has {MIN_TOKENS} tokens, so that nothing can be timed. Ask for longer ones")
+        return []
     plain = [answers[NONE][number] for number in timed]
-    return [_gain(way, plain, [answers[way][number] for number in timed]) for way in ways]
+    return [_gain(way, plain, [answers[way][number] for number in timed], len(prompts)) for way in ways]
 
 
-def _gain(way: Guessing, plain: Sequence[Sequence[TimedAnswer]], guessed: Sequence[Sequence[TimedAnswer]]) -> Gain:
+def _gain(
+    way: Guessing, plain: Sequence[Sequence[TimedAnswer]], guessed: Sequence[Sequence[TimedAnswer]], answered: int
+) -> Gain:
     gains = np.array([np.log(_token_ms(a) / _token_ms(b)) for a, b in zip(plain, guessed, strict=True)])
     once = [answers[0] for answers in guessed]  # greedy: each answer to a prompt is the same
     accepted, proposed = sum(answer.accepted for answer in once), sum(answer.proposed for answer in once)
@@ -183,9 +189,10 @@ def _gain(way: Guessing, plain: Sequence[Sequence[TimedAnswer]], guessed: Sequen
         len(once),
         student(np.array(steps)).clip(1.0, MAX_STEP),
         tuple(float(gain) for gain in np.exp(gains)),
+        answered,
     )
 
 
 def _token_ms(answers: Sequence[TimedAnswer]) -> float:
-    """Median time a token, without the first one, which the prompt gave."""
-    return float(np.median([answer.ms / (len(answer.ids) - 1) for answer in answers]))
+    """Least time a token, without the first one, which the prompt gave: other programs only ever add time."""
+    return min(answer.ms / (len(answer.ids) - 1) for answer in answers)

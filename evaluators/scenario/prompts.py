@@ -86,11 +86,16 @@ def read_prompts(scenario: Scenario, folder: Path) -> list[Prompt]:
 def split_prompts(prompts: Sequence[Prompt], confirming: bool) -> list[Prompt]:
     """The prompts whose answers the search times, or those of confirmation: every other one by length.
 
-    Few prompts are not split, and both time all of them; of many ``MOST_ANSWERS`` are timed, evenly by length.
+    Few prompts are not split, and both time all of them.
     """
-    half = list(prompts) if len(prompts) < 2 * LEAST_ANSWERS else list(prompts[int(confirming) :: 2])
-    chosen = sorted({round(n * (len(half) - 1) / (MOST_ANSWERS - 1)) for n in range(MOST_ANSWERS)})
-    return [half[n] for n in chosen] if len(half) > MOST_ANSWERS else half
+    return thin_prompts(prompts if len(prompts) < 2 * LEAST_ANSWERS else prompts[int(confirming) :: 2])
+
+
+def thin_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """At most ``MOST_ANSWERS`` of the prompts, evenly by length where they come so."""
+    if len(prompts) <= MOST_ANSWERS:
+        return list(prompts)
+    return [prompts[round(n * (len(prompts) - 1) / (MOST_ANSWERS - 1))] for n in range(MOST_ANSWERS)]
 
 
 def timed_prompt(prompts: Sequence[Prompt]) -> tuple[int, ...]:

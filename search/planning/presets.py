@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from olivine.evaluators.scenario.guesses import MIN_TOKENS
+from olivine.evaluators.scenario.prompts import LEAST_ANSWERS, count_prompts
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
 from olivine.passes.precisions import MIXED
@@ -168,17 +169,21 @@ GUESSES: Mapping[str, Any] = {"prune_head": [True, False], "ngram_size": [0, 3],
 
 
 def speculation(use: Scenario | None, provider: str, target: str, newer: Mapping[str, Scalar]) -> Mapping[str, Any]:
-    """The axes of speculation, where decode is the goal and answers to real prompts are timed; else none.
+    """The axes of speculation, where decode is the goal and answers to enough real prompts are timed; else none.
 
     Args:
         use: the scenario.
         provider: that runs the candidates.
         target: decode, prefill or size.
         newer: defaults of a new study, which prune the head where it is known.
+
+    Raises:
+        UsageError: when the file of prompts can't be read.
     """
-    timed = use is not None and bool(use.prompts) and use.new_tokens >= MIN_TOKENS
     known = provider == "cpu" and bool(newer.get(PruneHead.name))
-    return GUESSES if timed and known and target == "decode" else {}
+    if use is None or not known or target != "decode" or use.new_tokens < MIN_TOKENS:
+        return {}
+    return GUESSES if count_prompts(use) >= LEAST_ANSWERS else {}
 
 
 def with_guesses(choices: Sequence[Mapping[str, Scalar]], guesses: Mapping[str, Any]) -> list[Mapping[str, Scalar]]:

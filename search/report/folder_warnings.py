@@ -21,6 +21,7 @@ Results = Mapping[str, Sequence[Measurement]]
 def bench_warnings(results: Results, base: str) -> list[str]:
     """Warn of threads, pruned heads and noise, and repeat the warnings of each measurement."""
     warnings = [*thread_warnings(results, base), *head_warnings(results, base), *noise_warnings(results)]
+    warnings += prompt_warnings(results)
     for name, measurements in results.items():
         own = dict.fromkeys(warning for m in measurements for warning in m.protocol.get("cautions", ()))
         warnings += [f"{name}: {warning}" for warning in own]
@@ -58,6 +59,21 @@ def head_warnings(results: Results, base: str) -> list[str]:
         "one of pruning as well. For a fair comparison build both with the same --set prune_head."
         for name in pruned
         if base in pruned and pruned[name] != pruned[base]
+    ]
+
+
+def prompt_warnings(results: Results) -> list[str]:
+    """Tell of each folder whose guesses were timed on fewer prompts than the scenario has."""
+    timed = {
+        name: (m.protocol["guesses"]["answered"], m.protocol["prompts_given"])
+        for name, metrics in results.items()
+        for m in metrics
+        if m.metric == "tpot_ms" and "guesses" in m.protocol and "prompts_given" in m.protocol
+    }
+    return [
+        f"{name}: its guesses were timed on answers to {answered} of the {given} prompts, evenly by length."
+        for name, (answered, given) in timed.items()
+        if answered < given
     ]
 
 

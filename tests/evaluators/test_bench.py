@@ -14,7 +14,8 @@ from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import SCENARIO_METRICS
 from olivine.evaluators.model_folders import in_order
-from olivine.evaluators.scenario.prompts import read_prompts
+from olivine.evaluators.process.client import ModelProcess
+from olivine.evaluators.scenario.prompts import MOST_ANSWERS, read_prompts
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.errors import UsageError
 
@@ -129,6 +130,46 @@ def test_the_prompt_of_the_middle_of_a_file_is_timed(tiny_onnx: Path, tmp_path: 
     metrics = {m.metric: m for m in measured[str(tiny_onnx)]}
     assert metrics["ttft_ms"].protocol["prompt_tokens"] == lengths[1]
     assert metrics["deployed_rss_bytes"].protocol["prompts"] == [lengths[2]]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "new_tokens", "message"),
+    [
+        (3, 20, "3 prompts; at least 4"),
+        (4, 7, "answers of 7 tokens; at least 8"),
+        (1, 2, "1 prompts.*answers of 2"),
+    ],
+)
+def test_a_scenario_that_can_not_tell_what_guesses_gain_is_refused_before_any_model_loads(
+    prompts: int, new_tokens: int, message: str, tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = with_threads(tiny_onnx, tmp_path / "guessing", 1)
+    config = json.loads((folder / "genai_config.json").read_text())
+    (folder / "genai_config.json").write_text(json.dumps({**config, "speculative": {"ngram_size": 3}}))
+    (tmp_path / "p.txt").write_text("\n\n".join(["the old boat"] * prompts))
+    used = Scenario(context=64, new_tokens=new_tokens, prompts=str(tmp_path / "p.txt"))
+    monkeypatch.setattr(ModelProcess, "open", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UsageError, match=message):
+        bench_folders([tiny_onnx, folder], None, PairedDecoderLatency(), used)
+
+
+def test_of_many_prompts_those_that_a_study_would_time_are_answered(
+    tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.txt").write_text("\n\n".join("boat " * n for n in range(1, 31)))
+    used = Scenario(context=200, new_tokens=20, prompts=str(tmp_path / "p.txt"))
+    answered: list[tuple[int, ...]] = []
+
+    def made(steps: PairedDecoderLatency, prompts: tuple[tuple[int, ...], ...]) -> PairedDecoderLatency:
+        answered.extend(prompts)
+        return steps
+
+    monkeypatch.setattr("olivine.evaluators.bench.AnswerLatency", made)
+    measured = bench_folders([tiny_onnx], None, PairedDecoderLatency(8, 3, 0.5, 0.5, max_rounds=8), used)
+    given = [prompt.ids for prompt in read_prompts(used, tiny_onnx)]
+    assert len(answered) == MOST_ANSWERS
+    assert (answered[0], answered[-1]) == (given[0], given[-1])
+    assert measured[str(tiny_onnx)][0].protocol["prompts_given"] == 30
 
 
 def test_a_scenario_that_a_folder_makes_no_room_for_is_refused(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from olivine.evaluators.latency.decoder_rounds import DECODE_SHARE, MIN_COUNTED, MIN_WARMUP_ROUNDS
 from olivine.evaluators.latency.rounds import MIN_ROUNDS
 from olivine.evaluators.providers.interpreters import loop_of
+from olivine.evaluators.scenario.answers import ROUNDS
 from olivine.evaluators.scenario.prompts import LEAST_ANSWERS, MOST_ANSWERS, count_prompts
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
@@ -177,7 +178,7 @@ class LanguageEstimator:
         prompts = count_prompts(use)
         timed = min(MOST_ANSWERS, prompts if prompts < 2 * LEAST_ANSWERS else math.ceil(prompts / 2))
         answer = use.prompt_tokens / rate + use.new_tokens * size / rates.read_bytes_per_s
-        return guessing * 2 * timed * answer
+        return guessing * 2 * ROUNDS * timed * answer
 
     def _learning(self, trials: int, rate: float, slower: float) -> float:
         """Seconds of all that is learned from text, at so many tokens of a forward pass a second."""

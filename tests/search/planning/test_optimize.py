@@ -15,6 +15,7 @@ from rich.console import Console
 from tiny_study import write_text
 
 from olivine.evaluators.providers.state import ProviderState
+from olivine.evaluators.scenario.prompts import LEAST_ANSWERS
 from olivine.evaluators.scenario.scenario import READY
 from olivine.passes.base import Scalar
 from olivine.passes.catalog import LANGUAGE
@@ -35,6 +36,7 @@ from olivine.search.planning.pick_provider import ProviderChoice, pick_provider
 from olivine.search.planning.preflight import CHARACTERS_PER_TOKEN
 from olivine.search.planning.presets import MEASUREMENT_BUDGETS, MeasurementBudget, SearchScope, good_choice, preset
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.timed_answers import check_count
 
 pytestmark = pytest.mark.usefixtures("olivine_cache")
 
@@ -234,6 +236,18 @@ def test_guesses_are_searched_where_answers_to_real_prompts_are_timed(tiny_llama
     assert [choice.get("ngram_size", 0) for choice in config.enqueue][:3] == [0, 3, 0]
     for words in ({"scenario": prompts, "target": "size"}, {"scenario": "{context: 128, prompt_tokens: 60}"}, {}):
         assert "ngram_size" not in chosen(tiny_llama, text, **words).config.space
+
+
+def test_guesses_are_not_searched_on_fewer_prompts_than_they_are_timed_on(
+    tiny_llama: Path, text: Path, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    for count in (LEAST_ANSWERS - 1, LEAST_ANSWERS):
+        prompts.write_text("\n\n".join(["the old boat lay there"] * count))
+        use = f"{{context: 200, new_tokens: 20, prompts: {prompts}}}"
+        config = chosen(tiny_llama, text, scenario=use).config
+        assert ("ngram_size" in config.space) == (count == LEAST_ANSWERS)
+        check_count(config)
 
 
 def test_a_scenario_is_part_of_the_request(tmp_path: Path) -> None:

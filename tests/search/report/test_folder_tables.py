@@ -16,6 +16,7 @@ from olivine.search.report.folder_warnings import (
     bench_warnings,
     evaluation_warnings,
     noise_warnings,
+    prompt_warnings,
     seen_in_calibration,
     thread_warnings,
 )
@@ -159,3 +160,11 @@ def test_one_window_gives_no_interval_and_says_so() -> None:
     assert "no difference found: too few samples for an interval" in text
     assert text.count("warning:") == 1
     assert "warning: m: Too few windows (1)" in text
+
+
+def test_guesses_that_were_timed_on_a_part_of_the_prompts_are_told_of() -> None:
+    def timed(answered: int) -> Measurement:
+        return Measurement.exact("tpot_ms", "ms", 1.0, guesses={"answered": answered}, prompts_given=30)
+
+    (told,) = prompt_warnings({"some": [timed(12)], "all": [timed(30)], "none": []})
+    assert told == "some: its guesses were timed on answers to 12 of the 30 prompts, evenly by length."

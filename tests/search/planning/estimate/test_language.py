@@ -86,7 +86,7 @@ def test_time_counts_the_answers_of_candidates_that_guess() -> None:
     )
     used = estimator(guessing, scenario=use)
     prompt_s = 700 * 2 * (used.weights.total - used.weights.embedding) / (PREFILL_SHARE * 1e11)
-    answers_s = 2 * 6 * (prompt_s + 100 * used.candidate_bytes[0] / 1e10)
+    answers_s = 2 * 2 * 6 * (prompt_s + 100 * used.candidate_bytes[0] / 1e10)
     assert found.trial - plain.trial == pytest.approx(answers_s)
     assert found.member - plain.member == pytest.approx(answers_s)
     assert found.base == plain.base
