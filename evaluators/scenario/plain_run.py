@@ -51,7 +51,7 @@ def run(folder: str, turns: list[list[int]], new_tokens: int, adapter: str | Non
     first_ms, turn_ms, cpu_ms = [], [], []
     for tokens in turns:
         begun, cpu = time.perf_counter(), time.process_time()
-        generator.append_tokens(np.array(tokens, dtype=np.int32))
+        _append(generator, np.array(tokens, dtype=np.int32))
         for number in range(new_tokens):
             generator.generate_next_token()
             token = generator.get_next_tokens()[0]
@@ -71,6 +71,21 @@ def run(folder: str, turns: list[list[int]], new_tokens: int, adapter: str | Non
         "tokenizer": lack or "loaded",
         "version": str(genai.__version__),
     }
+
+
+def _append(generator: Any, tokens: Any) -> None:
+    """Append a turn. The last token of an answer was never computed: it goes first, lest the cache has a hole there."""
+    import numpy as np
+
+    before = generator.get_sequence(0)
+    if len(before):
+        try:
+            generator.rewind_to(len(before) - 1)
+        except RuntimeError:  # of windows and recurrent states, which GenAI does not rewind: the hole is a token long
+            generator.append_tokens(tokens)
+            return
+        tokens = np.concatenate([before[-1:], tokens])
+    generator.append_tokens(tokens)
 
 
 def _preload(folder: str) -> None:

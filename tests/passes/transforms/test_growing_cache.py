@@ -41,6 +41,13 @@ def test_a_growing_cache_changes_no_token(tiny_onnx: Path, growing: Path, loop: 
     assert written[0] == written[1]
 
 
+def test_a_conversation_goes_on_with_a_growing_cache(growing: Path) -> None:
+    scenario = Scenario(context=200, prompt_tokens=20, new_tokens=8, turns=3, turn_tokens=10)
+    with ModelProcess.open(growing) as process:
+        found = {m.metric for m in Deployed(scenario).evaluate(process, process)}
+    assert "deployed_rss_bytes" in found
+
+
 def test_room_for_a_long_context_is_not_taken_before_it_is_needed(tiny_onnx: Path, growing: Path) -> None:
     scenario = Scenario(context=200_000, prompt_tokens=60, new_tokens=8)
     peaks = []
