@@ -95,7 +95,7 @@ def places(graph: Path) -> Mapping[str, Place]:
         path = name.removesuffix(DOWN)
         up = inputs[path + UP]
         assert down.shape is not None and up.shape is not None and down.dtype is not None
-        found[path] = Place(int(down.shape[0]), int(up.shape[1]), down.dtype)  # type: ignore[arg-type]
+        found[path] = Place(int(down.shape[0]), int(up.shape[1]), down.dtype)  # type: ignore[arg-type] # sizes are numbers
     return found
 
 
