@@ -15,6 +15,7 @@ from olivine.passes.graphs.fuse import GraphFuse
 from olivine.passes.graphs.quantize import GraphDynamicQuantize, GraphStaticQuantize
 from olivine.passes.graphs.session_options import GraphSessionOptions
 from olivine.passes.graphs.weight_only import GraphWeightOnlyQuantize
+from olivine.passes.quantize.coded.as_it_came import AsItCame
 from olivine.passes.quantize.dynamic import DynamicQuantize
 from olivine.passes.quantize.embedding import QuantizeEmbedding
 from olivine.passes.quantize.kv_cache import QuantizeCache
@@ -100,6 +101,7 @@ LANGUAGE = Catalog(
         DynamicQuantize,
         WeightOnlyQuantize,
         MixedQuantize,
+        AsItCame,
         QuantizeEmbedding,
         ShareEmbedding,
         QuantizeCache,

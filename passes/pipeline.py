@@ -31,6 +31,7 @@ from olivine.passes.graphs.source import GRAPH_FILE, GraphSource
 from olivine.passes.learn.calibrated import Calibrated, Checkpoint
 from olivine.passes.learn.calibration import hessians_key
 from olivine.passes.parity.proof import keep, keep_proof, known_proof
+from olivine.passes.quantize.coded.as_it_came import AsItCame
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.experts import experts_note
 from olivine.passes.quantize.layer_loss import LayerLoss
@@ -237,7 +238,7 @@ class _StagedBuild:
 
         def write(to: Path) -> frozenset[str]:
             nonlocal seconds
-            properties, seconds = apply_stage(stage, before, to, self._facts, learned)
+            properties, seconds = apply_stage(stage, before, to, self._facts, learned, self._coded(stage))
             return properties
 
         artifact = self._cache.put(self.keys[index + 1], write)
@@ -246,6 +247,12 @@ class _StagedBuild:
                 PassResult(p.name, p.params(), s, False) for p, s in zip(stage, seconds, strict=True)
             ]
         return artifact
+
+    def _coded(self, stage: Sequence[Pass]) -> Path | None:
+        """The checkpoint of the export, where a pass of the stage takes its codes."""
+        if self._export is None or not any(isinstance(p, AsItCame) for p in stage):
+            return None
+        return self.artifact(self._export).path
 
     def _learned_key(self) -> str | None:
         return None if self._text is None else hessians_key(self._measured_key(), self._text)

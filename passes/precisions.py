@@ -7,11 +7,18 @@ from olivine.passes.base import Choice
 #: Precision -> bits of all weights; ``mixed`` has its own for each layer.
 INTEGER_BITS = {"int4": 4, "int8": 8}
 MIXED = "mixed"
+#: The codes of a checkpoint that is quantized already.
+AS_IT_CAME = "as_it_came"
 
 
 def is_integer(choice: Choice) -> bool:
     """True when the chosen precision stores weights as integers."""
     return choice.get("precision") in (*INTEGER_BITS, MIXED)
+
+
+def has_codes(choice: Choice) -> bool:
+    """True when the chosen precision stores weights as integers, be they its own or those of the checkpoint."""
+    return is_integer(choice) or choice.get("precision") == AS_IT_CAME
 
 
 def is_uniform(choice: Choice) -> bool:

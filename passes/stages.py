@@ -27,6 +27,7 @@ from olivine.passes.graph import load_graph, save_graph, save_wiring
 from olivine.passes.graphs.check import check_graph
 from olivine.passes.graphs.source import GRAPH_FILE
 from olivine.passes.learn.calibrated import Calibrated
+from olivine.passes.quantize.coded.as_it_came import AsItCame
 from olivine.passes.quantize.quantize_pass import CalibratedPass
 
 #: Forms whose neighbouring passes share a stage; a pass of any other form is a stage of its own.
@@ -40,7 +41,12 @@ def form(p: Pass) -> type[Pass]:
 
 
 def apply_stage(
-    stage: Sequence[Pass], artifact: ModelArtifact, to: Path, facts: GraphFacts, calibrated: Calibrated | None
+    stage: Sequence[Pass],
+    artifact: ModelArtifact,
+    to: Path,
+    facts: GraphFacts,
+    calibrated: Calibrated | None,
+    checkpoint: Path | None = None,
 ) -> tuple[frozenset[str], list[float]]:
     """Write what the passes of a stage make of a model to the empty folder ``to``.
 
@@ -50,6 +56,7 @@ def apply_stage(
         to: the folder.
         facts: of a graph.
         calibrated: calibration results about the float graph, for passes that learn from text.
+        checkpoint: that a graph was exported from, for passes that take its codes.
 
     Returns:
         Properties of the new model, and seconds that each pass took.
@@ -69,7 +76,7 @@ def apply_stage(
         if isinstance(first, ExportPass):
             check_model(to)
     elif isinstance(first, GraphPass):
-        seconds = _rewrite(stage, artifact, to, calibrated)
+        seconds = _rewrite(stage, artifact, to, calibrated, checkpoint)
         check_model(to)
     elif isinstance(first, WiringPass):
         seconds = _rewire(stage, artifact, to)
@@ -81,7 +88,9 @@ def apply_stage(
     return properties, seconds
 
 
-def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, calibrated: Calibrated | None) -> list[float]:
+def _rewrite(
+    stage: Sequence[Pass], artifact: ModelArtifact, to: Path, calibrated: Calibrated | None, checkpoint: Path | None
+) -> list[float]:
     graph = artifact.onnx_path()
     _link(artifact, to, lambda file: file.name != graph.name and not file.name.startswith(graph.name + "."))
     model = load_graph(graph)
@@ -90,6 +99,8 @@ def _rewrite(stage: Sequence[Pass], artifact: ModelArtifact, to: Path, calibrate
         assert isinstance(p, GraphPass)
         if isinstance(p, CalibratedPass) and p.needs_calibration and calibrated is not None:
             seconds.append(_timed(partial(p.rewrite_calibrated, model, calibrated)))
+        elif isinstance(p, AsItCame) and checkpoint is not None:
+            seconds.append(_timed(partial(p.rewrite_coded, model, checkpoint)))
         else:
             seconds.append(_timed(partial(p.rewrite, model)))
     # Weights are computed as they are written: the last pass is charged with the writing.

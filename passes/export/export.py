@@ -13,13 +13,13 @@ from olivine.passes.base import Axis, Choice, ExportPass
 from olivine.passes.errors import PassRefused, did_you_mean
 from olivine.passes.export.fusion_levels import FUSION_LEVELS
 from olivine.passes.export.genai_builder import run_builder, supported_architectures
-from olivine.passes.precisions import MIXED, is_integer
+from olivine.passes.precisions import AS_IT_CAME, MIXED, has_codes
 from olivine.passes.providers import PROVIDERS
 
 
 def float_type(provider: str, precision: str) -> str:
     """The float type of a graph: ``precision`` itself, or what lies below int8 and int4 weights."""
-    return PROVIDERS[provider].floats[0] if is_integer({"precision": precision}) else precision
+    return PROVIDERS[provider].floats[0] if has_codes({"precision": precision}) else precision
 
 
 def float_refusal(provider: str, precision: str) -> str | None:
@@ -64,8 +64,9 @@ class Export(ExportPass):
             "precision",
             "choice",
             "fp32",
-            "type of the weights; int8, int4 and mixed (of both) quantize a float export",
-            ("fp32", "fp16", "bf16", "int8", "int4", MIXED),
+            "type of the weights; int8, int4 and mixed (of both) quantize a float export; as_it_came takes the codes "
+            "of a checkpoint that is quantized already",
+            ("fp32", "fp16", "bf16", "int8", "int4", MIXED, AS_IT_CAME),
             calibrated=(MIXED,),
         ),
         Axis("fusion_level", "choice", "qkv", "projections merged into one MatMul", tuple(FUSION_LEVELS)),

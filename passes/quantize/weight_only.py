@@ -22,7 +22,7 @@ from olivine.passes.errors import PassRefused, UsageError, did_you_mean
 from olivine.passes.graph import HEAD, linears
 from olivine.passes.kernel import Kernel
 from olivine.passes.learn.calibrated import Calibrated
-from olivine.passes.precisions import INTEGER_BITS, is_integer
+from olivine.passes.precisions import INTEGER_BITS, has_codes, is_integer
 from olivine.passes.quantize.blocks.block_format import ALGORITHMS, BLOCK_SIZES, DAMPING, WIDTHS, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
 from olivine.passes.quantize.layer_format import Format
@@ -94,7 +94,7 @@ class WeightOnlyQuantize(QuantizePass):
             "least precision of the integer kernels: 4 int8 (fast), 1 fp32, 0 the kernel's own choice",
             ACCURACY_LEVELS,
             # CUDA's kernels of ONNX Runtime 1.31 do not read it; later ones round activations at 4, in decoding alone.
-            applies=lambda choice: is_integer(choice) and choice.get("provider") != "cuda",
+            applies=lambda choice: has_codes(choice) and choice.get("provider") != "cuda",
         ),
         Axis(
             "lm_head",
@@ -102,7 +102,7 @@ class WeightOnlyQuantize(QuantizePass):
             "same",
             "precision of the head; same follows `precision`",
             ("same", "fp32", "int8", "int4"),
-            applies=is_integer,
+            applies=has_codes,
         ),
         Axis(
             "damping",

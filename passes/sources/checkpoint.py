@@ -9,6 +9,7 @@ from typing import Any
 
 from olivine.passes.errors import SourceError, did_you_mean
 from olivine.passes.export.genai_builder import supported_architectures
+from olivine.passes.sources.codes.scheme import read_scheme
 from olivine.passes.sources.file_names import inside
 from olivine.passes.sources.json_file import read_json
 from olivine.passes.sources.weights.files import check_shards
@@ -150,7 +151,7 @@ def check_index(folder: Path) -> None:
 
 
 def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bool) -> str:
-    """The architecture's name, when the exporter knows it and the weights are floats.
+    """The architecture's name, when the exporter knows it and the weights are floats, or codes that are read.
 
     Raises:
         SourceError: with the nearest known architecture, or with why the checkpoint can't be a source.
@@ -165,10 +166,7 @@ def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bo
             f"{where}: the GenAI model builder does not know architecture '{architecture}'. "
             f"{did_you_mean(architecture, known)}"
         )
-    if config.get("quantization_config"):
-        about = config["quantization_config"]
-        method = about.get("quant_method", "some method") if isinstance(about, dict) else about
-        raise SourceError(f"{where}: its weights are quantized already ({method}); a search starts from float weights")
+    read_scheme(config, where)
     if config.get("auto_map") and not trust_remote_code and not _in_transformers(config):
         raise SourceError(
             f"{where}: the model brings its own Python code, which is not run unless the config says so. "
@@ -178,7 +176,9 @@ def check_architecture(config: dict[str, Any], where: str, trust_remote_code: bo
 
 
 def float_type(config: dict[str, Any]) -> str:
-    """Type of the weights as config.json gives it; float32 where it says nothing."""
+    """Type of the weights as config.json gives it; float32 where it says nothing, or codes are dequantized."""
+    if read_scheme(config, "") is not None:
+        return "float32"
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from olivine.passes.artifact import GENAI_CONFIG, link_or_copy
-from olivine.passes.errors import NotEnoughDisk, SourceError, did_you_mean
+from olivine.passes.errors import SourceError, did_you_mean
 from olivine.passes.export.mends import mends_note, mends_of
 from olivine.passes.sources import checkpoint, demo, genai_folder, hub
+from olivine.passes.sources.codes.dequantize import CodedFiles, write_float_config
+from olivine.passes.sources.codes.scheme import float_bytes, read_scheme
 from olivine.passes.sources.content_hash import content_sha256, files_digest
+from olivine.passes.sources.disk import check_disk
 from olivine.passes.sources.file_names import refuse_foreign_links
 from olivine.passes.sources.gguf import file as gguf_file
 from olivine.passes.sources.gguf.config import states_more
@@ -30,6 +33,7 @@ from olivine.passes.sources.weights.files import WeightFiles
 from olivine.passes.sources.weights.fit import check_fit
 from olivine.passes.store.cache import cache_root, check_writable
 from olivine.passes.store.digests import digest
+from olivine.passes.store.safetensors_stream import INDEX
 from olivine.passes.transforms.rotate import Rotate
 
 Kind = Literal["hub", "checkpoint", "gguf", "onnx", "demo"]
@@ -65,6 +69,7 @@ class Source:
         config: its parsed config.json, or None where there is none before it is loaded.
         license: as its own card states it; empty where it states none.
         notes: changes that are made to it before anything else, as sentences.
+        codes: the quantization that its weights came in, such as ``AWQ int4 group 128``; empty for floats.
     """
 
     model: str
@@ -80,6 +85,7 @@ class Source:
     config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     license: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    codes: str = field(default="", compare=False)
 
     @property
     def folder_key(self) -> str:
@@ -101,7 +107,8 @@ class Source:
         write into them later.
 
         Returns:
-            The facts that hold of it: ``checkpoint``, or ``onnx`` and ``float``; ``rotated`` for the demo.
+            The facts that hold of it: ``checkpoint``, or ``onnx`` and ``float``; ``rotated`` for the demo, ``codes``
+            where its weights came in them.
 
         Raises:
             SourceError: when the files can't be fetched or read.
@@ -122,15 +129,20 @@ class Source:
         else:
             genai_folder.copy(self._local(), to)
             return frozenset({"onnx", "float"})
-        return frozenset({"checkpoint"})
+        return frozenset({"checkpoint", "codes"} if self.codes else {"checkpoint"})
 
     def _lay_out(self, folder: Path, to: Path, *, link: bool) -> None:
         """Write a checkpoint's files as transformers expects them, and see whether its weights are the model's."""
         names = checkpoint.taken((p.name for p in folder.iterdir()), self.trust_remote_code)
+        scheme = read_scheme(self.config or {}, self.model)
         weights = WeightFiles.of(folder, names)
-        for name in set(names) - weights.names.keys():
+        for name in set(names) - weights.names.keys() - ({INDEX, "config.json"} if scheme else set()):
             (link_or_copy if link else shutil.copyfile)(folder / name, to / name)
-        weights.write(to, link=link)
+        if scheme is None:
+            weights.write(to, link=link)
+        else:
+            CodedFiles.of(folder, scheme).write(to)
+            write_float_config(self.config or {}, to)
         check_fit(to, self.model, self.trust_remote_code)
 
     def _local(self) -> Path:
@@ -166,7 +178,8 @@ def resolve(model: str, *, revision: str | None = None, trust_remote_code: bool 
         raise SourceError(f"There is no file, folder or demo '{model}'. {_FORMS}")
     if revision is not None and source.kind != "hub":
         raise SourceError(f"revision '{revision}' belongs to hub models, and '{model}' is none: leave it out.")
-    _check_disk(source)
+    homes = [cache_root(), *([hub.cache_folder()] if source.kind == "hub" else [])]
+    check_disk(source.model, homes, checkpoint.disk_need_bytes(source.weight_bytes, source.dtype))
     return source
 
 
@@ -231,6 +244,9 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
     # Checkpoints whose weights are renamed were once cached under their own names.
     key = digest(["checkpoint", files_digest(files), *([] if layout.as_they_are else ["renamed"]), *_mended(config)])
     weights = sum(f.stat().st_size for f in files if f.suffix == ".safetensors")
+    scheme = read_scheme(config, str(path))
+    if scheme is not None:
+        weights = CodedFiles.of(path, scheme).float_bytes()
     return Source(
         model,
         path.name,
@@ -243,7 +259,8 @@ def _folder(model: str, path: Path, trust_remote_code: bool) -> Source:
         trust_remote_code=trust_remote_code,
         config=config,
         license=license_of_folder(path),
-        notes=tuple(note for note in (layout.note, mends_note(config)) if note),
+        notes=tuple(note for note in (layout.note, mends_note(config), scheme.note if scheme else "") if note),
+        codes=scheme.words if scheme else "",
     )
 
 
@@ -251,6 +268,7 @@ def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
     at_commit = hub.find(model, revision, trust_remote_code)
     where = f"model '{model}' on the hub"
     config = checkpoint.read_config(at_commit.config, where)
+    scheme = read_scheme(config, where)
     return Source(
         model,
         model,
@@ -258,12 +276,13 @@ def _hub(model: str, revision: str | None, trust_remote_code: bool) -> Source:
         digest(["hub", model, at_commit.commit, trust_remote_code, *_mended(config)]),
         checkpoint.check_architecture(config, where, trust_remote_code),
         checkpoint.float_type(config),
-        at_commit.weight_bytes,
+        float_bytes(at_commit.weight_bytes, scheme),
         revision=at_commit.commit,
         trust_remote_code=trust_remote_code,
         config=config,
         license=at_commit.license,
-        notes=tuple(filter(None, [mends_note(config)])),
+        notes=tuple(filter(None, [mends_note(config), scheme.note if scheme else ""])),
+        codes=scheme.words if scheme else "",
     )
 
 
@@ -276,24 +295,3 @@ def _mended(config: Mapping[str, Any]) -> list[list[str]]:
 def _converters() -> dict[str, str]:
     """Versions that decide the bytes of a converted GGUF file, beside the file."""
     return {name: version(name) for name in ("transformers", "gguf", "torch")}
-
-
-def _check_disk(source: Source) -> None:
-    """Refuse a model that the disk can't hold.
-
-    Raises:
-        NotEnoughDisk: with what is free and what is needed.
-    """
-    need = checkpoint.disk_need_bytes(source.weight_bytes, source.dtype)
-    for home, bytes_needed in [
-        (cache_root(), need),
-        *([(hub.cache_folder(), need)] if source.kind == "hub" else []),
-    ]:
-        existing = next(p for p in [home, *home.parents] if p.exists())
-        free = shutil.disk_usage(existing).free
-        if free < bytes_needed:
-            raise NotEnoughDisk(
-                f"Not enough disk for '{source.model}': {home} has {free / 1e9:.1f} GB free, and its weights "
-                f"with their float32 graph need {bytes_needed / 1e9:.1f} GB. Free some, or set OLIVINE_CACHE "
-                "to a folder on a larger disk."
-            )

@@ -86,7 +86,7 @@ class _Chooser:
     packs_cache: bool
 
     def preset(self, scope: SearchScope) -> Preset:
-        return preset(self.provider.name, self.request.target, self.request.precision, scope)
+        return preset(self.provider.name, self.request.target, self.request.precision, scope, bool(self.source.codes))
 
     def tiers(self) -> Iterator[Tier]:
         """The tiers that the model and the provider allow, the largest first."""

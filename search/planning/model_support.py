@@ -54,6 +54,11 @@ def show_support(console: Console, model: str, revision: str | None = None, trus
 
 def _weights(source: Source) -> tuple[str, bool]:
     """A sentence on the weights, and True where they are not those of the architecture."""
+    if source.codes:
+        return (
+            f"{source.codes}: precision as_it_came keeps the codes; the others start from the floats behind them",
+            False,
+        )
     if source.kind == "checkpoint" and source.path is not None:
         if not WeightFiles.of(source.path, (file.name for file in source.path.iterdir())).as_they_are:
             return "compared with the architecture by a build, once they have its names", False

@@ -45,6 +45,7 @@ from olivine.search.report.sections import loss_by_text
 from olivine.search.report.tables import peers_table
 from olivine.search.study.run import run_study
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.codes import check_codes
 from olivine.search.workloads.language import LanguageWorkload
 from olivine.search.workloads.newer_defaults import newer_defaults
 
@@ -102,6 +103,7 @@ class Optimizer:
             raise UsageError(f"--precision: {refusal}")
         source = resolve(request.model, revision=request.revision, trust_remote_code=request.trust_remote_code)
         check_fits(request.use(), source)
+        check_codes(request.precision, source, "--precision")
         if request.precision == MIXED and source.kind == "onnx":
             raise UsageError(
                 f"--precision: '{MIXED}' learns from a checkpoint which layer needs what; {source.name} is a graph"

@@ -14,7 +14,7 @@ from olivine.evaluators.scenario.guesses import MIN_TOKENS
 from olivine.evaluators.scenario.prompts import LEAST_ANSWERS, count_prompts
 from olivine.evaluators.scenario.scenario import Scenario
 from olivine.passes.base import Scalar
-from olivine.passes.precisions import MIXED
+from olivine.passes.precisions import AS_IT_CAME, MIXED
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.transforms.prune_head import PruneHead
 from olivine.search.workloads.text_defaults import LEAST_WINDOWS, LONGEST_WINDOW
@@ -127,7 +127,7 @@ class Preset:
     why: str
 
 
-def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Preset:
+def preset(provider: str, target: str, precision: str, scope: SearchScope, coded: bool = False) -> Preset:
     """The space for a provider and a target.
 
     Args:
@@ -135,7 +135,16 @@ def preset(provider: str, target: str, precision: str, scope: SearchScope) -> Pr
         target: decode, prefill or size.
         precision: the only one; empty for all that pay.
         scope: what the search may use.
+        coded: the checkpoint is quantized already: its own codes are measured beside those that are made.
     """
+    made = _preset(provider, target, precision, scope)
+    if not coded or precision:
+        return made
+    space = {**made.space, "precision": [*made.space["precision"], AS_IT_CAME]}
+    return replace(made, space=space, enqueue=({"precision": AS_IT_CAME}, *made.enqueue))
+
+
+def _preset(provider: str, target: str, precision: str, scope: SearchScope) -> Preset:
     precisions = [precision] if precision else ["int8", "int4", *([MIXED] if scope.mixes else [])]
     if provider != "cpu":
         return _for_another_provider(provider, precisions, scope)
@@ -196,7 +205,7 @@ def with_guesses(choices: Sequence[Mapping[str, Scalar]], guesses: Mapping[str, 
 
 def good_choice(provider: str, target: str, precision: str, scope: SearchScope) -> dict[str, Scalar]:
     """One good choice of a precision, for a build without a search."""
-    if precision in ("fp32", "fp16", "bf16"):
+    if precision in ("fp32", "fp16", "bf16", AS_IT_CAME):
         return {"provider": provider, "precision": precision}
     if provider != "cpu":
         algorithm = {"algorithm": "k_quant"} if precision == "int4" else {}

@@ -47,6 +47,7 @@ from olivine.search.samplers.masks import Masks
 from olivine.search.samplers.memory_mask import MemoryMask, memory_limit
 from olivine.search.samplers.slow_kernels import choose_masks
 from olivine.search.study_dir import StudyDir
+from olivine.search.workloads.codes import check_codes
 from olivine.search.workloads.scored_text import OtherText, ScoredText, Scoring
 from olivine.search.workloads.stage import Split, Stage
 from olivine.search.workloads.timed_answers import check_count, searches_guesses, timed_stage
@@ -124,6 +125,7 @@ class LanguageWorkload:
         revision = revision or config.revision
         source = resolve(config.model, revision=revision, trust_remote_code=config.trust_remote_code)
         check_fits(config.use(), source)
+        check_codes(config.space.get("precision"), source)
         return source
 
     def cache_limit(self, source: Source) -> int:

@@ -35,6 +35,7 @@ UNIFORM: dict[str, Scalar] = {
 }
 MORE: tuple[dict[str, Scalar], ...] = (
     {"precision": "mixed"},
+    {"precision": "as_it_came", "rotate": False},
     {"provider": "cuda"},
     {"embedding": "shared"},
     {"prune_head": False},
@@ -46,7 +47,7 @@ CHOICES: dict[Catalog, list[dict[str, Scalar]]] = {
     GRAPH: [FUSED, {**FUSED, "activations": "dynamic"}],
 }
 #: Properties of a source.
-PROPERTIES = {LANGUAGE: frozenset({"checkpoint"}), GRAPH: frozenset({"onnx"})}
+PROPERTIES = {LANGUAGE: frozenset({"checkpoint", "codes"}), GRAPH: frozenset({"onnx"})}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from olivine.search.planning.estimate.estimator import Estimator
 from olivine.search.planning.estimate.graph import GraphEstimator
 from olivine.search.planning.estimate.language import LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
+from olivine.search.workloads.codes import check_codes
 
 StudyConfig = LanguageStudyConfig | GraphStudyConfig
 
@@ -42,6 +43,7 @@ def find_model(config: StudyConfig) -> Source | GraphSource:
         return resolve_graph(config.model, config.architecture)
     source = resolve(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
     check_fits(config.use(), source)
+    check_codes(config.space.get("precision"), source)
     return source
 
 

@@ -191,9 +191,9 @@ def test_unknown_architecture_names_the_nearest(folder: Path) -> None:
         resolve(str(edit_config(folder, architectures=["MixtralForCausalLM"])))
 
 
-def test_quantized_checkpoint_is_refused(folder: Path) -> None:
-    with pytest.raises(SourceError, match=r"quantized already \(gptq\)"):
-        resolve(str(edit_config(folder, quantization_config={"quant_method": "gptq"})))
+def test_quantized_checkpoint_without_a_reader_is_refused(folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"quantized already \(hqq\)"):
+        resolve(str(edit_config(folder, quantization_config={"quant_method": "hqq"})))
 
 
 def test_own_code_is_refused_unless_trusted(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Weights that a checkpoint brought as integer codes, stored as they are."""
