@@ -58,6 +58,9 @@ bench-scenarios: .venv/.development  ## memory, speed and loss of recipes in eac
 bench-transforms: .venv/.development  ## what smoothing, Hadamard transforms and AWQ's scales promise, into results/transforms.md
 	$(BIN)/python tests/benchmarks/transforms.py --to results/transforms.md
 
+bench-imports: .venv/.development  ## checkpoints that are quantized already, each format beside its float reference and our own int4, into results/imports.md
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/imports.py --to results/imports.md
+
 bench-recover: .venv/.development  ## whether a short LoRA on the errors of int4 weights pays, into results/recover.md
 	$(BIN)/python tests/benchmarks/recover.py --to results/recover.md
 

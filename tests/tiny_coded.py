@@ -55,6 +55,12 @@ def quantized(weight: np.ndarray, bits: int, group: int, *, symmetric: bool, gro
 
 def stream(values: np.ndarray, bits: int) -> np.ndarray:
     """Integers along the last axis as one row of bits, the lowest first, cut into int32: [R, n] -> [R, n*bits/32]."""
+    if 32 % bits == 0:
+        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % (32 // bits)))).astype(np.uint32)
+        words = np.zeros((len(values), padded.shape[1] * bits // 32), np.uint32)
+        for place in range(32 // bits):
+            words |= padded[:, place :: 32 // bits] << np.uint32(bits * place)
+        return words.view(np.int32)
     rows = []
     for row in values:
         number = sum(int(value) << (bits * place) for place, value in enumerate(row))

@@ -31,7 +31,6 @@ from olivine.evaluators.data.windows import TextProtocol, draw
 from olivine.evaluators.latency.decoder import PairedDecoderLatency
 from olivine.evaluators.process.client import ModelProcess
 from olivine.evaluators.quality.text_quality import TextQuality
-from olivine.evaluators.quality.unpruned import UnprunedModel
 from olivine.evaluators.stats import clustered_mean
 from olivine.passes.artifact import ModelArtifact
 from olivine.passes.base import Scalar
@@ -110,8 +109,8 @@ class Subject:
 
     def divergence_of(self, folder: Path, split: str) -> list[float]:
         """The same of any GenAI folder."""
-        with ModelProcess.open(folder) as process:
-            found = self._quality(split).evaluate(process, UnprunedModel(self.base.path, {}))
+        with ModelProcess.open(folder) as process, ModelProcess.open(self.base.path) as base:
+            found = self._quality(split).evaluate(process, base)
         return list(next(m for m in found if m.metric == "kl_divergence").samples)
 
     def speed(self, mixed: Choice, uniform: Choice, seconds: float) -> list[float]:

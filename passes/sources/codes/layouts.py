@@ -69,7 +69,13 @@ def decode(layout: Layout, tensors: Tensors, bits: int) -> CodedWeight:
         "pack": _pack,
         "int": _int,
     }
-    return decoders[layout](tensors, bits)
+    try:
+        return decoders[layout](tensors, bits)
+    except (IndexError, TypeError, ValueError) as error:
+        if isinstance(error, WrongCodes):
+            raise
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in tensors.items())
+        raise WrongCodes(f"{MARKS[layout]} does not fit the layer's other tensors ({shapes})") from error
 
 
 def unpack_words(words: np.ndarray, bits: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,8 @@ import huggingface_hub
 import pytest
 from fake_hub import COMMIT, NAME, FakeHub
 from huggingface_hub import errors
+from safetensors.numpy import load_file
+from tiny_coded import awq, coded_checkpoint, quantized
 
 from olivine.passes.errors import SourceError
 from olivine.passes.sources.source import resolve
@@ -74,3 +77,15 @@ def test_repository_with_pickled_weights_is_refused(hub: FakeHub, tmp_path: Path
     hub.folder = tmp_path
     with pytest.raises(SourceError, match="its weights are pickled"):
         resolve(NAME)
+
+
+def test_hub_model_of_codes_becomes_floats(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}
+    make = partial(quantized, bits=4, group=32, symmetric=True)
+    floats = coded_checkpoint(tiny_llama, tmp_path / "coded", awq, about, lambda name, weight: make(weight))
+    FakeHub(tmp_path / "coded").install(monkeypatch)
+    source = resolve(NAME)
+    assert (source.codes, source.dtype) == ("AWQ int4 group 32", "float32")
+    (tmp_path / "to").mkdir()
+    assert source.materialize(tmp_path / "to") == {"checkpoint", "codes"}
+    assert load_file(tmp_path / "to" / "model.safetensors").keys() == floats.keys()

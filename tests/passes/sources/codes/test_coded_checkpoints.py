@@ -15,6 +15,8 @@ from olivine.passes.errors import PassRefused, SourceError
 from olivine.passes.graph import load_graph
 from olivine.passes.parity.graph_run import GraphRun
 from olivine.passes.pipeline import build
+from olivine.passes.sources.codes.layouts import WrongCodes, decode
+from olivine.passes.sources.codes.scheme import read_scheme
 from olivine.passes.sources.source import resolve
 from olivine.passes.store.cache import Cache
 
@@ -180,6 +182,21 @@ def test_shape_that_does_not_fit_the_groups_is_named(tiny_llama: Path, tmp_path:
     (tmp_path / "to").mkdir()
     with pytest.raises(SourceError, match=r"model\.safetensors: model\.layers\.0\.mlp\.down_proj\.\w+ has"):
         resolve(str(tmp_path / "coded")).materialize(tmp_path / "to")
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_tensors_of_any_other_shape_are_one_error(tiny_llama: Path, name: str) -> None:
+    weight = load_file(tiny_llama / "model.safetensors")["model.layers.0.mlp.up_proj.weight"]
+    form = FORMATS[name]
+    codes = form.codes("up_proj.weight", weight)
+    assert codes is not None
+    parts = form.pack(codes)
+    layout = read_scheme({"quantization_config": form.about}, "x").layout  # type: ignore[union-attr]
+    for part in parts:
+        scalars = () if name == "int8 a row" and part == "weight_scale" else ((), (1,))  # one scale for all is a form
+        for shape in (*scalars, (3, 5), (2, 2, 2)):
+            with pytest.raises(WrongCodes):
+                decode(layout, {**parts, part: np.zeros(shape, parts[part].dtype)}, form.bits)
 
 
 @pytest.mark.parametrize(
