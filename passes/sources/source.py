@@ -141,8 +141,8 @@ class Source:
         if scheme is None:
             weights.write(to, link=link)
         else:
-            CodedFiles.of(folder, scheme).write(to)
             write_float_config(self.config or {}, to)
+            CodedFiles.of(folder, scheme).write(to)
         check_fit(to, self.model, self.trust_remote_code)
 
     def _local(self) -> Path:

@@ -114,14 +114,15 @@ class CodedFiles:
         return array
 
     def write(self, to: Path) -> None:
-        """Write float32 weights and the codes to the folder ``to``, one layer at a time.
+        """Write float32 weights and the codes to the folder ``to``, one layer at a time; its config.json is there.
 
         Raises:
             SourceError: as :meth:`coded` does.
         """
         (to / FOLDER).mkdir()
-        used = {path: self._planned(path, to) for path in sorted(set(self.files.values()))}
-        shards = {path: list(planned) for path, planned in used.items()}
+        added = self._added_biases(to)
+        paths = sorted(set(self.files.values()))
+        shards = {path: [p for p in self._planned(path, to) if p.name not in added] for path in paths}
         index: dict[str, str] = {}
         total, several = 0, len(shards) > 1
         for number, tensors in enumerate(shards.values(), 1):
@@ -131,6 +132,14 @@ class CodedFiles:
         if several:
             about = {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))}
             (to / INDEX).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    def _added_biases(self, to: Path) -> frozenset[str]:
+        """Biases of zeros that AutoGPTQ gives layers whose architecture has none; with code of its own none is told."""
+        biases = [name for module in self.modules if (name := f"{module}.bias") in self.files]
+        zeros = frozenset(name for name in biases if not self.array(name).any())
+        if not zeros or any(to.glob("*.py")):
+            return frozenset()
+        return zeros - _parameters(to)
 
     def _planned(self, path: Path, to: Path) -> Iterator[Planned]:
         """The tensors that a file of the float checkpoint has: a coded layer stands where its mark does."""
@@ -159,6 +168,16 @@ def write_float_config(config: Mapping[str, Any], to: Path) -> None:
     dropped = ("quantization_config", "compression_config", "torch_dtype")
     plain = {name: value for name, value in config.items() if name not in dropped} | {"dtype": "float32"}
     (to / "config.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+
+
+def _parameters(checkpoint: Path) -> frozenset[str]:
+    """Names of the weights that transformers' model of a config.json has, none of them made."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    with torch.device("meta"):
+        return frozenset(AutoModelForCausalLM.from_config(config).state_dict())
 
 
 def _count(about: Mapping[str, Any]) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,24 @@ def test_graph_with_the_codes_gives_the_logits_of_the_floats(
     assert nodes.count("MatMul") == 1
     assert coded.model_bytes() < plain.model_bytes()
     np.testing.assert_allclose(logits(coded.path), logits(plain.path), atol=1e-4)
+
+
+def test_biases_of_zeros_go_where_the_architecture_has_none(
+    make_tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As AutoGPTQ saves Qwen2: biases of q, k and v are the model's own, that of o_proj is none."""
+    form = FORMATS["gptq v1"]
+    floats = write(make_tiny_checkpoint(tmp_path / "qwen2", "qwen2"), tmp_path / "coded", form)
+    name = "model.layers.0.self_attn.{}.bias"
+
+    def add(tensors: dict[str, np.ndarray]) -> None:
+        tensors[name.format("o_proj")] = np.zeros(64, np.float16)
+        tensors[name.format("k_proj")] = np.zeros_like(tensors[name.format("k_proj")])
+
+    changed(tmp_path / "coded", add)
+    (tmp_path / "to").mkdir()
+    resolve(str(tmp_path / "coded")).materialize(tmp_path / "to")
+    assert load_file(tmp_path / "to" / "model.safetensors").keys() == floats.keys()
 
 
 def test_source_says_what_its_base_is(tiny_llama: Path, tmp_path: Path) -> None:
