@@ -22,7 +22,7 @@ from olivine.passes.sources.source import Source
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import language_config, parse_config
 from olivine.search.config.sections import StopConfig
-from olivine.search.planning.estimate.estimator import Durations
+from olivine.search.planning.estimate.estimator import Durations, memory_bytes
 from olivine.search.planning.estimate.fit import large_cache
 from olivine.search.planning.estimate.language import LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
@@ -150,7 +150,7 @@ class _Chooser:
     def estimate(self, config: LanguageStudyConfig) -> tuple[Durations, bool]:
         """Durations of the parts of a study, and whether it fits the memory."""
         estimator = LanguageEstimator(config, self.source, sample_choices(config.search_space(), SAMPLE))
-        return estimator.durations(config.stop.trials, self.rates), estimator.memory_bytes() <= self.free_ram_bytes
+        return estimator.durations(config.stop.trials, self.rates), memory_bytes(estimator) <= self.free_ram_bytes
 
     def lines(self, config: LanguageStudyConfig, why: str, parts: Durations, count: int) -> tuple[tuple[str, str], ...]:
         """The choice in words, with time for so many candidates."""

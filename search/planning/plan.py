@@ -263,7 +263,8 @@ def plan_table(plan: Plan) -> RenderableType:
     if (estimate := plan.estimate) is not None:
         smallest, largest = map(_size, (estimate.smallest_bytes, estimate.largest_bytes))
         facts.add_row("size", f"float base {_size(estimate.float_bytes)}, candidates {smallest} to {largest}")
-        facts.add_row("memory", f"about {_size(estimate.ram_bytes)} of {_size(plan.room.ram_bytes)} free")
+        room = f"{_size(plan.room.ram_bytes)} free"
+        facts.add_row("memory", f"about {_size(estimate.ram_bytes)} of {room}: {estimate.memory_text}")
         facts.add_row("disk", f"about {_size(estimate.disk_bytes)} of {_size(plan.room.disk_bytes)} free")
         facts.add_row("time", f"about {duration_text(estimate.seconds)}")
         facts.add_row("fits", _verdict(plan))
@@ -291,7 +292,7 @@ def lacks(plan: Plan) -> list[str]:
     if (estimate := plan.estimate) is None:
         return lacking
     if estimate.ram_bytes > plan.room.ram_bytes:
-        lacking.append("not enough memory: take a smaller model or a larger machine")
+        lacking.append(f"not enough memory ({estimate.memory_text}): take a smaller model or a larger machine")
     if estimate.disk_bytes > plan.room.disk_bytes:
         lacking.append("not enough disk: free some, or set OLIVINE_CACHE to a folder on a larger one")
     return lacking

@@ -11,6 +11,7 @@ from olivine.search.builds.study_cache import cache_folder
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LmEvalConfig
 from olivine.search.planning.estimate.estimate import StudyConfig, find_model, make_estimator
+from olivine.search.planning.estimate.estimator import memory_text
 from olivine.search.planning.machine_speed import Room
 from olivine.search.report.formatting import value_text
 from olivine.search.samplers.random_choices import sample_choices
@@ -77,19 +78,20 @@ def require_room(config: StudyConfig, room: Room | None = None) -> None:
         UsageError: saying what the study needs and what is free.
     """
     check_writable(cache_folder(config.cache))
-    for what, need, free in _missing(config, room or Room.at(cache_folder(config.cache))):
+    for what, need, free, parts in _missing(config, room or Room.at(cache_folder(config.cache))):
         raise UsageError(
-            f"The study does not fit: it takes about {value_text('model_bytes', need)} of {what}, and "
-            f"{value_text('model_bytes', free)} are free. `olivine plan` shows what takes it; a smaller model or "
-            "a larger machine would do."
+            f"The study does not fit: it takes about {value_text('model_bytes', need)} of {what}{parts}, and "
+            f"{value_text('model_bytes', free)} are free. A smaller model or a larger machine would do; "
+            "`olivine plan` shows the estimates and what they rest on."
         )
 
 
-def _missing(config: StudyConfig, room: Room) -> list[tuple[str, float, float]]:
-    """Name what there is surely too little of, with the bytes that a study needs and those that are free."""
+def _missing(config: StudyConfig, room: Room) -> list[tuple[str, float, float, str]]:
+    """Name what there is surely too little of: the bytes that a study needs, those that are free, and the parts."""
     estimator = make_estimator(config, find_model(config), sample_choices(config.search_space()))
+    memory = estimator.memory_parts()
     needs = (
-        ("memory", estimator.memory_bytes(), room.ram_bytes),
-        ("disk", estimator.disk_bytes(1), room.disk_bytes),
+        ("memory", sum(memory.values()), room.ram_bytes, f" ({memory_text(memory)})"),
+        ("disk", estimator.disk_bytes(1), room.disk_bytes, ""),
     )
-    return [(what, need, free) for what, need, free in needs if need > ESTIMATE_ERROR * free]
+    return [row for row in needs if row[1] > ESTIMATE_ERROR * row[2]]

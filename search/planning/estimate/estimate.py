@@ -11,7 +11,7 @@ from olivine.passes.sources.source import Source, resolve
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.scenario.effects import check_fits
-from olivine.search.planning.estimate.estimator import Estimator
+from olivine.search.planning.estimate.estimator import Estimator, memory_text
 from olivine.search.planning.estimate.graph import GraphEstimator
 from olivine.search.planning.estimate.language import LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
@@ -22,12 +22,13 @@ StudyConfig = LanguageStudyConfig | GraphStudyConfig
 
 @dataclass(frozen=True)
 class Estimate:
-    """Needs of a study, roughly; bytes and seconds."""
+    """Needs of a study, roughly; bytes and seconds. ``memory_text`` tells the parts of ``ram_bytes``."""
 
     float_bytes: float
     smallest_bytes: float
     largest_bytes: float
     ram_bytes: float
+    memory_text: str
     disk_bytes: float
     seconds: float
 
@@ -60,7 +61,7 @@ def make_estimator(
 
 def estimate(estimator: Estimator, config: StudyConfig, trials: int, rates: MachineRates) -> Estimate:
     """Estimate a study that measures so many candidates, on a machine of this speed."""
-    stop, parts = config.stop, estimator.durations(trials, rates)
+    stop, parts, memory = config.stop, estimator.durations(trials, rates), estimator.memory_parts()
     search = parts.learning + trials * parts.trial
     if stop.timeout is not None:
         search = min(search, stop.timeout)
@@ -69,7 +70,8 @@ def estimate(estimator: Estimator, config: StudyConfig, trials: int, rates: Mach
         float_bytes=estimator.float_bytes,
         smallest_bytes=min(estimator.candidate_bytes),
         largest_bytes=max(estimator.candidate_bytes),
-        ram_bytes=estimator.memory_bytes(),
+        ram_bytes=sum(memory.values()),
+        memory_text=memory_text(memory),
         disk_bytes=estimator.disk_bytes(trials),
         seconds=seconds if stop.total is None else min(seconds, stop.total),
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from olivine.search.planning.machine_speed import MachineRates
+from olivine.search.report.formatting import value_text
+
+#: Parts of the memory of a study.
+BASE, BESIDE = "the float base that stays loaded", "what is loaded beside it"
+BUILDING, OTHER = "a build", "the rest"
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,11 @@ class Estimator(Protocol):
     @property
     def candidate_bytes(self) -> Sequence[float]: ...  # noqa: D102 - above
 
-    def memory_bytes(self) -> float:
-        """The most that all processes hold together, without pages of mapped files, which the kernel drops at need."""
+    def memory_parts(self) -> Mapping[str, float]:
+        """The most that all processes hold together: part -> bytes.
+
+        Pages of mapped files, which the kernel drops at need, are not counted.
+        """
         ...
 
     def disk_bytes(self, trials: int) -> float:
@@ -55,3 +63,14 @@ class Estimator(Protocol):
     def assumptions(self, rates: MachineRates) -> tuple[str, ...]:
         """Sentences on what the estimates rest on."""
         ...
+
+
+def memory_bytes(estimator: Estimator) -> float:
+    """Bytes of all parts of the memory of a study."""
+    return sum(estimator.memory_parts().values())
+
+
+def memory_text(parts: Mapping[str, float]) -> str:
+    """The parts with their bytes, the largest first."""
+    ordered = sorted(parts.items(), key=lambda part: -part[1])
+    return ", ".join(f"{value_text('model_bytes', count)} for {name}" for name, count in ordered)

@@ -17,7 +17,7 @@ from olivine.passes.graphs.quantize import BITS
 from olivine.passes.graphs.source import GraphSource
 from olivine.passes.store.cache import DEFAULT_MAX_BYTES
 from olivine.search.config.graph import GraphStudyConfig
-from olivine.search.planning.estimate.estimator import Durations
+from olivine.search.planning.estimate.estimator import BASE, BESIDE, BUILDING, OTHER, Durations
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.report.formatting import duration_text, value_text
 
@@ -67,7 +67,7 @@ class GraphEstimator:
         """Sizes of the typical candidates."""
         return [candidate_size(self.size, choice) for choice in self.choices]
 
-    def memory_bytes(self) -> float:
+    def memory_parts(self) -> dict[str, float]:
         """The base, a candidate and a build beside them; histograms hold the activations of all samples."""
         largest = max(self.float_bytes, *self.candidate_bytes)
         fusing = TORCH_BYTES + COPIES * self.float_bytes
@@ -75,8 +75,8 @@ class GraphEstimator:
         if any(choice.get("calibration") in HISTOGRAMS for choice in self.choices):
             positions = self.config.inputs.calibrate * self._sample_positions
             learning = COPIES * self.float_bytes + FLOAT_BYTES * self.size.activations_a_position * positions
-        models = 2 * PROCESS_BYTES + SESSION_COPIES * (self.float_bytes + largest)
-        return STUDY_BYTES + BUILD_BYTES + max(fusing, learning) + models
+        base, beside = (PROCESS_BYTES + SESSION_COPIES * size for size in (self.float_bytes, largest))
+        return {BASE: base, BESIDE: beside, BUILDING: BUILD_BYTES + max(fusing, learning), OTHER: STUDY_BYTES}
 
     @property
     def _sample_positions(self) -> float:

@@ -25,7 +25,7 @@ from olivine.passes.sources.source import Source
 from olivine.search.builds.calibration_text import may_calibrate, own_windows
 from olivine.search.builds.study_cache import language_bytes, limit_bytes
 from olivine.search.config.language import LanguageStudyConfig
-from olivine.search.planning.estimate.estimator import Durations
+from olivine.search.planning.estimate.estimator import BASE, BESIDE, BUILDING, OTHER, Durations
 from olivine.search.planning.machine_speed import MachineRates
 from olivine.search.report.formatting import duration_text, value_text
 from olivine.search.workloads.language import base_choice
@@ -95,7 +95,7 @@ class LanguageEstimator:
         """The scenario that every folder is run through in a fresh process; None where none is."""
         return self.config.use() if loop_of(self.config.asked_providers()) == "genai" else None
 
-    def memory_bytes(self) -> float:
+    def memory_parts(self) -> dict[str, float]:
         """The base, a candidate and a build beside them; a pruned base is loaded a second time, whole.
 
         In a scenario a process of its own runs the candidate, or the base before there is one, once more.
@@ -113,7 +113,7 @@ class LanguageEstimator:
         if self._deployed is not None:
             beside = max(base, beside + largest + PROCESS_BYTES + cache)
         logits = 2 * 4 * self.config.evaluation.window_tokens * weights.vocabulary
-        return STUDY_BYTES + building + learning + base + beside + logits
+        return {BASE: base, BESIDE: beside, BUILDING: building + learning, OTHER: STUDY_BYTES + logits}
 
     def cache_bytes(self, choice: Mapping[str, Scalar]) -> float:
         """Keys and values of the longest text that a candidate of this choice runs: a window, a prompt, a scenario."""

@@ -23,11 +23,12 @@ from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.planning.estimate.language import artifact_bytes
 from olivine.search.planning.machine_speed import Room
-from olivine.search.planning.plan import Plan, make_plan, plan_table
+from olivine.search.planning.plan import Plan, lacks, make_plan, plan_table
 from olivine.search.planning.preflight import require_room
 from olivine.search.planning.presets import SearchScope, preset
 
 USE = {"context": 200, "prompt_tokens": 100, "new_tokens": 8}
+FULL_MEMORY = Room(ram_bytes=1_000_000, disk_bytes=64_000_000_000)
 FULL_DISK = Room(ram_bytes=64_000_000_000, disk_bytes=1000)
 SPACE: dict[str, Any] = {
     "precision": ["fp32", "int8", "int4"],
@@ -136,6 +137,16 @@ def test_a_study_that_surely_does_not_fit_is_refused_before_any_work(tiny_llama:
     require_room(study(tiny_llama))
     with pytest.raises(UsageError, match=r"takes about .* of disk, and .* are free"):
         require_room(study(tiny_llama), FULL_DISK)
+
+
+def test_plan_and_refusal_name_the_base_that_stays_loaded_where_memory_is_short(tiny_llama: Path) -> None:
+    plan = make_plan(study(tiny_llama), FULL_MEMORY)
+    assert plan.fits is False
+    assert re.search(r"not enough memory \(.*B for the float base that stays loaded", " ".join(lacks(plan)))
+    with pytest.raises(
+        UsageError, match=r"of memory \(.*B for the float base that stays loaded.*\), and 1 MB are free"
+    ):
+        require_room(study(tiny_llama), FULL_MEMORY)
 
 
 def test_plan_of_what_does_not_fit_ends_with_exit_code_2(

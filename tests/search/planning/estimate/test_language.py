@@ -11,6 +11,7 @@ from olivine.passes.catalog import LANGUAGE
 from olivine.passes.sources.source import resolve
 from olivine.search.config.language import LanguageStudyConfig
 from olivine.search.config.load import parse_config
+from olivine.search.planning.estimate.estimator import BASE, memory_bytes, memory_text
 from olivine.search.planning.estimate.language import PREFILL_SHARE, PROCESS_BYTES, START_S, LanguageEstimator
 from olivine.search.planning.machine_speed import MachineRates
 
@@ -36,12 +37,27 @@ def test_a_cache_takes_its_type_for_each_token_of_the_context(word: str, width: 
 
 def test_memory_counts_the_caches_of_base_and_candidate() -> None:
     sizes = {
-        word: estimator(
-            {"precision": "int8", "kv_cache": word}, evaluation={"latency": {"prompt_tokens": 8000, "new_tokens": 192}}
-        ).memory_bytes()
+        word: memory_bytes(
+            estimator(
+                {"precision": "int8", "kv_cache": word},
+                evaluation={"latency": {"prompt_tokens": 8000, "new_tokens": 192}},
+            )
+        )
         for word in ("float", "int4")
     }
     assert sizes["float"] - sizes["int4"] == pytest.approx(8192 * NUMBERS * 3.5)
+
+
+def test_the_part_of_the_base_is_its_weights_in_float32_with_its_cache_and_process() -> None:
+    choice: dict[str, Scalar] = {"precision": "int8"}
+    study = estimator(choice, evaluation={"window_tokens": 256})
+    cache = 256 * NUMBERS * 4
+    assert study.memory_parts()[BASE] == pytest.approx(4 * study.weights.total + PROCESS_BYTES + cache)
+
+
+def test_parts_of_memory_are_told_from_the_largest_on() -> None:
+    text = memory_text({"a build": 5e8, "the base": 28.5e9, "the rest": 2e8})
+    assert text == "28.5 GB for the base, 500 MB for a build, 200 MB for the rest"
 
 
 #: A scenario, and a study without one that times the same lengths.
@@ -53,14 +69,14 @@ def test_memory_counts_the_process_that_runs_the_scenario() -> None:
     choice: dict[str, Scalar] = {"precision": "fp32"}
     timed = {"latency": {"prompt_tokens": 8092, "new_tokens": 100}}
     used, without = estimator(choice, scenario=SCENARIO), estimator(choice, evaluation=timed)
-    more = used.memory_bytes() - without.memory_bytes()
+    more = memory_bytes(used) - memory_bytes(without)
     assert more == pytest.approx(used.candidate_bytes[0] + PROCESS_BYTES + 8192 * NUMBERS * 4)
 
 
 def test_memory_counts_the_base_twice_where_candidates_are_far_smaller() -> None:
     choice: dict[str, Scalar] = {"precision": "int4", "block_size": 128, "kv_cache": "int4"}
     small, large = (estimator({**choice, **more}, scenario=SCENARIO) for more in ({}, {"block_size": 256}))
-    assert small.memory_bytes() == large.memory_bytes(), "the base's own run takes more than any candidate's"
+    assert memory_bytes(small) == memory_bytes(large), "the base's own run takes more than any candidate's"
 
 
 def test_time_counts_the_run_through_the_scenario_of_base_candidates_and_members() -> None:
