@@ -54,6 +54,13 @@ class Linear:
         return "" if activation is None else str(activation.name)
 
     @property
+    def reads_product(self) -> bool:
+        """True when what it reads is a product, as that of down_proj is."""
+        activation = self.node.inputs[0]
+        producer = None if activation is None else activation.producer()
+        return producer is not None and producer.op_type == "Mul"
+
+    @property
     def path(self) -> str:
         """``layers.3/down_proj`` or ``lm_head``: what patterns in YAML are matched against."""
         return self.role if self.layer is None else f"layers.{self.layer}/{self.role}"

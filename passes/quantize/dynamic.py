@@ -3,7 +3,8 @@
 Weights are int8, symmetric, one scale an output channel; activations uint8, one scale and zero point a tensor. With
 ``activation_range: token`` each token has a scale of its own (``activations/row_scale.py``). ``token_down`` does so for
 down_proj alone, which needs it most: what the others read comes from a norm, which has scaled each token already, or is
-a mean of values.
+a mean of values; ``token_outputs`` for o_proj as well. Weights are rounded to nearest, or with ``dynamic_weights:
+learned`` so that their output changes little on calibration text (``activations/learned_weights.py``).
 With ``reduce_range`` weights take 7 bits, so that the sums of CPUs without VNNI do not saturate.
 One DynamicQuantizeLinear serves all the layers that read the same activation (gate and up; q, k and v). With ``smooth``
 what down_proj reads is divided, channel by channel, before that (``smoothing.py``), so that it stands it too. Its
@@ -14,11 +15,10 @@ outliers are the largest; and its division costs nothing, where it can be folded
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from olivine.passes.base import Axis, Choice
@@ -30,12 +30,12 @@ from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_integer, is_mixed
 from olivine.passes.quantize.activations.activation_range import TOKEN_RANGES, by_token, check_range
 from olivine.passes.quantize.activations.fold_division import fold_divisions
-from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
+from olivine.passes.quantize.activations.integer_matmul import top_code
+from olivine.passes.quantize.activations.store_dynamic import store_dynamic
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_loss import LayerLoss
 from olivine.passes.quantize.layer_pattern import check_pattern
 from olivine.passes.quantize.quantize_pass import QuantizePass
-from olivine.passes.quantize.smoothing import smoothing_factors
 
 #: Named choices of layers. The head is in none: its error reaches every logit undamped, decode gains little.
 LAYER_GROUPS = {
@@ -50,6 +50,7 @@ DYNAMIC_KERNELS = {
     "tensor": frozenset({DYNAMIC_INT8}),
     "token": frozenset({DYNAMIC_INT8_BY_TOKEN}),
     "token_down": frozenset({DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN}),
+    "token_outputs": frozenset({DYNAMIC_INT8, DYNAMIC_INT8_BY_TOKEN}),
 }
 
 
@@ -66,16 +67,18 @@ class DynamicQuantize(QuantizePass):
         reduce_range: weights take 7 bits instead of 8.
         smooth: range is moved from the activations into the weights, learned from calibration text.
         activation_range: what has a range of its own: each ``tensor``, each ``token``, or each token of what
-            down_proj reads (``token_down``).
+            down_proj reads (``token_down``), or o_proj and down_proj (``token_outputs``).
+        learned: weights are rounded by what calibration text says, where tokens have ranges.
     """
 
     layers: str = LAYER_GROUPS["not_down"]
     reduce_range: bool = False
     smooth: bool = False
     activation_range: str = "tensor"
+    learned: bool = False
 
     name: ClassVar[str] = "dynamic_int8"
-    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range"})
+    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range", "learned"})
     version: ClassVar[int] = 2
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
@@ -92,8 +95,8 @@ class DynamicQuantize(QuantizePass):
             "activation_range",
             "choice",
             "tensor",
-            "what has a range of its own when activations are quantized: tensor, token, or token_down, which is "
-            "token for down_proj alone",
+            "what has a range of its own when activations are quantized: tensor, token, token_down, which is token "
+            "for down_proj alone, or token_outputs, which is token for o_proj and down_proj",
             tuple(TOKEN_RANGES),
             applies=lambda choice: choice.get("activations") == "int8",
             later=True,
@@ -118,6 +121,17 @@ class DynamicQuantize(QuantizePass):
             default_of=lambda choice: "all" if choice.get("smooth") or not _by_tensor(choice) else "not_down",
         ),
         Axis(
+            "dynamic_weights",
+            "choice",
+            "nearest",
+            "rounding of the weights beside quantized activations with ranges by token: nearest, or learned from "
+            "calibration text by GPTQ",
+            ("nearest", "learned"),
+            applies=lambda choice: choice.get("activations") == "int8" and not _by_tensor(choice),
+            calibrated=("learned",),
+            later=True,
+        ),
+        Axis(
             "reduce_range",
             "bool",
             False,
@@ -130,7 +144,7 @@ class DynamicQuantize(QuantizePass):
     def __post_init__(self) -> None:
         """Check the pattern that a request file may bring."""
         check_pattern(self.name, self.layers)
-        check_range(self.name, self.activation_range, self.smooth)
+        check_range(self.name, self.activation_range, self.smooth, self.learned)
 
     @classmethod
     def from_choice(cls, choice: Choice) -> DynamicQuantize | None:
@@ -142,18 +156,17 @@ class DynamicQuantize(QuantizePass):
             bool(choice["reduce_range"]),
             bool(choice.get("smooth", False)),
             str(choice.get("activation_range", "tensor")),
+            choice.get("dynamic_weights") == "learned",
         )
 
     def formats(self, losses: Mapping[str, LayerLoss]) -> dict[str, Format]:
         """Dynamic int8 for every layer that the pattern matches."""
-        form = DynamicInt8(top_code(self.reduce_range), self.smooth)
-        chosen = [path for path in losses if re.fullmatch(self.layers, path)]
-        return {path: replace(form, by_token=by_token(path, self.activation_range)) for path in chosen}
+        return {path: self._format(path) for path in losses if re.fullmatch(self.layers, path)}
 
     @property
     def needs_calibration(self) -> bool:
-        """True when ranges are moved: they are learned from text."""
-        return self.smooth
+        """True when ranges are moved or weights are learned: text says how."""
+        return self.smooth or self.learned
 
     @property
     def kernels(self) -> frozenset[Kernel]:
@@ -162,49 +175,21 @@ class DynamicQuantize(QuantizePass):
 
     def rewrite(self, model: ir.Model) -> None:
         """Replace each chosen MatMul by MatMulIntegerToFloat behind a shared DynamicQuantizeLinear."""
-        if self.smooth:
-            raise PassRefused("dynamic_int8: smoothing learns from calibration text, and none was given")
-        chosen = self._chosen(model)
-        tokens = {layer.path for layer in chosen if by_token(layer.path, self.activation_range)}
-        quantize_activations(model, chosen, top_code(self.reduce_range), {}, tokens)
+        if self.needs_calibration:
+            what = "smoothing learns" if self.smooth else "its weights learn"
+            raise PassRefused(f"dynamic_int8: {what} from calibration text, and none was given")
+        store_dynamic(model, self._chosen(model))
 
     def rewrite_calibrated(self, model: ir.Model, calibrated: Calibrated) -> None:
-        """The same, with ranges moved from the activations into the weights."""
-        chosen, top = self._chosen(model), top_code(self.reduce_range)
-        fold_divisions(model, quantize_activations(model, chosen, top, smoothing_of(chosen, calibrated, top)))
+        """The same, with ranges moved from the activations into the weights, or weights that are learned."""
+        fold_divisions(model, store_dynamic(model, self._chosen(model), calibrated))
 
-    def _chosen(self, model: ir.Model) -> list[Linear]:
+    def _chosen(self, model: ir.Model) -> list[tuple[Linear, DynamicInt8]]:
         chosen = [layer for layer in linears(model) if re.fullmatch(self.layers, layer.path)]
         if not chosen:
             raise PassRefused(f"dynamic_int8: no layer matches '{self.layers}'")
-        return chosen
+        return [(layer, self._format(layer.path)) for layer in chosen]
 
-
-def smoothing_of(layers: Sequence[Linear], calibrated: Calibrated, top: int) -> dict[str, np.ndarray]:
-    """Name of each activation that is a gated product -> what its channels are divided by, float32 [K].
-
-    Args:
-        layers: that will be dynamic int8.
-        calibrated: calibration results about their activations.
-        top: the largest code of a weight.
-    """
-    readers: dict[str, list[Linear]] = {}
-    for layer in layers:
-        if _is_gated(layer):
-            readers.setdefault(layer.reads, []).append(layer)
-    return {
-        name: smoothing_factors(
-            [layer.array().astype(np.float32, copy=False) for layer in some],
-            calibrated.ranges(some[0]),
-            np.diagonal(calibrated.hessian(some[0])),
-            top,
-        )
-        for name, some in readers.items()
-    }
-
-
-def _is_gated(layer: Linear) -> bool:
-    """True when a layer reads a product, as down_proj does."""
-    activation = layer.node.inputs[0]
-    producer = None if activation is None else activation.producer()
-    return producer is not None and producer.op_type == "Mul"
+    def _format(self, path: str) -> DynamicInt8:
+        form = DynamicInt8(top_code(self.reduce_range), self.smooth, learned=self.learned)
+        return replace(form, by_token=by_token(path, self.activation_range))

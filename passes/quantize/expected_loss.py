@@ -8,9 +8,10 @@ layer's output depends on how the codes are chosen, with H the second moment of 
    M the triangular factor of H in the order of rounding (``gptq.py``).
 
 An activation that becomes uint8 adds ``s^2 / 12 * |w|^2`` to every output feature, with s the step of the tensor or of
-each token (``activations/activation_range.py``); smoothing (``smoothing.py``) takes most of that away. Where an
-output's error has the mean square e, the divergence grows by about half of ``e * E[g^2]``, with g the output's gradient
-(see ``gradients.py``). Only a block's range enters: all formats of a model take seconds, where codes take seconds each.
+each token (``activations/activation_range.py``); smoothing and quieting (``smoothing.py``) take most of that away.
+Where an output's error has the mean square e, the divergence grows by about half of ``e * E[g^2]``, with g the output's
+gradient (see ``gradients.py``). Only a block's range enters: all formats of a model take seconds, where codes take
+seconds each.
 
 Errors of different layers are taken as independent. That holds for small ones; for a whole model at 4 bits the sum
 is half of the true divergence. It ranks layers and candidates; the real divergence is measured.
@@ -36,16 +37,17 @@ from olivine.passes.learn.gradients import gradients_key
 from olivine.passes.learn.merged_layers import Piece, pieces
 from olivine.passes.quantize.activations.activation_range import token_step_power
 from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
+from olivine.passes.quantize.activations.learned_weights import quieted
+from olivine.passes.quantize.activations.store_dynamic import smoothing_of
 from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES
 from olivine.passes.quantize.blocks.gptq import feedback
-from olivine.passes.quantize.dynamic import smoothing_of
 from olivine.passes.quantize.layer_format import DynamicInt8
 from olivine.passes.quantize.layer_loss import LayerLoss, blocks_key, dynamic_key
-from olivine.passes.quantize.smoothing import output_error, rounding_error
+from olivine.passes.quantize.smoothing import output_error, quieted_share, rounding_error, step_power
 from olivine.passes.store.digests import digest
 
 #: Raised whenever the same format and text would give other predictions.
-VERSION = 5
+VERSION = 6
 _FILE = "losses.json"
 _ROUNDING = 1 / 12
 
@@ -114,7 +116,24 @@ def _of_layer(
             DynamicInt8(top, by_token=True): rounding_error(weight, of_token, powers, top),
         }
         dynamic |= {dynamic_key(form): 0.5 * float(error @ gradient) for form, error in errors.items()}
+    for form, error in _learned_errors(layer, weight, calibrated):
+        dynamic[dynamic_key(form)] = 0.5 * float(error @ gradient)
     return LayerLoss(layer.path, k, n, losses_of_blocks(weight, hessian, gradient), dynamic)
+
+
+def _learned_errors(
+    layer: Linear, weight: np.ndarray, calibrated: Calibrated
+) -> Iterator[tuple[DynamicInt8, np.ndarray]]:
+    """Each format whose weights are learned, and the mean squared error of each output feature, float64 [N]."""
+    hessian, ranges, of_token = calibrated.hessian(layer), calibrated.ranges(layer), calibrated.tokens(layer)
+    share = 1.0
+    if (factors := quieted([layer], calibrated).get(layer.reads)) is not None:
+        share = quieted_share(np.diagonal(hessian), factors)
+        weight, hessian, ranges = weight * factors[:, None], hessian / np.outer(factors, factors), ranges / factors
+    powers = gptq_power(hessian)
+    steps = {True: share * token_step_power(of_token), False: step_power(ranges)}
+    for top, (by_token, step) in product((TOP, REDUCED_TOP), steps.items()):
+        yield DynamicInt8(top, by_token=by_token, learned=True), rounding_error(weight, step, powers, top)
 
 
 def losses_of_blocks(weight: np.ndarray, hessian: np.ndarray, gradient_power: np.ndarray) -> dict[str, float]:

@@ -15,11 +15,13 @@ class DynamicInt8:
         top: the largest code of a weight: 127, or 63 in 7 bits.
         smooth: range is moved from the activation into the weight (``smoothing.py``).
         by_token: each token of the activation has a range of its own (``activations/row_scale.py``), not the tensor.
+        learned: weights are rounded by what calibration text says (``activations/learned_weights.py``).
     """
 
     top: int
     smooth: bool = False
     by_token: bool = False
+    learned: bool = False
 
 
 #: A block format, dynamic int8, or None for float.

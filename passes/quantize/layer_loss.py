@@ -22,8 +22,8 @@ class LayerLoss:
         k: input features.
         n: output features.
         blocks: ``"block size/sym|asym/learned|alone"`` -> loss if a block's whole range were one step.
-        dynamic: ``"largest code of a weight"``, with ``/smooth`` where the activation is, and ``/token`` where it has a
-            range a token -> loss of dynamic int8.
+        dynamic: ``"largest code of a weight"``, with ``/smooth`` where the activation is, ``/token`` where it has a
+            range a token, and ``/learned`` where the weight's rounding is -> loss of dynamic int8.
     """
 
     path: str
@@ -67,7 +67,7 @@ def _of_range(form: BlockFormat) -> tuple[str, float]:
 
 def dynamic_key(form: DynamicInt8) -> str:
     """Key of a format in :attr:`LayerLoss.dynamic`."""
-    return f"{form.top}{'/smooth' * form.smooth}{'/token' * form.by_token}"
+    return f"{form.top}{'/smooth' * form.smooth}{'/token' * form.by_token}{'/learned' * form.learned}"
 
 
 def blocks_key(size: int, symmetric: bool, learned: bool) -> str:

@@ -28,10 +28,11 @@ from olivine.passes.learn.calibrated import Calibrated
 from olivine.passes.precisions import is_mixed
 from olivine.passes.quantize.activations.activation_range import by_token, check_range
 from olivine.passes.quantize.activations.fold_division import fold_divisions
-from olivine.passes.quantize.activations.integer_matmul import quantize_activations, top_code
+from olivine.passes.quantize.activations.integer_matmul import top_code
+from olivine.passes.quantize.activations.store_dynamic import store_dynamic
 from olivine.passes.quantize.blocks.block_format import BLOCK_SIZES, DAMPING, BlockFormat
 from olivine.passes.quantize.blocks.layer_codes import layer_codes
-from olivine.passes.quantize.dynamic import DYNAMIC_KERNELS, LAYER_GROUPS, smoothing_of
+from olivine.passes.quantize.dynamic import DYNAMIC_KERNELS, LAYER_GROUPS
 from olivine.passes.quantize.expected_loss import expected_losses
 from olivine.passes.quantize.layer_format import DynamicInt8, Format
 from olivine.passes.quantize.layer_loss import LayerLoss
@@ -59,6 +60,7 @@ class MixedQuantize(QuantizePass):
         reduce_range: weights of those take 7 bits instead of 8.
         smooth: range is moved from the activations of those into their weights (``smoothing.py``).
         activation_range: what of those activations has a range of its own (``dynamic.py``).
+        learned: weights of those are rounded by what calibration text says.
         damping: of the Hessians that gptq learns from, as a share of their mean diagonal.
     """
 
@@ -75,9 +77,10 @@ class MixedQuantize(QuantizePass):
     smooth: bool = False
     activation_range: str = "tensor"
     damping: float = DAMPING
+    learned: bool = False
 
     name: ClassVar[str] = "mixed"
-    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range", "damping"})
+    later_params: ClassVar[frozenset[str]] = frozenset({"activation_range", "damping", "learned"})
     version: ClassVar[int] = 6
     requires: ClassVar[frozenset[str]] = frozenset({"onnx", "float"})
     adds: ClassVar[frozenset[str]] = frozenset({"quantized"})
@@ -115,7 +118,7 @@ class MixedQuantize(QuantizePass):
         """Check the parameters that a request file may bring."""
         self._four(), self._eight()
         check_pattern(self.name, self.dynamic_layers)
-        check_range(self.name, self.activation_range, self.smooth)
+        check_range(self.name, self.activation_range, self.smooth, self.learned)
         if self.lm_head not in HEADS:
             raise UsageError(f"mixed: unknown lm_head '{self.lm_head}'. {did_you_mean(self.lm_head, HEADS)}")
         for name, share in (("int8_share", self.int8_share), ("dynamic_share", self.dynamic_share)):
@@ -142,6 +145,7 @@ class MixedQuantize(QuantizePass):
             smooth=bool(share and choice.get("smooth", False)),
             activation_range=str(choice.get("activation_range", "tensor")) if share else "tensor",
             damping=float(choice.get("damping", DAMPING)),
+            learned=bool(share and choice.get("dynamic_weights") == "learned"),
         )
 
     @property
@@ -176,11 +180,8 @@ class MixedQuantize(QuantizePass):
             alike = [layers[path] for path, chosen in formats.items() if chosen == form]
             codes = layer_codes(alike, form, calibrated) if alike else []
             stored += [Stored(layer, form, compute) for layer, compute in zip(alike, codes, strict=True)]
-        dynamic = [layers[path] for path, chosen in formats.items() if isinstance(chosen, DynamicInt8)]
-        top = top_code(self.reduce_range)
-        tokens = {layer.path for layer in dynamic if by_token(layer.path, self.activation_range)}
-        factors = smoothing_of(dynamic, calibrated, top) if self.smooth else {}
-        divisions = quantize_activations(model, dynamic, top, factors, tokens)
+        dynamic = [(layers[path], chosen) for path, chosen in formats.items() if isinstance(chosen, DynamicInt8)]
+        divisions = store_dynamic(model, dynamic, calibrated)
         store_in_blocks(model, stored, self.accuracy_level)
         fold_divisions(model, divisions)
 
@@ -218,7 +219,8 @@ class MixedQuantize(QuantizePass):
         return BlockFormat(8, "rtn", self.int8_block_size, self.symmetric)
 
     def _dynamic(self, path: str) -> DynamicInt8:
-        return DynamicInt8(top_code(self.reduce_range), self.smooth, by_token(path, self.activation_range))
+        tokens = by_token(path, self.activation_range)
+        return DynamicInt8(top_code(self.reduce_range), self.smooth, tokens, self.learned)
 
 
 def worth_most(savings: Mapping[str, float], sizes: Mapping[str, int], share: float) -> frozenset[str]:

@@ -161,7 +161,8 @@ def _preset(provider: str, target: str, precision: str, scope: SearchScope) -> P
         if not scope.shares:
             space["embedding"] = ["int8", "int4"]
     else:
-        space["activation_range"] = ["token", "token_down"]
+        space["activation_range"] = ["token", "token_down", "token_outputs"]
+        space |= {"dynamic_weights": "learned"} if scope.learns else {}
     if target == "prefill":
         space["dynamic_layers"] = ["all", "not_down"]
     if scope.packs_cache:

@@ -34,7 +34,7 @@ from olivine.passes.learn.calibration import load_tokens
 from olivine.passes.pipeline import build, calibrated
 from olivine.passes.quantize.activations.activation_range import token_step_power
 from olivine.passes.quantize.activations.integer_matmul import REDUCED_TOP, TOP
-from olivine.passes.quantize.dynamic import smoothing_of
+from olivine.passes.quantize.activations.store_dynamic import smoothing_of
 from olivine.passes.quantize.expected_loss import losses_of_blocks
 from olivine.passes.quantize.smoothing import output_error, rounding_error
 from olivine.passes.sources.source import resolve

@@ -9,14 +9,19 @@ import numpy as np
 from olivine.passes.errors import UsageError, did_you_mean
 
 #: Word of the axis ``activation_range`` -> the paths of the layers whose activations have one range a token.
-TOKEN_RANGES = {"tensor": "", "token": r".*", "token_down": r"layers\.\d+/down_proj"}
+TOKEN_RANGES = {
+    "tensor": "",
+    "token": r".*",
+    "token_down": r"layers\.\d+/down_proj",
+    "token_outputs": r"layers\.\d+/(o|down)_proj",
+}
 #: Codes of a quantized activation.
 _STEPS = 255
 _ROUNDING = 1 / 12
 
 
-def check_range(name: str, activation_range: str, smooth: bool) -> None:
-    """Refuse an unknown word, and smoothing of what it does no good, on behalf of the pass ``name``.
+def check_range(name: str, activation_range: str, smooth: bool, learned: bool) -> None:
+    """Refuse an unknown word, and what does not go with it, on behalf of the pass ``name``.
 
     Raises:
         UsageError: with the words that there are.
@@ -26,6 +31,9 @@ def check_range(name: str, activation_range: str, smooth: bool) -> None:
         raise UsageError(f"{name}: unknown activation_range '{activation_range}'. {known}")
     if smooth and activation_range != "tensor":
         raise UsageError(f"{name}: smooth goes with activation_range tensor; found '{activation_range}'")
+    if learned and activation_range == "tensor":
+        words = ", ".join(sorted(set(TOKEN_RANGES) - {"tensor"}))
+        raise UsageError(f"{name}: learned weights go with activation_range {words}; found 'tensor'")
 
 
 def by_token(path: str, activation_range: str) -> bool:

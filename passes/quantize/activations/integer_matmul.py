@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +15,19 @@ from olivine.passes.quantize.activations.row_scale import divide_rows, multiply_
 
 #: The largest code of a weight, and that of 7 bits.
 TOP, REDUCED_TOP = 127, 63
+
+
+@dataclass(frozen=True)
+class ChannelCodes:
+    """A weight with one scale an output feature.
+
+    Attributes:
+        codes: int8 [K, N].
+        scales: float32 [N].
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ def quantize_activations(
     top: int,
     factors: Mapping[str, np.ndarray],
     tokens: Collection[str] = (),
+    learned: Mapping[str, Callable[[], ChannelCodes]] | None = None,
 ) -> dict[ir.Node, np.ndarray]:
     """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
 
@@ -48,6 +63,7 @@ def quantize_activations(
         top: the largest code of a weight.
         factors: name of an activation -> what its channels are divided by; those that are missing stay as they are.
         tokens: paths of the layers whose activations have one range a token.
+        learned: path of a layer -> its codes, with the factors in them; those that are missing are rounded to nearest.
 
     Returns:
         The nodes that divide -> what they divide by, for :func:`fold_divisions`.
@@ -68,7 +84,8 @@ def quantize_activations(
                 divide = _division(model, activation, by, before=layer.node)
                 divisions[divide], smooth = by, divide.outputs[0]
             quantized[activation] = _quantized(model, smooth, layer.path in tokens, before=layer.node)
-        _replace(model, layer, quantized[activation], top, by)
+        codes = (learned or {}).get(layer.path) or partial(_nearest, layer, by, top)
+        _replace(model, layer, quantized[activation], codes)
     model.opset_imports.setdefault(MICROSOFT, 1)
     drop_unused(model)
     return divisions
@@ -98,18 +115,19 @@ def _division(model: ir.Model, activation: ir.Value, factors: np.ndarray, before
     return node
 
 
-def _replace(model: ir.Model, layer: Linear, activation: _Activation, top: int, factors: np.ndarray | None) -> None:
+def _nearest(layer: Linear, factors: np.ndarray | None, top: int) -> ChannelCodes:
+    weight = layer.array() if factors is None else layer.array() * factors[:, None]
+    return ChannelCodes(channel_codes(weight, top), channel_scales(weight, top))
+
+
+def _replace(model: ir.Model, layer: Linear, activation: _Activation, codes: Callable[[], ChannelCodes]) -> None:
     k, n = layer.shape
     stem = f"{layer.weight.name}_I8"
-
-    def weight() -> np.ndarray:
-        return layer.array() if factors is None else layer.array() * factors[:, None]
-
     inputs = [
         activation.codes,
-        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: channel_codes(weight(), top)),
+        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: codes().codes),
         activation.scale,
-        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: channel_scales(weight(), top)),
+        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: codes().scales),
         activation.zero_point,
     ]
     name = f"{layer.node.name}_I8"

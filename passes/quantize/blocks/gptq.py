@@ -94,6 +94,32 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block_size: int, sy
     return _together([Job(weight, hessian, bits, block_size, symmetric)])[0]
 
 
+def round_channels(
+    weight: np.ndarray, order: np.ndarray, moves: np.ndarray, scales: np.ndarray, top: int
+) -> np.ndarray:
+    """The codes of a weight with one scale an output feature and no zero point.
+
+    Args:
+        weight: float32 [K, N].
+        order: of the input features, and how errors move those after them, from :func:`feedback`.
+        moves: float32 [K, K].
+        scales: float32 [N]; 0 where a feature's weights are all zeros.
+        top: the largest code.
+
+    Returns:
+        int8 [K, N], from ``-top`` to ``top``.
+    """
+    codes = np.empty(weight.shape, np.int8)
+    for left in range(0, weight.shape[1], COLUMNS):
+        columns = slice(left, left + COLUMNS)
+        scale = scales[None, columns]
+        inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+        ends = np.full_like(scale, top)
+        grid = _Grid(scale, inverse, -ends, ends, np.zeros_like(scale))
+        codes[order, columns] = _round(weight[order, columns], moves, grid, [0] * len(order))
+    return codes
+
+
 def _codes(
     weight: np.ndarray,
     importance: np.ndarray,

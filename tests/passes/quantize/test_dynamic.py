@@ -187,7 +187,8 @@ def test_a_smoothed_product_is_the_same_but_for_its_rounding(rewrite: Rewrite, s
 
     class Smoothed(DynamicQuantize):
         def rewrite(self, model: ir.Model) -> None:
-            quantize_activations(model, self._chosen(model), REDUCED_TOP, {"x": factors})
+            layers = [layer for layer, _ in self._chosen(model)]
+            quantize_activations(model, layers, REDUCED_TOP, {"x": factors})
 
     random = np.random.default_rng(0)
     weight = random.normal(size=(64, 24)).astype(np.float32)

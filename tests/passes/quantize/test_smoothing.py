@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from olivine.passes.quantize.activations.integer_matmul import TOP, channel_codes, channel_scales
-from olivine.passes.quantize.smoothing import output_error, smoothing_factors, step_power
+from olivine.passes.quantize.smoothing import (
+    output_error,
+    quieted_share,
+    quieting_factors,
+    smoothing_factors,
+    step_power,
+)
 
 RANDOM = np.random.default_rng(0)
 WINDOWS, LENGTH, K, N = 4, 200, 64, 48
@@ -78,3 +84,21 @@ def test_a_silent_channel_does_no_harm() -> None:
 def test_the_step_is_that_of_a_whole_window() -> None:
     ranges = np.array([[[-1, 0], [0, 1]], [[1, 2], [0, 2]]], np.float32)  # spans of 3 and, zero included, 2
     assert step_power(ranges) == pytest.approx(((3 / 255) ** 2 + (2 / 255) ** 2) / 2 / 12)
+
+
+def test_quieting_divides_loud_channels_alone() -> None:
+    factors = quieting_factors(ranges_of(LOUD))
+    assert (factors[:2] > 100**0.4 / 2).all()
+    assert (factors[2:] < 1.3).all()
+    assert factors.min() == 1
+
+
+def test_silence_is_not_divided() -> None:
+    assert np.array_equal(quieting_factors(np.zeros((2, 3, K), np.float32)), np.ones(K, np.float32))
+
+
+def test_a_quieted_range_is_taken_to_shrink_no_further_than_by_half() -> None:
+    powers = powers_of(LOUD)
+    assert quieted_share(powers, np.ones(K, np.float32)) == 1
+    assert quieted_share(powers, np.where(powers > 100, 1.5, 1).astype(np.float32)) == pytest.approx(1 / 1.5**2)
+    assert quieted_share(powers, quieting_factors(ranges_of(LOUD))) == 0.25

@@ -68,9 +68,17 @@ def test_words_name_layers() -> None:
     paths = ["layers.0/qkv_proj", "layers.0/o_proj", "layers.0/gate_up_proj", "layers.11/down_proj"]
     assert [by_token(path, "token") for path in paths] == [True] * 4
     assert [by_token(path, "token_down") for path in paths] == [False, False, False, True]
+    assert [by_token(path, "token_outputs") for path in paths] == [False, True, False, True]
     assert not any(by_token(path, "tensor") for path in paths)
 
 
 def test_smoothing_goes_with_one_range_a_tensor() -> None:
     with pytest.raises(UsageError, match="smooth goes with activation_range tensor; found 'token'"):
-        check_range("mixed", "token", smooth=True)
+        check_range("mixed", "token", smooth=True, learned=False)
+
+
+def test_learned_weights_go_with_ranges_by_token() -> None:
+    with pytest.raises(UsageError, match="activation_range token, token_down, token_outputs; found 'tensor'"):
+        check_range("mixed", "tensor", smooth=False, learned=True)
+    for word in ("token", "token_down", "token_outputs"):
+        check_range("mixed", word, smooth=False, learned=True)
