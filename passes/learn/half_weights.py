@@ -6,7 +6,8 @@ widened as a whole, to the bit; the memory is that of one decoder layer instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,19 @@ def widen_while_running(model: torch.nn.Module) -> None:
             own = dict(module.named_parameters(recurse=False))
             module.register_forward_pre_hook(partial(_widen, own))
             module.register_forward_hook(partial(_restore, own), always_call=True)
+
+
+@contextmanager
+def widened(module: torch.nn.Module) -> Iterator[None]:
+    """Let a module and all below it have weights in float32 within the block; those in float32 stay where they are."""
+    weights = [(part, dict(part.named_parameters(recurse=False))) for part in module.modules()]
+    for part, own in weights:
+        _widen(own, part, None)
+    try:
+        yield
+    finally:
+        for part, own in weights:
+            _restore(own, part, None, None)
 
 
 def _widen(own: Mapping[str, torch.nn.Parameter], module: torch.nn.Module, inputs: Any) -> None:

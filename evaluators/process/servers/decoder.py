@@ -14,7 +14,7 @@ from olivine.evaluators.process.gpu import used_bytes
 from olivine.evaluators.process.messages import Done, GeneratedTokens, Loaded, Loglikelihoods, Timing, WindowScore
 from olivine.evaluators.process.servers.memory import MemoryServer, trim
 from olivine.evaluators.process.servers.provider import CPU, CUDA, prove_provider
-from olivine.evaluators.process.servers.scoring import TopK, finite, likelihood, score, top_k
+from olivine.evaluators.process.servers.scoring import TopK, finite, likelihood, score, stored_window, top_k
 from olivine.evaluators.process.timing import versions
 
 
@@ -87,15 +87,7 @@ class DecoderServer(MemoryServer, ABC):
         for number, (tokens, scored) in enumerate(windows):
             ids = np.array(tokens, dtype=np.int32)
             base, vocabulary = self._top_k(ids, scored, top_k)
-            arrays |= {
-                "vocabulary": np.int64(vocabulary),
-                f"tokens_{number}": ids,
-                f"ids_{number}": base.ids,
-                f"logp_{number}": base.logp,
-                f"tail_{number}": base.tail,
-                f"nll_{number}": base.nll,
-                f"best_{number}": base.best,
-            }
+            arrays |= {"vocabulary": np.int64(vocabulary)} | stored_window(number, ids, base)
         with Path(path).open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
         trim()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,12 @@ class TopK:
     tail: Float64
     nll: Float32
     best: Int32
+
+
+def stored_window(number: int, tokens: Int32, base: TopK) -> dict[str, npt.NDArray[Any]]:
+    """Name the arrays that a file of the base's predictions holds of one window, of the token ids ``tokens``."""
+    parts = {name: getattr(base, name) for name in ("ids", "logp", "tail", "nll", "best")}
+    return {f"{name}_{number}": part for name, part in ({"tokens": tokens} | parts).items()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Predictions of a checkpoint in the memory of one decoder layer."""
