@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,16 +54,16 @@ def write_reference(checkpoint: Path, windows: list[tuple[list[int], int]], path
         before = _states(scratch, done, bounds[-1][1], model.size)
         after = scratch / _STATES.format(done + 1)
         with staged(after) as staging:
-            states = np.lib.format.open_memmap(staging, "w+", np.float32, (bounds[-1][1], model.size))
+            written = np.lib.format.open_memmap(staging, "w+", np.float32, (bounds[-1][1], model.size))
             for part, state in zip(parts, model.run_layer(done, ids, [before[part] for part in parts]), strict=True):
-                states[part] = state
-            states.flush()
+                written[part] = state
+            written.flush()
         (scratch / _STATES.format(done)).unlink(missing_ok=True)
         done += 1
         left = (time.monotonic() - started) / (done - first) * (model.layers - done)
         _say(f"layer {done} of {model.layers}, about {left:.0f} s left")
     states = _states(scratch, done, bounds[-1][1], model.size)
-    arrays = {"streamed": np.bool_(True)}
+    arrays: dict[str, Any] = {"streamed": np.bool_(True)}
     for number, (window, part) in enumerate(zip(ids, parts, strict=True)):
         base, vocabulary = _top_k(model, window, states[part], len(window) - windows[number][1], k)
         arrays |= {"vocabulary": np.int64(vocabulary)} | stored_window(number, window, base)
