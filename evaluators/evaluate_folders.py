@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from olivine.evaluators.data.windows import PROTOCOLS, TextProtocol, TokenizedTe
 from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.model_folders import check_context, in_order, stamped
 from olivine.evaluators.providers.interpreters import folder_options
+from olivine.evaluators.quality.streamed.base import StreamedBase
 from olivine.evaluators.quality.text_quality import TextQuality
 from olivine.evaluators.quality.unpruned import GRAPH, open_scored
 from olivine.passes.errors import UsageError, did_you_mean
+from olivine.passes.sources.checkpoint import read_config
 from olivine.passes.sources.genai_folder import read_genai_config
 from olivine.passes.store.cache import scratch_folder
 from olivine.passes.transforms.prune_head import is_pruned
@@ -130,13 +132,54 @@ def evaluate_folders(folders: Sequence[Path], reference: Path | None, text: Scor
     return _beside(first, others, windows[first], facts)
 
 
+def evaluate_against_checkpoint(
+    folders: Sequence[Path], checkpoint: Path, text: ScoredText, note: Callable[[str], None]
+) -> dict[str, list[Measurement]]:
+    """The same beside a Hugging Face checkpoint, whose layers are loaded one at a time, in float32.
+
+    Args:
+        folders: ONNX Runtime GenAI folders.
+        checkpoint: folder with config.json, tokenizer and safetensors.
+        text: to score.
+        note: told a line for each layer.
+
+    Raises:
+        UsageError: also where the checkpoint can't be run layer by layer.
+    """
+    protocol, source = text.protocol(), TextSource.parse(text.spec)
+    first, others = in_order(folders, None)
+    for folder in (first, *others):
+        check_context(folder, protocol.window_tokens, "the tokens of a window")
+    words = text.read(source, checkpoint)
+    tokens = tokenize(words, checkpoint)
+    for folder in (first, *others):
+        _check_same_tokenizer(checkpoint, folder, tokens, tokenize(words, folder))
+    windows = draw(tokens, protocol, text.windows, text.seed, source.name)
+    _check_memory(windows)
+    with scratch_folder("eval") as store:
+        quality = TextQuality(windows, store, str(checkpoint), top_k=TOP_K, protocol=text.facts(source))
+        asked = [(window.tokens, window.scored) for window in windows]
+        if not StreamedBase(lambda: checkpoint).write(asked, quality.reference_path(), TOP_K, note):
+            raise UsageError(
+                f"{checkpoint} can't be scored layer by layer. Make its float graph with 'olivine build {checkpoint} "
+                "--to DIR --set precision=fp32', and name that folder as the reference."
+            )
+        runtime = {"provider": "transformers", "precision": "float32, one layer at a time"}
+        base = [replace(m, protocol={**m.protocol, **runtime}) for m in quality.evaluate_base()]
+        results = {str(checkpoint): base}
+        for folder in (first, *others):
+            with open_scored(folder, **folder_options(folder)) as process:
+                results[str(folder)] = stamped(quality.evaluate(process, None), process, graph=_graph(folder))
+    return results
+
+
 def _check_same_tokenizer(a: Path, b: Path, in_a: TokenizedText, in_b: TokenizedText) -> None:
     """Refuse models that do not predict the same tokens.
 
     Raises:
         UsageError: saying what differs, and what compares such models.
     """
-    sizes = [int(read_genai_config(folder)["model"]["vocab_size"]) for folder in (a, b)]
+    sizes = [_vocabulary_size(folder) for folder in (a, b)]
     if sizes[0] != sizes[1]:
         what = f"{sizes[0]} and {sizes[1]} token ids"
     elif (in_a.ids, in_a.bos) != (in_b.ids, in_b.bos):
@@ -150,6 +193,14 @@ def _check_same_tokenizer(a: Path, b: Path, in_a: TokenizedText, in_b: Tokenized
         "agreement compare predictions of the same tokens. Leave --reference out: bits_per_byte is what "
         "compares such models."
     )
+
+
+def _vocabulary_size(folder: Path) -> int:
+    """Token ids that a model folder or a checkpoint predicts."""
+    if (folder / "genai_config.json").is_file():
+        return int(read_genai_config(folder)["model"]["vocab_size"])
+    config = read_config(folder / "config.json", str(folder))
+    return int(config.get("text_config", config)["vocab_size"])
 
 
 def _vocabulary(folder: Path) -> Any:

@@ -128,30 +128,37 @@ class TextQuality:
         "bits_per_byte",
     )
 
-    def evaluate(self, candidate: ScoringProcess, reference: ScoringProcess) -> list[Measurement]:
+    def evaluate(self, candidate: ScoringProcess, reference: ScoringProcess | None) -> list[Measurement]:
         """The measurements of :meth:`run`."""
         return self.run(candidate, reference).measurements
 
-    def run(self, candidate: ScoringProcess, reference: ScoringProcess) -> QualityResult:
+    def evaluate_base(self) -> list[Measurement]:
+        """The base's own measurements, from the stored file."""
+        return self._measurements(self._sums(self._of_base(), self.base_nll()), None)
+
+    def run(self, candidate: ScoringProcess, reference: ScoringProcess | None) -> QualityResult:
         """Score the candidate until the windows end or ``stop`` gives a reason.
 
-        ``candidate is reference`` is allowed and costs nothing once the base's predictions are stored.
+        ``candidate is reference`` is allowed and costs nothing once the base's predictions are stored. Where they are
+        stored already, ``reference`` may be None.
 
         Raises:
+            ValueError: when they are not, and there is no reference to predict them.
             QualityGateFailed: when the candidate's logits are not finite.
             ModelProcessFailed: when a process died or hung.
         """
         path = self.reference_path()
         if not path.exists():
+            if reference is None:
+                raise ValueError("the base's predictions are not stored, and no base was given")
             path.parent.mkdir(parents=True, exist_ok=True)
             reference.reference([(w.tokens, w.scored) for w in self.windows], path, self.top_k)
+        if candidate is reference:
+            return QualityResult(self.evaluate_base(), None)
         base = self.base_nll()
         scores: list[WindowScore] = []
         stopped = None
-        for number, window in enumerate(self.windows):
-            if candidate is reference:
-                scores.append(WindowScore(float(base[number]), window.scored, 0.0, window.scored, True))
-                continue
+        for number in range(len(self.windows)):
             scores.append(candidate.score(path, number))
             if not scores[-1].finite:
                 raise QualityGateFailed(f"logits are not finite in window {number + 1} of {len(self.windows)}")
@@ -171,6 +178,10 @@ class TextQuality:
         with np.load(self.reference_path()) as stored:
             sums = [stored[f"nll_{n}"].sum(dtype=np.float64) for n in range(len(self.windows))]
         return np.array(sums)
+
+    def _of_base(self) -> list[WindowScore]:
+        nlls = zip(self.base_nll(), self.windows, strict=True)
+        return [WindowScore(float(nll), window.scored, 0.0, window.scored, True) for nll, window in nlls]
 
     def _sums(self, scores: list[WindowScore], base_nll: Floats) -> WindowSums:
         done = len(scores)

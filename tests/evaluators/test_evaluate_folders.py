@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from olivine.evaluators.evaluate_folders import ALONE, ScoredText, evaluate_folders
+from olivine.evaluators.evaluate_folders import ALONE, ScoredText, evaluate_against_checkpoint, evaluate_folders
 from olivine.evaluators.measurement import Measurement
 from olivine.passes.errors import UsageError
 
@@ -104,3 +104,26 @@ def test_mistakes_are_told_before_a_model_loads(tiny_onnx: Path, tmp_path: Path,
         evaluate_folders([tmp_path], None, ScoredText(text, window_tokens=32))
     with pytest.raises(UsageError, match="too short"):
         evaluate_folders([tiny_onnx], None, ScoredText(text, windows=100_000, window_tokens=32))
+
+
+def test_a_checkpoint_read_layer_by_layer_is_a_reference_as_its_graph_is(
+    tiny_llama: Path, tiny_onnx: Path, other_onnx: Path, text: str
+) -> None:
+    scored = ScoredText(text, windows=4, window_tokens=32)
+    notes: list[str] = []
+    streamed = evaluate_against_checkpoint([tiny_onnx, other_onnx], tiny_llama, scored, notes.append)
+    loaded = evaluate_folders([other_onnx], tiny_onnx, scored)
+    assert list(streamed) == [str(tiny_llama), str(tiny_onnx), str(other_onnx)]
+    assert [note.split(",")[1] for note in notes] == [" layer 1 of 2", " layer 2 of 2"]
+    assert by_metric(streamed[str(tiny_onnx)])["kl_divergence"].value < 1e-6
+    for name, measurement in by_metric(loaded[str(other_onnx)]).items():
+        assert by_metric(streamed[str(other_onnx)])[name].value == pytest.approx(measurement.value, rel=1e-3)
+    assert by_metric(streamed[str(tiny_llama)])["perplexity_ratio"].value == 1
+
+
+def test_a_checkpoint_with_other_tokens_is_no_reference(
+    make_tiny_checkpoint: Callable[..., Path], tiny_onnx: Path, text: str, tmp_path: Path
+) -> None:
+    wider = make_tiny_checkpoint(tmp_path / "wider", vocab=352)
+    with pytest.raises(UsageError, match="have different tokenizers"):
+        evaluate_against_checkpoint([tiny_onnx], wider, ScoredText(text, windows=4, window_tokens=32), print)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from olivine.passes.errors import UsageError
@@ -14,7 +15,8 @@ from olivine.search.cli.terminal import errors, output
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine eval``."""
     parser.add_argument("folders", type=user_path, nargs="+", metavar="DIR")
-    parser.add_argument("--reference", type=user_path)
+    what = "a model folder, or a model as 'model:' of a study takes it, whose float weights are read a layer at a time"
+    parser.add_argument("--reference", type=user_path, metavar="DIR|MODEL", help=what)
     parser.add_argument("--text", help="demo:news or a local file", default="demo:news")
     parser.add_argument("--dataset", help="a hub dataset instead of --text")
     parser.add_argument("--dataset-config", help="its configuration")
@@ -45,15 +47,29 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _on_text(options: argparse.Namespace) -> Any:
-    from olivine.evaluators.evaluate_folders import ScoredText, evaluate_folders
+    from olivine.evaluators.evaluate_folders import ScoredText, evaluate_against_checkpoint, evaluate_folders
     from olivine.search.report.folder_tables import evaluation_table
 
     if options.limit or options.include_path:
         raise UsageError("--limit and --include-path belong to --tasks; --windows limits how much text is scored")
     text = ScoredText(_text(options), options.windows, options.window_tokens, options.protocol, options.split)
-    results = evaluate_folders(options.folders, options.reference, text)
-    output(options.json).print(evaluation_table(results, options.reference, options.half_width))
+    reference = options.reference
+    if reference is None or (reference / "genai_config.json").is_file():
+        results = evaluate_folders(options.folders, reference, text)
+    else:
+        reference = _checkpoint(str(reference))
+        results = evaluate_against_checkpoint(options.folders, reference, text, errors().print)
+    output(options.json).print(evaluation_table(results, reference, options.half_width))
     return results
+
+
+def _checkpoint(model: str) -> Path:
+    """The Hugging Face folder of a model, in floats."""
+    from olivine.passes.pipeline import source_artifact
+    from olivine.passes.sources.source import resolve
+    from olivine.passes.store.cache import Cache, cache_root
+
+    return source_artifact(resolve(model), Cache(cache_root())).path
 
 
 def _text(options: argparse.Namespace) -> str | dict[str, Any]:
