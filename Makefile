@@ -148,8 +148,9 @@ fuzz: .venv/.development  ## this many inputs for each reader of files from stra
 	for reader in yaml gguf safetensors external; do $(BIN)/python tests/fuzz/fuzz.py $$reader --runs $(RUNS) || exit 1; done
 	$(BIN)/python tests/reliability/page.py
 
-schema: .venv/.development  ## the JSON schema that editors complete study files from
+schema: .venv/.development  ## the JSON schemas of study files, for editors, and of the answers of --json
 	$(BIN)/python -m olivine.search.config.schema
+	$(BIN)/python -m olivine.search.answers.catalog
 
 recipes: .venv/.development  ## every ready recipe on a tiny random checkpoint of its architecture, into results/recipes.md
 	$(BIN)/python tests/benchmarks/tiny_recipes.py --to results/recipes.md

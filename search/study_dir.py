@@ -10,12 +10,13 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import quote
 
 from olivine.passes.errors import UsageError
@@ -25,6 +26,8 @@ from olivine.search.records import StudyOutcome, TrialRecord
 #: Of a study folder; raised whenever an older olivine could misread what a newer one writes.
 FORMAT = 1
 
+#: Longest wait for a study folder that somebody looks at.
+LOCK_WAIT_S = 0.2
 #: The record of the base in a study folder.
 BASE = "trials/0000.json"
 
@@ -96,18 +99,26 @@ class StudyDir:
             UsageError: when another process holds it.
         """
         with (self.root / ".lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _try_lock(lock, LOCK_WAIT_S):
                 lock.seek(0)
                 holder = lock.read().strip() or "another process"
-                raise UsageError(
-                    f"{self.root} is being run by {holder}; wait for it, or give --out another folder"
-                ) from None
+                raise UsageError(f"{self.root} is being run by {holder}; wait for it, or give --out another folder")
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {platform.node()}")
             lock.flush()
             yield
+
+    def is_locked(self) -> bool:
+        """True while a process of this machine runs the study."""
+        path = self.root / ".lock"
+        if not path.is_file():
+            return False
+        with path.open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def check_format(self) -> None:
         """Refuse a folder that a newer olivine wrote; the first versions wrote format 1 without saying so.
@@ -180,6 +191,20 @@ class StudyDir:
         reasons = tuple(str(cliff["reason"]) for cliff in masks["cliffs"])
         memory = (str(masks["memory"]["reason"]),) if masks.get("memory") else ()
         return (*(reasons or ((masks["note"],) if masks["note"] else ())), *memory)
+
+
+def _try_lock(lock: TextIO, wait_s: float) -> bool:
+    """Take a lock of its own on an open file; another look at the file, by :meth:`StudyDir.is_locked`, is over soon."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(wait_s / 10)
+        else:
+            return True
 
 
 def _parsed(path: Path) -> dict[str, Any]:

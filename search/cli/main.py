@@ -16,6 +16,7 @@ from olivine.passes.errors import OlivineError
 from olivine.passes.store.secrets import masked
 from olivine.search.cli.commands import all_commands
 from olivine.search.cli.error_messages import clear_error
+from olivine.search.cli.json_option import answer_apart, json_words
 from olivine.search.cli.terminal import errors, prepare_streams
 from olivine.search.report.say import say
 
@@ -25,7 +26,7 @@ FAILED, INTERRUPTED = 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 mistake, 3 nothing qualifies, 130 interrupted."""
     prepare_streams()
-    options = parser().parse_args(arguments)
+    options = parser().parse_args(json_words(sys.argv[1:] if arguments is None else arguments))
     quiet_libraries()
     with _termination_interrupts():
         return _run(options)
@@ -52,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     """Run a parsed command; an error becomes one message for a person, and a traceback with ``--debug`` alone."""
     try:
-        code: int = options.run(options)
+        with answer_apart(options):
+            code: int = options.run(options)
         sys.stdout.flush()
     except OlivineError as error:
         if options.debug:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,19 @@ from olivine.search.config.mistakes import Mistake, report
 from olivine.search.config.sections import StudyConfig
 from olivine.search.config.structure_mistakes import structure_mistakes
 from olivine.search.config.yaml_file import override, read_yaml
+
+
+class ConfigMistakes(UsageError):
+    """A YAML with mistakes; the message lists them.
+
+    Attributes:
+        mistakes: place and message of each.
+    """
+
+    def __init__(self, message: str, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(message)
+        self.mistakes = tuple(mistakes)
+
 
 Config = TypeVar("Config", bound=StudyConfig)
 #: The configs that there are, one for each kind of model.
@@ -54,7 +67,7 @@ def _checked(model: type[Config], raw: Mapping[Any, Any], where: str) -> Config:
         mistakes += structure_mistakes(error, model)
     mistakes += model.mistakes(raw)
     if mistakes or config is None:
-        raise UsageError(report(mistakes, raw, where))
+        raise ConfigMistakes(report(mistakes, raw, where), mistakes)
     return config
 
 

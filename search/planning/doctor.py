@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from rich import box
-from rich.console import Console
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,7 @@ from olivine.passes.cpu import available_cores, cpu_name
 from olivine.passes.errors import UsageError
 from olivine.passes.providers import PROVIDERS
 from olivine.passes.store.cache import cache_root
-from olivine.search.environment import PACKAGES, installed
+from olivine.search.environment import ABSENT, PACKAGES, installed
 from olivine.search.planning.machine_speed import free_disk_bytes
 
 HUB_TIMEOUT_S = 3.0
@@ -31,30 +32,87 @@ _APART = (
 )
 
 
-def doctor(
-    console: Console,
-    python: str | Path | None = None,
-    state_of: Callable[[str, str | Path], ProviderState] = provider_state,
-) -> int:
-    """Print what is here, what works and what to install; builds and downloads nothing.
+@dataclass(frozen=True)
+class Examined:
+    """A machine that was examined.
+
+    Attributes:
+        cpu: name of the processor.
+        cores: for this process.
+        system: operating system.
+        ram_bytes: memory.
+        free_ram_bytes: memory that is available.
+        cache: folder of the cache.
+        cache_bytes: that it takes.
+        free_disk_bytes: where it lies; None where it can't be made.
+        disk_error: why it can't; empty where it can.
+        hub: a sentence about the hub.
+        python: version of this interpreter.
+        versions: package -> version, or None where it is not installed.
+        providers: each known one.
+    """
+
+    cpu: str
+    cores: int
+    system: str
+    ram_bytes: int
+    free_ram_bytes: int
+    cache: Path
+    cache_bytes: int
+    free_disk_bytes: int | None
+    disk_error: str
+    hub: str
+    python: str
+    versions: Mapping[str, str | None]
+    providers: tuple[ProviderState, ...]
+
+    @property
+    def cpu_works(self) -> bool:
+        """True where the CPU provider runs a graph."""
+        return any(provider.name == CPU and provider.state == "works" for provider in self.providers)
+
+
+def examine(
+    python: str | Path | None = None, state_of: Callable[[str, str | Path], ProviderState] = provider_state
+) -> Examined:
+    """Look at what is here and try what works; builds and downloads nothing.
 
     Args:
-        console: for the tables.
         python: the interpreter whose ONNX Runtime is asked for its providers; by default that of each provider's own
             environment, where there is one, and this one.
         state_of: tries a provider under an interpreter.
 
-    Returns:
-        The exit code: 0 when the CPU provider works, else 1.
-
     Raises:
         UsageError: when ``python`` is no interpreter.
     """
-    providers = [state_of(provider, python or interpreter(provider, {})) for provider in PROVIDERS]
-    console.print(_machine_table())
-    console.print(_version_table())
-    console.print(provider_table(providers))
-    return 0 if any(p.name == CPU and p.state == "works" for p in providers) else 1
+    providers = tuple(state_of(provider, python or interpreter(provider, {})) for provider in PROVIDERS)
+    memory, cache = psutil.virtual_memory(), cache_root()
+    free, disk_error = None, ""
+    try:
+        free = free_disk_bytes(cache)
+    except UsageError as error:
+        disk_error = str(error)
+    versions = {package: installed(package) for package in PACKAGES}
+    return Examined(
+        cpu=cpu_name(),
+        cores=available_cores(),
+        system=platform.platform(),
+        ram_bytes=memory.total,
+        free_ram_bytes=memory.available,
+        cache=cache,
+        cache_bytes=folder_bytes(cache),
+        free_disk_bytes=free,
+        disk_error=disk_error,
+        hub=hub_state(),
+        python=platform.python_version(),
+        versions={package: None if version == ABSENT else version for package, version in versions.items()},
+        providers=providers,
+    )
+
+
+def machine_tables(examined: Examined) -> Group:
+    """The tables of ``olivine doctor``: what is here, what works and what to install."""
+    return Group(_machine_table(examined), _version_table(examined), provider_table(examined.providers))
 
 
 def hub_state() -> str:
@@ -86,30 +144,28 @@ def folder_bytes(folder: Path) -> int:
     return sum(sizes.values())
 
 
-def _machine_table() -> Table:
-    memory, cache = psutil.virtual_memory(), cache_root()
+def _machine_table(examined: Examined) -> Table:
     table = _table("machine")
-    table.add_row("processor", f"{cpu_name()}, {available_cores()} cores for this process")
-    table.add_row("system", platform.platform())
-    table.add_row("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB")
-    try:
-        table.add_row("disk", f"{free_disk_bytes(cache) / 1e9:.1f} GB free at the cache")
-    except UsageError as error:
-        table.add_row("disk", Text(str(error), style="red"))
-    size = f"{folder_bytes(cache) / 1e9:.2f} GB"
-    table.add_row("cache", Text(f"{cache}: {size}; OLIVINE_CACHE moves it, cache.max_bytes of a study bounds it"))
-    table.add_row("hub", Text(hub_state()))
+    table.add_row("processor", f"{examined.cpu}, {examined.cores} cores for this process")
+    table.add_row("system", examined.system)
+    table.add_row("memory", f"{examined.free_ram_bytes / 1e9:.1f} GB free of {examined.ram_bytes / 1e9:.1f} GB")
+    if examined.free_disk_bytes is None:
+        table.add_row("disk", Text(examined.disk_error, style="red"))
+    else:
+        table.add_row("disk", f"{examined.free_disk_bytes / 1e9:.1f} GB free at the cache")
+    size = f"{examined.cache_bytes / 1e9:.2f} GB"
+    cache = f"{examined.cache}: {size}; OLIVINE_CACHE moves it, cache.max_bytes of a study bounds it"
+    table.add_row("cache", Text(cache))
+    table.add_row("hub", Text(examined.hub))
     return table
 
 
-def _version_table() -> Table:
+def _version_table(examined: Examined) -> Table:
     table = _table("versions")
-    table.add_row("python", platform.python_version())
-    for package in PACKAGES:
-        version = installed(package)
-        missing = version == "not installed"
-        words = f"{version}: pip install {package}" if missing else version
-        table.add_row(package, Text(words, style="red" if missing else ""))
+    table.add_row("python", examined.python)
+    for package, version in examined.versions.items():
+        words = f"{ABSENT}: pip install {package}" if version is None else version
+        table.add_row(package, Text(words, style="red" if version is None else ""))
     return table
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -24,32 +24,55 @@ _FLOAT_BYTES = 4
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
-def show_support(console: Console, model: str, revision: str | None = None, trust_remote_code: bool = False) -> int:
-    """Print what olivine reads of a model and what it will prove; nothing is built.
+@dataclass(frozen=True)
+class Support:
+    """A model as olivine reads it, and the proof that a build will give.
+
+    Attributes:
+        source: the model.
+        weights: a sentence on its weights.
+        refused: true where they are not those of its architecture.
+        facts: (name, sentence) pairs.
+    """
+
+    source: Source
+    weights: str
+    refused: bool
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the model can be built, 2 where its weights are refused."""
+        return REFUSED if self.refused else 0
+
+
+def examine_model(model: str, revision: str | None = None, trust_remote_code: bool = False) -> Support:
+    """Look at a model; nothing is built.
 
     Args:
-        console: for the table.
         model: as ``model:`` takes it.
         revision: of a hub model.
         trust_remote_code: code of the checkpoint may run.
-
-    Returns:
-        The exit code: 0 where the model can be built, 2 where its weights are not those of its architecture.
 
     Raises:
         SourceError: when there is no such model, its files are not whole, or its architecture can't be exported.
     """
     source = resolve(model, revision=revision, trust_remote_code=trust_remote_code)
     weights, refused = _weights(source)
+    return Support(source, weights, refused, tuple(_facts(source)))
+
+
+def support_table(support: Support) -> Table:
+    """The table of ``olivine doctor MODEL``."""
+    source = support.source
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False, title=Text(source.name), title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("source", Text(f"{source.kind}, {source.architecture}, weights stored as {source.dtype}"))
-    table.add_row("weights", Text(weights, style="red" if refused else ""))
-    for name, words in _facts(source):
+    table.add_row("weights", Text(support.weights, style="red" if support.refused else ""))
+    for name, words in support.facts:
         table.add_row(name, Text(words))
-    console.print(table)
-    return REFUSED if refused else 0
+    return table
 
 
 def _weights(source: Source) -> tuple[str, bool]:

@@ -80,6 +80,11 @@ class Optimizer:
     probe: Callable[[], MachineRates] = probe_here
     budgets: tuple[MeasurementBudget, ...] = MEASUREMENT_BUDGETS
 
+    @property
+    def study_dir(self) -> StudyDir:
+        """The folder of the study, where one is needed."""
+        return StudyDir(self.to.with_name(f"{self.to.name}-study"))
+
     def run(self, err: Console) -> int:
         """Search, export and verify; with a budget of 0, or nothing to search, build one recipe.
 
@@ -112,7 +117,7 @@ class Optimizer:
         if request.budget_s == 0 or (precision and not is_integer({"precision": precision})):
             self._build(source, provider, precision or "int8")
             return 0
-        folder = StudyDir(self.to.with_name(f"{self.to.name}-study"))
+        folder = self.study_dir
         peers = self._peers(source, provider, folder)
         config = self.study(source, provider, folder)
         if self.save_config is not None:

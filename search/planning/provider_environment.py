@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from olivine.evaluators.providers.interpreters import environment
-from olivine.evaluators.providers.state import provider_state
+from olivine.evaluators.providers.state import ProviderState, provider_state
 from olivine.passes.errors import OlivineError, UsageError, did_you_mean
 from olivine.passes.providers import PROVIDERS
 from olivine.search.planning.doctor import provider_table
@@ -20,7 +20,7 @@ class EnvironmentFailed(OlivineError):
     """An environment could not be made; the message ends with pip's last lines."""
 
 
-def add_provider(provider: str, to: Path | None, python: str, out: Console) -> int:
+def add_provider(provider: str, to: Path | None, python: str, out: Console) -> tuple[Path, ProviderState]:
     """Make a provider's environment, and try the provider in it.
 
     Args:
@@ -30,7 +30,7 @@ def add_provider(provider: str, to: Path | None, python: str, out: Console) -> i
         out: for the result.
 
     Returns:
-        The exit code: 0 when the provider works in it, else 1.
+        The environment, and the state of the provider in it.
 
     Raises:
         UsageError: for a provider that needs no environment, or an unknown one.
@@ -56,7 +56,7 @@ def add_provider(provider: str, to: Path | None, python: str, out: Console) -> i
     state = provider_state(provider, inside)
     out.print(provider_table([state]))
     say(out, f"Studies find it by its place; elsewhere: 'providers: {{{provider}: {{python: {inside}}}}}'")
-    return 0 if state.state == "works" else 1
+    return folder, state
 
 
 def _run(command: list[str]) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -136,22 +133,6 @@ def _names(marks: Mapping[str, str], base: str | None) -> Text:
 def _reference_name(results: Results, reference: Path | None) -> str:
     """The reference's key; the first one's where the reference was given by another spelling of its path."""
     return str(reference) if str(reference) in results else next(iter(results))
-
-
-def _entry(measurement: Measurement) -> dict[str, Any]:
-    return {name: getattr(measurement, name) for name in ("value", "low", "high", "unit")}
-
-
-def results_json(results: Results) -> str:
-    """``{DIR: {metric: {value, low, high, unit}}}``; ends that are not known (infinite) are null."""
-    plain = {name: {m.metric: _finite(_entry(m)) for m in measurements} for name, measurements in results.items()}
-    return json.dumps(plain, indent=1, allow_nan=False) + "\n"
-
-
-def _finite(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
-    }
 
 
 def difference_text(ours: Measurement, base: Measurement | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,19 +47,6 @@ def trials_table(records: Sequence[TrialRecord], objectives: Sequence[str]) -> F
     headings = ("trial", "state", *map(heading, metrics), "time")
     justify = ("right", "left", *("right" for _ in metrics), "right")
     return FittedTable(headings, justify, "recipe, or the reason", rows)
-
-
-def trials_json(records: Sequence[TrialRecord]) -> str:
-    """All records as one JSON list; numbers that JSON has no word for become null."""
-    return json.dumps([_finite(record.to_json()) for record in records], indent=1, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def compare_table(a: TrialRecord, b: TrialRecord) -> RenderableType:

@@ -6,7 +6,8 @@ import argparse
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import add_scenario, scenario_of, seconds, share, target_file, user_path
+from olivine.search.cli.json_option import add_json, write_answer
+from olivine.search.cli.options import add_scenario, scenario_of, seconds, share, user_path
 from olivine.search.cli.terminal import output
 
 #: Half-width and seconds of a pair, where nothing else is said.
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speculation", type=user_path, metavar="PROMPTS", help=what)
     what = "also time each DIR with this LoRA adapter of it active; may be given several times"
     parser.add_argument("--adapter", action="append", default=[], metavar="NAME", dest="adapters", help=what)
-    parser.add_argument("--json", type=target_file, metavar="FILE")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
         return _time_guesses(options)
     from olivine.evaluators.bench import bench_folders
     from olivine.evaluators.latency.decoder import PairedDecoderLatency
-    from olivine.passes.store.atomic_files import write_target
-    from olivine.search.report.folder_tables import bench_table, results_json
+    from olivine.search.answers.folders import results_answer
+    from olivine.search.report.folder_tables import bench_table
 
     reference = options.reference or options.folders[0]
     lengths = {name: getattr(options, name) for name in ("prompt_tokens", "new_tokens")}
@@ -56,23 +57,24 @@ def run(options: argparse.Namespace) -> int:
         **named,
     )
     results = bench_folders(options.folders, reference, latency, scenario, options.adapters)
-    output(options.json).print(bench_table(results, reference))
-    if options.json:
-        write_target(options.json, results_json(results))
+    output().print(bench_table(results, reference))
+    write_answer(options, lambda: results_answer(results))
     return 0
 
 
 def _time_guesses(options: argparse.Namespace) -> int:
     from olivine.evaluators.scenario.guesses import time_guesses
+    from olivine.search.answers.folders import guesses_answer
     from olivine.search.report.folder_tables import guesses_table
 
-    others = ("reference", "prompt_tokens", "scenario", "half_width", "seconds", "rounds", "json")
+    others = ("reference", "prompt_tokens", "scenario", "half_width", "seconds", "rounds")
     named = options.adapters or any(getattr(options, name) is not None for name in others)
     if len(options.folders) > 1 or named:
         raise UsageError("--speculation times one folder, and takes --new-tokens beside it alone")
     most = ANSWER_TOKENS if options.new_tokens is None else options.new_tokens
     timed = time_guesses(options.folders[0], options.speculation, most)
     output().print(guesses_table(timed))
+    write_answer(options, lambda: guesses_answer(timed))
     return 0
 
 

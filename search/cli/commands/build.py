@@ -7,6 +7,7 @@ import json
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
+from olivine.search.cli.json_option import add_json, write_answer
 from olivine.search.cli.options import (
     adapter_folders,
     add_adapters,
@@ -43,10 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", metavar="YAML", help=what)
     parser.add_argument("--architecture", help="of such an .onnx file, for fusion: bert, vit, ...")
     add_adapters(parser)
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Build the recipe and export it."""
+    from olivine.search.answers.folders import MadeFolder
     from olivine.search.builds.calibration_text import CalibrationText, parse_text
     from olivine.search.export.adapters import adapter_notes
     from olivine.search.export.folder import MANIFEST
@@ -78,10 +81,12 @@ def run(options: argparse.Namespace) -> int:
     folder = build_one(request, options.to, options.force)
     say(output(), f"built {folder}")
     about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    for note in base_notes(about):
+    notes, cautions = base_notes(about), adapter_notes(about)
+    for note in notes:
         say(output(), note)
-    for note in adapter_notes(about):
+    for note in cautions:
         say(output(), note, style="yellow")
+    write_answer(options, lambda: MadeFolder(path=str(folder), trial=None, notes=[*notes, *cautions]))
     return 0
 
 

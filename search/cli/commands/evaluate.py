@@ -8,7 +8,8 @@ from typing import Any
 
 from olivine.passes.errors import UsageError
 from olivine.search.cli.command import Command
-from olivine.search.cli.options import positive, share, target_file, user_path
+from olivine.search.cli.json_option import add_json, write_answer
+from olivine.search.cli.options import positive, share, user_path
 from olivine.search.cli.terminal import errors, output
 
 
@@ -32,17 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", action="append", metavar="NAME[,NAME]", help=what)
     parser.add_argument("--limit", type=positive, metavar="N", help="questions of each task, from its start")
     parser.add_argument("--include-path", type=user_path, metavar="DIR", help="folder with task files of your own")
-    parser.add_argument("--json", type=target_file, metavar="FILE")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Score the folders on a text, or on tasks where some are named."""
-    from olivine.passes.store.atomic_files import write_target
-    from olivine.search.report.folder_tables import results_json
+    from olivine.search.answers.folders import results_answer
 
     results = _on_tasks(options) if options.tasks else _on_text(options)
-    if options.json:
-        write_target(options.json, results_json(results))
+    write_answer(options, lambda: results_answer(results))
     return 0
 
 
@@ -59,7 +58,7 @@ def _on_text(options: argparse.Namespace) -> Any:
     else:
         reference = _checkpoint(str(reference))
         results = evaluate_against_checkpoint(options.folders, reference, text, errors().print)
-    output(options.json).print(evaluation_table(results, reference, options.half_width))
+    output().print(evaluation_table(results, reference, options.half_width))
     return results
 
 
@@ -101,7 +100,7 @@ def _on_tasks(options: argparse.Namespace) -> Any:
             tasks,
             lambda folder, answered: status.update(f"{folder}: {answered} requests answered"),
         )
-    output(options.json).print(tasks_table(results, options.reference))
+    output().print(tasks_table(results, options.reference))
     return results
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from olivine.search.cli.command import Command
+from olivine.search.cli.json_option import add_json, write_answer
 from olivine.search.cli.options import add_hub_options, add_model, add_scenario, add_target, target_file, user_path
 from olivine.search.cli.terminal import errors, output
 
@@ -30,10 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit", metavar="SIZE", help=what)
     add_hub_options(parser)
     parser.add_argument("--save-config", type=target_file, metavar="FILE", help="write the YAML of what is run")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Search, export and verify."""
+    from olivine.search.answers.study import optimized_answer
     from olivine.search.planning.optimize import Optimizer
     from olivine.search.planning.optimize_request import OptimizeWords
 
@@ -53,7 +56,13 @@ def run(options: argparse.Namespace) -> int:
         peers=str(options.peers or ""),
     )
     optimizer = Optimizer(words.parse(), options.to, output(options.save_config), options.force, options.save_config)
-    return optimizer.run(errors())
+    code, study = None, optimizer.study_dir
+    try:
+        code = optimizer.run(errors())
+    finally:
+        if code == 0 or study.config_path.is_file():
+            write_answer(options, lambda: optimized_answer(options.to if code == 0 else None, study))
+    return code
 
 
 COMMANDS = (

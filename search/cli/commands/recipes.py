@@ -7,15 +7,12 @@ import shlex
 
 from olivine.passes.store.atomic_files import STANDARD_OUTPUT
 from olivine.search.cli.command import Command
+from olivine.search.cli.json_option import add_json, write_answer
 from olivine.search.cli.options import target_file
 from olivine.search.cli.terminal import output, write
 from olivine.search.report.say import say
 
 _GROUP = "ready studies for model families"
-
-
-def _add_no_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare nothing."""
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +26,13 @@ def _add_copy_arguments(parser: argparse.ArgumentParser) -> None:
 
 def list_all(options: argparse.Namespace) -> int:
     """Print names and purposes."""
+    from olivine.search.answers.planned import recipes_answer
     from olivine.search.planning.ready_studies import ready_studies
 
-    out = output()
-    for study in ready_studies():
+    out, studies = output(), ready_studies()
+    for study in studies:
         say(out, f"{study.name:<14} {study.purpose}")
+    write_answer(options, lambda: recipes_answer(studies))
     return 0
 
 
@@ -57,7 +56,7 @@ def copy(options: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    Command("recipes list", "their names and what they are for", _add_no_arguments, list_all, _GROUP),
+    Command("recipes list", "their names and what they are for", add_json, list_all, _GROUP),
     Command("recipes show", "the YAML of one", _add_name, show, _GROUP),
     Command("recipes copy", "copy one, to change it", _add_copy_arguments, copy, _GROUP),
 )

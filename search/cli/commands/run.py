@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from olivine.search.cli.command import Command
+from olivine.search.cli.json_option import add_json, write_answer
 from olivine.search.cli.options import add_overrides, load_study, study_folder, user_path
 from olivine.search.cli.terminal import errors, output
 from olivine.search.report.say import say
@@ -25,10 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help=f"{STORAGES}; SQLite in the study folder by default")
     parser.add_argument("--artifacts", default="", metavar="URL", help=ARTIFACTS)
     add_overrides(parser)
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Refuse what surely does not work, then run the study."""
+    from olivine.search.answers.study import status_answer
     from olivine.search.planning.estimate.fit import require_fit
     from olivine.search.planning.preflight import has_room, has_text, require_providers, require_room, require_tasks
     from olivine.search.study.run import run_study
@@ -53,7 +56,11 @@ def run(options: argparse.Namespace) -> int:
     storage = options.storage
     resume = f"olivine run {shlex.quote(str(options.config))} --out {shlex.quote(str(folder.root))}"
     resume += f" --storage {shown(storage)}" if storage else ""
-    return run_study(workload, folder, output(), errors(), resume, storage, options.artifacts)
+    try:
+        return run_study(workload, folder, output(), errors(), resume, storage, options.artifacts)
+    finally:
+        if folder.config_path.is_file():
+            write_answer(options, lambda: status_answer(folder))
 
 
 COMMANDS = (Command("run", "run a study, or resume the one in its folder", add_arguments, run),)

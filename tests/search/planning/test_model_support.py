@@ -11,14 +11,15 @@ from safetensors.numpy import load_file, save_file
 from transformers import MistralConfig
 
 from olivine.passes.errors import SourceError
-from olivine.search.planning.model_support import show_support
+from olivine.search.planning.model_support import examine_model, support_table
 from tests.tiny import tiny_checkpoint, tiny_sizes
 
 
 def shown(model: Path) -> tuple[int, str]:
     file = io.StringIO()
-    code = show_support(Console(file=file, width=140), str(model))
-    return code, " ".join(file.getvalue().split())
+    support = examine_model(str(model))
+    Console(file=file, width=140).print(support_table(support))
+    return support.exit_code, " ".join(file.getvalue().split())
 
 
 def test_a_whole_checkpoint_is_supported_and_its_positions_and_mends_are_told(tmp_path: Path) -> None:
@@ -62,4 +63,4 @@ def test_an_onnx_folder_has_no_proof_and_the_command_that_makes_one_is_named(tin
 
 def test_what_is_no_model_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no config\.json"):
-        show_support(Console(file=io.StringIO()), str(tmp_path))
+        examine_model(str(tmp_path))

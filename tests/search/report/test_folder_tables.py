@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from io import StringIO
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from olivine.evaluators.measurement import Measurement
-from olivine.search.report.folder_tables import bench_table, evaluation_table, results_json, tasks_table
+from olivine.search.report.folder_tables import bench_table, evaluation_table, tasks_table
 from olivine.search.report.folder_warnings import (
     bench_warnings,
     evaluation_warnings,
@@ -109,23 +108,6 @@ def test_tasks_show_the_difference_on_the_same_questions() -> None:
     text = shown(tasks_table({"a": [task(1, 1, 1, 0)], "b": [task(1, 0, 0, 0)]}, Path("a")))
     assert "B arc.acc" in " ".join(text.split())
     assert "-0.500 (" in text
-
-
-def test_json_has_the_form_of_the_contract() -> None:
-    (one,) = speedups(tpot_speedup=1.5)
-    assert json.loads(results_json({"a": [one]})) == {
-        "a": {"tpot_speedup": {"value": 1.5, "low": one.low, "high": one.high, "unit": "ratio"}}
-    }
-
-
-def test_an_unknown_end_of_an_interval_is_null() -> None:
-    open_ended = Measurement("perplexity", "1", 2.0, float("-inf"), float("inf"))
-    assert json.loads(results_json({"a": [open_ended]}))["a"]["perplexity"] == {
-        "value": 2.0,
-        "low": None,
-        "high": None,
-        "unit": "1",
-    }
 
 
 def test_text_that_a_model_learned_from_is_a_warning_unless_the_split_keeps_it_apart(tmp_path: Path) -> None:

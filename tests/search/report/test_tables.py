@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from io import StringIO
@@ -16,7 +15,7 @@ from olivine.evaluators.measurement import Measurement
 from olivine.evaluators.metric import METRICS
 from olivine.search.front_csv import front_axes, read_front
 from olivine.search.report.formatting import duration_text, interval_text, measured_text, value_text
-from olivine.search.report.tables import compare_table, front_table, trials_json, trials_table
+from olivine.search.report.tables import compare_table, front_table, trials_table
 from olivine.search.report.verdict import ratio, verdict
 
 Ends = tuple[float, float, float]
@@ -43,14 +42,6 @@ def test_trials_table_has_every_trial_its_state_and_its_reason() -> None:
 def test_text_from_a_trial_is_never_read_as_markup() -> None:
     odd = replace(record(15), reason="tensor [bold]x[/] is [red]bad", params={"block_size": "[/]"})
     assert "tensor [bold]x[/] is [red]bad" in shown(trials_table([odd, record(1)], OBJECTIVES))
-
-
-def test_trials_json_is_strict_json() -> None:
-    endless = record(1)
-    endless = replace(endless, metrics={"load_ms": replace(endless.metrics["load_ms"], high=math.inf)})
-    found = json.loads(trials_json([endless]), parse_constant=pytest.fail)
-    assert found[0]["metrics"]["load_ms"]["high"] is None
-    assert found[0]["recipe_key"] == endless.recipe_key
 
 
 def test_compare_table_lists_what_differs_and_says_what_follows() -> None:

@@ -16,6 +16,8 @@ import yaml
 from tiny_study import tiny_yaml, write_text
 
 from olivine.passes.kernel import Kernel
+from olivine.search.answers.folders import MadeFolder, Verification
+from olivine.search.answers.study import Front, Status
 from olivine.search.cli.main import main
 from olivine.search.export.folder import card_table, file_table
 from olivine.search.samplers.masks import Masks
@@ -37,6 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> StudyDi
     root = tmp_path_factory.mktemp("run")
     config = write_config(root, tiny_llama)
     command = ["run", str(config), "--out", str(root / "study"), "--set", "confirm.ablation=true"]
+    command += ["--json", str(root / "status.json")]
     assert main(command) == 0
     return StudyDir.open(root / "study")
 
@@ -187,6 +190,24 @@ def test_trials_and_compare_show_the_study(study: StudyDir, capsys: pytest.Captu
     assert main(["trials", str(study.root)]) == 0
     assert main(["compare", str(study.root), "1", "2"]) == 0
     assert "perplexity" in capsys.readouterr().out
+
+
+def test_run_front_export_and_verify_answer_with_json(
+    study: StudyDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = Status.model_validate_json((study.root.parent / "status.json").read_text())
+    assert (status.state, sum(status.trials.values())) == ("ended", 4)
+    assert status.best == str(study.best_path)
+    assert main(["front", str(study.root), "--json"]) == 0
+    front = Front.model_validate_json(capsys.readouterr().out)
+    assert status.selected in [member.trial for member in front.members]
+    assert main(["export", str(study.root), "--to", str(tmp_path / "model"), "--json"]) == 0
+    made = MadeFolder.model_validate_json(capsys.readouterr().out)
+    assert (made.path, made.trial) == (str(tmp_path / "model"), status.selected)
+    assert main(["verify", made.path, "--json"]) == 0
+    verified = Verification.model_validate_json(capsys.readouterr().out)
+    assert verified.nats_per_token == pytest.approx(verified.nats_per_token_at_export, abs=1e-4)
+    assert verified.against is None
 
 
 def test_a_study_goes_on_where_it_ended(tmp_path: Path, tiny_llama: Path) -> None:

@@ -1,0 +1,1 @@
+"""Answers of commands to other programs: the shapes of ``--json``, which ``olivine mcp`` gives too."""
