@@ -100,9 +100,7 @@ class StudyDir:
         """
         with (self.root / ".lock").open("a+") as lock:
             if not _try_lock(lock, LOCK_WAIT_S):
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
-                raise UsageError(f"{self.root} is being run by {holder}; wait for it, or give --out another folder")
+                raise self._held()
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {platform.node()}")
             lock.flush()
@@ -119,6 +117,19 @@ class StudyDir:
             except BlockingIOError:
                 return True
         return False
+
+    def check_free(self) -> None:
+        """Refuse a folder that a process of this machine runs.
+
+        Raises:
+            UsageError: naming the process.
+        """
+        if self.is_locked():
+            raise self._held()
+
+    def _held(self) -> UsageError:
+        holder = (self.root / ".lock").read_text(encoding="utf-8").strip() or "another process"
+        return UsageError(f"{self.root} is being run by {holder}; wait for it, or give --out another folder")
 
     def check_format(self) -> None:
         """Refuse a folder that a newer olivine wrote; the first versions wrote format 1 without saying so.

@@ -21,7 +21,7 @@ FILES = (
     "bench",
     "evaluate",
     "chat",
-    "provider",
+    "mcp",
     "recipes",
     "doctor",
 )

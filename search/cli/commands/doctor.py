@@ -1,16 +1,17 @@
-"""``olivine doctor``: what works on this machine, and what of a model is supported."""
+"""``olivine provider add`` and ``olivine doctor``: environments of providers; what works here, or of a model."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from olivine.search.cli.command import Command
 from olivine.search.cli.json_option import add_json, write_answer
-from olivine.search.cli.options import MODEL, add_hub_options
+from olivine.search.cli.options import MODEL, add_hub_options, user_path
 from olivine.search.cli.terminal import output
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``olivine doctor``."""
     what = "the interpreter whose ONNX Runtime is asked; each provider's own by default"
     parser.add_argument("model", nargs="?", help=f"{MODEL}; without one, the machine is examined")
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def doctor(options: argparse.Namespace) -> int:
     """Print the state of the machine, or what of a model is supported; nothing is built.
 
     The exit code is 1 where the CPU provider fails, and 2 where a model is refused.
@@ -45,4 +46,31 @@ def _examine_model(options: argparse.Namespace) -> int:
     return support.exit_code
 
 
-COMMANDS = (Command("doctor", "what works here, or what of a MODEL is supported", add_arguments, run),)
+def add_provider_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``olivine provider add``."""
+    parser.add_argument("provider", help="openvino, cuda, ...")
+    parser.add_argument("--to", type=user_path, metavar="DIR", help="the environment; envs/NAME by default")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that it is made from")
+    add_json(parser)
+
+
+def provider_add(options: argparse.Namespace) -> int:
+    """Make the environment and try the provider in it; exit code 1 where it does not work."""
+    from olivine.search.answers.machine import added_provider_answer
+    from olivine.search.planning.provider_environment import add_provider
+
+    folder, state = add_provider(options.provider, options.to, options.python, output())
+    write_answer(options, lambda: added_provider_answer(folder, state))
+    return 0 if state.state == "works" else 1
+
+
+COMMANDS = (
+    Command(
+        "provider add",
+        "make an environment of its own for a provider, with pinned packages",
+        add_provider_arguments,
+        provider_add,
+        group="environments of execution providers",
+    ),
+    Command("doctor", "what works here, or what of a MODEL is supported", add_doctor_arguments, doctor),
+)

@@ -1,0 +1,1 @@
+"""``olivine mcp``: olivine's commands as tools of an agent, by the Model Context Protocol."""
