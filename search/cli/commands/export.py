@@ -52,8 +52,9 @@ def export(options: argparse.Namespace) -> int:
         notes = adapter_notes(about)
         for note in notes:
             say(out, note, style="yellow")
-    trial = chosen_record(study, options.trial).number
-    write_answer(options, lambda: MadeFolder(path=str(to), trial=trial, notes=notes))
+    write_answer(
+        options, lambda: MadeFolder(path=str(to), trial=chosen_record(study, options.trial).number, notes=notes)
+    )
     return 0
 
 
