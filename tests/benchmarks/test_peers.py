@@ -73,6 +73,14 @@ def test_the_member_whose_worst_condition_is_met_best_stands_for_a_target() -> N
     assert found[0] is even
 
 
+def test_a_member_that_was_not_timed_does_not_stand_for_a_target() -> None:
+    timed = _measured("olivine", "timed", 0.009, 170, 3000, 150)
+    new = replace(timed, name="new", bytes=100_000_000, prefill={}, decode={})
+    found = targets.best(targets.TARGETS[0], [*RIVALS, timed, new])
+    assert found is not None
+    assert found[0] is timed
+
+
 def test_a_page_says_which_targets_are_met_and_where_no_member_is_within_the_loss() -> None:
     member = _measured("olivine", "small", 0.08, 100, 3500, 300)
     text = page.page({"A model": [*RIVALS, member]}, 2, "peers.svg", ["A model"])

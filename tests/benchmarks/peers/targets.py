@@ -81,14 +81,19 @@ def checks(target: Target, member: Measured, rows: Mapping[str, Measured]) -> li
 
 
 def best(target: Target, rows: Sequence[Measured]) -> tuple[Measured, list[Check]] | None:
-    """The member within the loss whose worst condition is met best, with its conditions; None where none is within."""
+    """The member within the loss whose worst condition is met best, with its conditions; None where none is within.
+
+    A member that was not timed, while others were, meets no condition on speed: it does not stand for the target.
+    """
     by_title = {row.title: row for row in rows}
     within = [
         (row, checks(target, row, by_title))
         for row in rows
         if row.engine == OLIVINE and row.divergence(ENCYCLOPEDIA).value <= target.kl
     ]
-    return max(within, key=lambda pair: min(check.reached for check in pair[1]), default=None)
+    known = max((len(conditions) for _, conditions in within), default=0)
+    whole = [pair for pair in within if len(pair[1]) == known]
+    return max(whole, key=lambda pair: min(check.reached for check in pair[1]), default=None)
 
 
 def factor_text(ratio: Interval) -> str:
