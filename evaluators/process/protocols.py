@@ -181,7 +181,9 @@ class OutputProcess(Protocol):
     def outputs(self, feeds: Path, count: int, path: Path, output: str | None) -> None:
         """Write the graph's output for each of the first feeds."""
 
-    def compare(self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool) -> OutputScore:
+    def compare(
+        self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool, apart: bool = False
+    ) -> OutputScore:
         """Compare an output with a stored one."""
 
 

@@ -20,6 +20,8 @@ OPSET = 17
 _BATCH, _TOKENS, _PADDED = 2, 16, 9
 #: Parts of encoders whose output no graph reads.
 _UNREAD = ("pooler.",)
+#: Ending of the architectures that classify each token.
+TOKEN_CLASSIFIER = "ForTokenClassification"
 _WHISPER_FRAMES = 2  # frames that a position of Whisper's encoder stands for
 
 
@@ -31,6 +33,7 @@ class EncoderForm:
         run: the function.
         example: name of each input -> a value.
         output: name of the output.
+        each_token: the output has a vector for each token.
         longest: tokens that a text may have; 0 for pictures and audio.
         vocabulary: token ids that there are.
     """
@@ -38,6 +41,7 @@ class EncoderForm:
     run: Callable[..., torch.Tensor]
     example: Mapping[str, torch.Tensor]
     output: str
+    each_token: bool = False
     longest: int = 0
     vocabulary: int = 0
 
@@ -45,9 +49,9 @@ class EncoderForm:
 def export_encoder(folder: Path, to: Path) -> None:
     """Write the graph of a checkpoint to the file ``to``.
 
-    A sentence transformer's graph ends in its pooling (mean or first token) and normalization; a classifier's in its
-    logits; any other in ``last_hidden_state``. Of CLIP, the picture tower with its projection is exported; of Whisper,
-    the encoder.
+    A sentence transformer's graph ends in its pooling (mean or first token) and normalization; a classifier's, of
+    texts, tokens or pictures, in its logits; any other in ``last_hidden_state``. Of CLIP, the picture tower with its
+    projection is exported; of Whisper, the encoder.
 
     Raises:
         SourceError: when the model is none of these.
@@ -66,9 +70,7 @@ def export_encoder(folder: Path, to: Path) -> None:
 
     tokens = "input_ids" in form.example
     open_axes = {name: {0: "batch", 1: "sequence"} if tokens else {0: "batch"} for name in form.example}
-    open_axes[form.output] = (
-        {0: "batch", 1: "sequence"} if tokens and form.output == "last_hidden_state" else {0: "batch"}
-    )
+    open_axes[form.output] = {0: "batch", 1: "sequence"} if form.each_token else {0: "batch"}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -96,10 +98,14 @@ def load_encoder(folder: Path) -> tuple[Any, EncoderForm]:
     names = list(config.architectures or [])
     auto = transformers.AutoModel
     output = "last_hidden_state"
-    if any("ForSequenceClassification" in name for name in names):
-        auto, output = transformers.AutoModelForSequenceClassification, "logits"
-    elif any("ForImageClassification" in name for name in names):
-        auto, output = transformers.AutoModelForImageClassification, "logits"
+    heads = {
+        "ForSequenceClassification": transformers.AutoModelForSequenceClassification,
+        TOKEN_CLASSIFIER: transformers.AutoModelForTokenClassification,
+        "ForImageClassification": transformers.AutoModelForImageClassification,
+    }
+    for ending, head in heads.items():
+        if any(ending in name for name in names):
+            auto, output = head, "logits"
     # Eager attention is what onnxruntime.transformers recognizes.
     model, info = auto.from_pretrained(
         folder,
@@ -178,9 +184,11 @@ def _text(model: Any, config: Any, output: str, folder: Path) -> EncoderForm:
     longest = int(getattr(config, "max_position_embeddings", _TOKENS)) - 2
     head = sentence_head(folder)
     if output == "logits" or head is None:
-        return EncoderForm(lambda inputs: model(**inputs)[0], example, output, longest, config.vocab_size)
+        tagged = any(TOKEN_CLASSIFIER in name for name in config.architectures or [])
+        each = tagged or output != "logits"
+        return EncoderForm(lambda inputs: model(**inputs)[0], example, output, each, longest, config.vocab_size)
 
     def embedding(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return head(model(**inputs)[0], inputs["attention_mask"])
 
-    return EncoderForm(embedding, example, "sentence_embedding", longest, config.vocab_size)
+    return EncoderForm(embedding, example, "sentence_embedding", False, longest, config.vocab_size)

@@ -16,7 +16,19 @@ from olivine.passes.graphs.source import save_named
 #: transformers' model type -> the optimizer's, where they differ or one stands for a family.
 FUSED_AS = {
     **dict.fromkeys(
-        ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet", "albert"), "bert"
+        (
+            "bert",
+            "distilbert",
+            "roberta",
+            "xlm-roberta",
+            "camembert",
+            "electra",
+            "mpnet",
+            "albert",
+            "deberta-v2",
+            "modernbert",
+        ),
+        "bert",
     ),
     **dict.fromkeys(("vit", "deit", "beit", "dinov2", "clip", "clip_vision_model", "siglip"), "vit"),
     "swin": "swin",

@@ -13,7 +13,7 @@ import onnx
 
 from olivine.passes.base import GraphFilePass
 from olivine.passes.errors import SourceError, did_you_mean
-from olivine.passes.graphs.encoder import export_encoder
+from olivine.passes.graphs.encoder import TOKEN_CLASSIFIER, export_encoder
 from olivine.passes.graphs.sentence import module_files, sentence_modules
 from olivine.passes.sources import checkpoint
 from olivine.passes.sources.content_hash import content_sha256, files_digest
@@ -134,7 +134,10 @@ def _of(model: str, path: Path, name: str, architecture: str | None) -> GraphSou
     libraries = {library: version(library) for library in ("torch", "transformers")}
     # Dense layers were once left out.
     dense = [content_sha256(file) for file in module_files(sentence_modules(path))]
-    parts = ["encoder", content, [content_sha256(file) for file in pooling], libraries, *([dense] if dense else [])]
+    # So were the logits of tokens.
+    tagged = ["logits"] if any(TOKEN_CLASSIFIER in str(name) for name in config.get("architectures") or ()) else []
+    poolings = [content_sha256(file) for file in pooling]
+    parts = ["encoder", content, poolings, libraries, *([dense] if dense else []), *tagged]
     sizes = config.get("vision_config", config)
     heads, hidden = (int(sizes.get(name) or 0) for name in ("num_attention_heads", "hidden_size"))
     kind = architecture or str(config.get("model_type", ""))

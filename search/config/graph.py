@@ -53,6 +53,9 @@ class GraphEvaluationConfig(Section):
     logits: Switch = Field(
         default=False, description="its last axis holds logits: kl_divergence and top1_agreement are measured too"
     )
+    multi_label: Switch = Field(
+        default=False, description="each logit is of a label of its own, which holds or does not; needs logits: true"
+    )
     task: TaskConfig | None = Field(default=None, description="labelled rows of one's own and a metric")
     latency: GraphLatencyConfig = GraphLatencyConfig()
 
@@ -80,7 +83,13 @@ class GraphStudyConfig(StudyConfig):
     @classmethod
     def mistakes(cls, raw: Mapping[Any, Any]) -> list[Mistake]:
         """Find the mistakes that need more than types; also keys that mean nothing for a graph."""
-        return [*super().mistakes(raw), *_sample_mistakes(raw), *_keys_without_effect(raw), *task_mistakes(raw)]
+        return [
+            *super().mistakes(raw),
+            *_sample_mistakes(raw),
+            *_keys_without_effect(raw),
+            *_label_mistakes(raw),
+            *task_mistakes(raw),
+        ]
 
     def sizes(self) -> dict[str, int]:
         """Sizes of the open axes in the first shape."""
@@ -97,6 +106,13 @@ def _sample_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
     if len(sources) < 2:
         return []
     return [("inputs", f"takes samples from one of text, pictures and data; found {', '.join(sources)}")]
+
+
+def _label_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
+    evaluation = raw.get("evaluation")
+    if isinstance(evaluation, dict) and evaluation.get("multi_label") is True and evaluation.get("logits") is not True:
+        return [("evaluation.multi_label", "speaks of logits: write logits: true beside it")]
+    return []
 
 
 def _keys_without_effect(raw: Mapping[Any, Any]) -> list[Mistake]:

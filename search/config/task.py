@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -12,6 +12,7 @@ from olivine.evaluators.data.rows import TABLES
 from olivine.evaluators.data.text_file import file_kind
 from olivine.evaluators.metric import TASK_METRICS
 from olivine.evaluators.quality.label_scores import OF_CLASSES
+from olivine.evaluators.quality.row_predictions import Prediction
 from olivine.search.config.goal_mistakes import goal_metrics
 from olivine.search.config.mistakes import Mistake
 from olivine.search.config.quantities import Text, Whole, describe
@@ -58,14 +59,20 @@ class TaskConfig(Section):
     split: Text | None = Field(default=None, description="split of a hub data set; test by default")
     revision: Text | None = Field(default=None, description="branch, tag or commit of a hub data set")
     inputs: TaskInputsConfig = Field(description="columns of a row that hold the graph's inputs")
-    label: Text = Field(default="label", description="column with the label: a class, or a value for cosine")
+    label: Text = Field(
+        default="label",
+        description="column with the label: a class; a value for value and cosine; a list of the labels that hold for "
+        "labels; a list with a class a word for tokens",
+    )
     metric: Text = Field(
         default="accuracy",
         description="accuracy, f1, matthews_correlation, pearsonr or spearmanr; else what evaluate loads, whose code "
         "is run: a hub id or a local script. Larger is better, from -1 to 1",
     )
-    prediction: Literal["argmax", "cosine"] = Field(
-        default="argmax", description="class of the greatest logit, or cosine of the embeddings of two texts"
+    prediction: Prediction = Field(
+        default="argmax",
+        description="class of the greatest logit (argmax), of one logit above 0 (threshold), labels whose logits are "
+        "above 0 (labels), class of each word (tokens), the one value (value), cosine of two embeddings (cosine)",
     )
     limit: Whole = Field(
         default=500,
@@ -94,15 +101,17 @@ def task_mistakes(raw: Mapping[Any, Any]) -> list[Mistake]:
     if not isinstance(task, dict):
         return []
     mistakes: list[Mistake] = []
-    if task.get("prediction") == "cosine":
-        inputs, metric = task.get("inputs"), task.get("metric", "accuracy")
-        text = inputs.get("text") if isinstance(inputs, dict) else None
-        if isinstance(text, str) or (isinstance(text, list) and len(text) == 1):
-            reason = f"'cosine' compares two texts: write [COLUMN, COLUMN]; found {text}"
-            mistakes.append(("evaluation.task.inputs.text", reason))
-        if metric in OF_CLASSES:
-            reason = f"'{metric}' compares classes; a cosine is none: take pearsonr or spearmanr"
-            mistakes.append(("evaluation.task.metric", reason))
+    inputs, metric, prediction = task.get("inputs"), task.get("metric", "accuracy"), task.get("prediction", "argmax")
+    text = inputs.get("text") if isinstance(inputs, dict) else None
+    columns = [text] if isinstance(text, str) else text if isinstance(text, list) else []
+    if prediction == "cosine" and len(columns) == 1:
+        reason = f"'cosine' compares two texts: write [COLUMN, COLUMN]; found {text}"
+        mistakes.append(("evaluation.task.inputs.text", reason))
+    if prediction == "tokens" and len(columns) == 2:
+        mistakes.append(("evaluation.task.inputs.text", f"'tokens' takes one column, a list of words; found {text}"))
+    if prediction in ("value", "cosine") and metric in OF_CLASSES:
+        reason = f"'{metric}' compares classes; a {prediction} is none: take pearsonr or spearmanr"
+        mistakes.append(("evaluation.task.metric", reason))
     if isinstance(data := task.get("data"), str) and file_kind(Path(data)) in TABLES:
         mistakes += [
             (f"evaluation.task.{key}", f"has no effect for a file such as {data}: leave it out")

@@ -149,6 +149,7 @@ class GraphWorkload:
             evaluation.logits,
             split,
             samples.origin,
+            evaluation.multi_label,
         )
         latency = PairedGraphLatency(
             samples.timed,

@@ -95,7 +95,9 @@ class SimulatedProcess:
         arrays = {str(number): self._row(number) for number in range(count)}
         np.savez(path, allow_pickle=False, **arrays)  # type: ignore[arg-type] # its other argument is a bool
 
-    def compare(self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool) -> OutputScore:
+    def compare(
+        self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool, apart: bool = False
+    ) -> OutputScore:
         with np.load(stored) as arrays:
             same = np.array_equal(arrays[str(number)], self._row(number))
         loss = 0.0 if same else 0.01 * (1 + number)

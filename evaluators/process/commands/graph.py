@@ -33,8 +33,17 @@ class GraphCommands:
         with staged(path) as staging:
             self._connection.request(Done, "outputs", feeds=str(feeds), count=count, path=str(staging), output=output)
 
-    def compare(self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool) -> OutputScore:
-        """Compare a graph's output with one that :meth:`outputs` stored."""
+    def compare(
+        self, feeds: Path, number: int, stored: Path, output: str | None, logits: bool, apart: bool = False
+    ) -> OutputScore:
+        """Compare a graph's output with one that :meth:`outputs` stored; ``apart``: each logit is a label's own."""
         return self._connection.request(
-            OutputScore, "compare", feeds=str(feeds), number=number, stored=str(stored), output=output, logits=logits
+            OutputScore,
+            "compare",
+            feeds=str(feeds),
+            number=number,
+            stored=str(stored),
+            output=output,
+            logits=logits,
+            apart=apart,
         )

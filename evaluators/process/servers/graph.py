@@ -51,7 +51,9 @@ class GraphServer(MemoryServer):
             np.savez(stream, allow_pickle=False, **arrays)
         return Done(True)
 
-    def compare(self, feeds: str, number: int, stored: str, output: str | None, logits: bool) -> OutputScore:
+    def compare(
+        self, feeds: str, number: int, stored: str, output: str | None, logits: bool, apart: bool = False
+    ) -> OutputScore:
         """Compare an output with a stored one."""
         self.scored = True
         own = self._output(feeds, number, output)
@@ -61,7 +63,7 @@ class GraphServer(MemoryServer):
             raise ValueError(f"the graph gives an output of shape {own.shape}, the base one of {base.shape}")
         if not np.isfinite(own).all():
             return OutputScore(0.0, 0.0, 0.0, finite=False)
-        kl, agree = divergence(base, own) if logits else (0.0, 1.0)
+        kl, agree = divergence(base, own, apart) if logits else (0.0, 1.0)
         return OutputScore(cosine(base, own), kl, agree, finite=True)
 
     def _output(self, feeds: str, number: int, output: str | None) -> Any:
@@ -82,17 +84,29 @@ class GraphServer(MemoryServer):
 
 
 def cosine(base: Any, own: Any) -> float:
-    """Mean cosine of float [batch, ...] arrays, each item as one vector; of zeros only where both are."""
+    """Mean cosine of float [batch, ...] arrays, each item as one vector; of zeros only where both are.
+
+    An item of one value has no direction: it counts 1 less its difference, as a share of the value where that is large.
+    """
     a, b = (np.asarray(array, dtype=np.float64).reshape(len(array), -1) for array in (base, own))
+    if a.shape[1] == 1:
+        shares = np.abs(a - b) / np.maximum(1.0, np.maximum(np.abs(a), np.abs(b)))
+        return float(np.clip(1 - shares, -1, 1).mean())
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     same = (a == b).all(axis=1)  # equal vectors have no rounding error between them
     cosines = np.divide((a * b).sum(axis=1), lengths, out=np.zeros(len(a)), where=lengths > 0)
     return float(np.where(same, 1.0, np.clip(cosines, -1, 1)).mean())
 
 
-def divergence(base: Any, own: Any) -> tuple[float, float]:
-    """Mean KL(base || own) in nats over [..., classes] logits, and the share that agrees on the likeliest class."""
-    p, q = (log_softmax(np.asarray(array, dtype=np.float64)) for array in (base, own))
+def divergence(base: Any, own: Any, apart: bool = False) -> tuple[float, float]:
+    """Mean KL(base || own) in nats over [..., classes] logits, and the share that agrees on the likeliest class.
+
+    A single logit is of yes, beside a no of logit 0 (the sigmoid); with ``apart`` each logit is.
+    """
+    a, b = (np.asarray(array, dtype=np.float64) for array in (base, own))
+    if apart or a.shape[-1] == 1:
+        a, b = (np.stack([np.zeros_like(array), array], axis=-1) for array in (a, b))
+    p, q = log_softmax(a), log_softmax(b)
     kl = (np.exp(p) * (p - q)).sum(axis=-1)
     agree = p.argmax(axis=-1) == q.argmax(axis=-1)
     return max(0.0, float(kl.mean())), float(agree.mean())

@@ -87,3 +87,31 @@ def test_outputs_and_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
     tokens = np.zeros((ROWS, 5, 3), np.float32)
     with pytest.raises(UsageError, match=r"takes logits \[1, classes\].*shape \[1, 5, 3\]"):
         task(tmp_path).evaluate(FakeProcess(tokens), FakeProcess(tokens))
+
+
+def test_labels_that_hold_are_scored_together_and_rows_stay_the_unit_of_the_interval(tmp_path: Path) -> None:
+    f1, held = SCORES["f1"], (BASE[:ROWS] > 0).astype(int)
+    labels = task(tmp_path, labels=held.ravel(), prediction="labels", score=f1, counts=(3,) * ROWS)
+    score, drop = labels.evaluate(FakeProcess(OWN), FakeProcess(BASE))
+    own = (OWN[:ROWS] > 0).astype(int)
+    assert score.value == pytest.approx(f1(own.ravel(), held.ravel()))
+    expected = jackknife(range(ROWS), lambda rows: f1(own[list(rows)].ravel(), held[list(rows)].ravel()))
+    assert (score.low, score.high) == pytest.approx((expected.low, min(1.0, expected.high)))
+    assert drop.value == pytest.approx(1 - score.value)
+    assert score.protocol["rows"] == ROWS
+
+
+def test_a_graph_with_more_labels_than_the_rows_name_is_refused(tmp_path: Path) -> None:
+    short = task(tmp_path, labels=np.ones(2 * ROWS, int), prediction="labels", counts=(2,) * ROWS)
+    with pytest.raises(UsageError, match=r"2 labels each, the graph 3\. Name them all in 'label2id'"):
+        short.evaluate(FakeProcess(BASE), FakeProcess(BASE))
+
+
+def test_words_are_scored_at_their_positions(tmp_path: Path) -> None:
+    tokens = RNG.normal(size=(ROWS, 5, 3)).astype(np.float32)
+    positions = tuple((0, 4)[: 1 + n % 2] for n in range(ROWS))
+    labels = np.concatenate([tokens[n, list(at)].argmax(-1) for n, at in enumerate(positions)])
+    counts = tuple(map(len, positions))
+    words = task(tmp_path, labels=labels, prediction="tokens", counts=counts, positions=positions)
+    score, _ = words.evaluate(FakeProcess(tokens), FakeProcess(tokens))
+    assert score.value == 1

@@ -105,6 +105,27 @@ def whisper() -> Any:
     return transformers.WhisperModel(config)
 
 
+def heads() -> dict[str, Any]:
+    sizes = {"vocab_size": 60, "max_position_embeddings": 40, **_SIZES}
+    return {
+        "one logit": transformers.XLMRobertaForSequenceClassification(
+            transformers.XLMRobertaConfig(num_labels=1, **sizes)
+        ),
+        "labels": transformers.BertForSequenceClassification(transformers.BertConfig(num_labels=5, **sizes)),
+        "tokens": transformers.BertForTokenClassification(transformers.BertConfig(num_labels=5, **sizes)),
+    }
+
+
+@pytest.mark.parametrize(("head", "shape"), [("one logit", (2, 1)), ("labels", (2, 5)), ("tokens", (2, 4, 5))])
+def test_heads_of_texts_give_their_logits_and_are_proven(head: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    saved(heads()[head], tmp_path / "model")
+    export_encoder(tmp_path / "model", tmp_path / "model.onnx")
+    assert prove_encoder(tmp_path / "model", tmp_path / "model.onnx")["output"] == "logits"
+    session = ort.InferenceSession(tmp_path / "model.onnx")
+    feed = {graph_input.name: np.ones((2, 4), np.int64) for graph_input in session.get_inputs()}
+    assert session.run(["logits"], feed)[0].shape == shape
+
+
 @pytest.mark.parametrize(
     ("make", "name", "shape", "output", "expected"),
     [

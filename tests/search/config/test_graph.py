@@ -61,6 +61,10 @@ def test_the_base_has_the_threads_of_the_candidates_and_nothing_else_of_theirs()
         ({"select": {"where": ["cosine <= 0.1"]}}, "Did you mean 'cosine_distance'"),
         ({"confirm": {"windows": 4}}, "confirm.windows: has no effect in a study of a plain graph"),
         ({"sampler": {"name": "forecast"}}, "'forecast' is for language models"),
+        (
+            {"evaluation": {"multi_label": True}},
+            "evaluation.multi_label: speaks of logits: write logits: true beside it",
+        ),
         ({"kernel_probe": True}, "kernel_probe: unknown key"),
         ({"enqueue": [{"precision": "int5"}]}, "enqueue.0.precision: unknown value 'int5'"),
     ],

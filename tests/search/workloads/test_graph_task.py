@@ -19,7 +19,8 @@ from olivine.search.cli.main import main
 from olivine.search.config.graph import GraphStudyConfig
 from olivine.search.config.load import parse_config
 from olivine.search.study_dir import StudyDir
-from olivine.search.workloads.graph_task import PARTS, Task, load_task
+from olivine.search.workloads.graph_task import Task, load_task
+from olivine.search.workloads.task_rows import PARTS
 
 IDS = (GraphInput("input_ids", "int64", ("batch", "sequence"), 50),)
 ROWS = [{"text": f"w{i} w{i + 1}", "other": f"w{i}", "label": i % 2, "near": i / 40} for i in range(40)]
@@ -57,6 +58,11 @@ def rows(tmp_path: Path) -> Path:
             {"prediction": "cosine", "inputs": {"text": ["a", "b"]}},
             "evaluation.task.metric: 'accuracy' compares classes; a cosine is none: take pearsonr or spearmanr",
         ),
+        (
+            {"prediction": "tokens", "inputs": {"text": ["a", "b"]}},
+            "evaluation.task.inputs.text: 'tokens' takes one column",
+        ),
+        ({"prediction": "value"}, "'accuracy' compares classes; a value is none: take pearsonr or spearmanr"),
         ({"split": "test"}, "evaluation.task.split: has no effect for a file such as rows.csv"),
         ({"limit": 1}, "evaluation.task.limit: takes at least 2; found 1"),
         ({"colour": 1}, "evaluation.task.colour: unknown key"),
@@ -140,8 +146,8 @@ def test_labels_are_numbers_or_classes_that_the_model_names(rows: Path, tmp_path
     with pytest.raises(UsageError, match=r"task\.label: named\.jsonl has the label '\w+' in 'label'.*'label2id'"):
         task_of(named).fitted(tmp_path).labels("select")
     (tmp_path / "config.json").write_text(json.dumps({"label2id": {"bad": 0, "good": 1}}))
-    numbers = task_of(rows).fitted(tmp_path).labels("select")
-    np.testing.assert_array_equal(task_of(named).fitted(tmp_path).labels("select"), numbers)
+    numbers = task_of(rows).fitted(tmp_path).labels("select").numbers
+    np.testing.assert_array_equal(task_of(named).fitted(tmp_path).labels("select").numbers, numbers)
     assert set(numbers.tolist()) == {0, 1}
 
 
@@ -155,7 +161,7 @@ def test_csv_and_parquet_hold_the_same_rows(rows: Path, tmp_path: Path) -> None:
     for other in others:
         for part in PARTS:
             assert [row.texts for row in other.parts[part]] == [row.texts for row in first.parts[part]]
-            np.testing.assert_array_equal(other.labels(part), first.labels(part))
+            np.testing.assert_array_equal(other.labels(part).numbers, first.labels(part).numbers)
 
 
 def test_search_and_confirmation_share_no_text_and_a_model_needs_a_tokenizer(rows: Path, tmp_path: Path) -> None:
@@ -176,6 +182,18 @@ def test_a_pair_is_one_feed_for_classes_and_two_for_a_cosine(rows: Path, tmp_pat
     (file, count), *_ = cosine.write("select", tmp_path, IDS)
     assert count == 8
     assert [feed["input_ids"].shape for feed in read_feeds(file)[:2]] == [(1, 2), (1, 1)]
+
+
+def test_words_in_a_list_are_one_feed_and_scored_at_their_first_tokens(rows: Path, tmp_path: Path) -> None:
+    words = [{"text": [f"w{i}", f"w{i + 1}"], "label": [i % 2, 1]} for i in range(20)]
+    task = task_of(write_rows(tmp_path / "words.jsonl", words), prediction="tokens").fitted(tmp_path)
+    labels = task.labels("select")
+    assert set(labels.counts) == {2}
+    assert set(labels.positions) == {(0, 1)}
+    (file, _), *_ = task.write("select", tmp_path, IDS)
+    assert read_feeds(file)[0]["input_ids"].shape == (1, 2)
+    with pytest.raises(UsageError, match=r"row 1 of rows\.jsonl has 'w0 w1' in 'text', not words in a list"):
+        task_of(rows, prediction="tokens")
 
 
 def test_graphs_that_take_no_text_of_any_length_are_refused(rows: Path, tmp_path: Path) -> None:
