@@ -139,12 +139,16 @@ def test_axes_have_sound_defaults_and_words(case: Case) -> None:
             assert axis.bounds[0] <= float(axis.default) <= axis.bounds[1]
 
 
+#: What an axis needs beside it to have an effect on a 4-bit model.
+BESIDE: dict[str, dict[str, str]] = {"dynamic_weights": {"activations": "int8", "activation_range": "token"}}
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if case.catalog is LANGUAGE], ids=lambda c: c.cls.__name__)
 def test_values_that_learn_from_text_are_declared(case: Case) -> None:
     """A study keeps calibration text when its space has such a value, so a pass has to declare them all."""
     for axis in case.cls.axes:
         for value in axis.values:
-            choice = LANGUAGE.canonical({"precision": "int4", axis.name: value})
+            choice = LANGUAGE.canonical({"precision": "int4", **BESIDE.get(axis.name, {}), axis.name: value})
             assert (value in axis.calibrated) == LANGUAGE.compose(choice).needs_calibration
 
 
