@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -19,15 +18,15 @@ TOP, REDUCED_TOP = 127, 63
 
 @dataclass(frozen=True)
 class ChannelCodes:
-    """A weight with one scale an output feature.
+    """A weight with one scale an output feature; each part is computed or read when the graph is written.
 
     Attributes:
-        codes: int8 [K, N].
-        scales: float32 [N].
+        codes: gives int8 [K, N].
+        scales: gives float32 [N].
     """
 
-    codes: np.ndarray
-    scales: np.ndarray
+    codes: Callable[[], np.ndarray]
+    scales: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def quantize_activations(
     top: int,
     factors: Mapping[str, np.ndarray],
     tokens: Collection[str] = (),
-    learned: Mapping[str, Callable[[], ChannelCodes]] | None = None,
+    learned: Mapping[str, ChannelCodes] | None = None,
 ) -> dict[ir.Node, np.ndarray]:
     """Replace each layer's MatMul by MatMulIntegerToFloat behind a DynamicQuantizeLinear shared by all that read it.
 
@@ -84,7 +83,7 @@ def quantize_activations(
                 divide = _division(model, activation, by, before=layer.node)
                 divisions[divide], smooth = by, divide.outputs[0]
             quantized[activation] = _quantized(model, smooth, layer.path in tokens, before=layer.node)
-        codes = (learned or {}).get(layer.path) or partial(_nearest, layer, by, top)
+        codes = (learned or {}).get(layer.path) or _nearest(layer, by, top)
         _replace(model, layer, quantized[activation], codes)
     model.opset_imports.setdefault(MICROSOFT, 1)
     drop_unused(model)
@@ -116,18 +115,20 @@ def _division(model: ir.Model, activation: ir.Value, factors: np.ndarray, before
 
 
 def _nearest(layer: Linear, factors: np.ndarray | None, top: int) -> ChannelCodes:
-    weight = layer.array() if factors is None else layer.array() * factors[:, None]
-    return ChannelCodes(channel_codes(weight, top), channel_scales(weight, top))
+    def weight() -> np.ndarray:
+        return layer.array() if factors is None else layer.array() * factors[:, None]
+
+    return ChannelCodes(lambda: channel_codes(weight(), top), lambda: channel_scales(weight(), top))
 
 
-def _replace(model: ir.Model, layer: Linear, activation: _Activation, codes: Callable[[], ChannelCodes]) -> None:
+def _replace(model: ir.Model, layer: Linear, activation: _Activation, weight: ChannelCodes) -> None:
     k, n = layer.shape
     stem = f"{layer.weight.name}_I8"
     inputs = [
         activation.codes,
-        add_initializer(model, stem, ir.DataType.INT8, (k, n), lambda: codes().codes),
+        add_initializer(model, stem, ir.DataType.INT8, (k, n), weight.codes),
         activation.scale,
-        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), lambda: codes().scales),
+        add_initializer(model, f"{stem}_scales", ir.DataType.FLOAT, (n,), weight.scales),
         activation.zero_point,
     ]
     name = f"{layer.node.name}_I8"

@@ -11,7 +11,7 @@ Loud channels of what down_proj reads, which make the range of each token, are d
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -35,8 +35,8 @@ VERSION = 1
 _LIBRARIES = ("numpy", "scipy")
 
 
-def learned_codes(layers: Sequence[Linear], top: int, calibrated: Calibrated) -> dict[str, Callable[[], ChannelCodes]]:
-    """Path of each layer -> a function that gives its codes.
+def learned_codes(layers: Sequence[Linear], top: int, calibrated: Calibrated) -> dict[str, ChannelCodes]:
+    """Path of each layer -> its codes.
 
     Args:
         layers: linear layers of one graph.
@@ -47,7 +47,11 @@ def learned_codes(layers: Sequence[Linear], top: int, calibrated: Calibrated) ->
         PassRefused: when the graph that was measured has no such layer.
     """
     learned = _Learned(top, calibrated)
-    return {layer.path: partial(learned.read, learned.pieces(layer)) for layer in layers}
+    made_of = {layer.path: learned.pieces(layer) for layer in layers}
+    return {
+        path: ChannelCodes(partial(learned.read, "codes", parts), partial(learned.read, "scales", parts))
+        for path, parts in made_of.items()
+    }
 
 
 def quieted(layers: Sequence[Linear], calibrated: Calibrated) -> dict[str, np.ndarray]:
@@ -73,14 +77,13 @@ class _Learned:
             raise PassRefused(f"calibration captured nothing of what {layer.path} reads")
         return made_of
 
-    def read(self, made_of: Sequence[Piece]) -> ChannelCodes:
-        """The codes of these output features."""
-        codes, scales = [], []
+    def read(self, name: str, made_of: Sequence[Piece]) -> np.ndarray:
+        """The ``codes`` or ``scales`` of these output features."""
+        parts = []
         for piece in made_of:
             with np.load(self._folder / _file(piece.path)) as arrays:
-                codes.append(arrays["codes"][:, piece.start : piece.stop])
-                scales.append(arrays["scales"][piece.start : piece.stop])
-        return ChannelCodes(np.concatenate(codes, axis=1), np.concatenate(scales))
+                parts.append(arrays[name][..., piece.start : piece.stop])
+        return np.concatenate(parts, axis=-1)
 
     @cached_property
     def _folder(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -36,7 +36,7 @@ def store_dynamic(
     tokens = {layer.path for layer, form in layers if form.by_token}
     top = layers[0][1].top
     factors: dict[str, np.ndarray] = {}
-    learned: dict[str, Callable[[], ChannelCodes]] = {}
+    learned: dict[str, ChannelCodes] = {}
     if calibrated is not None:
         taught = [layer for layer, form in layers if form.learned]
         factors = smoothing_of([layer for layer, form in layers if form.smooth], calibrated, top)

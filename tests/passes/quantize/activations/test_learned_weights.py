@@ -56,7 +56,7 @@ def layers_of(about: Calibrated) -> dict[str, Linear]:
 
 
 def codes_of(about: Calibrated) -> dict[str, ChannelCodes]:
-    return {path: take() for path, take in learned_codes(list(layers_of(about).values()), TOP, about).items()}
+    return learned_codes(list(layers_of(about).values()), TOP, about)
 
 
 def test_rounding_that_is_learned_changes_the_output_less_than_rounding_to_nearest() -> None:
@@ -92,7 +92,7 @@ def test_codes_stand_for_the_weights_of_their_own_graph(levels: dict[str, Calibr
         factors = quieted(list(layers.values()), about)
         for path, layer in layers.items():
             weight = layer.array() * factors.get(layer.reads, np.ones(layer.shape[0], np.float32))[:, None]
-            assert np.abs(codes[path].codes * codes[path].scales - weight).max() < 6 * codes[path].scales.max()
+            assert np.abs(codes[path].codes() * codes[path].scales() - weight).max() < 6 * codes[path].scales().max()
 
 
 def test_merged_layers_have_the_codes_of_what_they_merge_and_all_are_learned_once(
@@ -100,8 +100,8 @@ def test_merged_layers_have_the_codes_of_what_they_merge_and_all_are_learned_onc
 ) -> None:
     usual, full, _ = (codes_of(levels[level]) for level in ("qkv", "full", "none"))
     for name in ("codes", "scales"):
-        parts = [getattr(usual[path], name) for path in (GATE, UP)]
-        assert np.array_equal(getattr(full[MERGED], name), np.concatenate(parts, axis=-1))
+        parts = [getattr(usual[path], name)() for path in (GATE, UP)]
+        assert np.array_equal(getattr(full[MERGED], name)(), np.concatenate(parts, axis=-1))
     root = levels["qkv"].cache.root
     assert len({file.parent for file in root.rglob("layers.0.down_proj.npz")}) == 1
 
